@@ -1,0 +1,1 @@
+//! Messages between the control thread and the workers.

@@ -1,0 +1,103 @@
+//! One configuration generation, ready to serve.
+//!
+//! Immutable, and free of serde, files and the environment: everything that can fail
+//! happened on the control plane before this value existed. Workers share it behind an
+//! `Arc` that each of them clones once per generation, never per request.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::{
+    model::{
+        Generation, Secret,
+        limits::{Limits, Timeouts, UpstreamTimeouts},
+    },
+    policy::{
+        auth::{AuthPolicy, BucketAuth},
+        router::Router,
+    },
+    system::tls::TlsClient,
+    telemetry::cells::BucketCells,
+};
+
+/// One generation of configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its number.
+    pub generation: Generation,
+    /// Limits on requests.
+    pub limits: Limits,
+    /// Client-side time-outs.
+    pub timeouts: Timeouts,
+    /// Adds `X-Config-Generation` to every answer.
+    pub expose_generation: bool,
+    /// Longest prefix to an index into `buckets`.
+    pub router: Router,
+    /// All buckets, in file order.
+    pub buckets: Vec<Arc<Bucket>>,
+    /// All distinct upstream endpoints that `buckets` use.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Token verification and admin rules.
+    pub auth: Arc<AuthPolicy>,
+    /// Whether `/metrics` is answered.
+    pub metrics_enabled: bool,
+    /// Whether access-log records are written.
+    pub access_log: bool,
+}
+
+/// A bucket that is ready to be served.
+#[derive(Debug)]
+pub struct Bucket {
+    /// Unique name, used as metric label and in logs.
+    pub name: Box<str>,
+    /// Path prefix, as configured (no trailing `/`, or just `/`).
+    pub path_prefix: Box<str>,
+    /// Index into [`Snapshot::endpoints`].
+    pub endpoint: usize,
+    /// Value of the `Host` field sent to S3 (with port unless it is the scheme's default).
+    pub host: Box<str>,
+    /// What stands before the encoded object key in the request target and the canonical
+    /// URI, already URI-encoded: `/my-bucket/prefix/` or `/`.
+    pub target_prefix: Box<[u8]>,
+    /// AWS region of the credential scope.
+    pub region: Box<str>,
+    /// Credentials, or none for an anonymous bucket.
+    pub credentials: Option<Credentials>,
+    /// Time-outs towards S3.
+    pub timeouts: UpstreamTimeouts,
+    /// Idle upstream connections kept, per core.
+    pub max_idle_connections: usize,
+    /// Who may read it.
+    pub auth: BucketAuth,
+    /// One set of counters per worker, by worker index; each has a single writer.
+    pub cells: Box<[Arc<BucketCells>]>,
+}
+
+/// AWS credentials of one bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Access key id.
+    pub access_key: Box<str>,
+    /// Secret access key.
+    pub secret_key: Secret,
+    /// Session token of temporary credentials, sent and signed as `x-amz-security-token`.
+    pub session_token: Option<Secret>,
+}
+
+/// Where connections go. Two buckets with equal [`Endpoint::key`] share connections.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Identity for pooling across generations: scheme, host, port, TLS name and a digest of the
+    /// extra CA certificates.
+    pub key: Arc<str>,
+    /// Host name or IP address (no brackets), for resolving.
+    pub host: Box<str>,
+    /// TCP port.
+    pub port: u16,
+    /// TLS configuration and server name, or none for plain HTTP.
+    pub tls: Option<Arc<TlsClient>>,
+    /// Addresses known when the generation was made; may be empty (then 502 until resolved).
+    pub addresses: Arc<[SocketAddr]>,
+}
+
+/// How long the control plane waits for all cores to adopt (`admin.reload_timeout`), by default.
+pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,164 @@
+//! What can go wrong with one request, whose fault it is, and what the client is told.
+//!
+//! A [`Fault`] is the vocabulary only. `data_plane::exchange::respond` is the one place
+//! that turns it into bytes.
+
+/// Whose fault a [`Fault`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client sent something that cannot be served.
+    Client,
+    /// The S3 server, or the way to it.
+    Upstream,
+    /// This process: over a limit or shutting down.
+    Proxy,
+}
+
+/// A request that this proxy answers itself because something is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No configured prefix matches the path.
+    NoRoute,
+    /// The path names a bucket but no object in it.
+    NoKey,
+    /// Bad percent-encoding, control characters, invalid UTF-8 or a dot segment.
+    BadPath,
+    /// The message breaks RFC 9112 (syntax or framing).
+    BadRequest,
+    /// A transfer coding other than `chunked` (RFC 9112 section 6.1).
+    UnknownTransferCoding,
+    /// A protocol version other than HTTP/1.0 or HTTP/1.1.
+    VersionNotSupported,
+    /// A method other than GET, HEAD or OPTIONS.
+    MethodNotAllowed,
+    /// An `Expect` other than `100-continue` (RFC 9110 section 10.1.1).
+    ExpectationFailed,
+    /// Request target over `limits.uri_bytes`.
+    UriTooLong,
+    /// Head over `limits.header_bytes` or `limits.headers`.
+    HeadTooLarge,
+    /// Body over `limits.body_bytes`.
+    BodyTooLarge,
+    /// The head did not arrive within `timeouts.client_header`.
+    HeadTimeout,
+    /// No token in any configured source.
+    MissingToken,
+    /// A token that is not good; the text is the class that the client may know.
+    InvalidToken(&'static str),
+    /// A good token whose claims do not fit.
+    ClaimsRefused,
+    /// The admin API is closed because JWT is off.
+    AdminClosed,
+    /// No such admin resource.
+    AdminNotFound,
+    /// No address, connection refused or reset, or no TLS.
+    UpstreamRefused,
+    /// Connect, first byte or read took too long.
+    UpstreamTimeout,
+    /// The upstream's answer breaks RFC 9112, or ended before its head was complete.
+    UpstreamProtocol,
+    /// S3 refused our own credentials or signature.
+    UpstreamCredentials,
+    /// Over `server.max_connections`.
+    TooManyConnections,
+    /// The process is stopping.
+    ShuttingDown,
+    /// A bug: a task of ours panicked or a part of the process is gone.
+    Internal,
+}
+
+impl Fault {
+    /// HTTP status that the client gets.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::BadPath | Self::BadRequest => 400,
+            Self::MissingToken | Self::InvalidToken(_) => 401,
+            Self::ClaimsRefused | Self::AdminClosed => 403,
+            Self::NoRoute | Self::NoKey | Self::AdminNotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::HeadTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::UriTooLong => 414,
+            Self::ExpectationFailed => 417,
+            Self::HeadTooLarge => 431,
+            Self::Internal => 500,
+            Self::UnknownTransferCoding => 501,
+            Self::UpstreamRefused | Self::UpstreamProtocol | Self::UpstreamCredentials => 502,
+            Self::TooManyConnections | Self::ShuttingDown => 503,
+            Self::UpstreamTimeout => 504,
+            Self::VersionNotSupported => 505,
+        }
+    }
+
+    /// The stable machine-readable `code` of the JSON body and the access log.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::NoKey => "no_key",
+            Self::BadPath => "bad_path",
+            Self::BadRequest => "bad_request",
+            Self::UnknownTransferCoding => "unknown_transfer_coding",
+            Self::VersionNotSupported => "version_not_supported",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeadTooLarge => "head_too_large",
+            Self::BodyTooLarge => "body_too_large",
+            Self::HeadTimeout => "head_timeout",
+            Self::MissingToken => "missing_token",
+            Self::InvalidToken(_) => "invalid_token",
+            Self::ClaimsRefused => "claims_refused",
+            Self::AdminClosed => "admin_closed",
+            Self::AdminNotFound => "not_found",
+            Self::UpstreamRefused => "upstream_refused",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamProtocol => "upstream_protocol_error",
+            Self::UpstreamCredentials => "upstream_credentials",
+            Self::TooManyConnections => "too_many_connections",
+            Self::ShuttingDown => "shutting_down",
+            Self::Internal => "internal_error",
+        }
+    }
+
+    /// The sentence for people in the JSON body. It never holds anything a client sent.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::NoRoute => "No bucket is configured for this path",
+            Self::NoKey => "The path names no object",
+            Self::BadPath => "The path is not valid",
+            Self::BadRequest => "The request is malformed",
+            Self::UnknownTransferCoding => "Unknown transfer coding",
+            Self::VersionNotSupported => "Only HTTP/1.0 and HTTP/1.1 are supported",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::ExpectationFailed => "Unknown expectation",
+            Self::UriTooLong => "The request target is too long",
+            Self::HeadTooLarge => "The request head is too large",
+            Self::BodyTooLarge => "The request body is too large",
+            Self::HeadTimeout => "The request head did not arrive in time",
+            Self::MissingToken => "Authentication required: Missing token",
+            Self::InvalidToken(class) => class,
+            Self::ClaimsRefused => "Access denied: the token's claims do not permit this",
+            Self::AdminClosed => "The admin API is closed because JWT authentication is off",
+            Self::AdminNotFound => "No such admin resource",
+            Self::UpstreamRefused => "The S3 endpoint could not be reached",
+            Self::UpstreamTimeout => "The S3 endpoint did not answer in time",
+            Self::UpstreamProtocol => "The S3 endpoint sent a malformed answer",
+            Self::UpstreamCredentials => "The S3 endpoint refused this proxy's credentials",
+            Self::TooManyConnections => "Too many connections",
+            Self::ShuttingDown => "The server is shutting down",
+            Self::Internal => "Internal error",
+        }
+    }
+
+    /// Whose fault it is.
+    pub const fn side(self) -> Side {
+        match self {
+            Self::UpstreamRefused
+            | Self::UpstreamTimeout
+            | Self::UpstreamProtocol
+            | Self::UpstreamCredentials => Side::Upstream,
+            Self::TooManyConnections | Self::ShuttingDown | Self::Internal => Side::Proxy,
+            _ => Side::Client,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Longest-prefix routing.
+/// Placeholder
+#[derive(Debug)]
+pub struct Router;

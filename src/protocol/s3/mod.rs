@@ -1,0 +1,1 @@
+//! The S3 REST dialect: keys, canonical requests, signatures, error bodies.
