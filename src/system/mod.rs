@@ -1,4 +1,18 @@
 //! Kernel mechanism: rings, sockets, buffers, TLS, clocks, processors. The only folder that may
 //! hold `unsafe`, read a clock, or name the runtime's drivers.
+//!
+//! Sockets are used by readiness: try the system call without blocking, and wait for the ring (or
+//! epoll) only when the kernel says that it would block. Nothing that the kernel still owns is ever
+//! dropped that way, so every wait may be abandoned without losing bytes.
 
+pub mod buffers;
+pub mod clock;
+pub mod cpu;
+pub mod listener;
+pub mod mailbox;
+pub mod process;
+pub mod ring;
+pub mod socket;
+pub mod splice;
 pub mod tls;
+pub mod watch;

@@ -1,0 +1,82 @@
+//! Time. The only module that reads a clock.
+
+use std::{
+    cell::Cell,
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// A monotonic point in time, in nanoseconds since the process first asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Monotonic(pub u64);
+
+impl Monotonic {
+    /// Now.
+    pub fn now() -> Self {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let start = START.get_or_init(Instant::now);
+        Self(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Nanoseconds since an earlier point; 0 if it is not earlier.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// A later point.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Milliseconds since the Unix epoch, by the system's clock.
+pub fn unix_millis() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Seconds since the Unix epoch, by the system's clock.
+pub fn unix_seconds() -> u64 {
+    unix_millis() / 1_000
+}
+
+/// `CLOCK_MONOTONIC` in microseconds, as systemd's `MONOTONIC_USEC` wants it (`sd_notify(3)`).
+pub fn monotonic_micros() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec that the call only writes.
+    #[expect(unsafe_code, reason = "no safe wrapper gives the raw CLOCK_MONOTONIC value")]
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    if done != 0 {
+        return 0;
+    }
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
+}
+
+/// A clock that a core reads once per request and refreshes at each tick.
+#[derive(Debug)]
+pub struct CoreClock {
+    coarse: Cell<Monotonic>,
+}
+
+impl Default for CoreClock {
+    fn default() -> Self {
+        Self { coarse: Cell::new(Monotonic::now()) }
+    }
+}
+
+impl CoreClock {
+    /// The time when the core last looked: at most one tick old.
+    pub fn coarse(&self) -> Monotonic {
+        self.coarse.get()
+    }
+
+    /// Reads the clock and remembers it.
+    pub fn refresh(&self) -> Monotonic {
+        let now = Monotonic::now();
+        self.coarse.set(now);
+        now
+    }
+}

@@ -1,0 +1,93 @@
+//! Waking a worker from another thread: a bounded channel, and one byte on a local socket whose
+//! other end the worker's own event loop reads.
+
+use std::{io, os::fd::OwnedFd, rc::Rc};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::system::{
+    socket::{Socket, pair},
+    watch::Watches,
+};
+
+/// The sending end, for another thread.
+#[derive(Debug)]
+pub struct Sending<T> {
+    channel: Sender<T>,
+    bell: OwnedFd,
+}
+
+/// The receiving end before it has reached its worker.
+#[derive(Debug)]
+pub struct Unclaimed<T> {
+    channel: Receiver<T>,
+    bell: OwnedFd,
+}
+
+/// The receiving end on its worker.
+#[derive(Debug)]
+pub struct Receiving<T> {
+    channel: Receiver<T>,
+    bell: Socket,
+}
+
+/// The other side is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// A mailbox that holds at most `capacity` messages.
+///
+/// # Errors
+/// When the kernel has no descriptors left.
+pub fn mailbox<T>(capacity: usize) -> io::Result<(Sending<T>, Unclaimed<T>)> {
+    let (sender, receiver) = bounded(capacity);
+    let (ours, theirs) = pair()?;
+    Ok((Sending { channel: sender, bell: ours }, Unclaimed { channel: receiver, bell: theirs }))
+}
+
+impl<T> Sending<T> {
+    /// Queues a message and wakes the worker. Gives the message back when the mailbox is full or
+    /// the worker is gone.
+    pub fn send(&self, message: T) -> Result<(), T> {
+        self.channel.try_send(message).map_err(|e| match e {
+            TrySendError::Full(message) | TrySendError::Disconnected(message) => message,
+        })?;
+        self.ring();
+        Ok(())
+    }
+
+    /// Wakes the worker. A full socket means that it has been woken often enough already.
+    pub fn ring(&self) {
+        let _ = socket2::SockRef::from(&self.bell)
+            .send_with_flags(&[0], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    }
+}
+
+impl<T> Unclaimed<T> {
+    /// Hands the receiving end to the event loop of the calling thread.
+    ///
+    /// # Errors
+    /// When the event loop cannot register it.
+    pub fn claim(self, watches: &Rc<Watches>) -> io::Result<Receiving<T>> {
+        Ok(Receiving { channel: self.channel, bell: Socket::new(self.bell, watches)? })
+    }
+}
+
+impl<T> Receiving<T> {
+    /// The next message.
+    ///
+    /// # Errors
+    /// [`Gone`] when the sending side no longer exists and every message was received.
+    pub async fn receive(&self) -> Result<T, Gone> {
+        let mut rung = [0_u8; 64];
+        loop {
+            if let Ok(message) = self.channel.try_recv() {
+                return Ok(message);
+            }
+            match self.bell.recv(&mut rung).await {
+                Ok(0) | Err(_) => return self.channel.try_recv().map_err(|_| Gone),
+                Ok(_) => {}
+            }
+        }
+    }
+}

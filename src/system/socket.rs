@@ -1,0 +1,279 @@
+//! TCP sockets by readiness.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    rc::Rc,
+    time::Duration,
+};
+
+use monoio::net::TcpStream;
+use socket2::{Domain, Protocol, SockRef, Type};
+
+use crate::system::watch::{Shut, Watched, Watches};
+
+/// A connected, non-blocking stream socket that belongs to this core.
+#[derive(Debug)]
+pub struct Socket {
+    // Declared before the stream, so that the watch is gone before the descriptor is closed.
+    watched: Watched,
+    stream: TcpStream,
+}
+
+impl Socket {
+    /// Takes over a connected non-blocking descriptor.
+    ///
+    /// # Errors
+    /// When the event loop cannot register it.
+    pub fn new(fd: OwnedFd, watches: &Rc<Watches>) -> io::Result<Self> {
+        let raw = fd.as_raw_fd();
+        let stream = TcpStream::from_std(std::net::TcpStream::from(fd))?;
+        Ok(Self { watched: Watched::new(watches, raw), stream })
+    }
+
+    /// Connects to `address`; the caller bounds the time by arming the watch through `armed`.
+    ///
+    /// # Errors
+    /// What `connect(2)` reports; `TimedOut` when `within` passed.
+    pub async fn connect(
+        address: SocketAddr,
+        within: Duration,
+        watches: &Rc<Watches>,
+    ) -> io::Result<Self> {
+        let socket = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::STREAM.nonblocking().cloexec(),
+            Some(Protocol::TCP),
+        )?;
+        socket.set_tcp_nodelay(true)?;
+        let in_progress = match socket.connect(&address.into()) {
+            Ok(()) => false,
+            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => true,
+            Err(e) => return Err(e),
+        };
+        let socket = Self::new(OwnedFd::from(socket), watches)?;
+        if in_progress {
+            match monoio::time::timeout(within, socket.writable()).await {
+                Ok(ready) => ready?,
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            }
+            if let Some(error) = SockRef::from(&socket.borrowed()).take_error()? {
+                return Err(error);
+            }
+        }
+        Ok(socket)
+    }
+
+    /// The deadline cell.
+    pub fn watch(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// Waits until reading would not block.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.stream.readable(false).await
+    }
+
+    /// Waits until writing would not block.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.stream.writable(false).await
+    }
+
+    /// Reads what is there: `None` when that is nothing yet, `Some(0)` at the end.
+    pub fn try_recv(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        // SAFETY: the pointer and length are those of a live mutable slice.
+        #[expect(unsafe_code, reason = "recv with MSG_DONTWAIT has no safe wrapper in std")]
+        let n = unsafe {
+            libc::recv(self.raw(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT)
+        };
+        would_block_is_none(n)
+    }
+
+    /// Reads at least one byte, or 0 at the end. Tries before it waits.
+    pub async fn recv(&self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(n) = self.try_recv(into)? {
+                return Ok(n);
+            }
+            self.readable().await?;
+        }
+    }
+
+    /// Sends what fits, of two slices as if they were one: `None` when nothing fits.
+    pub fn try_send(&self, first: &[u8], second: &[u8]) -> io::Result<Option<usize>> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        if second.is_empty() {
+            // SAFETY: the pointer and length are those of a live slice.
+            #[expect(unsafe_code, reason = "send with MSG_DONTWAIT has no safe wrapper in std")]
+            let n = unsafe { libc::send(self.raw(), first.as_ptr().cast(), first.len(), flags) };
+            return would_block_is_none(n);
+        }
+        let slices = [io::IoSlice::new(first), io::IoSlice::new(second)];
+        match SockRef::from(&self.borrowed()).send_vectored_with_flags(&slices, flags) {
+            Ok(n) => Ok(Some(n)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Sends two slices to their end, calling `progress` after each part that was taken.
+    pub async fn send_all(
+        &self,
+        mut first: &[u8],
+        mut second: &[u8],
+        mut progress: impl FnMut(),
+    ) -> io::Result<()> {
+        while !first.is_empty() || !second.is_empty() {
+            if first.is_empty() {
+                first = second;
+                second = &[];
+            }
+            if let Some(sent) = self.try_send(first, second)? {
+                let of_first = sent.min(first.len());
+                first = first.get(of_first..).unwrap_or_default();
+                second = second.get(sent - of_first..).unwrap_or_default();
+                progress();
+            } else {
+                self.writable().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an idle connection is still usable: open, and nothing has arrived on it.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0_u8; 1];
+        matches!(recv_peek(self.raw(), &mut byte), Ok(None))
+    }
+
+    /// Ends one or both directions.
+    pub fn shutdown(&self, shut: Shut) {
+        shutdown_fd(self.raw(), shut);
+    }
+
+    /// Ends sending; the peer sees the end of the stream after everything that was sent.
+    pub fn finish(&self) {
+        let _ = SockRef::from(&self.borrowed()).shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Makes closing send a reset, so that the peer can't take what it got for a whole message.
+    pub fn abort(&self) {
+        let _ = SockRef::from(&self.borrowed()).set_linger(Some(Duration::ZERO));
+    }
+
+    fn borrowed(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open for as long as the stream, which `self` borrows.
+        #[expect(unsafe_code, reason = "the runtime's stream has no AsFd")]
+        unsafe {
+            BorrowedFd::borrow_raw(self.raw())
+        }
+    }
+
+    /// The descriptor, for watching and splicing.
+    pub fn raw(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+/// Shuts a descriptor down that is known to be open.
+pub(super) fn shutdown_fd(fd: RawFd, shut: Shut) {
+    let how = match shut {
+        Shut::Read => libc::SHUT_RD,
+        Shut::Both => libc::SHUT_RDWR,
+    };
+    // SAFETY: no pointers; a closed or foreign number only makes the call fail, and a watch is
+    // removed before its descriptor is closed.
+    #[expect(unsafe_code, reason = "shutdown by number has no safe wrapper in std")]
+    let _ = unsafe { libc::shutdown(fd, how) };
+}
+
+/// Whether the peer of `fd` closed or reset the connection and left no bytes behind.
+pub(super) fn is_closed_by_peer(fd: RawFd) -> bool {
+    let mut byte = [0_u8; 1];
+    matches!(recv_peek(fd, &mut byte), Ok(Some(0)) | Err(_))
+}
+
+fn recv_peek(fd: RawFd, byte: &mut [u8; 1]) -> io::Result<Option<usize>> {
+    // SAFETY: the pointer is to one live byte, and the length is 1.
+    #[expect(unsafe_code, reason = "recv with MSG_PEEK has no safe wrapper that takes a number")]
+    let n =
+        unsafe { libc::recv(fd, byte.as_mut_ptr().cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
+    would_block_is_none(n)
+}
+
+pub(super) fn would_block_is_none(n: isize) -> io::Result<Option<usize>> {
+    if let Ok(n) = usize::try_from(n) {
+        return Ok(Some(n));
+    }
+    let error = io::Error::last_os_error();
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+        _ => Err(error),
+    }
+}
+
+/// One connection accepted without blocking.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The new descriptor: non-blocking, close-on-exec.
+    pub fd: OwnedFd,
+    /// Who connected.
+    pub peer: SocketAddr,
+}
+
+/// Accepts one connection: `None` when the queue is empty.
+pub(super) fn try_accept(listener: RawFd) -> io::Result<Option<Accepted>> {
+    // SAFETY: a zeroed sockaddr_storage is a valid value, and the kernel writes at most
+    // `length` bytes of it.
+    #[expect(unsafe_code, reason = "accept4 has no safe wrapper in std")]
+    let (fd, storage, length) = unsafe {
+        let mut storage: libc::sockaddr_storage = std::mem::zeroed();
+        let mut length = socklen(size_of::<libc::sockaddr_storage>());
+        let fd = libc::accept4(
+            listener,
+            (&raw mut storage).cast(),
+            &raw mut length,
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+        );
+        (fd, storage, length)
+    };
+    if fd < 0 {
+        return would_block_is_none(-1).map(|_| None);
+    }
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    #[expect(unsafe_code, reason = "takes ownership of the accepted descriptor")]
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let peer = peer_address(&storage, length).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+    Ok(Some(Accepted { fd, peer }))
+}
+
+fn peer_address(storage: &libc::sockaddr_storage, length: libc::socklen_t) -> Option<SocketAddr> {
+    let mut address = socket2::SockAddrStorage::zeroed();
+    // SAFETY: both are sockaddr_storage; the kernel has filled in `length` bytes of the source.
+    #[expect(unsafe_code, reason = "socket2 takes a filled-in sockaddr_storage only this way")]
+    let address = unsafe {
+        *address.view_as::<libc::sockaddr_storage>() = *storage;
+        socket2::SockAddr::new(address, length)
+    };
+    address.as_socket()
+}
+
+fn socklen(n: usize) -> libc::socklen_t {
+    libc::socklen_t::try_from(n).unwrap_or(libc::socklen_t::MAX)
+}
+
+/// A pair of connected local sockets, the first for this core's event loop.
+///
+/// # Errors
+/// When the kernel has no descriptors left.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (a, b) = std::os::unix::net::UnixStream::pair()?;
+    a.set_nonblocking(true)?;
+    b.set_nonblocking(true)?;
+    // SAFETY: each number was just given up by the stream that owned it.
+    #[expect(unsafe_code, reason = "moves ownership from UnixStream to OwnedFd")]
+    let pair =
+        unsafe { (OwnedFd::from_raw_fd(a.into_raw_fd()), OwnedFd::from_raw_fd(b.into_raw_fd())) };
+    Ok(pair)
+}

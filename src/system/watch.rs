@@ -1,0 +1,207 @@
+//! Deadlines of sockets without a timer each.
+//!
+//! Every socket has a [`Watch`], a cell that says until when the present wait may last. One task
+//! per core looks at all of them at each tick; where a deadline has passed it shuts the socket
+//! down, so that whatever waits for it wakes up, finds the socket at its end and reads the reason
+//! here. Setting a deadline is one store, and nothing is ever cancelled.
+
+use std::{
+    cell::{Cell, RefCell},
+    os::fd::RawFd,
+    rc::Rc,
+    time::Duration,
+};
+
+use slab::Slab;
+
+use crate::system::{
+    clock::{CoreClock, Monotonic},
+    socket,
+};
+
+/// How often a core looks at its deadlines. A deadline fires at most this much late, never early.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// Ticks between two looks at whether waiting clients are still there.
+const CLIENT_CHECK_TICKS: u32 = 10;
+
+/// Why a watched socket was shut down from this side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ended {
+    /// It was not.
+    #[default]
+    No,
+    /// Its deadline passed.
+    Deadline,
+    /// The client on whose behalf it waited is gone.
+    ClientGone,
+    /// The process stops and the connection was idle.
+    Drain,
+}
+
+/// Which direction a deadline ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shut {
+    /// Reading only: an answer may still be sent.
+    Read,
+    /// Both directions.
+    Both,
+}
+
+/// The deadline of one socket.
+#[derive(Debug)]
+pub struct Watch {
+    fd: RawFd,
+    deadline: Cell<u64>,
+    shut: Cell<Shut>,
+    ended: Cell<Ended>,
+    idle: Cell<bool>,
+    waits_for: Cell<RawFd>,
+}
+
+const NO_FD: RawFd = -1;
+
+impl Watch {
+    fn new(fd: RawFd) -> Self {
+        Self {
+            fd,
+            deadline: Cell::new(0),
+            shut: Cell::new(Shut::Both),
+            ended: Cell::new(Ended::No),
+            idle: Cell::new(false),
+            waits_for: Cell::new(NO_FD),
+        }
+    }
+
+    /// Ends the socket when `after` has passed since `now`, which may be one tick old.
+    pub fn arm(&self, now: Monotonic, after: Duration, shut: Shut) {
+        self.deadline.set(now.plus(after + TICK).0);
+        self.shut.set(shut);
+    }
+
+    /// Takes the deadline away.
+    pub fn disarm(&self) {
+        self.deadline.set(0);
+    }
+
+    /// Marks whether the connection waits for its next request, so that a drain may end it.
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.set(idle);
+    }
+
+    /// While set, the socket is ended when the client socket `fd` is found closed.
+    pub fn waits_for_client(&self, fd: Option<RawFd>) {
+        self.waits_for.set(fd.unwrap_or(NO_FD));
+    }
+
+    /// Why the socket was ended from this side, if it was.
+    pub fn ended(&self) -> Ended {
+        self.ended.get()
+    }
+
+    fn end(&self, why: Ended, shut: Shut) {
+        self.deadline.set(0);
+        self.ended.set(why);
+        socket::shutdown_fd(self.fd, shut);
+    }
+}
+
+/// All watches of one core.
+#[derive(Debug, Default)]
+pub struct Watches {
+    all: RefCell<Slab<Rc<Watch>>>,
+    ticks: Cell<u32>,
+    /// The core's clock, refreshed at each tick.
+    pub clock: CoreClock,
+}
+
+/// Membership of one socket in its core's [`Watches`]; leaves it when dropped.
+#[derive(Debug)]
+pub struct Watched {
+    watches: Rc<Watches>,
+    slot: usize,
+    watch: Rc<Watch>,
+}
+
+impl Watched {
+    /// Starts watching `fd`, which must stay open until the value is dropped.
+    pub fn new(watches: &Rc<Watches>, fd: RawFd) -> Self {
+        let watch = Rc::new(Watch::new(fd));
+        let slot = watches.all.borrow_mut().insert(Rc::clone(&watch));
+        Self { watches: Rc::clone(watches), slot, watch }
+    }
+
+    /// Ends the socket when `after` has passed.
+    pub fn arm(&self, after: Duration, shut: Shut) {
+        self.watch.arm(self.watches.clock.coarse(), after, shut);
+    }
+}
+
+impl std::ops::Deref for Watched {
+    type Target = Watch;
+
+    fn deref(&self) -> &Watch {
+        &self.watch
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.watches.all.borrow_mut().remove(self.slot);
+    }
+}
+
+impl Watches {
+    /// Looks at every deadline. Call it each [`TICK`].
+    pub fn tick(&self) {
+        let now = self.clock.refresh();
+        self.ticks.set(self.ticks.get().wrapping_add(1));
+        let check_clients = self.ticks.get().is_multiple_of(CLIENT_CHECK_TICKS);
+        for (_, watch) in self.all.borrow().iter() {
+            let deadline = watch.deadline.get();
+            if deadline != 0 && deadline <= now.0 {
+                watch.end(Ended::Deadline, watch.shut.get());
+            }
+            if check_clients {
+                let client = watch.waits_for.get();
+                if client != NO_FD && socket::is_closed_by_peer(client) {
+                    watch.waits_for.set(NO_FD);
+                    watch.end(Ended::ClientGone, Shut::Both);
+                }
+            }
+        }
+    }
+
+    /// Ends every connection that waits for its next request.
+    pub fn end_idle(&self) {
+        for (_, watch) in self.all.borrow().iter() {
+            if watch.idle.get() {
+                watch.end(Ended::Drain, Shut::Read);
+            }
+        }
+    }
+
+    /// Number of sockets watched.
+    pub fn len(&self) -> usize {
+        self.all.borrow().len()
+    }
+
+    /// Whether no socket is watched.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Calls `each` at every [`TICK`], for ever. The core's heartbeat.
+pub async fn every_tick(mut each: impl FnMut()) {
+    let mut next = monoio::time::interval(TICK);
+    loop {
+        next.tick().await;
+        each();
+    }
+}
+
+/// Completes after `after`.
+pub async fn sleep(after: Duration) {
+    monoio::time::sleep(after).await;
+}
