@@ -1,1 +1,149 @@
 //! Messages between the control thread and the workers.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::{handoff::snapshot::Snapshot, model::Generation, system::ring::IoKind};
+
+/// From the control thread to one worker.
+#[derive(Debug)]
+pub enum ToWorker {
+    /// Serve this generation from now on.
+    Adopt(Arc<Snapshot>),
+    /// An endpoint's addresses changed; the connections that exist are kept.
+    Addresses {
+        /// [`crate::handoff::snapshot::Endpoint::key`].
+        endpoint: Arc<str>,
+        /// In the order in which they are to be tried.
+        addresses: Arc<[SocketAddr]>,
+    },
+    /// What a [`FromWorker::Call`] asked for.
+    Answer {
+        /// The call's ticket.
+        ticket: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A step of stopping.
+    Drain(DrainStep),
+}
+
+/// The steps of stopping, in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DrainStep {
+    /// Not stopping.
+    #[default]
+    Serving,
+    /// `/ready` answers 503; everything else goes on.
+    NotReady,
+    /// The listener is closed, idle connections are ended, answers carry `Connection: close`.
+    Closing,
+    /// The admin listener is closed too.
+    AdminClosing,
+}
+
+/// From a worker to the control thread.
+#[derive(Debug)]
+pub enum FromWorker {
+    /// The event loop runs.
+    Running {
+        /// Index of the worker.
+        worker: usize,
+        /// Which event loop it is.
+        io: IoKind,
+        /// Why a better one was refused.
+        refused: Option<String>,
+        /// The processor it is pinned to, if the kernel allowed it.
+        core: Option<usize>,
+    },
+    /// The worker could not start, or its thread ended.
+    Failed {
+        /// Index of the worker.
+        worker: usize,
+        /// What happened.
+        error: String,
+    },
+    /// Every request that starts on this worker from now on sees this generation.
+    Adopted {
+        /// Index of the worker.
+        worker: usize,
+        /// The generation.
+        generation: Generation,
+    },
+    /// A snapshot that no request of this worker uses any more, to be dropped over there.
+    Retired(Arc<Snapshot>),
+    /// A client asks for something that the control plane knows.
+    Call {
+        /// Index of the worker.
+        worker: usize,
+        /// To be repeated in the answer.
+        ticket: u64,
+        /// What is asked for.
+        call: Call,
+    },
+    /// No client connection is left on the main listener.
+    Drained {
+        /// Index of the worker.
+        worker: usize,
+    },
+}
+
+/// What a client may ask of the control plane.
+#[derive(Debug)]
+pub enum Call {
+    /// The metrics page.
+    Metrics,
+    /// An order of an authorised operator.
+    Order {
+        /// The order.
+        order: Order,
+        /// To be repeated in the answer's body.
+        request_id: Box<str>,
+        /// `sub` of the token, for the log.
+        subject: Option<Box<str>>,
+    },
+}
+
+/// Every order that an operator may give through `/admin`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `POST /admin/reload`
+    Reload {
+        /// `?dry_run=true`: report only.
+        dry_run: bool,
+        /// `If-Match`: the generation that must be running, or the text as sent if it is none.
+        if_match: Option<IfMatch>,
+    },
+    /// `GET /admin/status`
+    Status,
+    /// `GET /admin/config/history`
+    History,
+    /// `POST /admin/rollback?to=N`
+    Rollback {
+        /// The generation whose content to adopt; `None` when missing or not a number.
+        to: Option<Generation>,
+    },
+}
+
+/// The value of an `If-Match` header (RFC 9110 section 13.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMatch {
+    /// `*`: whatever runs.
+    Any,
+    /// `"<generation>"`
+    Generation(Generation),
+    /// Anything else, which matches nothing.
+    Other,
+}
+
+/// An answer of the control plane to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// `Content-Type` of the body.
+    pub content_type: &'static str,
+    /// `code` for the access log, empty for success.
+    pub code: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}

@@ -14,6 +14,9 @@ pub const LARGE_BYTES: usize = 256 * 1024;
 const SMALL_FREE_MAX: usize = 512;
 const LARGE_FREE_MAX: usize = 16;
 
+/// First capacity of a buffer to append to, in bytes: an ordinary head fits.
+const SCRATCH_BYTES: usize = 2_048;
+
 /// A per-core free list of buffers. Buffers keep their full length, so that they are zeroed once
 /// in their life and never hold uninitialised memory.
 #[derive(Debug, Default)]
@@ -23,24 +26,90 @@ pub struct Buffers {
     scratch: RefCell<Vec<Vec<u8>>>,
 }
 
+/// A buffer of a fixed length that goes back to its core's free list when dropped.
+#[derive(Debug)]
+pub struct Lent<'b> {
+    buffer: Vec<u8>,
+    home: &'b Buffers,
+}
+
+impl std::ops::Deref for Lent<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl std::ops::DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+}
+
+impl Lent<'_> {
+    /// Makes the buffer at least `length` bytes long; a longer one than the usual is freed after use.
+    pub fn grow(&mut self, length: usize) {
+        if self.buffer.len() < length {
+            self.buffer.resize(length, 0);
+        }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.home.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+/// An empty buffer to append to, which goes back to its core's free list when dropped.
+#[derive(Debug)]
+pub struct Scratch<'b> {
+    buffer: Vec<u8>,
+    home: &'b Buffers,
+}
+
+impl std::ops::Deref for Scratch<'_> {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.buffer
+    }
+}
+
+impl std::ops::DerefMut for Scratch<'_> {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        self.home.give_back_scratch(std::mem::take(&mut self.buffer));
+    }
+}
+
 impl Buffers {
     /// A buffer of `SMALL_BYTES` length.
-    pub fn small(&self) -> Vec<u8> {
-        self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL_BYTES])
+    pub fn small(&self) -> Lent<'_> {
+        let buffer = self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL_BYTES]);
+        Lent { buffer, home: self }
     }
 
     /// A buffer of `LARGE_BYTES` length.
-    pub fn large(&self) -> Vec<u8> {
-        self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE_BYTES])
+    pub fn large(&self) -> Lent<'_> {
+        let buffer = self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE_BYTES]);
+        Lent { buffer, home: self }
     }
 
     /// An empty buffer to append to.
-    pub fn scratch(&self) -> Vec<u8> {
-        self.scratch.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(2_048))
+    pub fn scratch(&self) -> Scratch<'_> {
+        let buffer =
+            self.scratch.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(SCRATCH_BYTES));
+        Scratch { buffer, home: self }
     }
 
-    /// Takes back a buffer from [`Buffers::small`] or [`Buffers::large`].
-    pub fn give_back(&self, buffer: Vec<u8>) {
+    fn give_back(&self, buffer: Vec<u8>) {
         let (list, max) = match buffer.len() {
             SMALL_BYTES => (&self.small, SMALL_FREE_MAX),
             LARGE_BYTES => (&self.large, LARGE_FREE_MAX),
@@ -52,8 +121,7 @@ impl Buffers {
         }
     }
 
-    /// Takes back a buffer from [`Buffers::scratch`].
-    pub fn give_back_scratch(&self, mut buffer: Vec<u8>) {
+    fn give_back_scratch(&self, mut buffer: Vec<u8>) {
         let mut list = self.scratch.borrow_mut();
         if list.len() < SMALL_FREE_MAX && buffer.capacity() <= SMALL_BYTES {
             buffer.clear();
@@ -61,7 +129,7 @@ impl Buffers {
         }
     }
 
-    /// Lets go of free large buffers, for a core that has nothing to stream.
+    /// Lets go of free buffers, for a core that has nothing to do.
     pub fn shrink(&self) {
         self.large.borrow_mut().clear();
         self.small.borrow_mut().truncate(SMALL_FREE_MAX / 8);
@@ -76,12 +144,17 @@ mod tests {
     #[test]
     fn buffers_come_back_with_their_length() {
         let buffers = Buffers::default();
-        let small = buffers.small();
-        let at = small.as_ptr();
-        buffers.give_back(small);
+        let at = buffers.small().as_ptr();
         assert_eq!(buffers.small().as_ptr(), at);
         assert_eq!(buffers.large().len(), LARGE_BYTES);
-        buffers.give_back(vec![0; 3]);
+        buffers.small().grow(SMALL_BYTES + 1);
         assert_eq!(buffers.small().len(), SMALL_BYTES);
+    }
+
+    #[test]
+    fn scratch_comes_back_empty() {
+        let buffers = Buffers::default();
+        buffers.scratch().extend_from_slice(b"left over");
+        assert!(buffers.scratch().is_empty());
     }
 }

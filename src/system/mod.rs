@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cpu;
 pub mod listener;
 pub mod mailbox;
+pub mod panic;
 pub mod process;
 pub mod ring;
 pub mod socket;

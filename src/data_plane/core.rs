@@ -1,0 +1,298 @@
+//! What one core owns, and its own copy of the running generation.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+};
+
+use crossbeam_channel::Sender;
+
+use crate::{
+    data_plane::{upstream::pool::Pool, worker::calls::Calls},
+    handoff::{
+        message::{DrainStep, FromWorker},
+        snapshot::{Bucket, Snapshot},
+    },
+    policy::auth::TokenCache,
+    protocol::{
+        http1::encode::HttpDate,
+        s3::sigv4::{AmzDate, SigningKey},
+    },
+    system::{
+        buffers::Buffers,
+        clock::{self, Monotonic},
+        process,
+        splice::Pipes,
+        watch::Watches,
+    },
+    telemetry::{access_log::AccessLogSink, cells::CoreCells},
+};
+
+/// Everything that belongs to one core. Lives as long as the process.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) worker: usize,
+    pub(crate) current: RefCell<Rc<Local>>,
+    pub(crate) watches: Rc<Watches>,
+    pub(crate) buffers: Buffers,
+    pub(crate) pipes: Pipes,
+    pub(crate) pools: RefCell<HashMap<Arc<str>, Rc<Pool>>>,
+    /// This core's counters; nobody else writes them.
+    pub(crate) cells: Arc<CoreCells>,
+    /// Every core's counters, to be read only.
+    pub(crate) fleet: Arc<[Arc<CoreCells>]>,
+    pub(crate) max_connections: u64,
+    pub(crate) admin_elsewhere: bool,
+    pub(crate) drain: Cell<DrainStep>,
+    pub(crate) open: Cell<usize>,
+    pub(crate) calls: Calls,
+    pub(crate) to_control: Sender<FromWorker>,
+    pub(crate) access_log: RefCell<AccessLogSink>,
+    pub(crate) ids: RequestIds,
+    pub(crate) dates: Dates,
+}
+
+impl Core {
+    /// This core's copy of the newest generation that it has adopted.
+    pub(crate) fn current(&self) -> Rc<Local> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// Whether answers must end their connection because the process stops.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.drain.get() >= DrainStep::Closing
+    }
+
+    /// Makes a snapshot the one that every request from now on uses. Pools of endpoints that both
+    /// generations name are kept warm; the idle connections of the others are closed.
+    pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
+        let generation = snapshot.generation;
+        let mut pools = self.pools.borrow_mut();
+        let mut kept = HashMap::with_capacity(snapshot.endpoints.len());
+        let mut by_index = Vec::with_capacity(snapshot.endpoints.len());
+        for endpoint in &snapshot.endpoints {
+            let pool = pools
+                .remove(&endpoint.key)
+                .unwrap_or_else(|| Rc::new(Pool::new(Arc::clone(endpoint))));
+            pool.refresh(endpoint);
+            kept.insert(Arc::clone(&endpoint.key), Rc::clone(&pool));
+            by_index.push(pool);
+        }
+        for (_, orphan) in pools.drain() {
+            orphan.retire();
+        }
+        *pools = kept;
+        drop(pools);
+        let local = Rc::new(Local::new(snapshot, by_index, self.to_control.clone()));
+        let _ = self.current.replace(local);
+        self.cells.generation.set(generation.0);
+        let _ = self
+            .to_control
+            .try_send(FromWorker::Adopted { worker: self.worker, generation });
+    }
+}
+
+/// One core's copy of a generation, with what the core derives from it. All of it dies with the
+/// generation, so a rotated secret can never be honoured from a cache.
+#[derive(Debug)]
+pub(crate) struct Local {
+    snapshot: Option<Arc<Snapshot>>,
+    pools: Vec<Rc<Pool>>,
+    signing: Vec<RefCell<Option<KeyOfDay>>>,
+    pub(crate) tokens: RefCell<TokenCache>,
+    retired: Sender<FromWorker>,
+}
+
+#[derive(Debug)]
+struct KeyOfDay {
+    day: [u8; 8],
+    key: Rc<SigningKey>,
+}
+
+impl Local {
+    fn new(snapshot: Arc<Snapshot>, pools: Vec<Rc<Pool>>, retired: Sender<FromWorker>) -> Self {
+        let signing = snapshot.buckets.iter().map(|_| RefCell::new(None)).collect();
+        Self {
+            snapshot: Some(snapshot),
+            pools,
+            signing,
+            tokens: RefCell::new(TokenCache::new()),
+            retired,
+        }
+    }
+
+    pub(crate) fn pool(&self, bucket: &Bucket) -> Option<&Rc<Pool>> {
+        self.pools.get(bucket.endpoint)
+    }
+
+    /// The signing key of a bucket for a day, derived once per day and generation.
+    pub(crate) fn signing_key(&self, index: usize, bucket: &Bucket, date: &AmzDate) -> Option<Rc<SigningKey>> {
+        let credentials = bucket.credentials.as_ref()?;
+        let mut cached = self.signing.get(index)?.borrow_mut();
+        if let Some(of_day) = cached.as_ref()
+            && of_day.day == *date.day()
+        {
+            return Some(Rc::clone(&of_day.key));
+        }
+        let key = Rc::new(SigningKey::derive(
+            credentials.secret_key.expose(),
+            date.day(),
+            &bucket.region,
+        ));
+        *cached = Some(KeyOfDay { day: *date.day(), key: Rc::clone(&key) });
+        Some(key)
+    }
+}
+
+impl std::ops::Deref for Local {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        // The option is emptied in `drop` only, after which nobody can hold a reference.
+        match &self.snapshot {
+            Some(snapshot) => snapshot,
+            None => unreachable!("a dropped generation was used"),
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // Freeing 10,000 buckets takes milliseconds: that is the control thread's work.
+        if let Some(snapshot) = self.snapshot.take() {
+            let _ = self.retired.try_send(FromWorker::Retired(snapshot));
+        }
+    }
+}
+
+/// Length of a request id, in characters.
+pub(crate) const REQUEST_ID_CHARS: usize = 32;
+
+/// Ids of requests: 64 random bits of this core, then a counter. Unique without a system call or
+/// a shared counter; they need not be secret.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    prefix: [u8; 16],
+    next: Cell<u64>,
+}
+
+impl RequestIds {
+    pub(crate) fn new() -> Self {
+        let mut seed = [0_u8; 16];
+        if process::random(&mut seed).is_err() {
+            seed[..8].copy_from_slice(&clock::unix_millis().to_le_bytes());
+        }
+        let (first, second) = seed.split_at(8);
+        let mut prefix = [0; 16];
+        hex(u64::from_le_bytes(first.try_into().unwrap_or_default()), &mut prefix);
+        // The counter starts somewhere too, so that ids of restarts do not look alike.
+        let start = u64::from_le_bytes(second.try_into().unwrap_or_default()) >> 16;
+        Self { prefix, next: Cell::new(start) }
+    }
+
+    pub(crate) fn next(&self) -> [u8; REQUEST_ID_CHARS] {
+        let number = self.next.get().wrapping_add(1);
+        self.next.set(number);
+        let mut id = [0; REQUEST_ID_CHARS];
+        let mut counter = [0; 16];
+        hex(number, &mut counter);
+        id[..16].copy_from_slice(&self.prefix);
+        id[16..].copy_from_slice(&counter);
+        id
+    }
+}
+
+fn hex(number: u64, into: &mut [u8; 16]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut rest = number;
+    for digit in into.iter_mut().rev() {
+        *digit = DIGITS[(rest & 15) as usize];
+        rest >>= 4;
+    }
+}
+
+/// The present second in the forms that requests and answers need, made once per second.
+#[derive(Debug)]
+pub(crate) struct Dates {
+    /// The wall clock in milliseconds at the last tick, and the monotonic time then.
+    base: Cell<(u64, Monotonic)>,
+    second: Cell<u64>,
+    http: Cell<HttpDate>,
+    amz: Cell<AmzDate>,
+}
+
+impl Dates {
+    pub(crate) fn new() -> Self {
+        let dates = Self {
+            base: Cell::new((clock::unix_millis(), Monotonic::now())),
+            second: Cell::new(0),
+            http: Cell::new(HttpDate::from_unix(0)),
+            amz: Cell::new(AmzDate::from_unix(0)),
+        };
+        dates.render(clock::unix_seconds());
+        dates
+    }
+
+    /// Reads the wall clock. Call it each tick, so that a clock that was set is followed.
+    pub(crate) fn refresh(&self) {
+        self.base.set((clock::unix_millis(), Monotonic::now()));
+    }
+
+    /// Milliseconds since the Unix epoch at a monotonic time near now.
+    pub(crate) fn unix_millis(&self, at: Monotonic) -> u64 {
+        let (millis, base) = self.base.get();
+        millis + at.since(base) / 1_000_000
+    }
+
+    /// Seconds since the Unix epoch at a monotonic time near now; updates the rendered forms.
+    pub(crate) fn unix_seconds(&self, at: Monotonic) -> u64 {
+        let second = self.unix_millis(at) / 1_000;
+        if second != self.second.get() {
+            self.render(second);
+        }
+        second
+    }
+
+    fn render(&self, second: u64) {
+        self.second.set(second);
+        self.http.set(HttpDate::from_unix(second));
+        self.amz.set(AmzDate::from_unix(second));
+    }
+
+    /// `Date` of an answer (RFC 9110 section 6.6.1).
+    pub(crate) fn http(&self) -> HttpDate {
+        self.http.get()
+    }
+
+    /// `x-amz-date` of a signed request.
+    pub(crate) fn amz(&self) -> AmzDate {
+        self.amz.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_differ_and_are_hex() {
+        let ids = RequestIds::new();
+        let (a, b) = (ids.next(), ids.next());
+        assert_ne!(a, b);
+        assert_eq!(a[..16], b[..16]);
+        assert!(a.iter().all(u8::is_ascii_hexdigit));
+        assert_ne!(RequestIds::new().next()[..16], a[..16]);
+    }
+
+    #[test]
+    fn a_new_second_is_rendered_anew() {
+        let dates = Dates::new();
+        let now = Monotonic::now();
+        let second = dates.unix_seconds(now);
+        let later = dates.unix_seconds(now.plus(std::time::Duration::from_secs(3)));
+        assert_eq!(later, second + 3);
+        assert_eq!(dates.amz(), AmzDate::from_unix(later));
+    }
+}

@@ -1,0 +1,220 @@
+//! One request and its answer.
+//!
+//! The steps, in order: take the running generation, make the canonical path, answer the built-in
+//! endpoints, route, permit, sign, forward, stream, record.
+
+mod body;
+mod builtin;
+mod drain;
+mod forward;
+mod record;
+pub(crate) mod respond;
+
+use std::{net::SocketAddr, rc::Rc};
+
+use crate::{
+    data_plane::{
+        connection::Input,
+        core::{Core, Local, REQUEST_ID_CHARS},
+        exchange::{builtin::Builtin, drain::Drained, record::Record},
+        worker::accept::Role,
+    },
+    model::Fault,
+    policy::auth::{Permit, TokenCarrier, permit_object},
+    protocol::{
+        http1::{
+            encode::is_head_only,
+            request::{Method, RequestFraming, RequestHead},
+        },
+        s3::path::canonical_path,
+    },
+    system::{clock::Monotonic, socket::Socket},
+};
+
+/// What becomes of the connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It waits for the next request.
+    KeepAlive,
+    /// It is closed; everything was read.
+    Close,
+    /// It is closed once the client has stopped sending.
+    Linger,
+    /// It is reset, so that a cut-short body can't be taken for a whole one.
+    Abort,
+}
+
+/// The request in hand.
+#[derive(Debug)]
+pub(crate) struct Exchange<'x> {
+    pub(crate) core: &'x Core,
+    /// The generation that the whole request is served with.
+    pub(crate) local: Rc<Local>,
+    pub(crate) socket: &'x Socket,
+    pub(crate) peer: SocketAddr,
+    pub(crate) head: &'x RequestHead,
+    /// The bytes that the head's spans point into.
+    pub(crate) bytes: &'x [u8],
+    pub(crate) id: [u8; REQUEST_ID_CHARS],
+    pub(crate) started: Monotonic,
+    /// Whether the connection may serve another request after this one.
+    pub(crate) keep_alive: bool,
+    pub(crate) record: Record,
+}
+
+/// What is to be done with a request.
+enum Plan {
+    Object { bucket: usize, key_at: usize, permit: Permit },
+    Builtin(Builtin),
+    Options,
+    Refuse(Fault),
+}
+
+/// Serves one request whose head is complete.
+pub(crate) async fn run<'c>(
+    core: &'c Core,
+    socket: &Socket,
+    peer: SocketAddr,
+    role: Role,
+    input: &mut Input<'c>,
+    head: &RequestHead,
+) -> Next {
+    let started = core.watches.clock.refresh();
+    let mut exchange = Exchange {
+        core,
+        local: core.current(),
+        socket,
+        peer,
+        head,
+        bytes: input.bytes(),
+        id: core.ids.next(),
+        started,
+        keep_alive: !head.close && !core.is_closing(),
+        record: Record::default(),
+    };
+    let mut path = core.buffers.scratch();
+    let plan = exchange.plan(role, &mut path);
+    let rest = exchange.bytes.get(head.head_len..).unwrap_or_default();
+    let mut drained = Drained::default();
+    let has_body = head.framing != RequestFraming::None;
+    // A client that waits for 100 (RFC 9110 section 10.1.1) gets the final answer instead, and its
+    // body, which it may or may not send now, ends with the connection.
+    let unread_body = has_body && head.expect_continue;
+    if unread_body {
+        exchange.keep_alive = false;
+    }
+    let object = matches!(plan, Plan::Object { .. });
+    let mut refused = None;
+    if has_body && !unread_body && object {
+        match drain::drain(&exchange, rest).await {
+            Ok(all) => drained = all,
+            Err(fault) => refused = Some(fault),
+        }
+    }
+    if refused.is_some() {
+        exchange.keep_alive = false;
+    }
+    let mut next = match (refused, plan) {
+        (Some(fault), _) | (None, Plan::Refuse(fault)) => respond::fault(&mut exchange, fault).await,
+        (None, Plan::Object { bucket, key_at, permit }) => {
+            let key = path.get(key_at..).unwrap_or_default();
+            forward::forward(&mut exchange, bucket, key, permit).await
+        }
+        (None, Plan::Builtin(what)) => builtin::answer(&mut exchange, what).await,
+        (None, Plan::Options) => respond::options(&mut exchange).await,
+    };
+    if has_body && !object && next == Next::KeepAlive {
+        // Answered early; what is left of the body must not be read as the next request.
+        match drain::drain(&exchange, rest).await {
+            Ok(all) => drained = all,
+            Err(_) => next = Next::Linger,
+        }
+    }
+    if (unread_body || refused.is_some()) && next == Next::Close {
+        next = Next::Linger;
+    }
+    record::finish(&exchange);
+    input.consume(head.head_len + drained.consumed);
+    input.append(core, &drained.surplus);
+    next
+}
+
+impl<'x> Exchange<'x> {
+    /// Decides what to do, without waiting for anything.
+    fn plan(&mut self, role: Role, path: &mut Vec<u8>) -> Plan {
+        if !matches!(self.head.method, Method::Get | Method::Head | Method::Options | Method::Other) {
+            return Plan::Refuse(Fault::MethodNotAllowed);
+        }
+        let raw = self.head.path.of(self.bytes);
+        if self.head.method == Method::Options && raw == b"*" {
+            return Plan::Options;
+        }
+        if canonical_path(raw, path).is_err() {
+            return Plan::Refuse(Fault::BadPath);
+        }
+        let builtin_here = role == Role::Admin || !self.core.admin_elsewhere;
+        if builtin_here && let Some(builtin) = Builtin::of(path) {
+            return match builtin.allows(self.head.method) {
+                true => Plan::Builtin(builtin),
+                false if self.head.method == Method::Options => Plan::Options,
+                false => Plan::Refuse(Fault::MethodNotAllowed),
+            };
+        }
+        match self.head.method {
+            Method::Options => return Plan::Options,
+            Method::Other => return Plan::Refuse(Fault::MethodNotAllowed),
+            Method::Get | Method::Head => {}
+        }
+        if role == Role::Admin {
+            return Plan::Refuse(Fault::NoRoute);
+        }
+        let local = Rc::clone(&self.local);
+        let Some(routed) = local.router.route(path) else {
+            return Plan::Refuse(Fault::NoRoute);
+        };
+        let Some(bucket) = local.buckets.get(routed.bucket) else {
+            return Plan::Refuse(Fault::Internal);
+        };
+        self.record.bucket = Some(routed.bucket);
+        let Some(key) = routed.key else {
+            return Plan::Refuse(Fault::NoKey);
+        };
+        let key_at = path.len() - key.len();
+        let now = self.core.dates.unix_seconds(self.started);
+        let verdict = permit_object(
+            &local.auth,
+            &bucket.auth,
+            &mut local.tokens.borrow_mut(),
+            &*self,
+            key,
+            now,
+        );
+        match verdict {
+            Ok(permit) => {
+                self.record.permitted(self.core, &permit);
+                Plan::Object { bucket: routed.bucket, key_at, permit }
+            }
+            Err(denial) => {
+                self.record.denied(self.core, &denial);
+                Plan::Refuse(denial.fault)
+            }
+        }
+    }
+
+    /// Whether the answer must not have a body.
+    pub(crate) fn is_head(&self) -> bool {
+        is_head_only(self.head.method)
+    }
+}
+
+impl TokenCarrier for Exchange<'_> {
+    fn header_values<'a>(&'a self, name_lower: &'a [u8], each: &mut dyn FnMut(&'a [u8])) {
+        for value in self.head.header_values(self.bytes, name_lower) {
+            each(value);
+        }
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.head.query.map(|span| span.of(self.bytes))
+    }
+}

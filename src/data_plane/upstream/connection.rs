@@ -1,0 +1,158 @@
+//! One connection to an S3 endpoint.
+
+use std::{io, rc::Rc, sync::Arc, time::Duration};
+
+use crate::{
+    data_plane::upstream::pool::Pool,
+    system::{
+        socket::Socket,
+        tls::TlsSession,
+        watch::{Ended, Shut, Watches},
+    },
+    telemetry::cells::{BucketCells, UpstreamError},
+};
+
+/// An open connection, in use or idle.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: Socket,
+    tls: Option<Box<TlsSession>>,
+    /// The bucket that it is counted for.
+    cells: Arc<BucketCells>,
+    /// Whether an earlier request was answered on it.
+    pub(crate) reused: bool,
+}
+
+impl Connection {
+    /// Connects to the first address of the pool's endpoint that answers, within `timeout`
+    /// altogether, TLS handshake included.
+    pub(crate) async fn open(
+        pool: &Pool,
+        timeout: Duration,
+        watches: &Rc<Watches>,
+        cells: &Arc<BucketCells>,
+    ) -> Result<Self, UpstreamError> {
+        let addresses = pool.addresses();
+        let deadline = watches.clock.refresh().plus(timeout);
+        let mut last = UpstreamError::NoAddress;
+        for address in addresses.iter() {
+            let left = Duration::from_nanos(deadline.since(watches.clock.refresh()));
+            if left.is_zero() {
+                return Err(UpstreamError::ConnectTimeout);
+            }
+            match Socket::connect(*address, left, watches).await {
+                Ok(socket) => {
+                    cells.upstream_active_add();
+                    let mut connection =
+                        Self { socket, tls: None, cells: Arc::clone(cells), reused: false };
+                    if let Some(client) = pool.tls() {
+                        let left = Duration::from_nanos(deadline.since(watches.clock.refresh()));
+                        connection.socket.watch().arm(left, Shut::Both);
+                        let session = TlsSession::connect(&client, &connection.socket).await;
+                        connection.socket.watch().disarm();
+                        match session {
+                            Ok(session) => connection.tls = Some(Box::new(session)),
+                            Err(_) if connection.ended() == Ended::Deadline => {
+                                return Err(UpstreamError::ConnectTimeout);
+                            }
+                            Err(error) => {
+                                tracing::warn!(endpoint = pool.key(), %error, "TLS handshake failed");
+                                return Err(UpstreamError::Tls);
+                            }
+                        }
+                    }
+                    return Ok(connection);
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    last = UpstreamError::ConnectTimeout;
+                }
+                Err(_) => last = UpstreamError::Refused,
+            }
+        }
+        Err(last)
+    }
+
+    /// Counts the connection for another bucket from now on.
+    pub(crate) fn taken_for(&mut self, cells: &Arc<BucketCells>) {
+        self.cells.upstream_idle_sub();
+        if !Arc::ptr_eq(&self.cells, cells) {
+            self.cells = Arc::clone(cells);
+        }
+        self.cells.upstream_active_add();
+        self.reused = true;
+    }
+
+    /// Counts the connection as idle.
+    pub(crate) fn given_back(&self) {
+        self.cells.upstream_active_sub();
+        self.cells.upstream_idle_add();
+    }
+
+    /// Ends the counting of an idle connection that is about to be dropped as an active one.
+    pub(crate) fn leave_idle(&self) {
+        self.cells.upstream_idle_sub();
+        self.cells.upstream_active_add();
+    }
+
+    /// Whether nothing arrived on it since its last answer, and it is open.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        match &mut self.tls {
+            None => self.socket.is_quiet(),
+            Some(session) => session.is_quiet(&self.socket),
+        }
+    }
+
+    /// The socket, for its deadline, and for splicing when [`Connection::is_plain`].
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Whether bytes on the socket are the bytes of the message.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Why it was ended from this side, if it was.
+    pub(crate) fn ended(&self) -> Ended {
+        self.socket.watch().ended()
+    }
+
+    /// Sends all of `bytes`.
+    pub(crate) async fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            None => self.socket.send_all(bytes, &[], || ()).await,
+            Some(session) => session.send_all(&self.socket, bytes).await,
+        }
+    }
+
+    /// Waits until [`Connection::recv`] is likely to return at once, without holding a buffer.
+    pub(crate) async fn wait(&self) -> io::Result<()> {
+        match &self.tls {
+            None => self.socket.readable().await,
+            // Decrypted bytes may wait inside the session while the socket is silent.
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Reads at least one byte, or 0 at the end.
+    pub(crate) async fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.recv(into).await,
+            Some(session) => session.recv(&self.socket, into).await,
+        }
+    }
+
+    /// Reads what is there without waiting; `None` when that is nothing yet or cannot be known.
+    pub(crate) fn try_recv(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        match &self.tls {
+            None => self.socket.try_recv(into),
+            Some(_) => Ok(None),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.cells.upstream_active_sub();
+    }
+}

@@ -1,0 +1,180 @@
+//! Accepting connections, within the limit, and closing the listener without losing any.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    os::fd::OwnedFd,
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use crate::{
+    data_plane::{connection, core::Core, exchange::respond},
+    handoff::message::{DrainStep, FromWorker},
+    model::Fault,
+    system::{
+        listener::{CoreListener, is_exhausted},
+        panic,
+        socket::{Accepted, Socket},
+        watch::sleep,
+    },
+    telemetry::cells::Rejected,
+};
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Objects, and the built-in endpoints unless they have a listener of their own.
+    Main,
+    /// The built-in endpoints only.
+    Admin,
+}
+
+/// Connections accepted before the loop looks at anything else.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// Pause when descriptors are exhausted: long enough not to spin, short enough to go unnoticed
+/// once one is free.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+thread_local! {
+    static SLEEPING: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Starts accepting on a listener.
+pub(super) fn spawn(core: &Rc<Core>, listener: CoreListener, role: Role) {
+    monoio::spawn(accept(Rc::clone(core), listener, role));
+}
+
+/// Makes the accepting tasks look at the drain step.
+pub(super) fn wake(_core: &Core) {
+    SLEEPING.with_borrow_mut(|sleeping| sleeping.drain(..).for_each(Waker::wake));
+}
+
+fn closes_at(role: Role) -> DrainStep {
+    match role {
+        Role::Main => DrainStep::Closing,
+        Role::Admin => DrainStep::AdminClosing,
+    }
+}
+
+async fn accept(core: Rc<Core>, listener: CoreListener, role: Role) {
+    loop {
+        let closing = core.drain.get() >= closes_at(role);
+        let mut exhausted = false;
+        for _ in 0..ACCEPTS_PER_TURN {
+            match listener.try_accept() {
+                Ok(Some(accepted)) => admit(&core, accepted, role),
+                Ok(None) if closing => {
+                    // The queue is empty: closing now resets nobody.
+                    drop(listener);
+                    report_drained(&core);
+                    return;
+                }
+                Ok(None) => break,
+                Err(error) if is_exhausted(&error) => {
+                    core.cells.rejected(Rejected::FdExhausted);
+                    exhausted = true;
+                    break;
+                }
+                // One connection was reset in the queue.
+                Err(_) => {}
+            }
+        }
+        if exhausted {
+            sleep(EXHAUSTED_PAUSE).await;
+            continue;
+        }
+        readable_or_woken(&core, &listener, role).await;
+    }
+}
+
+async fn readable_or_woken(core: &Core, listener: &CoreListener, role: Role) {
+    let mut readable = std::pin::pin!(listener.readable());
+    poll_fn(|context| {
+        if core.drain.get() >= closes_at(role) {
+            return Poll::Ready(());
+        }
+        if readable.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        SLEEPING.with_borrow_mut(|sleeping| {
+            if !sleeping.iter().any(|waker| waker.will_wake(context.waker())) {
+                sleeping.push(context.waker().clone());
+            }
+        });
+        Poll::Pending
+    })
+    .await;
+}
+
+fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
+    core.cells.accepted();
+    let open: u64 = core.fleet.iter().map(|cells| cells.connections_open()).sum();
+    if role == Role::Main && open >= core.max_connections {
+        core.cells.rejected(Rejected::Limit);
+        refuse(core, accepted.fd);
+        return;
+    }
+    let Ok(socket) = Socket::new(accepted.fd, &core.watches) else {
+        core.cells.rejected(Rejected::FdExhausted);
+        return;
+    };
+    let open = Open::new(core, role);
+    let core = Rc::clone(core);
+    monoio::spawn(async move {
+        let served = connection::serve(&core, socket, accepted.peer, role);
+        if panic::caught(AssertUnwindSafe(served)).await.is_err() {
+            core.cells.panicked();
+            tracing::error!(worker = core.worker, "a connection's task panicked and was ended");
+        }
+        drop(open);
+    });
+}
+
+/// Answers 503 on a connection over the limit: one attempt to send, and closed.
+fn refuse(core: &Core, fd: OwnedFd) {
+    if let Ok(socket) = Socket::new(fd, &core.watches) {
+        let mut out = core.buffers.scratch();
+        respond::write_refusal(core, Fault::TooManyConnections, &mut out);
+        let _ = socket.try_send(&out, &[]);
+        // The request may be on its way: taking it off the queue keeps the close from resetting
+        // the answer.
+        let mut discarded = [0_u8; 1_024];
+        socket.finish();
+        let _ = socket.try_recv(&mut discarded);
+        core.buffers.give_back_scratch(out);
+    }
+}
+
+/// Counts one open client connection for as long as it lives.
+struct Open {
+    core: Rc<Core>,
+    role: Role,
+}
+
+impl Open {
+    fn new(core: &Rc<Core>, role: Role) -> Self {
+        if role == Role::Main {
+            core.open.set(core.open.get() + 1);
+        }
+        Self { core: Rc::clone(core), role }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.role == Role::Main {
+            self.core.open.set(self.core.open.get() - 1);
+            report_drained(&self.core);
+        }
+    }
+}
+
+fn report_drained(core: &Core) {
+    if core.is_closing() && core.open.get() == 0 {
+        let _ = core.to_control.try_send(FromWorker::Drained { worker: core.worker });
+    }
+}

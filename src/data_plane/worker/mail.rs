@@ -1,0 +1,38 @@
+//! What a worker does with the messages of the control thread.
+
+use std::rc::Rc;
+
+use crate::{
+    data_plane::{core::Core, worker::accept},
+    handoff::message::{DrainStep, ToWorker},
+    system::mailbox::Receiving,
+};
+
+/// Reads messages until the control thread is gone. The worker then goes on serving what it has:
+/// a proxy that cannot be reconfigured is better than none.
+pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
+    while let Ok(message) = mailbox.receive().await {
+        match message {
+            ToWorker::Adopt(snapshot) => core.adopt(snapshot),
+            ToWorker::Addresses { endpoint, addresses } => {
+                if let Some(pool) = core.pools.borrow().get(&endpoint) {
+                    pool.set_addresses(addresses);
+                }
+            }
+            ToWorker::Answer { ticket, answer } => core.calls.answer(ticket, answer),
+            ToWorker::Drain(step) => drain(core, step),
+        }
+    }
+    tracing::error!(worker = core.worker, "the control thread is gone; serving goes on unchanged");
+    std::future::pending::<()>().await;
+}
+
+fn drain(core: &Rc<Core>, step: DrainStep) {
+    core.drain.set(step);
+    if step == DrainStep::Closing {
+        core.watches.end_idle();
+    }
+    if step >= DrainStep::Closing {
+        accept::wake(core);
+    }
+}

@@ -1,0 +1,153 @@
+//! A worker: a pinned thread with its own event loop. It adopts generations, accepts connections,
+//! answers them, and stops in steps.
+
+mod accept;
+pub(crate) mod calls;
+mod mail;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::TcpListener,
+    rc::Rc,
+    sync::Arc,
+};
+
+use crossbeam_channel::Sender;
+
+use crate::{
+    data_plane::core::{Core, Dates, RequestIds},
+    data_plane::worker::accept::Role,
+    handoff::{
+        message::{DrainStep, FromWorker, ToWorker},
+        snapshot::Snapshot,
+    },
+    system::{
+        buffers::Buffers,
+        cpu,
+        listener::CoreListener,
+        mailbox::Unclaimed,
+        ring::{self, IoChoice, IoKind},
+        splice::Pipes,
+        watch::{Watches, every_tick},
+    },
+    telemetry::{access_log::AccessLogSink, cells::CoreCells},
+};
+
+/// Everything that a worker is given when its thread starts.
+#[derive(Debug)]
+pub struct Assignment {
+    /// Index of the worker, from 0.
+    pub worker: usize,
+    /// The processor to pin to.
+    pub core: Option<cpu::Core>,
+    /// Which event loop to use.
+    pub io: IoChoice,
+    /// Its share of the main address.
+    pub listener: TcpListener,
+    /// Its share of the admin address, when that is another one.
+    pub admin_listener: Option<TcpListener>,
+    /// Client connections that all cores together may have.
+    pub max_connections: u64,
+    /// The generation to start with.
+    pub snapshot: Arc<Snapshot>,
+    /// Messages from the control thread.
+    pub mailbox: Unclaimed<ToWorker>,
+    /// Messages to the control thread.
+    pub to_control: Sender<FromWorker>,
+    /// The counters of all cores, by worker.
+    pub fleet: Arc<[Arc<CoreCells>]>,
+    /// Where its access-log records go.
+    pub access_log: AccessLogSink,
+}
+
+/// Serves until the process ends. Runs on the thread that is to be the worker.
+///
+/// # Errors
+/// A sentence for the operator when the event loop cannot be built, or when it ends.
+pub fn run(assignment: Assignment) -> Result<(), String> {
+    // The order matters: a ring belongs to the processor's memory that its thread is pinned to.
+    let pinned = assignment.core.filter(|core| core.pin());
+    ring::run(assignment.io, |kind, refused| {
+        serve(assignment, kind, refused.map(|e| e.to_string()), pinned)
+    })
+    .map_err(|error| format!("no event loop can be built: {error}"))?
+    .map_err(|error| format!("the event loop refuses a descriptor: {error}"))
+}
+
+async fn serve(
+    assignment: Assignment,
+    io: IoKind,
+    refused: Option<String>,
+    pinned: Option<cpu::Core>,
+) -> std::io::Result<()> {
+    let watches = Rc::new(Watches::default());
+    let mailbox = assignment.mailbox.claim(&watches)?;
+    let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
+        return Err(std::io::Error::other("the worker has no counters"));
+    };
+    let core = Rc::new(Core {
+        worker: assignment.worker,
+        current: RefCell::new(Rc::default()),
+        watches,
+        buffers: Buffers::default(),
+        pipes: Pipes::default(),
+        pools: RefCell::new(HashMap::new()),
+        cells,
+        fleet: assignment.fleet,
+        max_connections: assignment.max_connections,
+        admin_elsewhere: assignment.admin_listener.is_some(),
+        drain: Cell::new(DrainStep::Serving),
+        open: Cell::new(0),
+        calls: calls::Calls::default(),
+        to_control: assignment.to_control.clone(),
+        access_log: RefCell::new(assignment.access_log),
+        ids: RequestIds::new(),
+        dates: Dates::new(),
+    });
+    core.adopt(assignment.snapshot);
+    accept::spawn(&core, CoreListener::new(assignment.listener)?, Role::Main);
+    if let Some(listener) = assignment.admin_listener {
+        accept::spawn(&core, CoreListener::new(listener)?, Role::Admin);
+    }
+    let _ = assignment.to_control.send(FromWorker::Running {
+        worker: core.worker,
+        io,
+        refused,
+        core: pinned.map(cpu::Core::number),
+    });
+    let beating = Rc::clone(&core);
+    monoio::spawn(every_tick(move || beat(&beating)));
+    mail::read(&core, mailbox).await;
+    Ok(())
+}
+
+/// Ticks between two looks at idle upstream connections.
+const SWEEP_TICKS: u64 = 10;
+
+/// Seconds without a connection after which free memory goes back to the allocator.
+const SHRINK_AFTER_TICKS: u64 = 300;
+
+thread_local! {
+    static BEATS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
+
+fn beat(core: &Core) {
+    core.watches.tick();
+    core.dates.refresh();
+    core.access_log.borrow_mut().flush();
+    let (count, quiet) = BEATS.get();
+    let quiet = if core.open.get() == 0 { quiet + 1 } else { 0 };
+    BEATS.set((count + 1, quiet));
+    if count % SWEEP_TICKS == 0 {
+        let pools: Vec<_> = core.pools.borrow().values().cloned().collect();
+        let now = core.watches.clock.coarse();
+        for pool in pools {
+            pool.sweep(now);
+        }
+    }
+    if quiet == SHRINK_AFTER_TICKS {
+        core.buffers.shrink();
+        core.pipes.shrink();
+    }
+}
