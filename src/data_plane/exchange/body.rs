@@ -1,0 +1,189 @@
+//! The body of an S3 answer as it arrives: pieces of plain bytes, however the message is framed.
+
+use std::ops::Range;
+
+use crate::{
+    data_plane::{core::Core, upstream::connection::Connection},
+    protocol::http1::{BodyLength, ChunkedDecoder},
+    system::{
+        buffers::Lent,
+        watch::{Ended, Shut},
+    },
+    telemetry::labels::UpstreamError,
+};
+
+/// Where the end of the body is.
+#[derive(Debug)]
+enum Framing {
+    Fixed(u64),
+    Chunked(ChunkedDecoder),
+    UntilClose,
+}
+
+/// A body that is being read.
+#[derive(Debug)]
+pub(crate) struct Body<'c> {
+    core: &'c Core,
+    pub(crate) connection: Connection,
+    /// Holds bytes that arrived and were not used; none while there are none.
+    buffer: Option<Lent<'c>>,
+    window: Range<usize>,
+    framing: Framing,
+    read_timeout: std::time::Duration,
+    ended: bool,
+}
+
+/// What [`Body::buffered`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// Bytes of the body, by their place in the buffer. May be empty.
+    Data(Range<usize>),
+    /// Nothing more without waiting.
+    Wait,
+    /// The body is complete.
+    End,
+}
+
+impl<'c> Body<'c> {
+    /// A body whose first bytes are at `window` of `buffer`.
+    pub(crate) fn new(
+        core: &'c Core,
+        connection: Connection,
+        buffer: Lent<'c>,
+        window: Range<usize>,
+        length: BodyLength,
+        read_timeout: std::time::Duration,
+    ) -> Self {
+        let framing = match length {
+            BodyLength::None => Framing::Fixed(0),
+            BodyLength::Fixed(length) => Framing::Fixed(length),
+            BodyLength::Chunked => Framing::Chunked(ChunkedDecoder::new()),
+            BodyLength::UntilClose => Framing::UntilClose,
+        };
+        Self { core, connection, buffer: Some(buffer), window, framing, read_timeout, ended: false }
+    }
+
+    /// The bytes that a piece names.
+    pub(crate) fn bytes(&self, piece: Range<usize>) -> &[u8] {
+        self.buffer.as_ref().and_then(|buffer| buffer.get(piece)).unwrap_or_default()
+    }
+
+    /// The next piece among the bytes that have arrived.
+    ///
+    /// # Errors
+    /// Malformed chunks.
+    pub(crate) fn buffered(&mut self) -> Result<Piece, UpstreamError> {
+        let available = self.window.len();
+        match &mut self.framing {
+            Framing::Fixed(0) => {
+                self.ended = true;
+                Ok(Piece::End)
+            }
+            _ if available == 0 => Ok(Piece::Wait),
+            Framing::Fixed(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
+                *left -= count as u64;
+                Ok(Piece::Data(self.take(count)))
+            }
+            Framing::UntilClose => Ok(Piece::Data(self.take(available))),
+            Framing::Chunked(decoder) => {
+                let buffer = self.buffer.as_ref();
+                let input = buffer.and_then(|b| b.get(self.window.clone())).unwrap_or_default();
+                let step = decoder.step(input).map_err(|_| UpstreamError::Protocol)?;
+                let start = self.window.start;
+                self.window.start += step.consumed;
+                if step.done {
+                    self.ended = true;
+                    return Ok(Piece::End);
+                }
+                if step.consumed == 0 && step.data.is_empty() {
+                    return Ok(Piece::Wait);
+                }
+                Ok(Piece::Data(start + step.data.start..start + step.data.end))
+            }
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Range<usize> {
+        let piece = self.window.start..self.window.start + count;
+        self.window.start += count;
+        piece
+    }
+
+    /// Waits for more bytes. The pieces that were handed out must have been used.
+    ///
+    /// # Errors
+    /// The upstream is silent for too long, fails, or ends the connection before the body's end.
+    pub(crate) async fn wait(&mut self) -> Result<(), UpstreamError> {
+        if self.window.is_empty() {
+            self.window = 0..0;
+            // Nothing to keep: hold no buffer while waiting.
+            self.buffer = None;
+        }
+        self.connection.socket().watch().arm(self.read_timeout, Shut::Both);
+        if self.connection.wait().await.is_err() {
+            return Err(self.failure(UpstreamError::Reset));
+        }
+        let core = self.core;
+        let buffer = self.buffer.get_or_insert_with(|| core.buffers.large());
+        if self.window.end == buffer.len() {
+            buffer.copy_within(self.window.clone(), 0);
+            self.window = 0..self.window.len();
+        }
+        let Some(room) = buffer.get_mut(self.window.end..).filter(|room| !room.is_empty()) else {
+            return Err(UpstreamError::Protocol);
+        };
+        let received = self.connection.recv(room).await;
+        self.connection.socket().watch().disarm();
+        match received {
+            Ok(0) if matches!(self.framing, Framing::UntilClose) && self.was_left_alone() => {
+                self.framing = Framing::Fixed(0);
+                Ok(())
+            }
+            Ok(0) => Err(self.failure(UpstreamError::Truncated)),
+            Ok(count) => {
+                self.window.end += count;
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(self.failure(UpstreamError::Truncated))
+            }
+            Err(_) => Err(self.failure(UpstreamError::Reset)),
+        }
+    }
+
+    fn was_left_alone(&self) -> bool {
+        self.connection.ended() == Ended::No
+    }
+
+    fn failure(&self, otherwise: UpstreamError) -> UpstreamError {
+        match self.connection.ended() {
+            Ended::Deadline => UpstreamError::ReadTimeout,
+            _ => otherwise,
+        }
+    }
+
+    /// Bytes that may be spliced past this value: all that is left of a body of known length, when
+    /// none of it has arrived here and the socket carries it in plain.
+    pub(crate) fn left_to_splice(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Fixed(left) if self.window.is_empty() && self.connection.is_plain() => {
+                Some(left)
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes that bytes were spliced.
+    pub(crate) fn spliced(&mut self, count: u64) {
+        if let Framing::Fixed(left) = &mut self.framing {
+            *left = left.saturating_sub(count);
+        }
+    }
+
+    /// Whether the connection may serve another request: the body has ended, its end was certain
+    /// and nothing came behind it.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.ended && self.window.is_empty()
+    }
+}

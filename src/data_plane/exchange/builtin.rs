@@ -1,0 +1,195 @@
+//! The endpoints of the proxy itself. Health and readiness are answered here, whatever the control
+//! thread is doing; the rest is asked of it.
+
+use std::time::Duration;
+
+use crate::{
+    data_plane::exchange::{Exchange, Next, respond},
+    handoff::message::{Answer, Call, DrainStep, FromWorker, IfMatch, Order},
+    model::{Fault, Generation},
+    policy::auth::permit_admin,
+    protocol::http1::Method,
+    system::watch::sleep,
+};
+
+/// How long a client waits for the control plane. It answers reloads within their own deadline
+/// (`admin.reload_timeout`, at most 300 s), so this only bounds a control thread that is gone.
+const CALL_TIMEOUT: Duration = Duration::from_secs(330);
+
+/// An endpoint of the proxy itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Builtin {
+    Health,
+    Ready,
+    Metrics,
+    Admin(AdminPath),
+}
+
+/// A path below `/admin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdminPath {
+    Reload,
+    Status,
+    History,
+    Rollback,
+    Unknown,
+}
+
+impl Builtin {
+    /// The endpoint that a canonical path names. Everything at and below `/admin` is one, so that
+    /// a bucket at `/` never answers in its place.
+    pub(crate) fn of(path: &[u8]) -> Option<Self> {
+        match path {
+            b"/health" => Some(Self::Health),
+            b"/ready" => Some(Self::Ready),
+            b"/metrics" => Some(Self::Metrics),
+            b"/admin/reload" => Some(Self::Admin(AdminPath::Reload)),
+            b"/admin/status" => Some(Self::Admin(AdminPath::Status)),
+            b"/admin/config/history" => Some(Self::Admin(AdminPath::History)),
+            b"/admin/rollback" => Some(Self::Admin(AdminPath::Rollback)),
+            _ if path == b"/admin" || path.starts_with(b"/admin/") => {
+                Some(Self::Admin(AdminPath::Unknown))
+            }
+            _ => None,
+        }
+    }
+
+    /// Methods of the endpoint, as `Allow` lists them.
+    pub(crate) fn allowed(self) -> &'static str {
+        match self {
+            Self::Admin(AdminPath::Reload | AdminPath::Rollback) => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    pub(crate) fn allows(self, method: Method, token: &[u8]) -> bool {
+        match self {
+            Self::Admin(AdminPath::Reload | AdminPath::Rollback) => token == b"POST",
+            // Whether it exists is not for everybody to know: the token is looked at first.
+            Self::Admin(AdminPath::Unknown) => method != Method::Options,
+            _ => matches!(method, Method::Get | Method::Head),
+        }
+    }
+}
+
+/// Answers a request for one of the endpoints.
+pub(crate) async fn answer(exchange: &mut Exchange<'_>, what: Builtin) -> Next {
+    match what {
+        Builtin::Health => respond::answer(exchange, &status_page(200, "", "healthy")).await,
+        Builtin::Ready => {
+            let page = readiness(exchange);
+            respond::answer(exchange, &page).await
+        }
+        Builtin::Metrics if exchange.local.metrics_enabled => call(exchange, Call::Metrics).await,
+        Builtin::Metrics => respond::fault(exchange, Fault::NoRoute).await,
+        Builtin::Admin(path) => admin(exchange, path).await,
+    }
+}
+
+/// 200 when every core serves a generation, 503 while the process stops.
+fn readiness(exchange: &Exchange<'_>) -> Answer {
+    let core = exchange.core;
+    if core.drain.get() >= DrainStep::NotReady {
+        return status_page(503, Fault::ShuttingDown.code(), "draining");
+    }
+    if core.fleet.iter().all(|cells| cells.generation.get() > 0) {
+        status_page(200, "", "ready")
+    } else {
+        status_page(503, "starting", "starting")
+    }
+}
+
+fn status_page(status: u16, code: &'static str, word: &str) -> Answer {
+    let body = format!("{{\"status\":\"{word}\"}}\n").into_bytes();
+    Answer { status, content_type: "application/json", code, body }
+}
+
+async fn admin(exchange: &mut Exchange<'_>, path: AdminPath) -> Next {
+    let now = exchange.core.dates.unix_seconds(exchange.started);
+    let local = std::rc::Rc::clone(&exchange.local);
+    let verdict = permit_admin(&local.auth, &mut local.tokens.borrow_mut(), &*exchange, now);
+    let permit = match verdict {
+        Ok(permit) => permit,
+        Err(denial) => {
+            exchange.record.denied(exchange.core, &denial);
+            return respond::fault(exchange, denial.fault).await;
+        }
+    };
+    let subject = permit.subject().map(Box::from);
+    exchange.record.subject.clone_from(&subject);
+    let order = match path {
+        AdminPath::Reload => Order::Reload {
+            dry_run: query_value(exchange, "dry_run").is_some_and(|v| v == "true" || v == "1"),
+            if_match: if_match(exchange),
+        },
+        AdminPath::Status => Order::Status,
+        AdminPath::History => Order::History,
+        AdminPath::Rollback => Order::Rollback {
+            to: query_value(exchange, "to").and_then(|v| v.parse().ok()).map(Generation),
+        },
+        AdminPath::Unknown => return respond::fault(exchange, Fault::AdminNotFound).await,
+    };
+    let request_id = String::from_utf8_lossy(&exchange.id).into();
+    call(exchange, Call::Order { order, request_id, subject }).await
+}
+
+/// The value of a query parameter; the last one of that name wins. Only plain values are asked
+/// for, so nothing is percent-decoded.
+fn query_value<'e>(exchange: &'e Exchange<'_>, name: &str) -> Option<&'e str> {
+    let query = exchange.head.query?.of(exchange.bytes);
+    let query = std::str::from_utf8(query).ok()?;
+    query.split('&').filter_map(|pair| pair.split_once('=')).rfind(|(n, _)| *n == name).map(|p| p.1)
+}
+
+fn if_match(exchange: &Exchange<'_>) -> Option<IfMatch> {
+    let value = exchange.head.header_values(exchange.bytes, b"if-match").next()?;
+    Some(match value {
+        b"*" => IfMatch::Any,
+        _ => std::str::from_utf8(value)
+            .ok()
+            .and_then(|v| v.strip_prefix('"')?.strip_suffix('"')?.parse().ok())
+            .map_or(IfMatch::Other, |number| IfMatch::Generation(Generation(number))),
+    })
+}
+
+/// Asks the control plane and sends what it says.
+async fn call(exchange: &mut Exchange<'_>, call: Call) -> Next {
+    let core = exchange.core;
+    let ticket = core.calls.open();
+    let message = FromWorker::Call { worker: core.worker, ticket, call };
+    if core.to_control.try_send(message).is_err() {
+        core.calls.close(ticket);
+        return respond::fault(exchange, Fault::Internal).await;
+    }
+    let answer = {
+        let mut waited = std::pin::pin!(core.calls.wait(ticket));
+        let mut timeout = std::pin::pin!(sleep(CALL_TIMEOUT));
+        std::future::poll_fn(|context| {
+            if let std::task::Poll::Ready(answer) = waited.as_mut().poll(context) {
+                return std::task::Poll::Ready(answer);
+            }
+            timeout.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    };
+    core.calls.close(ticket);
+    match answer {
+        Some(answer) => respond::answer(exchange, &answer).await,
+        None => respond::fault(exchange, Fault::Internal).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_segments_name_an_endpoint() {
+        assert_eq!(Builtin::of(b"/health"), Some(Builtin::Health));
+        assert_eq!(Builtin::of(b"/health/"), None);
+        assert_eq!(Builtin::of(b"/healthy"), None);
+        assert_eq!(Builtin::of(b"/administration"), None);
+        assert_eq!(Builtin::of(b"/admin/x"), Some(Builtin::Admin(AdminPath::Unknown)));
+        assert_eq!(Builtin::of(b"/admin"), Some(Builtin::Admin(AdminPath::Unknown)));
+    }
+}

@@ -1,0 +1,524 @@
+//! An object: one signed request to S3, and its answer streamed to the client.
+
+use std::{rc::Rc, sync::Arc};
+
+use crate::{
+    data_plane::{
+        core::Local,
+        exchange::{
+            Exchange, Next,
+            body::{Body, Piece},
+            respond::{self, PSEUDONYM, deliver},
+            splice,
+        },
+        upstream::{connection::Connection, pool::Pool},
+    },
+    handoff::snapshot::Bucket,
+    model::{Fault, limits::ERROR_BODY_BYTES_MAX},
+    policy::auth::Permit,
+    protocol::{
+        http1::{
+            CHUNK_END, ClientFraming, LAST_CHUNK, Progress, ResponseHead, append_connection,
+            append_field, append_framing, client_framing, encode_chunk_head, parse_response,
+        },
+        s3::{
+            append_signed_headers, credential_problem, encode_key, error_code, is_clock_skew,
+            may_be_credentials_error,
+            sigv4::SigningInput,
+        },
+    },
+    system::{
+        buffers::Lent,
+        watch::{Ended, Shut},
+    },
+    telemetry::{cells::BucketCells, labels::UpstreamError},
+};
+
+/// Pieces up to this length, in bytes, are gathered with others into one send; longer ones are
+/// sent from where they are.
+const GATHER_BYTES_MAX: usize = 4_096;
+
+/// What is gathered goes out when it has reached this length, in bytes.
+const GATHERED_BYTES: usize = 16_384;
+
+/// A body of at least so many bytes is worth moving inside the kernel: below it, setting up the
+/// pipe costs more than copying.
+const SPLICE_BYTES_MIN: u64 = 524_288;
+
+/// Serves an object that the client may read.
+pub(crate) async fn forward(
+    exchange: &mut Exchange<'_>,
+    index: usize,
+    key: &[u8],
+    permit: Permit,
+) -> Next {
+    let local = Rc::clone(&exchange.local);
+    let core = exchange.core;
+    let found = local.buckets.get(index).and_then(|bucket| {
+        Some((bucket, local.pool(bucket)?, bucket.cells.get(core.worker)?))
+    });
+    let Some((bucket, pool, cells)) = found else {
+        return respond::fault(exchange, Fault::Internal).await;
+    };
+    let mut request = core.buffers.scratch();
+    append_request(exchange, &local, index, bucket, key, permit, &mut request);
+    let mut head = ResponseHead::default();
+    let fetched = fetch(exchange, bucket, pool, cells, &request, &mut head).await;
+    let (connection, buffer, filled) = match fetched {
+        Ok(fetched) => fetched,
+        Err(error) => {
+            cells.upstream.error(error).inc();
+            return match exchange.client_is_gone(error) {
+                true => Next::Abort,
+                false => respond::fault(exchange, fault_of(error)).await,
+            };
+        }
+    };
+    cells.record_upstream(head.status, exchange.record.upstream_ns.unwrap_or(0));
+    let start = Start { head, head_at: exchange.record.head_at };
+    relay(exchange, bucket, pool, cells, start, connection, buffer, filled).await
+}
+
+/// The request to S3. Signing takes the [`Permit`]: there is no other way to get here.
+fn append_request(
+    exchange: &Exchange<'_>,
+    local: &Local,
+    index: usize,
+    bucket: &Bucket,
+    key: &[u8],
+    _permit: Permit,
+    out: &mut Vec<u8>,
+) {
+    let method = if exchange.is_head() { "HEAD" } else { "GET" };
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    let target_at = out.len();
+    out.extend_from_slice(&bucket.target_prefix);
+    encode_key(key, out);
+    let target = target_at..out.len();
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    append_field("Host", bucket.host.as_bytes(), out);
+    for forwarded in exchange.head.forwarded() {
+        append_field(forwarded.field.name(), forwarded.value.of(exchange.bytes), out);
+    }
+    // Up to date before it is asked for: the second may have changed since the last request.
+    exchange.core.dates.unix_seconds(exchange.started);
+    let date = exchange.core.dates.amz();
+    if let Some(credentials) = &bucket.credentials {
+        let mut scratch = exchange.core.buffers.scratch();
+        let mut signed = exchange.core.buffers.scratch();
+        local.with_signing_key(index, bucket, &date, |signing_key| {
+            let input = SigningInput {
+                method,
+                host: &bucket.host,
+                target: out.get(target).unwrap_or_default(),
+                access_key: &credentials.access_key,
+                session_token: credentials.session_token.as_ref().map(|token| token.expose()),
+            };
+            append_signed_headers(signing_key, &date, &input, &mut scratch, &mut signed);
+        });
+        out.extend_from_slice(&signed);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+type Fetched<'c> = (Connection, Lent<'c>, usize);
+
+/// Sends the request and reads the head of the final answer, on a pooled connection if there is
+/// one, and once more on a fresh one if that proves stale (RFC 9112 section 9.3.1).
+async fn fetch<'x>(
+    exchange: &mut Exchange<'x>,
+    bucket: &Bucket,
+    pool: &Pool,
+    cells: &Arc<BucketCells>,
+    request: &[u8],
+    head: &mut ResponseHead,
+) -> Result<Fetched<'x>, UpstreamError> {
+    let core = exchange.core;
+    if let Some(mut connection) = pool.take(cells) {
+        match ask(exchange, bucket, &mut connection, request, head).await {
+            Ok((buffer, filled)) => return Ok((connection, buffer, filled)),
+            Err(Failed::Stale) => {}
+            Err(Failed::With(error)) => return Err(error),
+        }
+    }
+    let timeout = bucket.timeouts.connect;
+    let mut connection = Connection::open(pool, timeout, &core.watches, cells).await?;
+    core.cells.upstream_connects.inc();
+    match ask(exchange, bucket, &mut connection, request, head).await {
+        Ok((buffer, filled)) => Ok((connection, buffer, filled)),
+        Err(Failed::Stale) => Err(UpstreamError::Reset),
+        Err(Failed::With(error)) => Err(error),
+    }
+}
+
+enum Failed {
+    /// The connection ended before a byte of the answer: S3 has not seen the request, or will not
+    /// answer it.
+    Stale,
+    With(UpstreamError),
+}
+
+async fn ask<'x>(
+    exchange: &mut Exchange<'x>,
+    bucket: &Bucket,
+    connection: &mut Connection,
+    request: &[u8],
+    head: &mut ResponseHead,
+) -> Result<(Lent<'x>, usize), Failed> {
+    let core = exchange.core;
+    let asked = core.watches.clock.coarse();
+    let watch = connection.socket().watch();
+    watch.arm(bucket.timeouts.first_byte, Shut::Both);
+    watch.waits_for_client(Some(exchange.socket.raw()));
+    if connection.send_all(request).await.is_err() {
+        return Err(failure(exchange, connection, 0));
+    }
+    if connection.wait().await.is_err() {
+        return Err(failure(exchange, connection, 0));
+    }
+    let mut buffer = core.buffers.large();
+    let mut filled = 0;
+    let mut at = 0;
+    head.reset();
+    loop {
+        let room = buffer.get_mut(filled..).unwrap_or_default();
+        let count = match connection.recv(room).await {
+            Ok(0) | Err(_) => return Err(failure(exchange, connection, filled)),
+            Ok(count) => count,
+        };
+        if filled == 0 {
+            exchange.record.upstream_ns = Some(core.watches.clock.refresh().since(asked));
+            connection.socket().watch().arm(bucket.timeouts.read, Shut::Both);
+        }
+        filled += count;
+        loop {
+            let unread = buffer.get(at..filled).unwrap_or_default();
+            match parse_response(unread, exchange.is_head(), head) {
+                Err(_) => return Err(Failed::With(UpstreamError::Protocol)),
+                Ok(Progress::Partial) => break,
+                // We never ask to switch protocols.
+                Ok(Progress::Complete) if head.status == 101 => {
+                    return Err(Failed::With(UpstreamError::Protocol));
+                }
+                Ok(Progress::Complete) if head.is_interim() => {
+                    at += head.head_len;
+                    head.reset();
+                }
+                Ok(Progress::Complete) => {
+                    let watch = connection.socket().watch();
+                    watch.disarm();
+                    watch.waits_for_client(None);
+                    exchange.record.head_at = at;
+                    return Ok((buffer, filled));
+                }
+            }
+        }
+        if at > 0 {
+            buffer.copy_within(at..filled, 0);
+            filled -= at;
+            at = 0;
+        }
+    }
+}
+
+fn failure(exchange: &mut Exchange<'_>, connection: &Connection, received: usize) -> Failed {
+    match connection.ended() {
+        Ended::Deadline => Failed::With(UpstreamError::FirstByteTimeout),
+        Ended::ClientGone => {
+            exchange.record.aborted = true;
+            Failed::With(UpstreamError::Reset)
+        }
+        _ if received == 0 && connection.reused => Failed::Stale,
+        _ if received == 0 => Failed::With(UpstreamError::Reset),
+        _ => Failed::With(UpstreamError::Truncated),
+    }
+}
+
+fn fault_of(error: UpstreamError) -> Fault {
+    match error {
+        UpstreamError::Refused | UpstreamError::NoAddress | UpstreamError::Tls => {
+            Fault::UpstreamRefused
+        }
+        UpstreamError::ConnectTimeout
+        | UpstreamError::FirstByteTimeout
+        | UpstreamError::ReadTimeout => Fault::UpstreamTimeout,
+        UpstreamError::Credentials | UpstreamError::ClockSkew => Fault::UpstreamCredentials,
+        UpstreamError::Protocol | UpstreamError::Reset | UpstreamError::Truncated => {
+            Fault::UpstreamProtocol
+        }
+    }
+}
+
+/// The head of the answer, and where it starts in the buffer.
+struct Start {
+    head: ResponseHead,
+    head_at: usize,
+}
+
+/// Passes the answer on.
+#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
+async fn relay(
+    exchange: &mut Exchange<'_>,
+    bucket: &Bucket,
+    pool: &Pool,
+    cells: &Arc<BucketCells>,
+    start: Start,
+    connection: Connection,
+    buffer: Lent<'_>,
+    filled: usize,
+) -> Next {
+    let core = exchange.core;
+    let head = start.head;
+    let framing = client_framing(exchange.head.version, exchange.is_head(), head.length);
+    if framing.must_close() {
+        exchange.keep_alive = false;
+    }
+    let mut out = core.buffers.scratch();
+    let message = buffer.get(start.head_at..filled).unwrap_or_default();
+    append_answer(exchange, &head, message, framing, &mut out);
+    let window = start.head_at + head.head_len..filled;
+    let mut body =
+        Body::new(core, connection, buffer, window, head.length, bucket.timeouts.read);
+    let mut sink = Sink { out: &mut out, framing, open_chunk: false, begun: false };
+
+    if bucket.credentials.is_some()
+        && may_be_credentials_error(head.status)
+        && !matches!(framing, ClientFraming::None)
+    {
+        match inspect(&mut body, &mut sink).await {
+            Inspected::Ours(error) => {
+                cells.upstream.error(error).inc();
+                return refuse_credentials(exchange, bucket, error).await;
+            }
+            Inspected::Theirs => {}
+            Inspected::Failed(error) => {
+                cells.upstream.error(error).inc();
+                return respond::fault(exchange, fault_of(error)).await;
+            }
+        }
+    }
+    exchange.record.status = head.status;
+    let done = stream(exchange, &mut body, &mut sink).await;
+    exchange.record.bytes = done.sent;
+    match done.end {
+        Ok(()) => {}
+        Err(End::Upstream(error)) => {
+            cells.upstream.error(error).inc();
+            if !sink.begun {
+                return respond::fault(exchange, fault_of(error)).await;
+            }
+            exchange.record.aborted = true;
+            return Next::Abort;
+        }
+        Err(End::Client) => {
+            exchange.record.aborted = true;
+            return Next::Abort;
+        }
+    }
+    if body.is_clean() && !head.close {
+        let now = core.watches.clock.coarse();
+        pool.give_back(body.connection, bucket.max_idle_connections, now);
+    }
+    respond::next(exchange)
+}
+
+fn append_answer(
+    exchange: &Exchange<'_>,
+    head: &ResponseHead,
+    message: &[u8],
+    framing: ClientFraming,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    let status = [
+        b'0' + u8::try_from(head.status / 100 % 10).unwrap_or(0),
+        b'0' + u8::try_from(head.status / 10 % 10).unwrap_or(0),
+        b'0' + u8::try_from(head.status % 10).unwrap_or(0),
+        b' ',
+    ];
+    out.extend_from_slice(&status);
+    out.extend_from_slice(head.reason.of(message));
+    out.extend_from_slice(b"\r\n");
+    head.copy_end_to_end(message, out);
+    if !head.has_date {
+        append_field("Date", &exchange.core.dates.http(), out);
+    }
+    head.append_via(message, PSEUDONYM, out);
+    append_framing(framing, head.status, head.content_length, out);
+    respond::append_own(exchange, out);
+    append_connection(exchange.head.version, !exchange.keep_alive, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What goes to the client, gathered until a send is worth it. Starts with the head.
+struct Sink<'o> {
+    out: &'o mut Vec<u8>,
+    framing: ClientFraming,
+    /// Whether the end of a chunk is still to be written.
+    open_chunk: bool,
+    /// Whether anything was sent.
+    begun: bool,
+}
+
+impl Sink<'_> {
+    fn open_piece(&mut self, length: usize) {
+        if self.framing == ClientFraming::Chunked {
+            self.close_piece();
+            encode_chunk_head(length, self.out);
+            self.open_chunk = true;
+        }
+    }
+
+    fn close_piece(&mut self) {
+        if self.open_chunk {
+            self.out.extend_from_slice(CHUNK_END);
+            self.open_chunk = false;
+        }
+    }
+
+    fn gather(&mut self, piece: &[u8]) {
+        self.open_piece(piece.len());
+        self.out.extend_from_slice(piece);
+    }
+
+    fn finish(&mut self) {
+        if self.framing == ClientFraming::Chunked {
+            self.close_piece();
+            self.out.extend_from_slice(LAST_CHUNK);
+        }
+    }
+
+    async fn flush(&mut self, exchange: &Exchange<'_>, more: &[u8]) -> Result<(), End> {
+        if self.out.is_empty() && more.is_empty() {
+            return Ok(());
+        }
+        self.begun = true;
+        deliver(exchange, self.out, more).await.map_err(|_| End::Client)?;
+        self.out.clear();
+        Ok(())
+    }
+}
+
+/// Why a body was not passed on to its end.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client is gone or does not read.
+    Client,
+    /// S3 failed.
+    Upstream(UpstreamError),
+}
+
+struct Streamed {
+    /// Body bytes handed to the client's socket.
+    sent: u64,
+    end: Result<(), End>,
+}
+
+async fn stream(exchange: &Exchange<'_>, body: &mut Body<'_>, sink: &mut Sink<'_>) -> Streamed {
+    let mut sent = 0;
+    let end = stream_pieces(exchange, body, sink, &mut sent).await;
+    Streamed { sent, end }
+}
+
+async fn stream_pieces(
+    exchange: &Exchange<'_>,
+    body: &mut Body<'_>,
+    sink: &mut Sink<'_>,
+    sent: &mut u64,
+) -> Result<(), End> {
+    loop {
+        match body.buffered().map_err(End::Upstream)? {
+            Piece::Data(piece) if piece.is_empty() => {}
+            Piece::Data(piece) => {
+                let bytes = body.bytes(piece);
+                *sent += bytes.len() as u64;
+                if bytes.len() <= GATHER_BYTES_MAX && sink.framing == ClientFraming::Chunked {
+                    sink.gather(bytes);
+                    if sink.out.len() >= GATHERED_BYTES {
+                        sink.flush(exchange, &[]).await?;
+                    }
+                } else {
+                    sink.open_piece(bytes.len());
+                    sink.flush(exchange, bytes).await?;
+                }
+            }
+            Piece::Wait => {
+                sink.flush(exchange, &[]).await?;
+                match body.left_to_splice() {
+                    Some(left) if left >= SPLICE_BYTES_MIN => {
+                        if !splice::relay(exchange, body, sent).await? {
+                            body.wait().await.map_err(End::Upstream)?;
+                        }
+                    }
+                    _ => body.wait().await.map_err(End::Upstream)?,
+                }
+            }
+            Piece::End => {
+                sink.finish();
+                return sink.flush(exchange, &[]).await;
+            }
+        }
+    }
+}
+
+enum Inspected {
+    /// The error is about our credentials.
+    Ours(UpstreamError),
+    /// Any other answer; what was read of it is in the sink.
+    Theirs,
+    /// The body did not arrive.
+    Failed(UpstreamError),
+}
+
+/// Reads an error body far enough to see whose fault it is.
+async fn inspect(body: &mut Body<'_>, sink: &mut Sink<'_>) -> Inspected {
+    let mut read = Vec::new();
+    let mut ended = false;
+    while !ended && read.len() < ERROR_BODY_BYTES_MAX {
+        match body.buffered() {
+            Ok(Piece::Data(piece)) => read.extend_from_slice(body.bytes(piece)),
+            Ok(Piece::End) => ended = true,
+            Ok(Piece::Wait) => {
+                if let Err(error) = body.wait().await {
+                    return Inspected::Failed(error);
+                }
+            }
+            Err(error) => return Inspected::Failed(error),
+        }
+    }
+    match error_code(&read) {
+        Some(code) if is_clock_skew(code) => Inspected::Ours(UpstreamError::ClockSkew),
+        Some(code) if credential_problem(code).is_some() => {
+            Inspected::Ours(UpstreamError::Credentials)
+        }
+        _ => {
+            if !read.is_empty() {
+                sink.gather(&read);
+            }
+            Inspected::Theirs
+        }
+    }
+}
+
+async fn refuse_credentials(
+    exchange: &mut Exchange<'_>,
+    bucket: &Bucket,
+    error: UpstreamError,
+) -> Next {
+    if exchange.core.may_warn(exchange.record.bucket) {
+        tracing::warn!(
+            bucket = &*bucket.name,
+            reason = error.label(),
+            "S3 refused this proxy's own credentials or clock; clients get 502"
+        );
+    }
+    respond::fault(exchange, Fault::UpstreamCredentials).await
+}
+
+impl Exchange<'_> {
+    /// Whether the upstream was given up because the client went away.
+    fn client_is_gone(&self, error: UpstreamError) -> bool {
+        error == UpstreamError::Reset && self.record.aborted
+    }
+}

@@ -1,0 +1,120 @@
+//! What is counted and logged of a request once it is over.
+
+use std::net::SocketAddr;
+
+use crate::{
+    data_plane::{
+        core::{Core, REQUEST_ID_CHARS},
+        exchange::Exchange,
+    },
+    model::Fault,
+    policy::auth::{Denial, Permit},
+    telemetry::{
+        access_log::AccessRecord,
+        labels::Method as MethodLabel,
+    },
+};
+
+/// What became of a request, filled in as it goes.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    /// Index of the bucket, once routed.
+    pub(crate) bucket: Option<usize>,
+    /// Status sent to the client; 0 when nothing was.
+    pub(crate) status: u16,
+    /// `code` of an answer of our own.
+    pub(crate) code: &'static str,
+    /// Body bytes handed to the client's socket.
+    pub(crate) bytes: u64,
+    /// From the request being sent upstream to its first byte, in nanoseconds.
+    pub(crate) upstream_ns: Option<u64>,
+    /// Whether the connection ended before the answer was whole.
+    pub(crate) aborted: bool,
+    /// `sub` of the token, when the log is on.
+    pub(crate) subject: Option<Box<str>>,
+}
+
+impl Record {
+    /// Notes whose token let the request in.
+    pub(crate) fn permitted(&mut self, core: &Core, permit: &Permit) {
+        if let Some(key) = permit.key_index() {
+            let local = core.current();
+            if let Some(slot) = local.key_slots.get(key) {
+                core.cells.jwt_key_uses(*slot).inc();
+            }
+        }
+        if core.current().access_log {
+            self.subject = permit.subject().map(Box::from);
+        }
+    }
+
+    /// Notes why a request was not let in.
+    pub(crate) fn denied(&mut self, core: &Core, denial: &Denial) {
+        core.cells.auth_failures(denial.reason).inc();
+        if core.current().access_log {
+            self.subject = denial.subject.as_deref().map(Box::from);
+        }
+    }
+}
+
+/// Counts and logs a request that is over.
+pub(crate) fn finish(exchange: &Exchange<'_>) {
+    let core = exchange.core;
+    let record = &exchange.record;
+    let now = core.watches.clock.refresh();
+    let duration = now.since(exchange.started);
+    let method = exchange.head.method_span.of(exchange.bytes);
+    let label = MethodLabel::from_token(method);
+    let bucket = record.bucket.and_then(|index| exchange.local.buckets.get(index));
+    match bucket.and_then(|bucket| bucket.cells.get(core.worker)) {
+        Some(cells) => cells.record_request(label, record.status, duration, record.bytes),
+        None => core.cells.unrouted.record(label, record.status, duration, record.bytes),
+    }
+    if exchange.local.access_log {
+        core.access_log.borrow_mut().push(&AccessRecord {
+            unix_ms: core.dates.unix_millis(exchange.started),
+            request_id: &exchange.id,
+            client: exchange.peer,
+            method,
+            path: exchange.head.path.of(exchange.bytes),
+            bucket: bucket.map_or("", |bucket| &bucket.name),
+            status: record.status,
+            code: record.code,
+            bytes: record.bytes,
+            duration_us: duration / 1_000,
+            upstream_us: record.upstream_ns.map(|ns| ns / 1_000),
+            generation: exchange.local.generation.0,
+            sub: record.subject.as_deref(),
+            aborted: record.aborted,
+        });
+    }
+}
+
+/// Counts and logs a head that could not be read.
+pub(crate) fn refused_head(
+    core: &Core,
+    peer: SocketAddr,
+    fault: Fault,
+    id: &[u8; REQUEST_ID_CHARS],
+) {
+    let local = core.current();
+    core.cells.unrouted.record(MethodLabel::Other, fault.status(), 0, 0);
+    if local.access_log {
+        core.access_log.borrow_mut().push(&AccessRecord {
+            unix_ms: core.dates.unix_millis(core.watches.clock.refresh()),
+            request_id: id,
+            client: peer,
+            method: b"",
+            path: b"",
+            bucket: "",
+            status: fault.status(),
+            code: fault.code(),
+            bytes: 0,
+            duration_us: 0,
+            upstream_us: None,
+            generation: local.generation.0,
+            sub: None,
+            aborted: false,
+        });
+    }
+}

@@ -1,0 +1,242 @@
+//! The one place where a [`Fault`], or anything else that this proxy says itself, becomes bytes.
+
+use std::net::SocketAddr;
+
+use crate::{
+    data_plane::{
+        core::{Core, REQUEST_ID_CHARS},
+        exchange::{Exchange, Next, record},
+    },
+    handoff::message::Answer,
+    model::Fault,
+    protocol::http1::{
+        Version, append_connection, append_content_length, append_decimal, append_field,
+        append_status_line,
+    },
+    system::{
+        socket::Socket,
+        watch::Shut,
+    },
+};
+
+/// How this proxy calls itself in `Via` (RFC 9110 section 7.6.3).
+pub(crate) const PSEUDONYM: &str = "yatagarasu";
+
+/// Methods that are served, as `Allow` lists them.
+const ALLOW: &[u8] = b"GET, HEAD, OPTIONS";
+
+const JSON: &str = "application/json";
+
+/// Answers a request with a fault.
+pub(crate) async fn fault(exchange: &mut Exchange<'_>, fault: Fault) -> Next {
+    if ends_connection(fault) {
+        exchange.keep_alive = false;
+    }
+    let body = fault_body(fault, &exchange.id);
+    exchange.record.code = fault.code();
+    let reply = Reply { status: fault.status(), content_type: JSON, body: &body, fault: Some(fault) };
+    send(exchange, &reply).await
+}
+
+/// Answers OPTIONS.
+pub(crate) async fn options(exchange: &mut Exchange<'_>) -> Next {
+    send(exchange, &Reply { status: 204, content_type: "", body: b"", fault: None }).await
+}
+
+/// Answers with a page of this process: health, metrics, or what the control plane said.
+pub(crate) async fn answer(exchange: &mut Exchange<'_>, answer: &Answer) -> Next {
+    exchange.record.code = answer.code;
+    let reply = Reply {
+        status: answer.status,
+        content_type: answer.content_type,
+        body: &answer.body,
+        fault: None,
+    };
+    send(exchange, &reply).await
+}
+
+struct Reply<'r> {
+    status: u16,
+    content_type: &'r str,
+    body: &'r [u8],
+    fault: Option<Fault>,
+}
+
+async fn send(exchange: &mut Exchange<'_>, reply: &Reply<'_>) -> Next {
+    let core = exchange.core;
+    let mut out = core.buffers.scratch();
+    append_head(core, reply, &exchange.id, &mut out);
+    append_own(exchange, &mut out);
+    append_connection(exchange.head.version, !exchange.keep_alive, &mut out);
+    out.extend_from_slice(b"\r\n");
+    exchange.record.status = reply.status;
+    let body = if exchange.is_head() { &[] } else { reply.body };
+    exchange.record.bytes = body.len() as u64;
+    if deliver(exchange, &out, body).await.is_err() {
+        exchange.record.aborted = true;
+        return Next::Abort;
+    }
+    if exchange.keep_alive { Next::KeepAlive } else { Next::Close }
+}
+
+/// Sends to the client, giving it `client_write` for each step of progress.
+pub(crate) async fn deliver(
+    exchange: &Exchange<'_>,
+    first: &[u8],
+    second: &[u8],
+) -> std::io::Result<()> {
+    let patience = exchange.local.timeouts.client_write;
+    let watch = exchange.socket.watch();
+    let mut first = first;
+    let mut second = second;
+    while !first.is_empty() || !second.is_empty() {
+        if first.is_empty() {
+            first = std::mem::take(&mut second);
+        }
+        if let Some(sent) = exchange.socket.try_send(first, second)? {
+            let of_first = sent.min(first.len());
+            first = first.get(of_first..).unwrap_or_default();
+            second = second.get(sent - of_first..).unwrap_or_default();
+        } else {
+            watch.arm(patience, Shut::Both);
+            let writable = exchange.socket.writable().await;
+            watch.disarm();
+            writable?;
+        }
+    }
+    Ok(())
+}
+
+/// Appends the fields that every answer to a request carries.
+pub(crate) fn append_own(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"X-Request-Id: ");
+    out.extend_from_slice(&exchange.id);
+    out.extend_from_slice(b"\r\n");
+    if exchange.local.expose_generation {
+        out.extend_from_slice(b"X-Config-Generation: ");
+        append_decimal(exchange.local.generation.0, out);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Refuses a head that could not be read: one answer, and the connection ends.
+pub(crate) async fn refuse_head(
+    core: &Core,
+    socket: &Socket,
+    peer: SocketAddr,
+    fault: Fault,
+) -> Next {
+    let id = core.ids.next();
+    let mut out = core.buffers.scratch();
+    append_refusal(core, fault, &id, &mut out);
+    socket.watch().arm(core.current().timeouts.client_write, Shut::Both);
+    let sent = socket.send_all(&out, &[], || ()).await;
+    record::refused_head(core, peer, fault, &id);
+    if sent.is_err() { Next::Abort } else { Next::Linger }
+}
+
+/// Writes a whole answer to a connection that will not be served.
+pub(crate) fn write_refusal(core: &Core, fault: Fault, out: &mut Vec<u8>) {
+    append_refusal(core, fault, &core.ids.next(), out);
+}
+
+fn append_refusal(core: &Core, fault: Fault, id: &[u8; REQUEST_ID_CHARS], out: &mut Vec<u8>) {
+    let body = fault_body(fault, id);
+    let reply = Reply { status: fault.status(), content_type: JSON, body: &body, fault: Some(fault) };
+    append_head(core, &reply, id, out);
+    append_field("X-Request-Id", id, out);
+    let local = core.current();
+    if local.expose_generation {
+        append_field("X-Config-Generation", local.generation.to_string().as_bytes(), out);
+    }
+    append_connection(Version::Http11, true, out);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&body);
+}
+
+fn append_head(core: &Core, reply: &Reply<'_>, _id: &[u8; REQUEST_ID_CHARS], out: &mut Vec<u8>) {
+    append_status_line(reply.status, out);
+    append_field("Date", &core.dates.http(), out);
+    match reply.fault {
+        Some(Fault::MissingToken) => {
+            append_field("WWW-Authenticate", b"Bearer", out);
+        }
+        // RFC 6750 section 3.1
+        Some(Fault::InvalidToken(_)) => {
+            append_field("WWW-Authenticate", b"Bearer error=\"invalid_token\"", out);
+        }
+        Some(Fault::ClaimsRefused) => {
+            append_field("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"", out);
+        }
+        Some(Fault::MethodNotAllowed) => append_field("Allow", ALLOW, out),
+        Some(Fault::TooManyConnections | Fault::ShuttingDown) => {
+            append_field("Retry-After", b"1", out);
+        }
+        _ => {}
+    }
+    if reply.status == 204 {
+        append_field("Allow", ALLOW, out);
+        return;
+    }
+    append_field("Content-Type", reply.content_type.as_bytes(), out);
+    append_content_length(reply.body.len() as u64, out);
+    // An error of the moment must not be served from a cache (RFC 9111 section 5.2.2.5).
+    append_field("Cache-Control", b"no-store", out);
+}
+
+/// The JSON body of a fault. Nothing in it comes from a client, so nothing needs escaping.
+fn fault_body(fault: Fault, id: &[u8; REQUEST_ID_CHARS]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(192);
+    for part in [
+        br#"{"status":"error","code":""#.as_slice(),
+        fault.code().as_bytes(),
+        br#"","message":""#,
+        fault.message().as_bytes(),
+        br#"","request_id":""#,
+        id,
+        br#""}"#,
+    ] {
+        body.extend_from_slice(part);
+    }
+    body.push(b'\n');
+    body
+}
+
+/// Whether the connection can't be trusted, or must not be used, after this fault.
+fn ends_connection(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::BadRequest
+            | Fault::UnknownTransferCoding
+            | Fault::VersionNotSupported
+            | Fault::ExpectationFailed
+            | Fault::UriTooLong
+            | Fault::HeadTooLarge
+            | Fault::BodyTooLarge
+            | Fault::HeadTimeout
+            | Fault::TooManyConnections
+            | Fault::ShuttingDown
+            | Fault::Internal
+    )
+}
+
+/// How an exchange goes on after an answer was sent whole.
+pub(crate) fn next(exchange: &Exchange<'_>) -> Next {
+    if exchange.keep_alive { Next::KeepAlive } else { Next::Close }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_body_is_json_with_its_code() {
+        let id = [b'0'; REQUEST_ID_CHARS];
+        for fault in [Fault::NoRoute, Fault::InvalidToken("Authentication failed: Invalid token")] {
+            let body: serde_json::Value = serde_json::from_slice(&fault_body(fault, &id)).unwrap();
+            assert_eq!(body["code"], fault.code());
+            assert_eq!(body["status"], "error");
+            assert_eq!(body["message"], fault.message());
+        }
+    }
+}
