@@ -1,5 +1,7 @@
 //! Our signatures against those of the AWS SDK's own signer, byte for byte.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;

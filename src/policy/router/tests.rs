@@ -9,8 +9,8 @@ fn router(prefixes: &[&str]) -> Router {
 }
 
 fn routed(router: &Router, path: &str) -> Option<(usize, Option<String>)> {
-    let routed = router.route(path.as_bytes())?;
-    Some((routed.bucket, routed.key.map(|key| String::from_utf8(key.to_vec()).unwrap())))
+    let Routed { bucket, key } = router.route(path.as_bytes())?;
+    Some((bucket, key.map(|key| String::from_utf8(key.to_vec()).unwrap())))
 }
 
 #[test]

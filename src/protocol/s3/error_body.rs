@@ -22,8 +22,8 @@ pub fn error_code(body: &[u8]) -> Option<&str> {
     loop {
         let at = memchr::memchr(b'<', rest)?;
         rest = &rest[at + 1..];
-        if let Some(skipped) = skip_non_element(rest) {
-            rest = skipped?;
+        if let Some(end) = end_of_non_element(rest) {
+            rest = &rest[memchr::memmem::find(rest, end)? + end.len()..];
             continue;
         }
         let (tag, after) = split_tag(rest)?;
@@ -46,21 +46,20 @@ pub fn error_code(body: &[u8]) -> Option<&str> {
     }
 }
 
-/// Skips a declaration, comment, CDATA section or document type, if `rest` (after the `<`)
-/// starts with one: `None` if not, `Some(None)` if it never ends.
-fn skip_non_element(rest: &[u8]) -> Option<Option<&[u8]>> {
-    let end: &[u8] = if rest.starts_with(b"?") {
-        b"?>"
+/// What ends the declaration, comment, CDATA section or document type that `rest` (after the
+/// `<`) starts with, if it is one.
+fn end_of_non_element(rest: &[u8]) -> Option<&'static [u8]> {
+    if rest.starts_with(b"?") {
+        Some(b"?>")
     } else if rest.starts_with(b"!--") {
-        b"-->"
+        Some(b"-->")
     } else if rest.starts_with(b"![CDATA[") {
-        b"]]>"
+        Some(b"]]>")
     } else if rest.starts_with(b"!") {
-        b">"
+        Some(b">")
     } else {
-        return None;
-    };
-    Some(memchr::memmem::find(rest, end).map(|at| &rest[at + end.len()..]))
+        None
+    }
 }
 
 /// Splits what follows a `<` into the tag's inside and what comes after its `>`.

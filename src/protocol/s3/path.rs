@@ -73,6 +73,7 @@ pub fn check_decoded_text(text: &str) -> Result<(), PathError> {
 }
 
 /// Printable ASCII that stands for itself. Without a branch, so that the loop over it vectorises.
+#[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
 const fn is_plain(byte: u8) -> bool {
     (byte.wrapping_sub(b' ') < 0x5f) & (byte != b'%')
 }

@@ -1,4 +1,4 @@
-//! The time of a request, as SigV4 writes it.
+//! The time of a request, as `SigV4` writes it.
 
 use std::fmt;
 
@@ -64,7 +64,6 @@ impl fmt::Debug for AmzDate {
 }
 
 /// The last decimal digit of `value`, in ASCII.
-#[expect(clippy::cast_possible_truncation, reason = "the remainder is below ten")]
 const fn decimal_digit(value: u64) -> u8 {
     b'0' + (value % 10) as u8
 }
@@ -120,7 +119,9 @@ mod tests {
 
     #[test]
     fn every_day_of_four_centuries_follows_the_one_before() {
-        let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap = |year: u64| {
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+        };
         let (mut year, mut month, mut day) = (1970, 1, 1);
         for days in 0..=ERA_DAYS {
             assert_eq!(civil_from_days(days), (year, month, day), "day {days}");

@@ -117,7 +117,6 @@ impl Router {
                 continue;
             }
             let bytes = prefix.as_bytes();
-            // One byte further than the prefix: its end is the end of a segment.
             let hash = bytes[1..].split(|&byte| byte == b'/').fold(0, hash_segment);
             let mut slot = router.first_slot(hash);
             while let Some(entry) = &router.slots[slot] {
@@ -187,7 +186,6 @@ impl Router {
     }
 
     /// The high bits of a product depend on all bits of the hash, the low ones do not.
-    #[expect(clippy::cast_possible_truncation, reason = "shifted down to the size of the table")]
     fn first_slot(&self, hash: u64) -> usize {
         let bits = self.slots.len().trailing_zeros();
         (hash.wrapping_mul(HASH_FACTOR) >> 32 >> (32 - bits)) as usize

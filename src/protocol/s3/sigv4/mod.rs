@@ -17,12 +17,35 @@ pub use self::date::AmzDate;
 
 mod date;
 
-/// Lower-case hexadecimal SHA-256 of the empty body.
-pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+/// Lower-case hexadecimal SHA-256 of the empty body, as a literal for `concat!`.
+macro_rules! empty_sha256 {
+    () => {
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    };
+}
 
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const SIGNED_HEADERS: &str = "host;x-amz-content-sha256;x-amz-date";
-const SIGNED_HEADERS_WITH_TOKEN: &str = "host;x-amz-content-sha256;x-amz-date;x-amz-security-token";
+/// `SignedHeaders` without a session token, as a literal for `concat!`.
+macro_rules! signed_headers {
+    () => {
+        "host;x-amz-content-sha256;x-amz-date"
+    };
+}
+
+/// `SignedHeaders` with a session token, as a literal for `concat!`.
+macro_rules! signed_headers_with_token {
+    () => {
+        "host;x-amz-content-sha256;x-amz-date;x-amz-security-token"
+    };
+}
+
+/// Lower-case hexadecimal SHA-256 of the empty body.
+pub const EMPTY_SHA256: &str = empty_sha256!();
+
+/// Bytes that a signature adds to the parts that vary, rounded up: one reservation is enough.
+const FIXED_BYTES: usize = 512;
+
+/// Hexadecimal digits of a SHA-256 value.
+const HASH_DIGITS: usize = 2 * digest::SHA256_OUTPUT_LEN;
 
 const HEX_LOWER: &[u8; 16] = b"0123456789abcdef";
 
@@ -119,64 +142,82 @@ pub fn append_signed_headers(
 ) {
     debug_assert!(key.is_for(date), "the key is of another day than the date");
     debug_assert!(!input.target.contains(&b'?'), "the target has a query");
-    let signed_headers =
-        if input.session_token.is_some() { SIGNED_HEADERS_WITH_TOKEN } else { SIGNED_HEADERS };
 
     scratch.clear();
-    append_canonical_request(date, input, signed_headers, scratch);
+    append_canonical_request(date, input, scratch);
     let canonical_hash = digest::digest(&digest::SHA256, scratch);
 
     scratch.clear();
     append_string_to_sign(date, &key.scope, canonical_hash.as_ref(), scratch);
     let signature = hmac::sign(&key.key, scratch);
 
-    append(out, &[b"x-amz-date: ", date.as_bytes(), b"\r\nx-amz-content-sha256: "]);
-    out.extend_from_slice(EMPTY_SHA256.as_bytes());
+    let token_bytes = input.session_token.map_or(0, <[u8]>::len);
+    out.reserve(FIXED_BYTES + input.access_key.len() + token_bytes);
+    out.extend_from_slice(b"x-amz-date: ");
+    out.extend_from_slice(date.as_bytes());
+    out.extend_from_slice(
+        concat!("\r\nx-amz-content-sha256: ", empty_sha256!(), "\r\n").as_bytes(),
+    );
     if let Some(token) = input.session_token {
-        append(out, &[b"\r\nx-amz-security-token: ", token]);
+        out.extend_from_slice(b"x-amz-security-token: ");
+        out.extend_from_slice(token);
+        out.extend_from_slice(b"\r\n");
     }
-    append(out, &[b"\r\nauthorization: ", ALGORITHM.as_bytes(), b" Credential="]);
-    append(out, &[input.access_key.as_bytes(), b"/", key.scope.as_bytes()]);
-    append(out, &[b", SignedHeaders=", signed_headers.as_bytes(), b", Signature="]);
-    append_hex(signature.as_ref(), out);
+    out.extend_from_slice(b"authorization: AWS4-HMAC-SHA256 Credential=");
+    out.extend_from_slice(input.access_key.as_bytes());
+    out.push(b'/');
+    out.extend_from_slice(key.scope.as_bytes());
+    out.extend_from_slice(if input.session_token.is_some() {
+        concat!(", SignedHeaders=", signed_headers_with_token!(), ", Signature=").as_bytes()
+    } else {
+        concat!(", SignedHeaders=", signed_headers!(), ", Signature=").as_bytes()
+    });
+    append_hash(signature.as_ref(), out);
     out.extend_from_slice(b"\r\n");
 }
 
-fn append_canonical_request(
-    date: &AmzDate,
-    input: &SigningInput<'_>,
-    signed_headers: &str,
-    out: &mut Vec<u8>,
-) {
-    // The empty line after the target is the empty query.
-    append(out, &[input.method.as_bytes(), b"\n", input.target, b"\n\n"]);
-    append(out, &[b"host:", input.host.as_bytes(), b"\nx-amz-content-sha256:"]);
-    append(out, &[EMPTY_SHA256.as_bytes(), b"\nx-amz-date:", date.as_bytes(), b"\n"]);
+fn append_canonical_request(date: &AmzDate, input: &SigningInput<'_>, out: &mut Vec<u8>) {
+    let token_bytes = input.session_token.map_or(0, <[u8]>::len);
+    out.reserve(FIXED_BYTES + input.host.len() + input.target.len() + token_bytes);
+    out.extend_from_slice(input.method.as_bytes());
+    out.push(b'\n');
+    out.extend_from_slice(input.target);
+    // The empty line is the empty query.
+    out.extend_from_slice(b"\n\nhost:");
+    out.extend_from_slice(input.host.as_bytes());
+    out.extend_from_slice(
+        concat!("\nx-amz-content-sha256:", empty_sha256!(), "\nx-amz-date:").as_bytes(),
+    );
+    out.extend_from_slice(date.as_bytes());
     if let Some(token) = input.session_token {
-        append(out, &[b"x-amz-security-token:", token, b"\n"]);
+        out.extend_from_slice(b"\nx-amz-security-token:");
+        out.extend_from_slice(token);
+        out.extend_from_slice(
+            concat!("\n\n", signed_headers_with_token!(), "\n", empty_sha256!()).as_bytes(),
+        );
+    } else {
+        out.extend_from_slice(concat!("\n\n", signed_headers!(), "\n", empty_sha256!()).as_bytes());
     }
-    append(out, &[b"\n", signed_headers.as_bytes(), b"\n", EMPTY_SHA256.as_bytes()]);
 }
 
 fn append_string_to_sign(date: &AmzDate, scope: &str, canonical_hash: &[u8], out: &mut Vec<u8>) {
-    append(out, &[ALGORITHM.as_bytes(), b"\n", date.as_bytes(), b"\n", scope.as_bytes(), b"\n"]);
-    append_hex(canonical_hash, out);
+    out.extend_from_slice(b"AWS4-HMAC-SHA256\n");
+    out.extend_from_slice(date.as_bytes());
+    out.push(b'\n');
+    out.extend_from_slice(scope.as_bytes());
+    out.push(b'\n');
+    append_hash(canonical_hash, out);
 }
 
-fn append(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    for part in parts {
-        out.extend_from_slice(part);
+/// Appends a SHA-256 value in lower-case hexadecimal; written to the stack first, since growing
+/// the vector digit by digit costs as much as a block of the hash.
+fn append_hash(hash: &[u8], out: &mut Vec<u8>) {
+    debug_assert_eq!(hash.len() * 2, HASH_DIGITS);
+    let mut digits = [0; HASH_DIGITS];
+    for (pair, &byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(hash) {
+        *pair = [HEX_LOWER[usize::from(byte >> 4)], HEX_LOWER[usize::from(byte & 0xf)]];
     }
-}
-
-fn append_hex(bytes: &[u8], out: &mut Vec<u8>) {
-    out.reserve(bytes.len() * 2);
-    for &byte in bytes {
-        out.extend_from_slice(&[
-            HEX_LOWER[usize::from(byte >> 4)],
-            HEX_LOWER[usize::from(byte & 0xf)],
-        ]);
-    }
+    out.extend_from_slice(&digits);
 }
 
 #[cfg(test)]
