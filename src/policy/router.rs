@@ -1,4 +1,0 @@
-//! Longest-prefix routing.
-/// Placeholder
-#[derive(Debug)]
-pub struct Router;

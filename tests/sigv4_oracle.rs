@@ -1,0 +1,174 @@
+//! Our signatures against those of the AWS SDK's own signer, byte for byte.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say so at once")]
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::{
+    http_request::{
+        PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+        UriPathNormalizationMode, sign,
+    },
+    sign::v4,
+};
+use proptest::prelude::*;
+use yatagarasu::protocol::s3::{
+    AmzDate, SigningInput, SigningKey, append_signed_headers, encode_key,
+};
+
+/// One request to sign, in plain values.
+#[derive(Clone, Debug)]
+struct Case {
+    method: &'static str,
+    host: String,
+    key: String,
+    access_key: String,
+    secret: String,
+    session_token: Option<String>,
+    region: String,
+    seconds: u64,
+}
+
+impl Case {
+    fn target(&self) -> String {
+        let mut target = b"/".to_vec();
+        encode_key(self.key.as_bytes(), &mut target);
+        String::from_utf8(target).unwrap()
+    }
+
+    /// Our header fields, by name.
+    fn ours(&self) -> Vec<(String, String)> {
+        let date = AmzDate::from_unix(self.seconds);
+        let key = SigningKey::derive(self.secret.as_bytes(), &date, &self.region);
+        let target = self.target();
+        let input = SigningInput {
+            method: self.method,
+            host: &self.host,
+            target: target.as_bytes(),
+            access_key: &self.access_key,
+            session_token: self.session_token.as_deref().map(str::as_bytes),
+        };
+        let mut out = Vec::new();
+        append_signed_headers(&key, &date, &input, &mut Vec::new(), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let mut fields: Vec<(String, String)> = text
+            .strip_suffix("\r\n")
+            .unwrap()
+            .split("\r\n")
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        fields.sort();
+        fields
+    }
+
+    /// The header fields that the SDK's signer adds, by name.
+    fn theirs(&self) -> Vec<(String, String)> {
+        let mut settings = SigningSettings::default();
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        let identity = Credentials::new(
+            self.access_key.clone(),
+            self.secret.clone(),
+            self.session_token.clone(),
+            None,
+            "test",
+        )
+        .into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name("s3")
+            .time(UNIX_EPOCH + Duration::from_secs(self.seconds))
+            .settings(settings)
+            .build()
+            .unwrap()
+            .into();
+        let uri = format!("http://{}{}", self.host, self.target());
+        let headers = [("host", self.host.as_str())];
+        let request =
+            SignableRequest::new(self.method, uri, headers.into_iter(), SignableBody::Bytes(b""))
+                .unwrap();
+        let (instructions, _) = sign(request, &params).unwrap().into_parts();
+        let mut fields: Vec<(String, String)> = instructions
+            .headers()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        fields.sort();
+        fields
+    }
+}
+
+/// Keys that have broken signers, and keys made of the same pieces at random.
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "([a-z]|[A-Z0-9]|/|//|\\.|%|%2F|%252F|\\+| |\\(|\\)|@|\\\\|é|八|😀|[!-~]|~|\\*|'){0,40}",
+        1 => "\\PC{0,60}",
+        1 => "[a-z/ %]{1024}",
+        1 => Just("八".repeat(341)),
+    ]
+}
+
+fn host() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z][a-z0-9-]{0,20}[a-z0-9](\\.[a-z]{2,8}){0,3}(:[1-9][0-9]{2,3})?",
+        "10\\.[0-9]\\.[0-9]\\.7(:9000)?",
+        Just("[2001:db8::1]:9000".to_owned()),
+    ]
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    (
+        prop_oneof![Just("GET"), Just("HEAD")],
+        host(),
+        key(),
+        "[A-Za-z0-9_-]{1,40}",
+        prop_oneof!["[A-Za-z0-9/+=]{1,100}", "\\PC{1,60}"],
+        prop::option::of("[A-Za-z0-9/+=]{1,1200}"),
+        "[a-z]{2}-[a-z]{4,9}-[1-9]|auto|garage",
+        0..253_402_300_800_u64,
+    )
+        .prop_map(|(method, host, key, access_key, secret, session_token, region, seconds)| {
+            Case { method, host, key, access_key, secret, session_token, region, seconds }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn signs_exactly_like_the_sdk(case in case()) {
+        prop_assert_eq!(case.ours(), case.theirs());
+    }
+}
+
+#[test]
+fn the_oracle_tells_a_wrong_signature_from_a_right_one() {
+    let case = Case {
+        method: "GET",
+        host: "examplebucket.s3.amazonaws.com".to_owned(),
+        key: "test.txt".to_owned(),
+        access_key: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        secret: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned(),
+        session_token: None,
+        region: "us-east-1".to_owned(),
+        seconds: 1_369_353_600,
+    };
+    assert_eq!(case.ours(), case.theirs());
+    let changes: [fn(&mut Case); 7] = [
+        |case| case.method = "HEAD",
+        |case| case.host.push('x'),
+        |case| case.key.push('/'),
+        |case| case.secret.push('x'),
+        |case| case.session_token = Some("t".to_owned()),
+        |case| case.region.push('x'),
+        |case| case.seconds += 1,
+    ];
+    for change in changes {
+        let mut other = case.clone();
+        change(&mut other);
+        assert_ne!(other.ours(), case.theirs(), "{other:?}");
+    }
+}
