@@ -1,1 +1,60 @@
-//! HTTP/1.1 (RFC 9110, RFC 9112) as pure functions over byte slices.
+//! HTTP/1.1 (RFC 9110, RFC 9112) as pure functions and small state machines over byte slices.
+//!
+//! A head is parsed once, by `httparse`, and then held to the strict rules that `httparse`
+//! leaves to its callers: CRLF only, one framing, one host. What comes out is an owned value of
+//! [`Span`]s into the caller's buffer, so it may live across awaits while the caller keeps the
+//! buffer. Fields are passed on as bytes; they are never turned into a map.
+//!
+//! Deliberately absent: I/O, clocks, routing, limits on time, and any leniency that lets two
+//! implementations read one message differently.
+
+mod chunked;
+mod date;
+mod drain;
+mod encode;
+mod fields;
+mod request;
+mod response;
+mod scan;
+mod span;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use chunked::{
+    CHUNK_END, CHUNK_LINE_BYTES_MAX, CHUNK_TRAILER_BYTES_MAX, ChunkError, ChunkStep,
+    ChunkedDecoder, LAST_CHUNK, encode_chunk_head,
+};
+pub use date::{IMF_FIXDATE_BYTES, imf_fixdate};
+pub use drain::{BodyDrain, CHUNK_OVERHEAD_BYTES_MAX, DrainError, Drained};
+pub use encode::{
+    ClientFraming, append_connection, append_content_length, append_decimal, append_field,
+    append_framing, append_status_line, client_framing, reason_phrase,
+};
+pub use request::{
+    FORWARDED_FIELDS_MAX, Forwarded, ForwardedField, HEADERS_MAX, METHOD_BYTES_MAX, Method,
+    RequestError, RequestFraming, RequestHead, parse_request,
+};
+pub use response::{
+    BodyLength, CONNECTION_OPTIONS_MAX, FIELD_RUNS_MAX, ResponseError, ResponseHead, parse_response,
+};
+pub use span::Span;
+
+/// Protocol version of a message (RFC 9112 section 2.3). Others are refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+}
+
+/// Whether a head is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The head is complete and has been written to the caller's struct.
+    Complete,
+    /// More bytes are needed: append them to the same buffer and call again with all of it.
+    Partial,
+}

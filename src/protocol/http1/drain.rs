@@ -1,0 +1,153 @@
+//! Reading over a request body that nobody wants, within a bound.
+//!
+//! A body that is left unread must never be parsed as the next request: it is drained to its
+//! end, or the connection is closed.
+
+use super::chunked::{ChunkError, ChunkedDecoder};
+use super::request::RequestFraming;
+
+/// What chunking may add to a body that is within its limit, in bytes, on top of the body's own
+/// limit: without it one-byte chunks with long extensions would multiply the limit.
+pub const CHUNK_OVERHEAD_BYTES_MAX: u64 = 16_384;
+
+/// Why a body is not drained to its end. The connection must be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainError {
+    /// The body, or the chunking around it, is over the limit (413).
+    TooLarge,
+    /// The chunking is broken (400).
+    Malformed(ChunkError),
+}
+
+/// How much of the bytes that were fed belongs to the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Bytes that belong to the body; what follows them is the next request.
+    pub consumed: usize,
+    /// Whether the body is complete.
+    pub done: bool,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Fixed { remaining: u64 },
+    Chunked { decoder: ChunkedDecoder, body_bytes: u64, overhead_bytes: u64 },
+}
+
+/// Drains one request body.
+#[derive(Clone, Debug)]
+pub struct BodyDrain {
+    state: State,
+    body_bytes_max: u64,
+}
+
+impl BodyDrain {
+    /// A drain for a body framed like this, of at most `body_bytes_max` bytes
+    /// (`limits.body_bytes`).
+    ///
+    /// # Errors
+    /// [`DrainError::TooLarge`] if the declared length is already over the limit.
+    pub fn new(framing: RequestFraming, body_bytes_max: u64) -> Result<Self, DrainError> {
+        let state = match framing {
+            RequestFraming::None => State::Fixed { remaining: 0 },
+            RequestFraming::Fixed(length) if length > body_bytes_max => {
+                return Err(DrainError::TooLarge);
+            }
+            RequestFraming::Fixed(remaining) => State::Fixed { remaining },
+            RequestFraming::Chunked => {
+                State::Chunked { decoder: ChunkedDecoder::new(), body_bytes: 0, overhead_bytes: 0 }
+            }
+        };
+        Ok(Self { state, body_bytes_max })
+    }
+
+    /// Whether the body is complete. True from the start when there is none.
+    pub const fn is_done(&self) -> bool {
+        match &self.state {
+            State::Fixed { remaining } => *remaining == 0,
+            State::Chunked { decoder, .. } => decoder.is_done(),
+        }
+    }
+
+    /// Reads over the part of `input` that belongs to the body: all of it unless the body ends.
+    ///
+    /// # Errors
+    /// See [`DrainError`].
+    pub fn feed(&mut self, input: &[u8]) -> Result<Drained, DrainError> {
+        let mut consumed = 0;
+        match &mut self.state {
+            State::Fixed { remaining } => {
+                consumed = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len());
+                *remaining -= consumed as u64;
+            }
+            State::Chunked { decoder, body_bytes, overhead_bytes } => {
+                while !decoder.is_done() && consumed < input.len() {
+                    let step = decoder.step(&input[consumed..]).map_err(DrainError::Malformed)?;
+                    *body_bytes += step.data.len() as u64;
+                    *overhead_bytes += (step.consumed - step.data.len()) as u64;
+                    consumed += step.consumed;
+                    let overhead_max = self.body_bytes_max.saturating_add(CHUNK_OVERHEAD_BYTES_MAX);
+                    if *body_bytes > self.body_bytes_max || *overhead_bytes > overhead_max {
+                        return Err(DrainError::TooLarge);
+                    }
+                }
+            }
+        }
+        Ok(Drained { consumed, done: self.is_done() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_8_a_body_is_drained_up_to_the_next_request() {
+        let mut drain = BodyDrain::new(RequestFraming::Fixed(5), 10).unwrap();
+        assert_eq!(drain.feed(b"he"), Ok(Drained { consumed: 2, done: false }));
+        assert_eq!(drain.feed(b"lloGET /"), Ok(Drained { consumed: 3, done: true }));
+        assert_eq!(drain.feed(b"GET /"), Ok(Drained { consumed: 0, done: true }));
+
+        let wire = b"5\r\nhello\r\n0\r\n\r\nGET /";
+        let mut drain = BodyDrain::new(RequestFraming::Chunked, 10).unwrap();
+        assert_eq!(drain.feed(&wire[..7]), Ok(Drained { consumed: 7, done: false }));
+        assert_eq!(drain.feed(&wire[7..]), Ok(Drained { consumed: 8, done: true }));
+    }
+
+    #[test]
+    fn http_8_no_body_is_done_at_once() {
+        let drain = BodyDrain::new(RequestFraming::None, 0).unwrap();
+        assert!(drain.is_done());
+        assert!(BodyDrain::new(RequestFraming::Fixed(0), 0).unwrap().is_done());
+    }
+
+    #[test]
+    fn http_8_the_bound_holds_for_both_framings() {
+        assert!(BodyDrain::new(RequestFraming::Fixed(10), 10).is_ok());
+        assert_eq!(
+            BodyDrain::new(RequestFraming::Fixed(11), 10).unwrap_err(),
+            DrainError::TooLarge
+        );
+        let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
+        assert_eq!(drain.feed(b"4\r\nabcd\r\n0\r\n\r\n").unwrap().consumed, 14);
+        let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
+        assert_eq!(drain.feed(b"5\r\nabcde\r\n"), Err(DrainError::TooLarge));
+    }
+
+    #[test]
+    fn http_8_extensions_cannot_multiply_the_bound() {
+        let mut drain = BodyDrain::new(RequestFraming::Chunked, 1_000).unwrap();
+        let chunk = format!("1;{}\r\nx\r\n", "e".repeat(200));
+        let mut fed = 0;
+        while drain.feed(chunk.as_bytes()).is_ok() {
+            fed += chunk.len() as u64;
+            assert!(fed < 1_000 + 2 * CHUNK_OVERHEAD_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn http_8_broken_chunks_end_it() {
+        let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
+        assert_eq!(drain.feed(b"x\r\n"), Err(DrainError::Malformed(ChunkError::Size)));
+    }
+}

@@ -1,0 +1,205 @@
+//! Field lines: finding values, list members, and the strict reading of the framing fields.
+
+use memchr::{memchr, memchr_iter};
+
+use super::span::offset_in;
+
+/// `value` without spaces and tabs at both ends (OWS, RFC 9110 section 5.6.3).
+pub(super) fn trim_ows(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// The members of a comma-separated list, empty ones left out (RFC 9110 section 5.6.1.2).
+pub(super) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim_ows).filter(|member| !member.is_empty())
+}
+
+/// Whether `byte` may be part of a token (RFC 9110 section 5.6.2).
+pub(super) const fn is_token_byte(byte: u8) -> bool {
+    matches!(byte,
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z'
+        | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+'
+        | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+}
+
+/// Whether `byte` may be part of a field value: visible, blank or obs-text
+/// (RFC 9110 section 5.5).
+pub(super) const fn is_value_byte(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..=0xff)
+}
+
+/// A `Content-Length` value: digits only, and it must fit (RFC 9110 section 8.6).
+///
+/// Signs, lists (even of equal members), blanks and overflow give `None`.
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |sum, &byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        sum.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+/// What a `Transfer-Encoding` value asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TransferCoding {
+    /// Exactly `chunked`, in any case.
+    Chunked,
+    /// Well formed, but it names a coding that this proxy does not know.
+    Unknown,
+    /// Not a list of codings that ends, at most once, in `chunked`.
+    Malformed,
+}
+
+/// Reads one `Transfer-Encoding` value (RFC 9112 section 6.1).
+pub(super) fn transfer_coding(value: &[u8]) -> TransferCoding {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return TransferCoding::Chunked;
+    }
+    let mut members = value.split(|&byte| byte == b',').map(trim_ows).peekable();
+    let mut unknown = false;
+    while let Some(member) = members.next() {
+        let name = member.split(|&byte| byte == b';').next().map(trim_ows).unwrap_or_default();
+        if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
+            return TransferCoding::Malformed;
+        }
+        let is_chunked = name.eq_ignore_ascii_case(b"chunked");
+        if is_chunked && (members.peek().is_some() || member.len() != name.len()) {
+            return TransferCoding::Malformed;
+        }
+        unknown |= !is_chunked;
+    }
+    if unknown { TransferCoding::Unknown } else { TransferCoding::Malformed }
+}
+
+/// What a sender said in `Connection` (RFC 9110 section 7.6.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ConnectionOptions {
+    pub(super) close: bool,
+    pub(super) keep_alive: bool,
+}
+
+impl ConnectionOptions {
+    /// Reads one option; `false` if it is the name of a field.
+    pub(super) fn note(&mut self, option: &[u8]) -> bool {
+        if option.eq_ignore_ascii_case(b"close") {
+            self.close = true;
+        } else if option.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+/// Whether every line of a head that `httparse` accepted ends in CRLF.
+///
+/// `httparse` takes a bare LF too. It also promises that nothing but blanks lies between the
+/// end of a line's text and its line end, so the two bytes before each next line tell.
+/// `head` is the whole head, including the empty line.
+pub(super) fn lines_end_in_crlf(head: &[u8], fields: &[httparse::Header<'_>]) -> bool {
+    let ends_at = |end: usize| head.get(..end).is_some_and(|line| line.ends_with(b"\r\n"));
+    fields.iter().all(|field| ends_at(offset_in(head, field.name.as_bytes())))
+        && head.ends_with(b"\r\n\r\n")
+}
+
+/// The values of all field lines with one name, in order.
+///
+/// `lines` are the field lines of a validated head, each ending in CRLF, without the final
+/// empty line; `name_lower` is in lower case.
+pub(super) fn values<'b, 'n>(
+    lines: &'b [u8],
+    name_lower: &'n [u8],
+) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
+    let mut start = 0;
+    memchr_iter(b'\n', lines).filter_map(move |line_feed| {
+        let line = &lines[start..line_feed];
+        start = line_feed + 1;
+        let (name, rest) = line.split_at_checked(name_lower.len())?;
+        let value = rest.strip_prefix(b":")?;
+        name.eq_ignore_ascii_case(name_lower)
+            .then(|| trim_ows(value.strip_suffix(b"\r").unwrap_or(value)))
+    })
+}
+
+/// The values of the fields of a head: the lines between its first line and `head_len`.
+pub(super) fn head_values<'b, 'n>(
+    buf: &'b [u8],
+    fields_start: usize,
+    head_len: usize,
+    name_lower: &'n [u8],
+) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
+    let end = head_len.saturating_sub(2);
+    values(buf.get(fields_start..end).unwrap_or_default(), name_lower)
+}
+
+/// Offset after the line that starts at `start`.
+pub(super) fn line_end(buf: &[u8], start: usize) -> Option<usize> {
+    memchr(b'\n', buf.get(start..)?).map(|found| start + found + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_length_is_digits_that_fit() {
+        assert_eq!(content_length(b"0"), Some(0));
+        assert_eq!(content_length(b"007"), Some(7));
+        assert_eq!(content_length(b"18446744073709551615"), Some(u64::MAX));
+        for bad in
+            ["", "18446744073709551616", "+1", "-1", "1,1", "1, 1", "1 1", "0x1", "1.0", "1e3"]
+        {
+            assert_eq!(content_length(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_chunked_alone_is_chunked() {
+        use TransferCoding::{Chunked, Malformed, Unknown};
+        for (value, expected) in [
+            ("chunked", Chunked),
+            ("Chunked", Chunked),
+            ("CHUNKED", Chunked),
+            ("gzip", Unknown),
+            ("identity", Unknown),
+            ("xchunked", Unknown),
+            ("gzip, chunked", Unknown),
+            ("x;q=1", Unknown),
+            ("", Malformed),
+            (",", Malformed),
+            ("chunked,", Malformed),
+            (",chunked", Malformed),
+            ("chunked, chunked", Malformed),
+            ("chunked, gzip", Malformed),
+            ("chunked;q=1", Malformed),
+            ("chunked ;", Malformed),
+            ("\"chunked\"", Malformed),
+            ("chun ked", Malformed),
+        ] {
+            assert_eq!(transfer_coding(value.as_bytes()), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_found_in_any_case_and_trimmed() {
+        let lines = b"Cookie: a=1\r\nCookies: no\r\ncOOKIE:\t b=2 \r\nX: cookie: no\r\nCookie:\r\n";
+        let found: Vec<_> = values(lines, b"cookie").collect();
+        assert_eq!(found, [&b"a=1"[..], b"b=2", b""]);
+        assert_eq!(values(lines, b"authorization").count(), 0);
+    }
+
+    #[test]
+    fn list_members_skip_empty_ones() {
+        let members: Vec<_> = list_members(b" close ,, \tkeep-alive,").collect();
+        assert_eq!(members, [&b"close"[..], b"keep-alive"]);
+    }
+}

@@ -1,0 +1,506 @@
+//! Request heads: from bytes to a method, a path, a host and a framing, or a refusal.
+
+use std::mem::MaybeUninit;
+
+use memchr::memchr;
+
+use super::fields::{
+    ConnectionOptions, TransferCoding, content_length, head_values, line_end, lines_end_in_crlf,
+    list_members, transfer_coding,
+};
+use super::scan::{HeadScan, Scanned};
+use super::span::{Span, offset_in};
+use super::target::{is_host, parse_target};
+use super::{Progress, Version};
+use crate::model::limits::Limits;
+
+#[cfg(test)]
+mod tests;
+
+/// Most header fields a request may have whatever `limits.headers` says: the parser's table is
+/// on the stack, 32 bytes a field, so 8 KiB.
+pub const HEADERS_MAX: usize = 256;
+
+/// Longest method name, in bytes. The longest registered one
+/// (`BASELINE-CONTROL`, `UPDATEREDIRECTREF`) has 17.
+pub const METHOD_BYTES_MAX: usize = 32;
+
+/// Most field lines that are passed on to S3: each of the six once, and two repeated.
+pub const FORWARDED_FIELDS_MAX: usize = 8;
+
+/// Empty lines that may come before a request line (RFC 9112 section 2.2).
+const LEADING_EMPTY_LINES_MAX: usize = 1;
+
+/// A request method, as far as it matters here. Names are case-sensitive
+/// (RFC 9110 section 9.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    #[default]
+    Get,
+    /// HEAD
+    Head,
+    /// OPTIONS
+    Options,
+    /// Any other, CONNECT and TRACE among them; none is served. [`RequestHead::method_span`]
+    /// has its name.
+    Other,
+}
+
+/// How the end of a request body is found (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestFraming {
+    /// There is no body.
+    #[default]
+    None,
+    /// So many bytes follow the head.
+    Fixed(u64),
+    /// Chunks follow the head.
+    Chunked,
+}
+
+/// The request fields that are passed on to S3. Nothing else that a client sends gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// `Range`
+    Range,
+    /// `If-Match`
+    IfMatch,
+    /// `If-None-Match`
+    IfNoneMatch,
+    /// `If-Modified-Since`
+    IfModifiedSince,
+    /// `If-Unmodified-Since`
+    IfUnmodifiedSince,
+    /// `If-Range`
+    IfRange,
+}
+
+impl Forwarded {
+    /// The field's name as it is written upstream.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Range => "Range",
+            Self::IfMatch => "If-Match",
+            Self::IfNoneMatch => "If-None-Match",
+            Self::IfModifiedSince => "If-Modified-Since",
+            Self::IfUnmodifiedSince => "If-Unmodified-Since",
+            Self::IfRange => "If-Range",
+        }
+    }
+
+    /// The field that has this name, in any case.
+    fn from_name(name: &[u8]) -> Option<Self> {
+        let candidates: &[Self] = match name.len() {
+            5 => &[Self::Range],
+            8 => &[Self::IfMatch, Self::IfRange],
+            13 => &[Self::IfNoneMatch],
+            17 => &[Self::IfModifiedSince],
+            19 => &[Self::IfUnmodifiedSince],
+            _ => &[],
+        };
+        candidates.iter().copied().find(|field| name.eq_ignore_ascii_case(field.name().as_bytes()))
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// One field line that is passed on to S3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForwardedField {
+    /// Which field it is.
+    pub field: Forwarded,
+    /// Its value, without blanks around it.
+    pub value: Span,
+}
+
+/// Why a request head is refused. It is answered once and the connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// It breaks RFC 9112; the text says how, and holds nothing the client sent (400).
+    Malformed(&'static str),
+    /// A transfer coding that is not `chunked` (501, RFC 9112 section 6.1).
+    UnknownTransferCoding,
+    /// The target is longer than `limits.uri_bytes` (414).
+    UriTooLong,
+    /// Over `limits.header_bytes` or `limits.headers` (431).
+    HeadTooLarge,
+    /// `HTTP/` with a version other than 1.0 and 1.1 (505).
+    VersionNotSupported,
+    /// An `Expect` other than `100-continue` (417, RFC 9110 section 10.1.1).
+    ExpectationFailed,
+}
+
+/// A parsed request head. It owns offsets into the buffer that was parsed and no bytes.
+///
+/// One value serves all requests of a connection in turn; between a [`Progress::Partial`] and
+/// the next call it remembers how far the head was searched.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The method's name as sent.
+    pub method_span: Span,
+    /// The version.
+    pub version: Version,
+    /// The path as sent, without query: of an origin-form or absolute-form (`/` if that has
+    /// none), `*` of `OPTIONS *`, the whole target of CONNECT.
+    pub path: Span,
+    /// What follows the first `?` of the target.
+    pub query: Option<Span>,
+    /// Host and port: those of an absolute-form target, else of `Host`. Empty only in HTTP/1.0.
+    pub host: Span,
+    /// How the end of the body is found.
+    pub framing: RequestFraming,
+    /// Whether the connection ends with this exchange (RFC 9112 section 9.3).
+    pub close: bool,
+    /// Whether an HTTP/1.0 client asked for `keep-alive` and so must be told that it gets it.
+    pub keep_alive_asked: bool,
+    /// Whether the client waits for 100 before it sends the body. Never in HTTP/1.0.
+    pub expect_continue: bool,
+    /// Bytes of the head, including the empty line that ends it.
+    pub head_len: usize,
+    fields_start: usize,
+    forwarded: ForwardedFields,
+    scan: HeadScan,
+}
+
+impl RequestHead {
+    /// The field lines to pass on to S3, in the order in which they came. Those that
+    /// `Connection` names are not among them (RFC 9110 section 7.6.1).
+    pub fn forwarded(&self) -> &[ForwardedField] {
+        self.forwarded.as_slice()
+    }
+
+    /// The values of all fields called `name_lower` (in lower case), without blanks around
+    /// them. Reads the validated lines of `buf` again, so it costs nothing until it is asked.
+    pub fn header_values<'b, 'n>(
+        &self,
+        buf: &'b [u8],
+        name_lower: &'n [u8],
+    ) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
+        head_values(buf, self.fields_start, self.head_len, name_lower)
+    }
+
+    /// Forgets an unfinished head, for a connection that starts anew with this value.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The limits that can be told of a head whose end has not come.
+    fn check_partial(&self, buf: &[u8], limits: &Limits) -> Result<Progress, RequestError> {
+        if self.scan.lines() == 0 {
+            check_partial_line(buf.get(self.scan.line_start()..).unwrap_or_default(), limits)?;
+        }
+        let too_many_fields = self.scan.lines() > 1 + limits.headers.min(HEADERS_MAX);
+        if buf.len() >= limits.header_bytes || too_many_fields {
+            return Err(RequestError::HeadTooLarge);
+        }
+        Ok(Progress::Partial)
+    }
+}
+
+/// Parses the request head at the start of `buf`.
+///
+/// On [`Progress::Complete`] all of `head` is written; bytes after `head.head_len` belong to the
+/// body or the next request. On [`Progress::Partial`] the caller appends bytes and calls again
+/// with the same `head` and all bytes so far. One empty line may come before the head.
+///
+/// # Errors
+/// Limits are held on partial input too. After an error the connection cannot be used for
+/// another request: where the next one starts is unknown.
+pub fn parse_request(
+    buf: &[u8],
+    limits: &Limits,
+    head: &mut RequestHead,
+) -> Result<Progress, RequestError> {
+    let parsed = parse_or_scan(buf, limits, head);
+    if parsed != Ok(Progress::Partial) {
+        head.scan = HeadScan::default();
+    }
+    parsed
+}
+
+fn parse_or_scan(
+    buf: &[u8],
+    limits: &Limits,
+    head: &mut RequestHead,
+) -> Result<Progress, RequestError> {
+    if head.scan.is_started() && scan(buf, head)? == Scanned::Partial {
+        return head.check_partial(buf, limits);
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    let fields_max = limits.headers.min(HEADERS_MAX);
+    match parsed.parse_with_uninit_headers(buf, &mut fields[..fields_max]) {
+        Ok(httparse::Status::Complete(head_len)) => {
+            read_head(buf, head_len, &parsed, limits, head)?;
+            Ok(Progress::Complete)
+        }
+        Ok(httparse::Status::Partial) => match scan(buf, head)? {
+            Scanned::Partial => head.check_partial(buf, limits),
+            Scanned::Terminated => Err(RequestError::Malformed("head")),
+        },
+        Err(error) => Err(refusal(buf, limits, error)),
+    }
+}
+
+fn scan(buf: &[u8], head: &mut RequestHead) -> Result<Scanned, RequestError> {
+    head.scan.advance(buf, LEADING_EMPTY_LINES_MAX).map_err(RequestError::Malformed)
+}
+
+/// Refuses a request line that is too long already, although its end has not come.
+fn check_partial_line(line: &[u8], limits: &Limits) -> Result<(), RequestError> {
+    if line.len() <= limits.uri_bytes.min(METHOD_BYTES_MAX) {
+        return Ok(());
+    }
+    let method_part = &line[..line.len().min(METHOD_BYTES_MAX + 1)];
+    let Some(method_len) = memchr(b' ', method_part) else {
+        return if line.len() > METHOD_BYTES_MAX {
+            Err(RequestError::Malformed("method too long"))
+        } else {
+            Ok(())
+        };
+    };
+    let target = &line[method_len + 1..];
+    if target.len() <= limits.uri_bytes {
+        return Ok(());
+    }
+    match memchr(b' ', target) {
+        Some(target_len) if target_len <= limits.uri_bytes => Ok(()),
+        _ => Err(RequestError::UriTooLong),
+    }
+}
+
+/// What to answer when `httparse` refuses.
+fn refusal(buf: &[u8], limits: &Limits, error: httparse::Error) -> RequestError {
+    match error {
+        httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
+        httparse::Error::Version => version_refusal(buf, limits),
+        httparse::Error::Token => RequestError::Malformed("request line"),
+        httparse::Error::HeaderName => RequestError::Malformed("field name"),
+        httparse::Error::HeaderValue => RequestError::Malformed("field value"),
+        httparse::Error::NewLine | httparse::Error::Status => RequestError::Malformed("line end"),
+    }
+}
+
+/// 505 for a well-formed version that is not ours, 400 for anything else in its place.
+fn version_refusal(buf: &[u8], limits: &Limits) -> RequestError {
+    let start = if buf.starts_with(b"\r\n") { 2 } else { 0 };
+    let end = line_end(buf, start).unwrap_or(buf.len());
+    let line = buf.get(start..end).unwrap_or_default();
+    let mut parts = line.splitn(3, |&byte| byte == b' ');
+    let target = parts.nth(1).unwrap_or_default();
+    let version = parts.next().unwrap_or_default();
+    if target.len() > limits.uri_bytes {
+        return RequestError::UriTooLong;
+    }
+    match version.strip_suffix(b"\r\n").unwrap_or(version) {
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            RequestError::VersionNotSupported
+        }
+        _ => RequestError::Malformed("version"),
+    }
+}
+
+/// Turns what `httparse` found into a [`RequestHead`], and refuses what it lets pass.
+fn read_head(
+    buf: &[u8],
+    head_len: usize,
+    parsed: &httparse::Request<'_, '_>,
+    limits: &Limits,
+    head: &mut RequestHead,
+) -> Result<(), RequestError> {
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(RequestError::Malformed("request line"));
+    };
+    let (method, target) = (method.as_bytes(), target.as_bytes());
+    if target.len() > limits.uri_bytes {
+        return Err(RequestError::UriTooLong);
+    }
+    if head_len > limits.header_bytes {
+        return Err(RequestError::HeadTooLarge);
+    }
+    if method.len() > METHOD_BYTES_MAX {
+        return Err(RequestError::Malformed("method too long"));
+    }
+    match &buf[..offset_in(buf, method)] {
+        b"" | b"\r\n" => {}
+        _ => return Err(RequestError::Malformed("empty line before the start line")),
+    }
+    if !lines_end_in_crlf(&buf[..head_len], parsed.headers) {
+        return Err(RequestError::Malformed("bare LF"));
+    }
+
+    head.method = match method {
+        b"GET" => Method::Get,
+        b"HEAD" => Method::Head,
+        b"OPTIONS" => Method::Options,
+        _ => Method::Other,
+    };
+    head.method_span = Span::locate(buf, method);
+    head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    head.head_len = head_len;
+    head.fields_start =
+        parsed.headers.first().map_or(head_len - 2, |field| offset_in(buf, field.name.as_bytes()));
+    let target = parse_target(head.method, method, target, offset_in(buf, target))
+        .map_err(RequestError::Malformed)?;
+    head.path = target.path;
+    head.query = target.query;
+
+    let fields = Fields::read(buf, parsed.headers)?;
+    head.host = match (fields.host, target.authority) {
+        (None, _) if head.version == Version::Http11 => {
+            return Err(RequestError::Malformed("Host is missing"));
+        }
+        (_, Some(authority)) => authority,
+        (host, None) => host.unwrap_or_default(),
+    };
+    head.framing = fields.framing(head.version)?;
+    let is_1_0 = head.version == Version::Http10;
+    head.keep_alive_asked = is_1_0 && fields.connection.keep_alive && !fields.connection.close;
+    head.close = fields.connection.close || (is_1_0 && !head.keep_alive_asked);
+    if fields.expects_other {
+        return Err(RequestError::ExpectationFailed);
+    }
+    // An HTTP/1.0 client cannot understand 100 (RFC 9110 section 10.1.1).
+    head.expect_continue = fields.expects_continue && !is_1_0;
+    head.forwarded = fields.forwarded;
+    head.forwarded.remove(fields.nominated);
+    Ok(())
+}
+
+/// What the field lines of a request say.
+#[derive(Default)]
+struct Fields {
+    host: Option<Span>,
+    content_length: Option<u64>,
+    transfer_coding: Option<TransferCoding>,
+    connection: ConnectionOptions,
+    expects_continue: bool,
+    expects_other: bool,
+    forwarded: ForwardedFields,
+    /// [`Forwarded::bit`]s of the fields that `Connection` names.
+    nominated: u8,
+}
+
+impl Fields {
+    fn read(buf: &[u8], lines: &[httparse::Header<'_>]) -> Result<Self, RequestError> {
+        let mut fields = Self::default();
+        for line in lines {
+            let (name, value) = (line.name, line.value);
+            match name.len() {
+                4 if name.eq_ignore_ascii_case("host") => {
+                    if fields.host.is_some() {
+                        return Err(RequestError::Malformed("Host is repeated"));
+                    }
+                    if !is_host(value) {
+                        return Err(RequestError::Malformed("Host"));
+                    }
+                    fields.host = Some(Span::locate(buf, value));
+                }
+                6 if name.eq_ignore_ascii_case("expect") => {
+                    let is_continue = value.eq_ignore_ascii_case(b"100-continue");
+                    fields.expects_continue |= is_continue;
+                    fields.expects_other |= !is_continue;
+                }
+                10 if name.eq_ignore_ascii_case("connection") => fields.note_connection(value),
+                14 if name.eq_ignore_ascii_case("content-length") => {
+                    if fields.content_length.is_some() {
+                        return Err(RequestError::Malformed("Content-Length is repeated"));
+                    }
+                    let length = content_length(value);
+                    fields.content_length =
+                        Some(length.ok_or(RequestError::Malformed("Content-Length"))?);
+                }
+                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    if fields.transfer_coding.is_some() {
+                        return Err(RequestError::Malformed("Transfer-Encoding is repeated"));
+                    }
+                    fields.transfer_coding = Some(transfer_coding(value));
+                }
+                5 | 8 | 13 | 17 | 19 => {
+                    if let Some(field) = Forwarded::from_name(name.as_bytes()) {
+                        let value = Span::locate(buf, value);
+                        fields.forwarded.push(ForwardedField { field, value })?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(fields)
+    }
+
+    fn note_connection(&mut self, value: &[u8]) {
+        for option in list_members(value) {
+            if !self.connection.note(option)
+                && let Some(field) = Forwarded::from_name(option)
+            {
+                self.nominated |= field.bit();
+            }
+        }
+    }
+
+    /// RFC 9112 sections 6.1 to 6.3, with every ambiguity refused.
+    fn framing(&self, version: Version) -> Result<RequestFraming, RequestError> {
+        match (self.transfer_coding, self.content_length) {
+            (None, None) => Ok(RequestFraming::None),
+            (None, Some(length)) => Ok(RequestFraming::Fixed(length)),
+            (Some(_), Some(_)) => {
+                Err(RequestError::Malformed("Content-Length with Transfer-Encoding"))
+            }
+            (Some(_), None) if version == Version::Http10 => {
+                Err(RequestError::Malformed("Transfer-Encoding in HTTP/1.0"))
+            }
+            (Some(TransferCoding::Chunked), None) => Ok(RequestFraming::Chunked),
+            (Some(TransferCoding::Unknown), None) => Err(RequestError::UnknownTransferCoding),
+            (Some(TransferCoding::Malformed), None) => {
+                Err(RequestError::Malformed("Transfer-Encoding"))
+            }
+        }
+    }
+}
+
+/// A few [`ForwardedField`]s in place.
+#[derive(Clone, Copy, Debug)]
+struct ForwardedFields {
+    fields: [ForwardedField; FORWARDED_FIELDS_MAX],
+    len: usize,
+}
+
+impl Default for ForwardedFields {
+    fn default() -> Self {
+        let unused = ForwardedField { field: Forwarded::Range, value: Span::default() };
+        Self { fields: [unused; FORWARDED_FIELDS_MAX], len: 0 }
+    }
+}
+
+impl ForwardedFields {
+    fn as_slice(&self) -> &[ForwardedField] {
+        &self.fields[..self.len]
+    }
+
+    fn push(&mut self, field: ForwardedField) -> Result<(), RequestError> {
+        *self.fields.get_mut(self.len).ok_or(RequestError::HeadTooLarge)? = field;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Drops the fields whose [`Forwarded::bit`] is set in `nominated`.
+    fn remove(&mut self, nominated: u8) {
+        if nominated == 0 {
+            return;
+        }
+        let mut kept = 0;
+        for at in 0..self.len {
+            if self.fields[at].field.bit() & nominated == 0 {
+                self.fields[kept] = self.fields[at];
+                kept += 1;
+            }
+        }
+        self.len = kept;
+    }
+}

@@ -1,0 +1,435 @@
+//! Response heads of the upstream: body length, and which fields go on to the client.
+
+use std::mem::MaybeUninit;
+
+use super::fields::{
+    ConnectionOptions, TransferCoding, content_length, head_values, line_end, lines_end_in_crlf,
+    list_members, transfer_coding,
+};
+use super::scan::{HeadScan, Scanned};
+use super::span::{Span, offset_in};
+use super::{Progress, Version};
+use crate::model::limits::{UPSTREAM_HEAD_BYTES_MAX, UPSTREAM_HEADERS_MAX};
+
+#[cfg(test)]
+mod tests;
+
+/// Most unbroken runs of passed fields. Fields that are not passed on separate the runs; real
+/// answers have fewer than ten of them.
+pub const FIELD_RUNS_MAX: usize = 32;
+
+/// Most names in `Connection` that are looked up. Real answers name none or one; the lookup
+/// costs fields times names.
+pub const CONNECTION_OPTIONS_MAX: usize = 32;
+
+/// Bytes of `HTTP/1.1 200`.
+const STATUS_LINE_BYTES_MIN: usize = 12;
+
+/// How the end of a response body is found (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is no body, whatever the fields say: HEAD, 1xx, 204, 304.
+    #[default]
+    None,
+    /// So many bytes follow the head.
+    Fixed(u64),
+    /// Chunks follow the head.
+    Chunked,
+    /// Everything until the upstream closes. Whether it is complete cannot be known.
+    UntilClose,
+}
+
+/// Why a response head is refused. The upstream connection must not be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseError {
+    /// It breaks RFC 9112; the text says how and holds nothing the upstream sent.
+    Malformed(&'static str),
+    /// Over [`UPSTREAM_HEAD_BYTES_MAX`] or [`UPSTREAM_HEADERS_MAX`].
+    HeadTooLarge,
+}
+
+/// A parsed response head. It owns offsets into the buffer that was parsed and no bytes.
+///
+/// One value serves all responses of a connection in turn; between a [`Progress::Partial`] and
+/// the next call it remembers how far the head was searched.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// Status code, 100 to 599.
+    pub status: u16,
+    /// The version.
+    pub version: Version,
+    /// The reason phrase; may be empty.
+    pub reason: Span,
+    /// How the end of the body is found.
+    pub length: BodyLength,
+    /// `Content-Length` as declared; for HEAD and 304 it is not the length of this body.
+    pub content_length: Option<u64>,
+    /// Whether the upstream connection must not be used again.
+    pub close: bool,
+    /// Bytes of the head, including the empty line that ends it.
+    pub head_len: usize,
+    /// Whether there is a `Date`; if not, the proxy adds one (RFC 9110 section 6.6.1).
+    pub has_date: bool,
+    /// Whether there is a `Via`, which [`Self::append_via`] continues.
+    pub has_via: bool,
+    fields_start: usize,
+    passed: FieldRuns,
+    scan: HeadScan,
+}
+
+impl ResponseHead {
+    /// Whether a final response is still to come (1xx, RFC 9110 section 15.2).
+    pub const fn is_interim(&self) -> bool {
+        self.status < 200
+    }
+
+    /// Appends the line of every end-to-end field as it came.
+    ///
+    /// Left out: the hop-by-hop fields and those that `Connection` names (RFC 9110 section
+    /// 7.6.1), `Content-Length` (the caller writes the framing), `Via` (see
+    /// [`Self::append_via`]), and the two that are the proxy's own, `X-Request-Id` and
+    /// `X-Config-Generation`.
+    pub fn copy_end_to_end(&self, buf: &[u8], out: &mut Vec<u8>) {
+        for run in self.passed.as_slice() {
+            out.extend_from_slice(run.of(buf));
+        }
+    }
+
+    /// Appends one `Via` line: what the upstream said, then this hop as
+    /// `<received version> <pseudonym>` (RFC 9110 section 7.6.3).
+    pub fn append_via(&self, buf: &[u8], pseudonym: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Via: ");
+        if self.has_via {
+            for value in self.header_values(buf, b"via").filter(|value| !value.is_empty()) {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
+            }
+        }
+        out.extend_from_slice(match self.version {
+            Version::Http10 => b"1.0 ",
+            Version::Http11 => b"1.1 ",
+        });
+        out.extend_from_slice(pseudonym.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// The values of all fields called `name_lower` (in lower case), without blanks around
+    /// them. Reads the validated lines of `buf` again.
+    pub fn header_values<'b, 'n>(
+        &self,
+        buf: &'b [u8],
+        name_lower: &'n [u8],
+    ) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
+        head_values(buf, self.fields_start, self.head_len, name_lower)
+    }
+
+    /// Forgets an unfinished head, for a connection that starts anew with this value.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The limits that can be told of a head whose end has not come.
+    const fn check_partial(&self, buf: &[u8]) -> Result<Progress, ResponseError> {
+        if buf.len() >= UPSTREAM_HEAD_BYTES_MAX || self.scan.lines() > 1 + UPSTREAM_HEADERS_MAX {
+            return Err(ResponseError::HeadTooLarge);
+        }
+        Ok(Progress::Partial)
+    }
+}
+
+/// Parses the response head at the start of `buf`; `request_was_head` says what it answers.
+///
+/// 1xx heads are parsed like any other: the caller drops them (see
+/// [`ResponseHead::is_interim`]) and refuses a 101 that it did not ask for. Partial input works
+/// as it does for [`parse_request`](super::parse_request).
+///
+/// # Errors
+/// The same strictness as for requests; no leniency towards an upstream.
+pub fn parse_response(
+    buf: &[u8],
+    request_was_head: bool,
+    head: &mut ResponseHead,
+) -> Result<Progress, ResponseError> {
+    let parsed = parse_or_scan(buf, request_was_head, head);
+    if parsed != Ok(Progress::Partial) {
+        head.scan = HeadScan::default();
+    }
+    parsed
+}
+
+fn parse_or_scan(
+    buf: &[u8],
+    request_was_head: bool,
+    head: &mut ResponseHead,
+) -> Result<Progress, ResponseError> {
+    if head.scan.is_started() && scan(buf, head)? == Scanned::Partial {
+        return head.check_partial(buf);
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; UPSTREAM_HEADERS_MAX];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    match config.parse_response_with_uninit_headers(&mut parsed, buf, &mut fields) {
+        Ok(httparse::Status::Complete(head_len)) => {
+            read_head(buf, head_len, &parsed, request_was_head, head)?;
+            Ok(Progress::Complete)
+        }
+        Ok(httparse::Status::Partial) => match scan(buf, head)? {
+            Scanned::Partial => head.check_partial(buf),
+            Scanned::Terminated => Err(ResponseError::Malformed("head")),
+        },
+        Err(httparse::Error::TooManyHeaders) => Err(ResponseError::HeadTooLarge),
+        Err(httparse::Error::Version) => Err(ResponseError::Malformed("version")),
+        Err(httparse::Error::HeaderName) => Err(ResponseError::Malformed("field name")),
+        Err(httparse::Error::HeaderValue) => Err(ResponseError::Malformed("field value")),
+        Err(httparse::Error::NewLine) => Err(ResponseError::Malformed("line end")),
+        Err(httparse::Error::Status | httparse::Error::Token) => {
+            Err(ResponseError::Malformed("status line"))
+        }
+    }
+}
+
+fn scan(buf: &[u8], head: &mut ResponseHead) -> Result<Scanned, ResponseError> {
+    head.scan.advance(buf, 0).map_err(ResponseError::Malformed)
+}
+
+/// Turns what `httparse` found into a [`ResponseHead`], and refuses what it lets pass.
+fn read_head(
+    buf: &[u8],
+    head_len: usize,
+    parsed: &httparse::Response<'_, '_>,
+    request_was_head: bool,
+    head: &mut ResponseHead,
+) -> Result<(), ResponseError> {
+    let (Some(status), Some(minor)) = (parsed.code, parsed.version) else {
+        return Err(ResponseError::Malformed("status line"));
+    };
+    if head_len > UPSTREAM_HEAD_BYTES_MAX {
+        return Err(ResponseError::HeadTooLarge);
+    }
+    if !buf.starts_with(b"HTTP/") {
+        return Err(ResponseError::Malformed("empty line before the start line"));
+    }
+    if !(100..=599).contains(&status) {
+        return Err(ResponseError::Malformed("status code"));
+    }
+    if !lines_end_in_crlf(&buf[..head_len], parsed.headers) {
+        return Err(ResponseError::Malformed("bare LF"));
+    }
+
+    head.status = status;
+    head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    head.head_len = head_len;
+    head.fields_start = line_end(buf, 0).unwrap_or(head_len);
+    let reason_start = (STATUS_LINE_BYTES_MIN + 1).min(head.fields_start - 2);
+    head.reason = Span::new(reason_start, head.fields_start - 2);
+
+    let fields = Fields::read(&buf[..head_len], parsed.headers)?;
+    head.has_date = fields.has_date;
+    head.has_via = fields.has_via;
+    head.content_length = fields.content_length;
+    let is_1_0 = head.version == Version::Http10;
+    head.close = fields.connection.close || (is_1_0 && !fields.connection.keep_alive);
+    head.length = fields.body_length(head.version)?;
+
+    let is_bodiless_status = head.is_interim() || status == 204;
+    let declares_body = matches!(head.length, BodyLength::Chunked)
+        || fields.content_length.is_some_and(|length| length > 0);
+    if is_bodiless_status && declares_body {
+        // Forbidden (RFC 9110 section 8.6, RFC 9112 section 6.1): what follows may be a body
+        // after all, so nothing after it can be trusted.
+        if head.is_interim() {
+            return Err(ResponseError::Malformed("interim response with a body"));
+        }
+        head.close = true;
+    }
+    if request_was_head || is_bodiless_status || status == 304 {
+        head.length = BodyLength::None;
+    }
+    head.close |= head.length == BodyLength::UntilClose;
+    head.passed = fields.passed;
+    Ok(())
+}
+
+/// What becomes of a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Pass,
+    Drop,
+    Date,
+    Via,
+    Connection,
+    ContentLength,
+    TransferEncoding,
+}
+
+impl Fate {
+    fn of(name: &str) -> Self {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            2 if is("te") => Self::Drop,
+            3 if is("via") => Self::Via,
+            4 if is("date") => Self::Date,
+            7 if is("trailer") || is("upgrade") => Self::Drop,
+            10 if is("connection") => Self::Connection,
+            10 if is("keep-alive") => Self::Drop,
+            12 if is("x-request-id") => Self::Drop,
+            14 if is("content-length") => Self::ContentLength,
+            16 if is("proxy-connection") => Self::Drop,
+            17 if is("transfer-encoding") => Self::TransferEncoding,
+            18 if is("proxy-authenticate") => Self::Drop,
+            19 if is("proxy-authorization") || is("x-config-generation") => Self::Drop,
+            25 if is("proxy-authentication-info") => Self::Drop,
+            _ => Self::Pass,
+        }
+    }
+}
+
+/// Whether `Connection` must not remove this field: without it the client would misread or
+/// miscache the content, and such fields are never hop-by-hop (RFC 9110 section 7.6.1).
+fn is_meant_for_all_recipients(name: &str) -> bool {
+    const NAMES: [&str; 8] = [
+        "accept-ranges",
+        "age",
+        "cache-control",
+        "date",
+        "etag",
+        "expires",
+        "last-modified",
+        "vary",
+    ];
+    const PREFIX: &[u8] = b"content-";
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+        || name
+            .as_bytes()
+            .get(..PREFIX.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+/// What the field lines of a response say.
+#[derive(Default)]
+struct Fields {
+    content_length: Option<u64>,
+    transfer_coding: Option<TransferCoding>,
+    connection: ConnectionOptions,
+    /// How often `Connection` names a field.
+    nominations: usize,
+    has_date: bool,
+    has_via: bool,
+    passed: FieldRuns,
+}
+
+impl Fields {
+    /// `head` is the whole head; `lines` its fields.
+    fn read(head: &[u8], lines: &[httparse::Header<'_>]) -> Result<Self, ResponseError> {
+        let mut fields = Self::default();
+        for (at, line) in lines.iter().enumerate() {
+            match Fate::of(line.name) {
+                Fate::Pass => fields.passed.push(line_span(head, lines, at))?,
+                Fate::Date => {
+                    fields.has_date = true;
+                    fields.passed.push(line_span(head, lines, at))?;
+                }
+                Fate::Drop => {}
+                Fate::Via => fields.has_via = true,
+                Fate::Connection => {
+                    for option in list_members(line.value) {
+                        fields.nominations += usize::from(!fields.connection.note(option));
+                    }
+                }
+                Fate::ContentLength => {
+                    if fields.content_length.is_some() {
+                        return Err(ResponseError::Malformed("Content-Length is repeated"));
+                    }
+                    let length = content_length(line.value);
+                    fields.content_length =
+                        Some(length.ok_or(ResponseError::Malformed("Content-Length"))?);
+                }
+                Fate::TransferEncoding => {
+                    if fields.transfer_coding.is_some() {
+                        return Err(ResponseError::Malformed("Transfer-Encoding is repeated"));
+                    }
+                    fields.transfer_coding = Some(transfer_coding(line.value));
+                }
+            }
+        }
+        if fields.nominations > 0 {
+            fields.drop_nominated(head, lines)?;
+        }
+        Ok(fields)
+    }
+
+    /// Finds the passed fields again, now without those that `Connection` names.
+    fn drop_nominated(
+        &mut self,
+        head: &[u8],
+        lines: &[httparse::Header<'_>],
+    ) -> Result<(), ResponseError> {
+        if self.nominations > CONNECTION_OPTIONS_MAX {
+            return Err(ResponseError::Malformed("too many connection options"));
+        }
+        let is_nominated = |name: &str| {
+            lines
+                .iter()
+                .filter(|line| Fate::of(line.name) == Fate::Connection)
+                .flat_map(|line| list_members(line.value))
+                .any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+        };
+        self.passed = FieldRuns::default();
+        for (at, line) in lines.iter().enumerate() {
+            let passes = matches!(Fate::of(line.name), Fate::Pass | Fate::Date);
+            if passes && (is_meant_for_all_recipients(line.name) || !is_nominated(line.name)) {
+                self.passed.push(line_span(head, lines, at))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// RFC 9112 section 6.3 without its cases for HEAD and status codes.
+    fn body_length(&self, version: Version) -> Result<BodyLength, ResponseError> {
+        match (self.transfer_coding, self.content_length) {
+            (None, None) => Ok(BodyLength::UntilClose),
+            (None, Some(length)) => Ok(BodyLength::Fixed(length)),
+            (Some(_), Some(_)) => {
+                Err(ResponseError::Malformed("Content-Length with Transfer-Encoding"))
+            }
+            (Some(_), None) if version == Version::Http10 => {
+                Err(ResponseError::Malformed("Transfer-Encoding in HTTP/1.0"))
+            }
+            (Some(TransferCoding::Chunked), None) => Ok(BodyLength::Chunked),
+            (Some(_), None) => Err(ResponseError::Malformed("Transfer-Encoding")),
+        }
+    }
+}
+
+/// The whole line of field number `at`, including its line end.
+fn line_span(head: &[u8], lines: &[httparse::Header<'_>], at: usize) -> Span {
+    let start_of = |line: &httparse::Header<'_>| offset_in(head, line.name.as_bytes());
+    let end = lines.get(at + 1).map_or(head.len() - 2, start_of);
+    Span::new(start_of(&lines[at]), end)
+}
+
+/// Runs of passed field lines; lines that touch are one run.
+#[derive(Clone, Copy, Debug, Default)]
+struct FieldRuns {
+    runs: [Span; FIELD_RUNS_MAX],
+    len: usize,
+}
+
+impl FieldRuns {
+    fn as_slice(&self) -> &[Span] {
+        &self.runs[..self.len]
+    }
+
+    fn push(&mut self, line: Span) -> Result<(), ResponseError> {
+        if let Some(last) = self.runs[..self.len].last_mut()
+            && last.end() == line.start()
+        {
+            *last = Span::new(last.start(), line.end());
+            return Ok(());
+        }
+        let slot = self.runs.get_mut(self.len);
+        *slot.ok_or(ResponseError::Malformed("too many hop-by-hop fields"))? = line;
+        self.len += 1;
+        Ok(())
+    }
+}

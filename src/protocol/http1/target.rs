@@ -1,0 +1,277 @@
+//! Request targets and hosts (RFC 9112 section 3.2, RFC 9110 sections 4.2 and 7.2).
+
+use std::net::Ipv6Addr;
+
+use memchr::{memchr, memchr2};
+
+use super::request::Method;
+use super::span::Span;
+
+/// A request target taken apart. Spans are relative to the buffer that was parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) path: Span,
+    pub(super) query: Option<Span>,
+    pub(super) authority: Option<Span>,
+}
+
+/// Reads a request target whose first byte is at offset `at` of the parsed buffer.
+///
+/// Origin-form, absolute-form with scheme `http`, and `*` for OPTIONS. The target of CONNECT
+/// is taken as it is: that method is never served. Blanks and controls cannot occur here,
+/// `httparse` has refused them.
+///
+/// # Errors
+/// The reason, for everything else, for a fragment and for bytes outside ASCII.
+pub(super) fn parse_target(
+    method: Method,
+    method_name: &[u8],
+    target: &[u8],
+    at: usize,
+) -> Result<Target, &'static str> {
+    if !target.is_ascii() {
+        return Err("request target outside ASCII");
+    }
+    if target.starts_with(b"/") {
+        return split_path(target, at, None);
+    }
+    if method_name == b"CONNECT" {
+        return Ok(Target { path: Span::new(at, at + target.len()), query: None, authority: None });
+    }
+    if target == b"*" && method == Method::Options {
+        return Ok(Target { path: Span::new(at, at + 1), query: None, authority: None });
+    }
+    absolute_form(target, at)
+}
+
+/// Splits an origin-form at its first `?`.
+fn split_path(target: &[u8], at: usize, authority: Option<Span>) -> Result<Target, &'static str> {
+    let end = at + target.len();
+    let Some(mark) = memchr2(b'?', b'#', target) else {
+        return Ok(Target { path: Span::new(at, end), query: None, authority });
+    };
+    if target[mark] == b'#' || memchr(b'#', &target[mark..]).is_some() {
+        return Err("fragment in request target");
+    }
+    let query = Some(Span::new(at + mark + 1, end));
+    Ok(Target { path: Span::new(at, at + mark), query, authority })
+}
+
+/// `http://authority[/path][?query]` (RFC 9112 section 3.2.2).
+fn absolute_form(target: &[u8], at: usize) -> Result<Target, &'static str> {
+    const SCHEME: &[u8] = b"http://";
+    let Some((scheme, rest)) = target.split_at_checked(SCHEME.len()) else {
+        return Err("request target");
+    };
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return Err("request target");
+    }
+    let authority_len =
+        rest.iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority_len);
+    if !is_host(authority) {
+        return Err("authority of request target");
+    }
+    let authority_at = at + SCHEME.len();
+    let path_at = authority_at + authority_len;
+    let mut parsed = split_path(path, path_at, Some(Span::new(authority_at, path_at)))?;
+    if parsed.path.is_empty() {
+        // An empty path means "/" (RFC 9110 section 4.2.3); the last byte of "http://" is one.
+        parsed.path = Span::new(authority_at - 1, authority_at);
+    }
+    Ok(parsed)
+}
+
+/// Whether `value` is a host with an optional port (RFC 9110 section 7.2): a registered name or
+/// IPv4 address, or an IPv6 address in brackets; not empty, without userinfo.
+pub(super) fn is_host(value: &[u8]) -> bool {
+    let (host_is_valid, port) = if let Some(rest) = value.strip_prefix(b"[") {
+        let Some(close) = memchr(b']', rest) else { return false };
+        (is_ipv6(&rest[..close]), &rest[close + 1..])
+    } else {
+        let end = memchr(b':', value).unwrap_or(value.len());
+        (is_reg_name(&value[..end]), &value[end..])
+    };
+    host_is_valid && is_port_suffix(port)
+}
+
+fn is_ipv6(address: &[u8]) -> bool {
+    std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
+/// RFC 3986 section 3.2.2, but not empty (RFC 9110 section 4.2.1).
+fn is_reg_name(name: &[u8]) -> bool {
+    let mut rest = name;
+    while let [first, after @ ..] = rest {
+        rest = match first {
+            b'%' => match after {
+                [high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                    after
+                }
+                _ => return false,
+            },
+            b'0'..=b'9'
+            | b'A'..=b'Z'
+            | b'a'..=b'z'
+            | b'-'
+            | b'.'
+            | b'_'
+            | b'~'
+            | b'!'
+            | b'$'
+            | b'&'
+            | b'\''
+            | b'('
+            | b')'
+            | b'*'
+            | b'+'
+            | b','
+            | b';'
+            | b'=' => after,
+            _ => return false,
+        };
+    }
+    !name.is_empty()
+}
+
+/// Nothing, or `:` and a number up to 65535. RFC 3986 section 3.2.3 allows the number to be
+/// left out.
+fn is_port_suffix(suffix: &[u8]) -> bool {
+    const PORT_DIGITS_MAX: usize = 5;
+    match suffix {
+        [] => true,
+        [b':', digits @ ..] => {
+            digits.len() <= PORT_DIGITS_MAX
+                && digits.iter().all(u8::is_ascii_digit)
+                && digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')) <= 65_535
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(
+        method: Method,
+        target: &str,
+    ) -> Result<(String, Option<String>, Option<String>), &'static str> {
+        let line = format!("XX {target}");
+        let text = |span: Span| String::from_utf8(span.of(line.as_bytes()).to_vec()).unwrap();
+        let parsed = parse_target(method, b"GET", target.as_bytes(), 3)?;
+        Ok((text(parsed.path), parsed.query.map(text), parsed.authority.map(text)))
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn origin_form_is_path_and_query() {
+        let get = |target| parts(Method::Get, target).unwrap();
+        assert_eq!(get("/a/b"), ("/a/b".into(), None, None));
+        assert_eq!(get("/a?b=1?c"), ("/a".into(), some("b=1?c"), None));
+        assert_eq!(get("/a?"), ("/a".into(), some(""), None));
+        assert_eq!(get("//a//%2F"), ("//a//%2F".into(), None, None));
+        assert_eq!(get("/*"), ("/*".into(), None, None));
+    }
+
+    #[test]
+    fn absolute_form_gives_its_authority() {
+        let get = |target| parts(Method::Get, target).unwrap();
+        assert_eq!(get("http://h:80/a?b"), ("/a".into(), some("b"), some("h:80")));
+        assert_eq!(get("HTTP://h/"), ("/".into(), None, some("h")));
+        assert_eq!(get("http://h"), ("/".into(), None, some("h")));
+        assert_eq!(get("http://[::1]:8080"), ("/".into(), None, some("[::1]:8080")));
+        assert_eq!(get("http://h?q"), ("/".into(), some("q"), some("h")));
+    }
+
+    #[test]
+    fn asterisk_is_for_options_only() {
+        assert_eq!(parts(Method::Options, "*"), Ok(("*".into(), None, None)));
+        assert!(parts(Method::Get, "*").is_err());
+        assert!(parts(Method::Options, "**").is_err());
+    }
+
+    #[test]
+    fn other_targets_are_refused() {
+        for bad in [
+            "a",
+            "a/b",
+            "h:80",
+            "https://h/",
+            "ftp://h/",
+            "http:/h",
+            "http://",
+            "http:///a",
+            "http://u@h/",
+            "http://h:x/",
+            "http://h:99999/",
+            "http://[::1/",
+            "/a#b",
+            "/a?b#c",
+            "http://h#f",
+            "http://h/#f",
+            "/\u{e9}",
+            "?a",
+            "#",
+        ] {
+            assert!(parts(Method::Get, bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_address_with_an_optional_port() {
+        for good in [
+            "a",
+            "a.b-c_d",
+            "127.0.0.1",
+            "a:80",
+            "a:",
+            "a:0",
+            "a:65535",
+            "[::1]",
+            "[::1]:443",
+            "xn--bcher-kva.example",
+            "a%20b",
+            "a~!$&'()*+,;=",
+        ] {
+            assert!(is_host(good.as_bytes()), "{good:?}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "a:65536",
+            "a:-1",
+            "a:+1",
+            "a:80:80",
+            "a:8 0",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a@b",
+            "u:p@h",
+            "a\\b",
+            "a,b c",
+            "[",
+            "[]",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[::1]:x",
+            "[::g]",
+            "[v1.a]",
+            "[fe80::1%25eth0]",
+            "a%2",
+            "a%zz",
+            "h\u{e9}",
+            "a<b",
+            "a\"b",
+            "a\tb",
+        ] {
+            assert!(!is_host(bad.as_bytes()), "{bad:?}");
+        }
+    }
+}
