@@ -9,12 +9,13 @@ use crate::{
         worker::accept::Role,
     },
     model::Fault,
-    protocol::http1::request::{Progress, RequestError, RequestHead, parse_request},
+    protocol::http1::{Progress, RequestError, RequestHead, parse_request},
     system::{
         buffers::Lent,
         socket::Socket,
         watch::{Ended, Shut},
     },
+    telemetry::labels::ConnectionState,
 };
 
 /// How long a lingering close waits for the client to end its side. Long enough for what it was
@@ -88,7 +89,7 @@ impl<'c> Input<'c> {
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve(core: &Rc<Core>, socket: Socket, peer: SocketAddr, role: Role) {
-    core.cells.connection_opened();
+    core.cells.connections(ConnectionState::Active).inc();
     let mut input = Input::default();
     let mut first = true;
     let mut head = RequestHead::default();
@@ -113,7 +114,7 @@ pub(crate) async fn serve(core: &Rc<Core>, socket: Socket, peer: SocketAddr, rol
             }
         }
     }
-    core.cells.connection_closed();
+    core.cells.connections(ConnectionState::Active).dec();
 }
 
 /// Reads until `head` is complete.
@@ -157,9 +158,11 @@ async fn read_head<'c>(
                 socket.watch().arm(timeouts.client_idle, Shut::Read);
             }
             socket.watch().set_idle(true);
-            core.cells.connection_idle();
+            core.cells.connections(ConnectionState::Active).dec();
+            core.cells.connections(ConnectionState::Idle).inc();
             let readable = socket.readable().await;
-            core.cells.connection_active();
+            core.cells.connections(ConnectionState::Idle).dec();
+            core.cells.connections(ConnectionState::Active).inc();
             socket.watch().set_idle(false);
             if readable.is_err() {
                 return Err(None);

@@ -17,8 +17,8 @@ use crate::{
     },
     policy::auth::TokenCache,
     protocol::{
-        http1::encode::HttpDate,
-        s3::sigv4::{AmzDate, SigningKey},
+        http1::{IMF_FIXDATE_BYTES, imf_fixdate},
+        s3::{AmzDate, DailyKey, SigningKey},
     },
     system::{
         buffers::Buffers,
@@ -52,7 +52,12 @@ pub(crate) struct Core {
     pub(crate) access_log: RefCell<AccessLogSink>,
     pub(crate) ids: RequestIds,
     pub(crate) dates: Dates,
+    /// When a warning about a bucket was last logged, by index.
+    pub(crate) warned: RefCell<HashMap<Option<usize>, Monotonic>>,
 }
+
+/// Time between two warnings about the same bucket.
+const WARN_INTERVAL_NS: u64 = 60_000_000_000;
 
 impl Core {
     /// This core's copy of the newest generation that it has adopted.
@@ -63,6 +68,20 @@ impl Core {
     /// Whether answers must end their connection because the process stops.
     pub(crate) fn is_closing(&self) -> bool {
         self.drain.get() >= DrainStep::Closing
+    }
+
+    /// Whether a warning about this bucket is due: one per bucket and interval, so that a client
+    /// can't flood the log.
+    pub(crate) fn may_warn(&self, bucket: Option<usize>) -> bool {
+        let now = self.watches.clock.coarse();
+        let mut warned = self.warned.borrow_mut();
+        match warned.get(&bucket) {
+            Some(at) if now.since(*at) < WARN_INTERVAL_NS => false,
+            _ => {
+                warned.insert(bucket, now);
+                true
+            }
+        }
     }
 
     /// Makes a snapshot the one that every request from now on uses. Pools of endpoints that both
@@ -100,20 +119,14 @@ impl Core {
 pub(crate) struct Local {
     snapshot: Option<Arc<Snapshot>>,
     pools: Vec<Rc<Pool>>,
-    signing: Vec<RefCell<Option<KeyOfDay>>>,
+    signing: Vec<RefCell<DailyKey>>,
     pub(crate) tokens: RefCell<TokenCache>,
     retired: Sender<FromWorker>,
 }
 
-#[derive(Debug)]
-struct KeyOfDay {
-    day: [u8; 8],
-    key: Rc<SigningKey>,
-}
-
 impl Local {
-    fn new(snapshot: Arc<Snapshot>, pools: Vec<Rc<Pool>>, retired: Sender<FromWorker>) -> Self {
-        let signing = snapshot.buckets.iter().map(|_| RefCell::new(None)).collect();
+    pub(crate) fn new(snapshot: Arc<Snapshot>, pools: Vec<Rc<Pool>>, retired: Sender<FromWorker>) -> Self {
+        let signing = snapshot.buckets.iter().map(|_| RefCell::default()).collect();
         Self {
             snapshot: Some(snapshot),
             pools,
@@ -127,22 +140,20 @@ impl Local {
         self.pools.get(bucket.endpoint)
     }
 
-    /// The signing key of a bucket for a day, derived once per day and generation.
-    pub(crate) fn signing_key(&self, index: usize, bucket: &Bucket, date: &AmzDate) -> Option<Rc<SigningKey>> {
-        let credentials = bucket.credentials.as_ref()?;
-        let mut cached = self.signing.get(index)?.borrow_mut();
-        if let Some(of_day) = cached.as_ref()
-            && of_day.day == *date.day()
-        {
-            return Some(Rc::clone(&of_day.key));
+    /// Gives `sign` the signing key of a bucket for a day. It is derived once per day, core and
+    /// generation.
+    pub(crate) fn with_signing_key(
+        &self,
+        index: usize,
+        bucket: &Bucket,
+        date: &AmzDate,
+        sign: impl FnOnce(&SigningKey),
+    ) {
+        let Some(credentials) = &bucket.credentials else { return };
+        if let Some(daily) = self.signing.get(index) {
+            let secret = credentials.secret_key.expose();
+            sign(daily.borrow_mut().get(secret, date, &bucket.region));
         }
-        let key = Rc::new(SigningKey::derive(
-            credentials.secret_key.expose(),
-            date.day(),
-            &bucket.region,
-        ));
-        *cached = Some(KeyOfDay { day: *date.day(), key: Rc::clone(&key) });
-        Some(key)
     }
 }
 
@@ -219,7 +230,7 @@ pub(crate) struct Dates {
     /// The wall clock in milliseconds at the last tick, and the monotonic time then.
     base: Cell<(u64, Monotonic)>,
     second: Cell<u64>,
-    http: Cell<HttpDate>,
+    http: Cell<[u8; IMF_FIXDATE_BYTES]>,
     amz: Cell<AmzDate>,
 }
 
@@ -228,7 +239,7 @@ impl Dates {
         let dates = Self {
             base: Cell::new((clock::unix_millis(), Monotonic::now())),
             second: Cell::new(0),
-            http: Cell::new(HttpDate::from_unix(0)),
+            http: Cell::new(imf_fixdate(0)),
             amz: Cell::new(AmzDate::from_unix(0)),
         };
         dates.render(clock::unix_seconds());
@@ -257,12 +268,12 @@ impl Dates {
 
     fn render(&self, second: u64) {
         self.second.set(second);
-        self.http.set(HttpDate::from_unix(second));
+        self.http.set(imf_fixdate(second));
         self.amz.set(AmzDate::from_unix(second));
     }
 
     /// `Date` of an answer (RFC 9110 section 6.6.1).
-    pub(crate) fn http(&self) -> HttpDate {
+    pub(crate) fn http(&self) -> [u8; IMF_FIXDATE_BYTES] {
         self.http.get()
     }
 

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Token verification and admin rules.
     pub auth: Arc<AuthPolicy>,
+    /// For each key of `auth`, by index, its slot among `CoreCells::jwt_key_uses`.
+    pub key_slots: Box<[usize]>,
     /// Whether `/metrics` is answered.
     pub metrics_enabled: bool,
     /// Whether access-log records are written.

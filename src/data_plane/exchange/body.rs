@@ -1,6 +1,6 @@
 //! The body of an S3 answer as it arrives: pieces of plain bytes, however the message is framed.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use crate::{
     data_plane::{core::Core, upstream::connection::Connection},
@@ -29,7 +29,7 @@ pub(crate) struct Body<'c> {
     buffer: Option<Lent<'c>>,
     window: Range<usize>,
     framing: Framing,
-    read_timeout: std::time::Duration,
+    read_timeout: Duration,
     ended: bool,
 }
 
@@ -52,7 +52,7 @@ impl<'c> Body<'c> {
         buffer: Lent<'c>,
         window: Range<usize>,
         length: BodyLength,
-        read_timeout: std::time::Duration,
+        read_timeout: Duration,
     ) -> Self {
         let framing = match length {
             BodyLength::None => Framing::Fixed(0),
@@ -179,6 +179,11 @@ impl<'c> Body<'c> {
         if let Framing::Fixed(left) = &mut self.framing {
             *left = left.saturating_sub(count);
         }
+    }
+
+    /// Longest time without a byte.
+    pub(crate) fn read_timeout(&self) -> Duration {
+        self.read_timeout
     }
 
     /// Whether the connection may serve another request: the body has ended, its end was certain

@@ -22,9 +22,8 @@ use crate::{
             append_field, append_framing, client_framing, encode_chunk_head, parse_response,
         },
         s3::{
-            append_signed_headers, credential_problem, encode_key, error_code, is_clock_skew,
-            may_be_credentials_error,
-            sigv4::SigningInput,
+            SigningInput, append_signed_headers, credential_problem, encode_key, error_code,
+            error_body::{is_clock_skew, may_be_credentials_error},
         },
     },
     system::{
@@ -64,7 +63,7 @@ pub(crate) async fn forward(
     append_request(exchange, &local, index, bucket, key, permit, &mut request);
     let mut head = ResponseHead::default();
     let fetched = fetch(exchange, bucket, pool, cells, &request, &mut head).await;
-    let (connection, buffer, filled) = match fetched {
+    let (connection, arrived) = match fetched {
         Ok(fetched) => fetched,
         Err(error) => {
             cells.upstream.error(error).inc();
@@ -75,8 +74,7 @@ pub(crate) async fn forward(
         }
     };
     cells.record_upstream(head.status, exchange.record.upstream_ns.unwrap_or(0));
-    let start = Start { head, head_at: exchange.record.head_at };
-    relay(exchange, bucket, pool, cells, start, connection, buffer, filled).await
+    relay(exchange, &Target { bucket, pool, cells }, &head, connection, arrived).await
 }
 
 /// The request to S3. Signing takes the [`Permit`]: there is no other way to get here.
@@ -122,7 +120,12 @@ fn append_request(
     out.extend_from_slice(b"\r\n");
 }
 
-type Fetched<'c> = (Connection, Lent<'c>, usize);
+/// The bytes that have arrived: a head, and what follows it.
+struct Arrived<'c> {
+    buffer: Lent<'c>,
+    head_at: usize,
+    end: usize,
+}
 
 /// Sends the request and reads the head of the final answer, on a pooled connection if there is
 /// one, and once more on a fresh one if that proves stale (RFC 9112 section 9.3.1).
@@ -133,11 +136,11 @@ async fn fetch<'x>(
     cells: &Arc<BucketCells>,
     request: &[u8],
     head: &mut ResponseHead,
-) -> Result<Fetched<'x>, UpstreamError> {
+) -> Result<(Connection, Arrived<'x>), UpstreamError> {
     let core = exchange.core;
     if let Some(mut connection) = pool.take(cells) {
         match ask(exchange, bucket, &mut connection, request, head).await {
-            Ok((buffer, filled)) => return Ok((connection, buffer, filled)),
+            Ok(arrived) => return Ok((connection, arrived)),
             Err(Failed::Stale) => {}
             Err(Failed::With(error)) => return Err(error),
         }
@@ -146,7 +149,7 @@ async fn fetch<'x>(
     let mut connection = Connection::open(pool, timeout, &core.watches, cells).await?;
     core.cells.upstream_connects.inc();
     match ask(exchange, bucket, &mut connection, request, head).await {
-        Ok((buffer, filled)) => Ok((connection, buffer, filled)),
+        Ok(arrived) => Ok((connection, arrived)),
         Err(Failed::Stale) => Err(UpstreamError::Reset),
         Err(Failed::With(error)) => Err(error),
     }
@@ -165,7 +168,7 @@ async fn ask<'x>(
     connection: &mut Connection,
     request: &[u8],
     head: &mut ResponseHead,
-) -> Result<(Lent<'x>, usize), Failed> {
+) -> Result<Arrived<'x>, Failed> {
     let core = exchange.core;
     let asked = core.watches.clock.coarse();
     let watch = connection.socket().watch();
@@ -206,11 +209,8 @@ async fn ask<'x>(
                     head.reset();
                 }
                 Ok(Progress::Complete) => {
-                    let watch = connection.socket().watch();
-                    watch.disarm();
-                    watch.waits_for_client(None);
-                    exchange.record.head_at = at;
-                    return Ok((buffer, filled));
+                    connection.socket().watch().disarm();
+                    return Ok(Arrived { buffer, head_at: at, end: filled });
                 }
             }
         }
@@ -250,34 +250,32 @@ fn fault_of(error: UpstreamError) -> Fault {
     }
 }
 
-/// The head of the answer, and where it starts in the buffer.
-struct Start {
-    head: ResponseHead,
-    head_at: usize,
+/// Where a request goes.
+struct Target<'t> {
+    bucket: &'t Bucket,
+    pool: &'t Pool,
+    cells: &'t Arc<BucketCells>,
 }
 
 /// Passes the answer on.
-#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
 async fn relay(
     exchange: &mut Exchange<'_>,
-    bucket: &Bucket,
-    pool: &Pool,
-    cells: &Arc<BucketCells>,
-    start: Start,
+    target: &Target<'_>,
+    head: &ResponseHead,
     connection: Connection,
-    buffer: Lent<'_>,
-    filled: usize,
+    arrived: Arrived<'_>,
 ) -> Next {
     let core = exchange.core;
-    let head = start.head;
+    let Target { bucket, pool, cells } = target;
+    let Arrived { buffer, head_at, end } = arrived;
     let framing = client_framing(exchange.head.version, exchange.is_head(), head.length);
     if framing.must_close() {
         exchange.keep_alive = false;
     }
     let mut out = core.buffers.scratch();
-    let message = buffer.get(start.head_at..filled).unwrap_or_default();
-    append_answer(exchange, &head, message, framing, &mut out);
-    let window = start.head_at + head.head_len..filled;
+    let message = buffer.get(head_at..end).unwrap_or_default();
+    append_answer(exchange, head, message, framing, &mut out);
+    let window = head_at + head.head_len..end;
     let mut body =
         Body::new(core, connection, buffer, window, head.length, bucket.timeouts.read);
     let mut sink = Sink { out: &mut out, framing, open_chunk: false, begun: false };

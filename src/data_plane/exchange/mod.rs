@@ -9,6 +9,7 @@ mod drain;
 mod forward;
 mod record;
 pub(crate) mod respond;
+mod splice;
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -16,17 +17,14 @@ use crate::{
     data_plane::{
         connection::Input,
         core::{Core, Local, REQUEST_ID_CHARS},
-        exchange::{builtin::Builtin, drain::Drained, record::Record},
+        exchange::{builtin::Builtin, drain::BodyEnd, record::Record},
         worker::accept::Role,
     },
     model::Fault,
     policy::auth::{Permit, TokenCarrier, permit_object},
     protocol::{
-        http1::{
-            encode::is_head_only,
-            request::{Method, RequestFraming, RequestHead},
-        },
-        s3::path::canonical_path,
+        http1::{Method, RequestFraming, RequestHead},
+        s3::canonical_path,
     },
     system::{clock::Monotonic, socket::Socket},
 };
@@ -59,6 +57,8 @@ pub(crate) struct Exchange<'x> {
     pub(crate) started: Monotonic,
     /// Whether the connection may serve another request after this one.
     pub(crate) keep_alive: bool,
+    /// Methods that the resource takes, as `Allow` lists them.
+    pub(crate) allow: &'static str,
     pub(crate) record: Record,
 }
 
@@ -90,12 +90,13 @@ pub(crate) async fn run<'c>(
         id: core.ids.next(),
         started,
         keep_alive: !head.close && !core.is_closing(),
+        allow: respond::ALLOW,
         record: Record::default(),
     };
     let mut path = core.buffers.scratch();
     let plan = exchange.plan(role, &mut path);
     let rest = exchange.bytes.get(head.head_len..).unwrap_or_default();
-    let mut drained = Drained::default();
+    let mut drained = BodyEnd::default();
     let has_body = head.framing != RequestFraming::None;
     // A client that waits for 100 (RFC 9110 section 10.1.1) gets the final answer instead, and its
     // body, which it may or may not send now, ends with the connection.
@@ -142,9 +143,6 @@ pub(crate) async fn run<'c>(
 impl<'x> Exchange<'x> {
     /// Decides what to do, without waiting for anything.
     fn plan(&mut self, role: Role, path: &mut Vec<u8>) -> Plan {
-        if !matches!(self.head.method, Method::Get | Method::Head | Method::Options | Method::Other) {
-            return Plan::Refuse(Fault::MethodNotAllowed);
-        }
         let raw = self.head.path.of(self.bytes);
         if self.head.method == Method::Options && raw == b"*" {
             return Plan::Options;
@@ -154,10 +152,13 @@ impl<'x> Exchange<'x> {
         }
         let builtin_here = role == Role::Admin || !self.core.admin_elsewhere;
         if builtin_here && let Some(builtin) = Builtin::of(path) {
-            return match builtin.allows(self.head.method) {
-                true => Plan::Builtin(builtin),
-                false if self.head.method == Method::Options => Plan::Options,
-                false => Plan::Refuse(Fault::MethodNotAllowed),
+            self.allow = builtin.allowed();
+            return if builtin.allows(self.head.method, self.head.method_span.of(self.bytes)) {
+                Plan::Builtin(builtin)
+            } else if self.head.method == Method::Options {
+                Plan::Options
+            } else {
+                Plan::Refuse(Fault::MethodNotAllowed)
             };
         }
         match self.head.method {
@@ -203,7 +204,7 @@ impl<'x> Exchange<'x> {
 
     /// Whether the answer must not have a body.
     pub(crate) fn is_head(&self) -> bool {
-        is_head_only(self.head.method)
+        self.head.method == Method::Head
     }
 }
 

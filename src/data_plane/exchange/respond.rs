@@ -23,7 +23,7 @@ use crate::{
 pub(crate) const PSEUDONYM: &str = "yatagarasu";
 
 /// Methods that are served, as `Allow` lists them.
-const ALLOW: &[u8] = b"GET, HEAD, OPTIONS";
+pub(crate) const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 const JSON: &str = "application/json";
 
@@ -34,13 +34,14 @@ pub(crate) async fn fault(exchange: &mut Exchange<'_>, fault: Fault) -> Next {
     }
     let body = fault_body(fault, &exchange.id);
     exchange.record.code = fault.code();
-    let reply = Reply { status: fault.status(), content_type: JSON, body: &body, fault: Some(fault) };
+    let reply = Reply { status: fault.status(), content_type: JSON, body: &body, fault: Some(fault), allow: exchange.allow };
     send(exchange, &reply).await
 }
 
 /// Answers OPTIONS.
 pub(crate) async fn options(exchange: &mut Exchange<'_>) -> Next {
-    send(exchange, &Reply { status: 204, content_type: "", body: b"", fault: None }).await
+    let allow = exchange.allow;
+    send(exchange, &Reply { status: 204, content_type: "", body: b"", fault: None, allow }).await
 }
 
 /// Answers with a page of this process: health, metrics, or what the control plane said.
@@ -51,6 +52,7 @@ pub(crate) async fn answer(exchange: &mut Exchange<'_>, answer: &Answer) -> Next
         content_type: answer.content_type,
         body: &answer.body,
         fault: None,
+        allow: exchange.allow,
     };
     send(exchange, &reply).await
 }
@@ -60,12 +62,13 @@ struct Reply<'r> {
     content_type: &'r str,
     body: &'r [u8],
     fault: Option<Fault>,
+    allow: &'static str,
 }
 
 async fn send(exchange: &mut Exchange<'_>, reply: &Reply<'_>) -> Next {
     let core = exchange.core;
     let mut out = core.buffers.scratch();
-    append_head(core, reply, &exchange.id, &mut out);
+    append_head(core, reply, &mut out);
     append_own(exchange, &mut out);
     append_connection(exchange.head.version, !exchange.keep_alive, &mut out);
     out.extend_from_slice(b"\r\n");
@@ -142,8 +145,8 @@ pub(crate) fn write_refusal(core: &Core, fault: Fault, out: &mut Vec<u8>) {
 
 fn append_refusal(core: &Core, fault: Fault, id: &[u8; REQUEST_ID_CHARS], out: &mut Vec<u8>) {
     let body = fault_body(fault, id);
-    let reply = Reply { status: fault.status(), content_type: JSON, body: &body, fault: Some(fault) };
-    append_head(core, &reply, id, out);
+    let reply = Reply { status: fault.status(), content_type: JSON, body: &body, fault: Some(fault), allow: ALLOW };
+    append_head(core, &reply, out);
     append_field("X-Request-Id", id, out);
     let local = core.current();
     if local.expose_generation {
@@ -154,7 +157,7 @@ fn append_refusal(core: &Core, fault: Fault, id: &[u8; REQUEST_ID_CHARS], out: &
     out.extend_from_slice(&body);
 }
 
-fn append_head(core: &Core, reply: &Reply<'_>, _id: &[u8; REQUEST_ID_CHARS], out: &mut Vec<u8>) {
+fn append_head(core: &Core, reply: &Reply<'_>, out: &mut Vec<u8>) {
     append_status_line(reply.status, out);
     append_field("Date", &core.dates.http(), out);
     match reply.fault {
@@ -168,14 +171,14 @@ fn append_head(core: &Core, reply: &Reply<'_>, _id: &[u8; REQUEST_ID_CHARS], out
         Some(Fault::ClaimsRefused) => {
             append_field("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"", out);
         }
-        Some(Fault::MethodNotAllowed) => append_field("Allow", ALLOW, out),
+        Some(Fault::MethodNotAllowed) => append_field("Allow", reply.allow.as_bytes(), out),
         Some(Fault::TooManyConnections | Fault::ShuttingDown) => {
             append_field("Retry-After", b"1", out);
         }
         _ => {}
     }
     if reply.status == 204 {
-        append_field("Allow", ALLOW, out);
+        append_field("Allow", reply.allow.as_bytes(), out);
         return;
     }
     append_field("Content-Type", reply.content_type.as_bytes(), out);

@@ -9,7 +9,10 @@ use crate::{
         tls::TlsSession,
         watch::{Ended, Shut, Watches},
     },
-    telemetry::cells::{BucketCells, UpstreamError},
+    telemetry::{
+        cells::BucketCells,
+        labels::{ConnectionState, UpstreamError},
+    },
 };
 
 /// An open connection, in use or idle.
@@ -42,7 +45,7 @@ impl Connection {
             }
             match Socket::connect(*address, left, watches).await {
                 Ok(socket) => {
-                    cells.upstream_active_add();
+                    cells.upstream.connections(ConnectionState::Active).inc();
                     let mut connection =
                         Self { socket, tls: None, cells: Arc::clone(cells), reused: false };
                     if let Some(client) = pool.tls() {
@@ -56,7 +59,7 @@ impl Connection {
                                 return Err(UpstreamError::ConnectTimeout);
                             }
                             Err(error) => {
-                                tracing::warn!(endpoint = pool.key(), %error, "TLS handshake failed");
+                                tracing::warn!(endpoint = &*pool.key(), %error, "TLS handshake failed");
                                 return Err(UpstreamError::Tls);
                             }
                         }
@@ -74,24 +77,24 @@ impl Connection {
 
     /// Counts the connection for another bucket from now on.
     pub(crate) fn taken_for(&mut self, cells: &Arc<BucketCells>) {
-        self.cells.upstream_idle_sub();
+        self.cells.upstream.connections(ConnectionState::Idle).dec();
         if !Arc::ptr_eq(&self.cells, cells) {
             self.cells = Arc::clone(cells);
         }
-        self.cells.upstream_active_add();
+        self.cells.upstream.connections(ConnectionState::Active).inc();
         self.reused = true;
     }
 
     /// Counts the connection as idle.
     pub(crate) fn given_back(&self) {
-        self.cells.upstream_active_sub();
-        self.cells.upstream_idle_add();
+        self.cells.upstream.connections(ConnectionState::Active).dec();
+        self.cells.upstream.connections(ConnectionState::Idle).inc();
     }
 
     /// Ends the counting of an idle connection that is about to be dropped as an active one.
     pub(crate) fn leave_idle(&self) {
-        self.cells.upstream_idle_sub();
-        self.cells.upstream_active_add();
+        self.cells.upstream.connections(ConnectionState::Idle).dec();
+        self.cells.upstream.connections(ConnectionState::Active).inc();
     }
 
     /// Whether nothing arrived on it since its last answer, and it is open.
@@ -141,18 +144,10 @@ impl Connection {
             Some(session) => session.recv(&self.socket, into).await,
         }
     }
-
-    /// Reads what is there without waiting; `None` when that is nothing yet or cannot be known.
-    pub(crate) fn try_recv(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        match &self.tls {
-            None => self.socket.try_recv(into),
-            Some(_) => Ok(None),
-        }
-    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.cells.upstream_active_sub();
+        self.cells.upstream.connections(ConnectionState::Active).dec();
     }
 }

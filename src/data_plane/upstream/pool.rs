@@ -96,6 +96,7 @@ impl Pool {
         }
         connection.given_back();
         connection.socket().watch().disarm();
+        connection.socket().watch().waits_for_client(None);
         idle.push(Idle { connection, since: now });
     }
 

@@ -20,7 +20,7 @@ use crate::{
         socket::{Accepted, Socket},
         watch::sleep,
     },
-    telemetry::cells::Rejected,
+    telemetry::labels::RejectReason,
 };
 
 /// What a listener is for.
@@ -75,12 +75,12 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role) {
                 }
                 Ok(None) => break,
                 Err(error) if is_exhausted(&error) => {
-                    core.cells.rejected(Rejected::FdExhausted);
+                    core.cells.rejected(RejectReason::FdExhausted).inc();
                     exhausted = true;
                     break;
                 }
                 // One connection was reset in the queue.
-                Err(_) => {}
+                Err(_) => core.cells.rejected(RejectReason::AcceptError).inc(),
             }
         }
         if exhausted {
@@ -111,15 +111,15 @@ async fn readable_or_woken(core: &Core, listener: &CoreListener, role: Role) {
 }
 
 fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
-    core.cells.accepted();
+    core.cells.accepted.inc();
     let open: u64 = core.fleet.iter().map(|cells| cells.connections_open()).sum();
     if role == Role::Main && open >= core.max_connections {
-        core.cells.rejected(Rejected::Limit);
+        core.cells.rejected(RejectReason::Limit).inc();
         refuse(core, accepted.fd);
         return;
     }
     let Ok(socket) = Socket::new(accepted.fd, &core.watches) else {
-        core.cells.rejected(Rejected::FdExhausted);
+        core.cells.rejected(RejectReason::FdExhausted).inc();
         return;
     };
     let open = Open::new(core, role);
@@ -127,7 +127,7 @@ fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
     monoio::spawn(async move {
         let served = connection::serve(&core, socket, accepted.peer, role);
         if panic::caught(AssertUnwindSafe(served)).await.is_err() {
-            core.cells.panicked();
+            core.cells.panics.inc();
             tracing::error!(worker = core.worker, "a connection's task panicked and was ended");
         }
         drop(open);

@@ -16,7 +16,7 @@ use std::{
 use crossbeam_channel::Sender;
 
 use crate::{
-    data_plane::core::{Core, Dates, RequestIds},
+    data_plane::core::{Core, Dates, Local, RequestIds},
     data_plane::worker::accept::Role,
     handoff::{
         message::{DrainStep, FromWorker, ToWorker},
@@ -88,7 +88,11 @@ async fn serve(
     };
     let core = Rc::new(Core {
         worker: assignment.worker,
-        current: RefCell::new(Rc::default()),
+        current: RefCell::new(Rc::new(Local::new(
+            Arc::clone(&assignment.snapshot),
+            Vec::new(),
+            assignment.to_control.clone(),
+        ))),
         watches,
         buffers: Buffers::default(),
         pipes: Pipes::default(),
@@ -104,6 +108,7 @@ async fn serve(
         access_log: RefCell::new(assignment.access_log),
         ids: RequestIds::new(),
         dates: Dates::new(),
+        warned: RefCell::default(),
     });
     core.adopt(assignment.snapshot);
     accept::spawn(&core, CoreListener::new(assignment.listener)?, Role::Main);
