@@ -13,6 +13,7 @@
 //! | 1 | `protocol`, `system`, `telemetry` |
 //! | 0 | `model` |
 
+pub mod control_plane;
 pub mod handoff;
 pub mod model;
 pub mod policy;
