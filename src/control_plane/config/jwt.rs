@@ -113,7 +113,7 @@ fn token_sources(section: Section<'_>) -> Vec<TokenSource> {
     let sources =
         section.each("token_sources", "jwt.token_sources[]", |_, source| token_source(source));
     if sources.is_empty() {
-        if section.is_written("token_sources") {
+        if section.is_written("token_sources") && section.is_empty_list("token_sources") {
             section.error(
                 "token_sources",
                 "is empty, so no token would ever be found; write one, or leave it out for bearer",
@@ -177,7 +177,7 @@ pub(super) fn claims(
 
 fn admin_claims(section: Section<'_>) -> Vec<ClaimSpec> {
     if section.is_written("admin_claims") {
-        if section.list("admin_claims").is_empty() {
+        if section.is_empty_list("admin_claims") {
             section.error(
                 "admin_claims",
                 "is empty, which would make every token an administrator's; leave it out for \

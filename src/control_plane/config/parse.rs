@@ -74,7 +74,7 @@ fn read_settings(walk: &Walk<'_>, root: &Node<'_>) -> Settings {
     };
     let mut reader = BucketReader::new(jwt_written);
     let buckets = top.each("buckets", "buckets[]", |_, section| reader.read(section));
-    if buckets.is_empty() && top.list("buckets").is_empty() {
+    if top.is_empty_list("buckets") {
         top.error("buckets", "no bucket is configured; write at least one");
     }
     let settings = Settings {

@@ -62,7 +62,11 @@ pub(super) struct Text<'n> {
 impl Text<'_> {
     /// The value as a message may show it; what came from the environment stays there.
     fn shown(&self) -> String {
-        if self.from_variable { "the variable's value".to_owned() } else { quoted(&self.value) }
+        match (self.from_variable, self.plain) {
+            (true, _) => "the variable's value".to_owned(),
+            (false, true) => quoted(&self.value),
+            (false, false) => format!("text in quotes, {}", quoted(&self.value)),
+        }
     }
 }
 
@@ -230,6 +234,16 @@ impl<'a> Section<'a> {
             section.broken = true;
         }
         read(section)
+    }
+
+    /// Whether no element is written: no list, or an empty one.
+    pub(super) fn is_empty_list(&self, name: &str) -> bool {
+        match self.entry(name).map(|entry| entry.value.shape()) {
+            None => true,
+            Some(Shape::Sequence(items)) => items.is_empty(),
+            Some(Shape::Scalar(scalar)) => scalar.is_null(),
+            Some(Shape::Mapping(_)) => false,
+        }
     }
 
     /// The elements of a list; nothing when it is not written.

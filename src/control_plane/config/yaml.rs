@@ -106,9 +106,15 @@ pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Node<
     let mut parser = Parser::new_from_str(text);
     let mut documents = 0;
     while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|error| Problem {
-            line: Some(error.marker().line()),
-            ..Problem::of_file(format!("is not valid YAML: {}", error.info()))
+        let (event, span) = event.map_err(|error| {
+            let line = error.marker().line();
+            let on_line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+            let hint = if on_line.contains("${") {
+                "; inside { } and [ ], write \"${NAME}\" in quotes"
+            } else {
+                ""
+            };
+            at(line, format!("is not valid YAML: {}{hint}", error.info()))
         })?;
         let line = span.start.line();
         match event {
