@@ -16,7 +16,7 @@ const KEPT: [bool; 256] = {
 
 const HEX_UPPER: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Appends `key` to `out`, URI-encoded once as SigV4 wants it: `A-Z a-z 0-9 - . _ ~ /` are kept,
+/// Appends `key` to `out`, URI-encoded once as `SigV4` wants it: `A-Z a-z 0-9 - . _ ~ /` are kept,
 /// every other byte becomes `%XX` with upper-case digits.
 ///
 /// The result is at once what goes over the wire and the canonical URI that is signed, so that

@@ -1,6 +1,28 @@
-//! The S3 REST dialect: keys, canonical requests, signatures, error bodies.
+//! The S3 REST dialect: paths, keys, endpoints, signatures, error bodies.
+//!
+//! One value decides everything about a request: [`canonical_path`] decodes the client's path
+//! once, routing and permission look at that, and [`encode_key`] encodes the key once for the
+//! wire and the signature alike. Absent on purpose: queries (an upstream request never has
+//! one) and request bodies (this is a read proxy).
 
 pub mod endpoint;
+pub mod error_body;
 pub mod key;
 pub mod name;
 pub mod path;
+pub mod sigv4;
+
+pub use endpoint::{
+    Addressed, Addressing, EndpointError, EndpointUrl, Scheme, address, check_addressing,
+};
+pub use error_body::{
+    CredentialProblem, credential_problem, error_code, is_clock_skew, is_credentials_error,
+    may_be_credentials_error,
+};
+pub use key::encode_key;
+pub use name::{
+    validate_access_key, validate_bucket_name, validate_key_prefix, validate_region,
+    validate_session_token,
+};
+pub use path::{PathError, canonical_path};
+pub use sigv4::{AmzDate, DailyKey, SigningInput, SigningKey, append_signed_headers};

@@ -6,7 +6,10 @@
 
 use std::net::Ipv4Addr;
 
-use crate::{model::limits::OBJECT_KEY_BYTES_MAX, protocol::s3::path::check_decoded_text};
+use crate::{
+    model::limits::OBJECT_KEY_BYTES_MAX,
+    protocol::s3::path::{PathError, check_decoded_text},
+};
 
 /// Shortest bucket name, in bytes (Amazon S3 User Guide, "General purpose bucket naming rules").
 const BUCKET_NAME_BYTES_MIN: usize = 3;
@@ -17,14 +20,15 @@ const BUCKET_NAME_BYTES_MAX: usize = 63;
 /// Longest region name, in bytes: it becomes a DNS label of the default endpoint.
 const REGION_BYTES_MAX: usize = 63;
 
-/// Longest access key id, in bytes. AWS documents 128 ("AccessKey", IAM API Reference); other
+/// Longest access key id, in bytes. The IAM API Reference allows 128 (type `AccessKey`); other
 /// servers use shorter ones.
 const ACCESS_KEY_BYTES_MAX: usize = 128;
 
-/// Longest session token, in bytes: it is a header field, and S3 accepts 8 KiB of them in all.
+/// Longest session token, in bytes. It travels in one header field, and servers rarely accept
+/// header sections over 8 KiB.
 const SESSION_TOKEN_BYTES_MAX: usize = 8_192;
 
-/// Checks a bucket name by the rules that S3 and MinIO share.
+/// Checks a bucket name by the rules that S3 and `MinIO` share.
 ///
 /// The reserved prefixes and suffixes (`xn--`, `-s3alias`, ...) are accepted where reading works
 /// all the same: an access point alias is a good bucket name for a reader.
@@ -52,10 +56,10 @@ pub fn validate_bucket_name(name: &str) -> Result<(), &'static str> {
     if name.parse::<Ipv4Addr>().is_ok() {
         return Err("a bucket name must not look like an IP address");
     }
-    if name.ends_with("--x-s3") {
+    if bytes.ends_with(b"--x-s3") {
         return Err("directory buckets (S3 Express) need session signing, which is not supported");
     }
-    if name.ends_with(".mrap") {
+    if bytes.ends_with(b".mrap") {
         return Err("multi-Region access points need SigV4A, which is not supported");
     }
     Ok(())
@@ -92,9 +96,7 @@ pub fn validate_key_prefix(prefix: &str) -> Result<(), &'static str> {
         return Err("a key prefix leaves room for a key, S3 keys have at most 1024 bytes");
     }
     check_decoded_text(prefix).map_err(|problem| match problem {
-        crate::protocol::s3::path::PathError::DotSegment => {
-            "a key prefix has no '.' or '..' segment"
-        }
+        PathError::DotSegment => "a key prefix has no '.' or '..' segment",
         _ => "a key prefix has no control characters",
     })
 }
@@ -140,8 +142,24 @@ mod tests {
         }
         let too_long = "a".repeat(64);
         for bad in [
-            "", "ab", &too_long, "Products", "a_b", "a b", "-ab", "ab-", ".ab", "ab.", "a..b",
-            "192.168.5.4", "ab/c", "a%20b", "日本語", "ab\n", "usw2--x-s3", "alias.mrap",
+            "",
+            "ab",
+            &too_long,
+            "Products",
+            "a_b",
+            "a b",
+            "-ab",
+            "ab-",
+            ".ab",
+            "ab.",
+            "a..b",
+            "192.168.5.4",
+            "ab/c",
+            "a%20b",
+            "日本語",
+            "ab\n",
+            "usw2--x-s3",
+            "alias.mrap",
         ] {
             assert!(validate_bucket_name(bad).is_err(), "{bad}");
         }

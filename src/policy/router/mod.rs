@@ -1,0 +1,230 @@
+//! Longest-prefix routing: which bucket a canonical path belongs to.
+//!
+//! A prefix matches whole segments only, so `/public` never takes `/publicfoo`. One pass over
+//! the path keeps a hash of what has been read, and at the end of each segment looks that hash
+//! up in a table, if any prefix has that length at all. So the cost grows with the part of the
+//! path that can matter (never further than the longest prefix), and not with the number of
+//! buckets.
+//!
+//! The hash is fast rather than hard to collide: all keys in the table come from the operator's
+//! configuration, so clients cannot fill it with colliding ones, and a hit is compared byte by
+//! byte, so a path that collides with a prefix costs one comparison and routes nowhere.
+
+use std::fmt;
+
+/// A path prefix that more than one bucket has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DuplicatePrefix {
+    /// The prefix.
+    pub prefix: String,
+    /// The two buckets, as numbered by the caller, in the order in which they came.
+    pub buckets: [usize; 2],
+}
+
+impl fmt::Display for DuplicatePrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Duplicate path_prefix '{}'", self.prefix)
+    }
+}
+
+impl std::error::Error for DuplicatePrefix {}
+
+/// Checks a path prefix: decoded text that starts with `/` and ends without one (but for `/`
+/// itself, which takes every path).
+///
+/// # Errors
+/// What is wrong, in words that fit after the key path.
+pub fn validate_path_prefix(prefix: &str) -> Result<(), &'static str> {
+    if !prefix.starts_with('/') {
+        return Err("a path prefix starts with '/'");
+    }
+    if prefix.len() > 1 && prefix.ends_with('/') {
+        return Err("a path prefix does not end with '/'; it matches whole segments anyway");
+    }
+    if prefix.contains("//") {
+        return Err("a path prefix has no empty segments ('//')");
+    }
+    if prefix.contains('%') {
+        return Err("a path prefix is written decoded: a space for %20, without any '%'");
+    }
+    if prefix.contains(['?', '#']) {
+        return Err("a path prefix has no '?' and no '#'");
+    }
+    if prefix.chars().any(char::is_control) {
+        return Err("a path prefix has no control characters");
+    }
+    if prefix.split('/').any(|segment| segment == "." || segment == "..") {
+        return Err("a path prefix has no '.' or '..' segment");
+    }
+    Ok(())
+}
+
+/// What a path comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Routed<'p> {
+    /// The number that the bucket was given in [`Router::build`].
+    pub bucket: usize,
+    /// The object key as the client names it: everything after the prefix and one `/`, so that
+    /// the key of `/products//a` is `/a`. None when the path names only the prefix, with or
+    /// without a `/` after it.
+    pub key: Option<&'p [u8]>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    hash: u64,
+    prefix: Box<[u8]>,
+    bucket: usize,
+}
+
+/// The routes of one configuration generation. The default one has none.
+#[derive(Clone, Default)]
+pub struct Router {
+    /// The bucket of the prefix `/`.
+    root: Option<usize>,
+    /// Open addressing with linear probing, at most half full; the size is a power of two.
+    slots: Box<[Option<Entry>]>,
+    /// For each length up to the longest, whether a prefix has it.
+    has_length: Box<[bool]>,
+}
+
+impl Router {
+    /// Builds the table from prefixes (see [`validate_path_prefix`]) and the caller's number for
+    /// each bucket.
+    ///
+    /// # Errors
+    /// The first prefix that comes a second time.
+    pub fn build<'a>(
+        prefixes: impl IntoIterator<Item = (&'a str, usize)>,
+    ) -> Result<Self, DuplicatePrefix> {
+        let duplicate = |prefix: &str, first: usize, second: usize| DuplicatePrefix {
+            prefix: prefix.to_owned(),
+            buckets: [first, second],
+        };
+        let prefixes: Vec<(&str, usize)> = prefixes.into_iter().collect();
+        let longest = prefixes.iter().map(|(prefix, _)| prefix.len()).max().unwrap_or(0);
+        let mut router = Self {
+            root: None,
+            slots: vec![None; (prefixes.len() * 2).next_power_of_two()].into_boxed_slice(),
+            has_length: vec![false; longest + 1].into_boxed_slice(),
+        };
+        for (prefix, bucket) in prefixes {
+            debug_assert!(prefix.starts_with('/'), "an unchecked prefix: {prefix}");
+            if prefix == "/" {
+                if let Some(first) = router.root.replace(bucket) {
+                    return Err(duplicate(prefix, first, bucket));
+                }
+                continue;
+            }
+            let bytes = prefix.as_bytes();
+            let hash = bytes[1..].split(|&byte| byte == b'/').fold(0, hash_segment);
+            let mut slot = router.first_slot(hash);
+            while let Some(entry) = &router.slots[slot] {
+                if *entry.prefix == *bytes {
+                    return Err(duplicate(prefix, entry.bucket, bucket));
+                }
+                slot = (slot + 1) & (router.slots.len() - 1);
+            }
+            router.slots[slot] = Some(Entry { hash, prefix: bytes.into(), bucket });
+            router.has_length[bytes.len()] = true;
+        }
+        Ok(router)
+    }
+
+    /// The bucket with the longest prefix of `canonical_path`, and the key in it.
+    pub fn route<'p>(&self, canonical_path: &'p [u8]) -> Option<Routed<'p>> {
+        self.route_observed(canonical_path, |_| ())
+    }
+
+    /// [`Self::route`], telling `observe` about each step, so that a test can count them.
+    fn route_observed<'p>(
+        &self,
+        path: &'p [u8],
+        mut observe: impl FnMut(Step),
+    ) -> Option<Routed<'p>> {
+        let [b'/', after_root @ ..] = path else {
+            return None;
+        };
+        let mut found = self.root.map(|bucket| (bucket, after_root));
+        let longest = self.has_length.len().saturating_sub(1);
+        let mut hash = 0;
+        let mut start = 1;
+        while start <= longest {
+            // Past the longest prefix no segment can end where a prefix does.
+            let window = &path[start..path.len().min(longest + 1)];
+            let end = match memchr::memchr(b'/', window) {
+                Some(at) => start + at,
+                None if path.len() <= longest => path.len(),
+                None => break,
+            };
+            observe(Step::Segment);
+            hash = hash_segment(hash, &path[start..end]);
+            if self.has_length[end]
+                && let Some(bucket) = self.look_up(hash, &path[..end], &mut observe)
+            {
+                found = Some((bucket, path.get(end + 1..).unwrap_or_default()));
+            }
+            if end == path.len() {
+                break;
+            }
+            start = end + 1;
+        }
+        let (bucket, key) = found?;
+        Some(Routed { bucket, key: (!key.is_empty()).then_some(key) })
+    }
+
+    fn look_up(&self, hash: u64, prefix: &[u8], observe: &mut impl FnMut(Step)) -> Option<usize> {
+        let mut slot = self.first_slot(hash);
+        loop {
+            observe(Step::Slot);
+            let entry = self.slots[slot].as_ref()?;
+            if entry.hash == hash && *entry.prefix == *prefix {
+                return Some(entry.bucket);
+            }
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    /// The high bits of a product depend on all bits of the hash, the low ones do not.
+    fn first_slot(&self, hash: u64) -> usize {
+        let bits = self.slots.len().trailing_zeros();
+        (hash.wrapping_mul(HASH_FACTOR) >> 32 >> (32 - bits)) as usize
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut routes = f.debug_map();
+        if let Some(bucket) = self.root {
+            routes.entry(&"/", &bucket);
+        }
+        for entry in self.slots.iter().flatten() {
+            routes.entry(&String::from_utf8_lossy(&entry.prefix), &entry.bucket);
+        }
+        routes.finish()
+    }
+}
+
+/// A unit of work of [`Router::route`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// A segment has been hashed.
+    Segment,
+    /// A slot of the table has been read.
+    Slot,
+}
+
+/// An odd number without a pattern in its bits: 2^64 divided by the golden ratio.
+const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Adds a segment to the hash of the segments before it, eight bytes at a time.
+fn hash_segment(hash: u64, segment: &[u8]) -> u64 {
+    let mix = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(HASH_FACTOR);
+    let (words, tail) = segment.as_chunks::<8>();
+    let hash = words.iter().fold(hash, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    let tail = tail.iter().rev().fold(1, |word, &byte| word << 8 | u64::from(byte));
+    mix(hash, tail)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! AWS Signature Version 4 for reading from S3, in the form of header fields.
+//!
+//! Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header:
+//! Transferring Payload in a Single Chunk". An upstream request has no query and no body, so the
+//! canonical query is always empty and the payload hash is that of nothing.
+//!
+//! Signed are `host` and all `x-amz-*` fields, which is what AWS requires. `range` and the
+//! conditional fields are not: servers disagree on how white space inside a value is
+//! canonicalised, and a client must not be able to make our signature look wrong.
+//!
+//! Absent on purpose: the question whether a request may be made. Who signs one has been given
+//! the permission for it by the policy above.
+
+use std::fmt;
+
+use aws_lc_rs::{digest, hmac};
+use zeroize::Zeroizing;
+
+pub use self::date::AmzDate;
+
+mod date;
+
+/// Lower-case hexadecimal SHA-256 of the empty body, as a literal for `concat!`.
+macro_rules! empty_sha256 {
+    () => {
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    };
+}
+
+/// `SignedHeaders` without a session token, as a literal for `concat!`.
+macro_rules! signed_headers {
+    () => {
+        "host;x-amz-content-sha256;x-amz-date"
+    };
+}
+
+/// `SignedHeaders` with a session token, as a literal for `concat!`.
+macro_rules! signed_headers_with_token {
+    () => {
+        "host;x-amz-content-sha256;x-amz-date;x-amz-security-token"
+    };
+}
+
+/// Lower-case hexadecimal SHA-256 of the empty body.
+pub const EMPTY_SHA256: &str = empty_sha256!();
+
+/// Bytes that a signature adds to the parts that vary, rounded up: one reservation is enough.
+const FIXED_BYTES: usize = 512;
+
+/// Hexadecimal digits of a SHA-256 value.
+const HASH_DIGITS: usize = 2 * digest::SHA256_OUTPUT_LEN;
+
+const HEX_LOWER: &[u8; 16] = b"0123456789abcdef";
+
+/// The signing key of one secret, day and region, with the credential scope it is good for, so
+/// that a signature can never name a scope other than its key's.
+pub struct SigningKey {
+    key: hmac::Key,
+    /// `20130524/us-east-1/s3/aws4_request`
+    scope: Box<str>,
+}
+
+impl SigningKey {
+    /// Derives the key: four HMACs, about 2 us, so it is kept for the day (see [`DailyKey`]).
+    pub fn derive(secret: &[u8], date: &AmzDate, region: &str) -> Self {
+        let hmac_of =
+            |key: &[u8], data: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
+        let mut start = Zeroizing::new(Vec::with_capacity(4 + secret.len()));
+        start.extend_from_slice(b"AWS4");
+        start.extend_from_slice(secret);
+        let of_date = hmac_of(&start, date.date().as_bytes());
+        let of_region = hmac_of(of_date.as_ref(), region.as_bytes());
+        let of_service = hmac_of(of_region.as_ref(), b"s3");
+        let signing = hmac_of(of_service.as_ref(), b"aws4_request");
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, signing.as_ref()),
+            scope: format!("{}/{region}/s3/aws4_request", date.date()).into_boxed_str(),
+        }
+    }
+
+    /// Whether the key is good for that day. A key of yesterday signs nothing today.
+    pub fn is_for(&self, date: &AmzDate) -> bool {
+        self.scope.as_bytes().starts_with(date.date().as_bytes())
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+/// The signing key of one bucket for the current day, derived again when the day changes.
+///
+/// It belongs to one core and one configuration generation and dies with it: that is what keeps
+/// new credentials from ever meeting an old key.
+#[derive(Debug, Default)]
+pub struct DailyKey(Option<SigningKey>);
+
+impl DailyKey {
+    /// The key for the day of `date`. The secret and the region must be the same every time.
+    pub fn get(&mut self, secret: &[u8], date: &AmzDate, region: &str) -> &SigningKey {
+        if self.0.as_ref().is_some_and(|key| !key.is_for(date)) {
+            self.0 = None;
+        }
+        self.0.get_or_insert_with(|| SigningKey::derive(secret, date, region))
+    }
+}
+
+/// What a signature covers, and whose it is. All of it has been checked when the configuration
+/// was loaded (see [`super::name`]) or encoded by [`super::encode_key`].
+#[derive(Clone, Copy)]
+pub struct SigningInput<'a> {
+    /// `GET` or `HEAD`.
+    pub method: &'a str,
+    /// The value of the `Host` field, byte for byte.
+    pub host: &'a str,
+    /// The request target on the wire: the encoded path, without a query.
+    pub target: &'a [u8],
+    /// Access key id.
+    pub access_key: &'a str,
+    /// Session token of temporary credentials.
+    pub session_token: Option<&'a [u8]>,
+}
+
+impl fmt::Debug for SigningInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningInput")
+            .field("method", &self.method)
+            .field("host", &self.host)
+            .field("has_session_token", &self.session_token.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Appends the fields that sign a request to its head, each with its CRLF: `x-amz-date`,
+/// `x-amz-content-sha256`, `x-amz-security-token` where there is a token, and `authorization`.
+/// The `Host` field is the caller's, with the value that was signed.
+///
+/// `scratch` is overwritten; reusing one saves an allocation. It holds the session token after.
+pub fn append_signed_headers(
+    key: &SigningKey,
+    date: &AmzDate,
+    input: &SigningInput<'_>,
+    scratch: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) {
+    debug_assert!(key.is_for(date), "the key is of another day than the date");
+    debug_assert!(!input.target.contains(&b'?'), "the target has a query");
+
+    scratch.clear();
+    append_canonical_request(date, input, scratch);
+    let canonical_hash = digest::digest(&digest::SHA256, scratch);
+
+    scratch.clear();
+    append_string_to_sign(date, &key.scope, canonical_hash.as_ref(), scratch);
+    let signature = hmac::sign(&key.key, scratch);
+
+    let token_bytes = input.session_token.map_or(0, <[u8]>::len);
+    out.reserve(FIXED_BYTES + input.access_key.len() + token_bytes);
+    out.extend_from_slice(b"x-amz-date: ");
+    out.extend_from_slice(date.as_bytes());
+    out.extend_from_slice(
+        concat!("\r\nx-amz-content-sha256: ", empty_sha256!(), "\r\n").as_bytes(),
+    );
+    if let Some(token) = input.session_token {
+        out.extend_from_slice(b"x-amz-security-token: ");
+        out.extend_from_slice(token);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"authorization: AWS4-HMAC-SHA256 Credential=");
+    out.extend_from_slice(input.access_key.as_bytes());
+    out.push(b'/');
+    out.extend_from_slice(key.scope.as_bytes());
+    out.extend_from_slice(if input.session_token.is_some() {
+        concat!(", SignedHeaders=", signed_headers_with_token!(), ", Signature=").as_bytes()
+    } else {
+        concat!(", SignedHeaders=", signed_headers!(), ", Signature=").as_bytes()
+    });
+    append_hash(signature.as_ref(), out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn append_canonical_request(date: &AmzDate, input: &SigningInput<'_>, out: &mut Vec<u8>) {
+    let token_bytes = input.session_token.map_or(0, <[u8]>::len);
+    out.reserve(FIXED_BYTES + input.host.len() + input.target.len() + token_bytes);
+    out.extend_from_slice(input.method.as_bytes());
+    out.push(b'\n');
+    out.extend_from_slice(input.target);
+    // The empty line is the empty query.
+    out.extend_from_slice(b"\n\nhost:");
+    out.extend_from_slice(input.host.as_bytes());
+    out.extend_from_slice(
+        concat!("\nx-amz-content-sha256:", empty_sha256!(), "\nx-amz-date:").as_bytes(),
+    );
+    out.extend_from_slice(date.as_bytes());
+    if let Some(token) = input.session_token {
+        out.extend_from_slice(b"\nx-amz-security-token:");
+        out.extend_from_slice(token);
+        out.extend_from_slice(
+            concat!("\n\n", signed_headers_with_token!(), "\n", empty_sha256!()).as_bytes(),
+        );
+    } else {
+        out.extend_from_slice(concat!("\n\n", signed_headers!(), "\n", empty_sha256!()).as_bytes());
+    }
+}
+
+fn append_string_to_sign(date: &AmzDate, scope: &str, canonical_hash: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"AWS4-HMAC-SHA256\n");
+    out.extend_from_slice(date.as_bytes());
+    out.push(b'\n');
+    out.extend_from_slice(scope.as_bytes());
+    out.push(b'\n');
+    append_hash(canonical_hash, out);
+}
+
+/// Appends a SHA-256 value in lower-case hexadecimal; written to the stack first, since growing
+/// the vector digit by digit costs as much as a block of the hash.
+fn append_hash(hash: &[u8], out: &mut Vec<u8>) {
+    debug_assert_eq!(hash.len() * 2, HASH_DIGITS);
+    let mut digits = [0; HASH_DIGITS];
+    for (pair, &byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(hash) {
+        *pair = [HEX_LOWER[usize::from(byte >> 4)], HEX_LOWER[usize::from(byte & 0xf)]];
+    }
+    out.extend_from_slice(&digits);
+}
+
+#[cfg(test)]
+mod tests;

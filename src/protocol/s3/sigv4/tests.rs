@@ -1,0 +1,142 @@
+use super::*;
+
+/// The credentials and the time of the examples in the AWS documentation.
+const SECRET: &[u8] = b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
+const MAY_24_2013: u64 = 1_369_353_600;
+
+fn hex(bytes: &[u8]) -> String {
+    let mut out = Vec::new();
+    append_hash(bytes, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn input() -> SigningInput<'static> {
+    SigningInput {
+        method: "GET",
+        host: "examplebucket.s3.amazonaws.com",
+        target: b"/test.txt",
+        access_key: ACCESS_KEY,
+        session_token: None,
+    }
+}
+
+fn signed(key: &SigningKey, date: &AmzDate, input: &SigningInput<'_>) -> String {
+    let mut scratch = b"left over".to_vec();
+    let mut out = b"GET / HTTP/1.1\r\n".to_vec();
+    append_signed_headers(key, date, input, &mut scratch, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// "Example: GET Object". It signs `range` as well, which we never do, so its canonical request
+/// is written out here; everything that follows from it is ours.
+#[test]
+fn the_get_object_example_of_the_aws_documentation_gives_its_signature() {
+    let canonical_request = format!(
+        "GET\n/test.txt\n\nhost:examplebucket.s3.amazonaws.com\nrange:bytes=0-9\n\
+         x-amz-content-sha256:{EMPTY_SHA256}\nx-amz-date:20130524T000000Z\n\n\
+         host;range;x-amz-content-sha256;x-amz-date\n{EMPTY_SHA256}"
+    );
+    let canonical_hash = digest::digest(&digest::SHA256, canonical_request.as_bytes());
+    let date = AmzDate::from_unix(MAY_24_2013);
+    let key = SigningKey::derive(SECRET, &date, "us-east-1");
+    let mut string_to_sign = Vec::new();
+    append_string_to_sign(&date, &key.scope, canonical_hash.as_ref(), &mut string_to_sign);
+    assert_eq!(
+        String::from_utf8(string_to_sign.clone()).unwrap(),
+        "AWS4-HMAC-SHA256\n20130524T000000Z\n20130524/us-east-1/s3/aws4_request\n\
+         7344ae5b7ee6c3e7e6b0fe0640412a37625d1fbfff95c48bbb2dc43964946972"
+    );
+    assert_eq!(
+        hex(hmac::sign(&key.key, &string_to_sign).as_ref()),
+        "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+    );
+}
+
+#[test]
+fn the_canonical_request_has_the_documented_lines() {
+    let date = AmzDate::from_unix(MAY_24_2013);
+    let mut out = Vec::new();
+    append_canonical_request(&date, &input(), &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        format!(
+            "GET\n/test.txt\n\nhost:examplebucket.s3.amazonaws.com\n\
+             x-amz-content-sha256:{EMPTY_SHA256}\nx-amz-date:20130524T000000Z\n\n\
+             host;x-amz-content-sha256;x-amz-date\n{EMPTY_SHA256}"
+        )
+    );
+}
+
+#[test]
+fn the_empty_body_has_that_hash() {
+    assert_eq!(hex(digest::digest(&digest::SHA256, b"").as_ref()), EMPTY_SHA256);
+}
+
+#[test]
+fn the_fields_are_appended_whole_lines_after_what_is_there() {
+    let date = AmzDate::from_unix(MAY_24_2013);
+    let key = SigningKey::derive(SECRET, &date, "us-east-1");
+    let head = signed(&key, &date, &input());
+    let lines: Vec<&str> = head.split("\r\n").collect();
+    assert_eq!(lines.len(), 5);
+    assert_eq!(lines[0], "GET / HTTP/1.1");
+    assert_eq!(lines[1], "x-amz-date: 20130524T000000Z");
+    assert_eq!(lines[2], format!("x-amz-content-sha256: {EMPTY_SHA256}"));
+    let signature = lines[3]
+        .strip_prefix(
+            "authorization: AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/\
+             aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=",
+        )
+        .unwrap();
+    assert_eq!(signature.len(), 64);
+    assert_eq!(lines[4], "");
+
+    let with_token = signed(&key, &date, &SigningInput { session_token: Some(b"T0K"), ..input() });
+    assert!(with_token.contains("\r\nx-amz-security-token: T0K\r\nauthorization: "));
+    assert!(
+        with_token
+            .contains("SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token, ")
+    );
+    assert!(!with_token.contains(signature), "the token has to be part of what is signed");
+}
+
+#[test]
+fn a_daily_key_is_right_on_both_sides_of_midnight_and_back() {
+    let before = AmzDate::from_unix(MAY_24_2013 - 1);
+    let after = AmzDate::from_unix(MAY_24_2013);
+    assert_ne!(before.date(), after.date());
+    let mut daily = DailyKey::default();
+    // A clock that is set back must not be served with the key of tomorrow either.
+    for date in [before, before, after, after, before, after] {
+        let derived = SigningKey::derive(SECRET, &date, "us-east-1");
+        let expected = signed(&derived, &date, &input());
+        let key = daily.get(SECRET, &date, "us-east-1");
+        assert!(key.is_for(&date));
+        assert_eq!(signed(key, &date, &input()), expected);
+    }
+}
+
+#[test]
+fn keys_differ_by_secret_day_and_region() {
+    let date = AmzDate::from_unix(MAY_24_2013);
+    let tomorrow = AmzDate::from_unix(MAY_24_2013 + 86_400);
+    let raw = |secret: &[u8], date: &AmzDate, region: &str| {
+        hex(hmac::sign(&SigningKey::derive(secret, date, region).key, b"x").as_ref())
+    };
+    let one = raw(SECRET, &date, "us-east-1");
+    assert_eq!(raw(SECRET, &date, "us-east-1"), one);
+    assert_ne!(raw(b"other", &date, "us-east-1"), one);
+    assert_ne!(raw(SECRET, &tomorrow, "us-east-1"), one);
+    assert_ne!(raw(SECRET, &date, "us-east-2"), one);
+}
+
+#[test]
+fn debug_shows_no_key_and_no_token() {
+    let date = AmzDate::from_unix(MAY_24_2013);
+    let mut daily = DailyKey::default();
+    let key = format!("{:?}", daily.get(SECRET, &date, "us-east-1"));
+    assert_eq!(key, "SigningKey { scope: \"20130524/us-east-1/s3/aws4_request\", .. }");
+    let shown = format!("{:?}", SigningInput { session_token: Some(b"T0K"), ..input() });
+    assert!(!shown.contains("T0K") && !shown.contains(ACCESS_KEY), "{shown}");
+}
