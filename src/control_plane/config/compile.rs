@@ -1,0 +1,239 @@
+//! [`Settings`] to a [`Snapshot`].
+
+use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc};
+
+use rustls::{ClientConfig, pki_types::ServerName};
+
+use super::{
+    problem::{Problem, Problems},
+    settings::{BucketSettings, Settings},
+};
+use crate::{
+    handoff::snapshot::{Bucket, Endpoint, Snapshot},
+    model::Generation,
+    policy::{
+        auth::{AuthPolicy, BucketAuth, spec::AuthProblem},
+        router::Router,
+    },
+    protocol::s3::endpoint::{EndpointUrl, Scheme, address},
+    system::tls::TlsClient,
+    telemetry::cells::BucketCells,
+};
+
+/// What a snapshot is made from besides settings.
+pub struct CompileContext<'a> {
+    /// Number of the snapshot.
+    pub generation: Generation,
+    /// How many workers will serve it; each bucket gets that many sets of counters.
+    pub workers: usize,
+    /// The snapshot that runs now. Counters are taken over by bucket name, endpoints with their
+    /// TLS sessions by key.
+    pub previous: Option<&'a Snapshot>,
+    /// Addresses of a host; may be empty, and is asked once for each endpoint.
+    pub resolve: &'a dyn Fn(&str, u16) -> Vec<SocketAddr>,
+}
+
+impl fmt::Debug for CompileContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompileContext")
+            .field("generation", &self.generation)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes the snapshot that workers run.
+///
+/// # Errors
+/// Settings that `parse` accepted fail here only where this machine is at fault, such as one
+/// without any root certificate.
+pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snapshot, Problems> {
+    let mut problems = Problems::default();
+    let mut endpoints = Endpoints::new(context);
+    let mut cells: HashMap<&str, &[Arc<BucketCells>]> = HashMap::new();
+    for bucket in context.previous.iter().flat_map(|previous| &previous.buckets) {
+        if bucket.cells.len() == context.workers {
+            cells.insert(&bucket.name, &bucket.cells);
+        }
+    }
+
+    let mut buckets = Vec::with_capacity(settings.buckets.len());
+    for (index, bucket) in settings.buckets.iter().enumerate() {
+        let cells = cells.get(bucket.name.as_str()).copied();
+        match compile_bucket(bucket, cells, context.workers, &mut endpoints) {
+            Ok(bucket) => buckets.push(Arc::new(bucket)),
+            Err(failures) => {
+                for failure in failures {
+                    problems.error(Problem {
+                        path: failure.path.replace("buckets[]", &format!("buckets[{index}]")),
+                        line: None,
+                        message: failure.message,
+                    });
+                }
+            }
+        }
+    }
+
+    let auth = if settings.jwt_written {
+        let (policy, found) = AuthPolicy::compile(&settings.auth);
+        for problem in found.into_iter().filter(|problem| !problem.warning) {
+            problems.error(Problem { path: problem.path, line: None, message: problem.message });
+        }
+        policy
+    } else {
+        Some(AuthPolicy::disabled())
+    };
+    let prefixes = settings.buckets.iter().enumerate();
+    let router =
+        Router::build(prefixes.map(|(index, bucket)| (bucket.path_prefix.as_str(), index)));
+    match (auth, router) {
+        (Some(auth), Ok(router)) if !problems.refuse() => Ok(Snapshot {
+            generation: context.generation,
+            limits: settings.server.limits,
+            timeouts: settings.server.timeouts,
+            expose_generation: settings.server.expose_generation,
+            router,
+            buckets,
+            endpoints: endpoints.all,
+            auth: Arc::new(auth),
+            metrics_enabled: settings.metrics.enabled,
+            access_log: settings.logging.access_log.enabled,
+        }),
+        _ => {
+            if !problems.refuse() {
+                problems.error(Problem::of_file("settings do not make a snapshot"));
+            }
+            problems.finish();
+            Err(problems)
+        }
+    }
+}
+
+fn compile_bucket(
+    settings: &BucketSettings,
+    cells: Option<&[Arc<BucketCells>]>,
+    workers: usize,
+    endpoints: &mut Endpoints<'_>,
+) -> Result<Bucket, Vec<AuthProblem>> {
+    let s3 = &settings.s3;
+    let addressed =
+        address(s3.endpoint.as_ref(), &s3.region, &s3.bucket, &s3.key_prefix, s3.addressing);
+    let ca = s3.ca.as_ref().map(|ca| (&*ca.digest, &*ca.pem));
+    let endpoint = endpoints.index_of(&addressed.url, ca).map_err(|message| {
+        let key = if ca.is_some() { "ca_file" } else { "endpoint" };
+        vec![AuthProblem { path: format!("buckets[].s3.{key}"), message, warning: false }]
+    })?;
+    let (auth, mut found) = BucketAuth::compile(settings.auth.enabled, &settings.auth.claims);
+    let Some(auth) = auth else {
+        found.retain(|problem| !problem.warning);
+        return Err(found);
+    };
+    Ok(Bucket {
+        name: settings.name.as_str().into(),
+        path_prefix: settings.path_prefix.as_str().into(),
+        endpoint,
+        host: addressed.host.into(),
+        target_prefix: addressed.target_prefix.into(),
+        region: s3.region.as_str().into(),
+        credentials: s3.credentials.clone(),
+        timeouts: s3.timeouts,
+        max_idle_connections: s3.max_idle_connections,
+        auth,
+        cells: cells.map_or_else(|| (0..workers).map(|_| Arc::default()).collect(), Box::from),
+    })
+}
+
+/// The endpoints of a snapshot in the making; equal ones exist once.
+struct Endpoints<'a> {
+    all: Vec<Arc<Endpoint>>,
+    by_key: HashMap<Arc<str>, usize>,
+    previous: HashMap<&'a str, &'a Arc<Endpoint>>,
+    /// By digest of the extra certificates, empty for none: reading the system's roots takes
+    /// milliseconds, so one configuration serves all endpoints that trust the same.
+    tls: HashMap<String, Arc<ClientConfig>>,
+    resolve: &'a dyn Fn(&str, u16) -> Vec<SocketAddr>,
+}
+
+impl<'a> Endpoints<'a> {
+    fn new(context: &CompileContext<'a>) -> Self {
+        let mut previous = HashMap::new();
+        let mut tls = HashMap::new();
+        for endpoint in context.previous.iter().flat_map(|snapshot| &snapshot.endpoints) {
+            previous.insert(&*endpoint.key, endpoint);
+            if let Some(client) = &endpoint.tls {
+                let digest = endpoint.key.split_once('#').map_or("", |(_, digest)| digest);
+                tls.entry(digest.to_owned()).or_insert_with(|| Arc::clone(&client.config));
+            }
+        }
+        Self { all: Vec::new(), by_key: HashMap::new(), previous, tls, resolve: context.resolve }
+    }
+
+    fn index_of(&mut self, url: &EndpointUrl, ca: Option<(&str, &[u8])>) -> Result<usize, String> {
+        let ca = ca.filter(|_| url.scheme == Scheme::Https);
+        let key = endpoint_key(url, ca.map(|(digest, _)| digest));
+        if let Some(index) = self.by_key.get(&*key) {
+            return Ok(*index);
+        }
+        let endpoint = self.endpoint(key, url, ca)?;
+        let index = self.all.len();
+        self.by_key.insert(Arc::clone(&endpoint.key), index);
+        self.all.push(endpoint);
+        Ok(index)
+    }
+
+    fn endpoint(
+        &mut self,
+        key: String,
+        url: &EndpointUrl,
+        ca: Option<(&str, &[u8])>,
+    ) -> Result<Arc<Endpoint>, String> {
+        let addresses = (self.resolve)(&url.host, url.port);
+        if let Some(endpoint) = self.previous.get(key.as_str()) {
+            if *endpoint.addresses == *addresses {
+                return Ok(Arc::clone(endpoint));
+            }
+            return Ok(Arc::new(Endpoint {
+                addresses: addresses.into(),
+                ..Endpoint::clone(endpoint)
+            }));
+        }
+        let tls = match url.scheme {
+            Scheme::Http => None,
+            Scheme::Https => Some(self.tls_client(&url.host, ca)?),
+        };
+        Ok(Arc::new(Endpoint {
+            key: key.into(),
+            host: url.host.as_str().into(),
+            port: url.port,
+            tls,
+            addresses: addresses.into(),
+        }))
+    }
+
+    fn tls_client(
+        &mut self,
+        host: &str,
+        ca: Option<(&str, &[u8])>,
+    ) -> Result<Arc<TlsClient>, String> {
+        let digest = ca.map_or("", |(digest, _)| digest);
+        if let Some(config) = self.tls.get(digest) {
+            let server_name = ServerName::try_from(host.to_owned())
+                .map_err(|_| format!("no certificate can be for the host name {host}"))?;
+            return Ok(Arc::new(TlsClient { config: Arc::clone(config), server_name }));
+        }
+        let client = TlsClient::new(host, ca.map(|(_, pem)| pem))?;
+        self.tls.insert(digest.to_owned(), Arc::clone(&client.config));
+        Ok(Arc::new(client))
+    }
+}
+
+/// Identity of an endpoint: scheme, host (also the TLS name), port, and a digest of the extra
+/// certificates.
+fn endpoint_key(url: &EndpointUrl, ca_digest: Option<&str>) -> String {
+    let EndpointUrl { scheme, host, port, .. } = url;
+    let scheme = scheme.as_str();
+    match ca_digest {
+        None => format!("{scheme}://{host}:{port}"),
+        Some(digest) => format!("{scheme}://{host}:{port}#{digest}"),
+    }
+}

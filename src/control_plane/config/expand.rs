@@ -1,0 +1,136 @@
+//! `${NAME}`, `${NAME:-default}` and `$$` inside a scalar.
+
+use std::borrow::Cow;
+
+use super::load::Environment;
+
+/// Why a scalar could not be expanded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ExpandError {
+    /// A variable without a default is not set.
+    Unset(String),
+    /// `${` that is never closed, or does not hold a name.
+    Malformed,
+    /// A variable inside a variable's default.
+    Nested,
+}
+
+impl std::fmt::Display for ExpandError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unset(name) => write!(
+                f,
+                "environment variable {name} is not set; set it before the process starts, or \
+                 write ${{{name}:-default}}"
+            ),
+            Self::Malformed => f.write_str(
+                "a variable is written ${NAME} or ${NAME:-default}; a dollar sign itself is $$",
+            ),
+            Self::Nested => f.write_str("the default of a variable may not hold a variable"),
+        }
+    }
+}
+
+/// Replaces variables in one scalar. The result is a value and is never read as YAML again.
+/// As in a shell, the default also replaces a variable that is set but empty; a dollar sign
+/// before anything but `{` and `$` stays what it is.
+pub(super) fn expand<'a>(
+    text: &Cow<'a, str>,
+    environment: &dyn Environment,
+) -> Result<(Cow<'a, str>, bool), ExpandError> {
+    if !text.contains('$') {
+        return Ok((text.clone(), false));
+    }
+    let mut expanded = String::with_capacity(text.len());
+    let mut from_variable = false;
+    let mut rest: &str = text;
+    while let Some(dollar) = rest.find('$') {
+        expanded.push_str(&rest[..dollar]);
+        rest = &rest[dollar + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            expanded.push('$');
+            rest = after;
+        } else if let Some(inside) = rest.strip_prefix('{') {
+            let (variable, after) = inside.split_once('}').ok_or(ExpandError::Malformed)?;
+            expanded.push_str(&value_of(variable, environment)?);
+            from_variable = true;
+            rest = after;
+        } else {
+            expanded.push('$');
+        }
+    }
+    expanded.push_str(rest);
+    Ok((Cow::Owned(expanded), from_variable))
+}
+
+fn value_of(variable: &str, environment: &dyn Environment) -> Result<String, ExpandError> {
+    let (name, default) = match variable.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (variable, None),
+    };
+    let is_name = !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_name {
+        return Err(ExpandError::Malformed);
+    }
+    if default.is_some_and(|default| default.contains("${")) {
+        return Err(ExpandError::Nested);
+    }
+    match (environment.var(name), default) {
+        (Some(value), None) => Ok(value),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+        (_, Some(default)) => Ok(default.to_owned()),
+        (None, None) => Err(ExpandError::Unset(name.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn expanded(text: &str) -> Result<String, ExpandError> {
+        let environment = BTreeMap::from([
+            ("A".to_owned(), "one".to_owned()),
+            ("EMPTY".to_owned(), String::new()),
+            ("TRICKY".to_owned(), "${A}: [x]".to_owned()),
+        ]);
+        expand(&Cow::Borrowed(text), &environment).map(|(text, _)| text.into_owned())
+    }
+
+    #[test]
+    fn replaces_variables_defaults_and_dollars() {
+        for (text, want) in [
+            ("plain", "plain"),
+            ("${A}", "one"),
+            ("<${A}${A}>", "<oneone>"),
+            ("${B:-two}", "two"),
+            ("${B:-}", ""),
+            ("${B:-a:-b}", "a:-b"),
+            ("${A:-two}", "one"),
+            ("${EMPTY}", ""),
+            ("${EMPTY:-two}", "two"),
+            ("$${A}", "${A}"),
+            ("$$$$", "$$"),
+            ("pa$word$", "pa$word$"),
+        ] {
+            assert_eq!(expanded(text).as_deref(), Ok(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_not_expanded_again() {
+        assert_eq!(expanded("${TRICKY}").as_deref(), Ok("${A}: [x]"));
+    }
+
+    #[test]
+    fn refuses_what_is_unset_or_malformed() {
+        assert_eq!(expanded("x${NONE}"), Err(ExpandError::Unset("NONE".to_owned())));
+        for text in ["${", "${A", "${}", "${A B}", "${1A}", "${:-x}", "${é}"] {
+            assert_eq!(expanded(text), Err(ExpandError::Malformed), "{text}");
+        }
+        assert_eq!(expanded("${B:-${A}}"), Err(ExpandError::Nested));
+    }
+}

@@ -1,0 +1,188 @@
+//! The only part of the configuration pipeline that touches the outside: the file, the files it
+//! names, and the environment.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fs::OpenOptions,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::problem::Problem;
+
+/// Largest configuration file, in bytes: 10,000 generously written buckets take 5 MiB.
+pub const CONFIG_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+
+/// Largest file that a configuration may name, in bytes: a bundle of all public CA certificates
+/// takes less than 1 MiB.
+pub const NAMED_FILE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+
+/// Variables for `${NAME}`.
+pub trait Environment {
+    /// The value of a variable, if it is set and is valid UTF-8.
+    fn var(&self, name: &str) -> Option<String>;
+}
+
+/// The environment as it was when the process started.
+#[derive(Clone)]
+pub struct ProcessEnvironment(BTreeMap<String, String>);
+
+impl ProcessEnvironment {
+    /// Copies the environment; values that are not UTF-8 count as unset.
+    pub fn capture() -> Self {
+        Self(
+            env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+        )
+    }
+}
+
+impl std::fmt::Debug for ProcessEnvironment {
+    /// Counts only: values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ProcessEnvironment({} variables)", self.0.len())
+    }
+}
+
+impl Environment for ProcessEnvironment {
+    fn var(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+}
+
+impl Environment for BTreeMap<String, String> {
+    fn var(&self, name: &str) -> Option<String> {
+        self.get(name).cloned()
+    }
+}
+
+/// Files that a configuration names: secrets, CA certificates, public keys, key sets.
+pub trait FileReader {
+    /// The whole file, or why not in words that follow the path.
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String>;
+}
+
+/// Reads named files; relative paths start at the configuration file's folder.
+#[derive(Clone, Debug)]
+pub struct FilesBeside {
+    folder: PathBuf,
+}
+
+impl FilesBeside {
+    /// For the configuration file at `config`.
+    pub fn new(config: &Path) -> Self {
+        Self { folder: config.parent().map(Path::to_path_buf).unwrap_or_default() }
+    }
+}
+
+impl FileReader for FilesBeside {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        read_bounded(&self.folder.join(path), NAMED_FILE_BYTES_MAX)
+    }
+}
+
+impl FileReader for BTreeMap<PathBuf, Vec<u8>> {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        self.get(path).cloned().ok_or_else(|| "does not exist".to_owned())
+    }
+}
+
+/// Reads a configuration file, once and bounded.
+///
+/// # Errors
+/// A [`Problem`] that names the file and says what to change.
+pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+    read_bounded(path, CONFIG_BYTES_MAX)
+        .map_err(|why| Problem::of_file(format!("configuration file {} {why}", path.display())))
+}
+
+/// Reads a regular file of at most `bytes_max`; the error follows the file's name in a sentence.
+fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let explain = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => "does not exist".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "may not be read: allow this process's user to read it".to_owned()
+        }
+        io::ErrorKind::NotADirectory => "lies under something that is not a folder".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    let too_large = || format!("is larger than {bytes_max} bytes");
+
+    // Without O_NONBLOCK, opening a FIFO that has no writer would wait for ever.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+        .map_err(explain)?;
+    let metadata = file.metadata().map_err(explain)?;
+    if metadata.is_dir() {
+        return Err("is a folder: name a file in it".to_owned());
+    }
+    if !metadata.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    if metadata.len() > bytes_max as u64 {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(explain)?;
+    if bytes.len() > bytes_max {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    fn message(path: &Path) -> String {
+        read(path).unwrap_err().message
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_path() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(message(&folder.path().join("none.yaml")).ends_with("none.yaml does not exist"));
+        assert!(message(folder.path()).ends_with("is a folder: name a file in it"));
+        let file = folder.path().join("file");
+        fs::write(&file, "x").unwrap();
+        assert!(message(&file.join("below")).ends_with("is not a folder"));
+        assert!(message(Path::new("/dev/zero")).ends_with("is not a regular file"));
+    }
+
+    #[test]
+    fn a_file_over_the_bound_is_refused_without_being_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("huge.yaml");
+        File::create(&path).unwrap().set_len(100 * 1_024 * 1_024).unwrap();
+        assert!(message(&path).ends_with("is larger than 16777216 bytes"));
+        File::create(&path).unwrap().set_len(CONFIG_BYTES_MAX as u64).unwrap();
+        assert_eq!(read(&path).unwrap().len(), CONFIG_BYTES_MAX);
+    }
+
+    #[test]
+    fn named_files_lie_beside_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("key"), "k").unwrap();
+        let files = FilesBeside::new(&folder.path().join("config.yaml"));
+        assert_eq!(files.read(Path::new("key")).unwrap(), b"k");
+        assert_eq!(files.read(&folder.path().join("key")).unwrap(), b"k");
+        assert_eq!(files.read(Path::new("none")).unwrap_err(), "does not exist");
+    }
+
+    #[test]
+    fn the_environment_is_not_shown() {
+        let environment = ProcessEnvironment(BTreeMap::from([("A".into(), "s3cret".into())]));
+        assert!(!format!("{environment:?}").contains("s3cret"));
+        assert_eq!(environment.var("A").as_deref(), Some("s3cret"));
+        assert_eq!(environment.var("B"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Bytes to [`Settings`], or to everything that is wrong with them.
+
+use super::{
+    bucket::BucketReader,
+    jwt::jwt,
+    load::{Environment, FileReader},
+    problem::{Problem, Problems},
+    rules,
+    server::{admin, logging, metrics, reload, server},
+    settings::Settings,
+    walk::{At, Section, Walk},
+    yaml::{self, Node},
+};
+use crate::policy::auth::{
+    AuthPolicy, BucketAuth,
+    spec::{AuthProblem, AuthSpec},
+};
+
+/// A configuration that was accepted.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub settings: Settings,
+    /// What is worth a look, in file order.
+    pub warnings: Vec<Problem>,
+}
+
+/// Parses and checks a configuration: everything that can be found out without a socket.
+///
+/// # Errors
+/// All problems, in file order, with the warnings.
+pub fn parse(
+    bytes: &[u8],
+    environment: &impl Environment,
+    files: &impl FileReader,
+) -> Result<Loaded, Problems> {
+    let mut problems = Problems::default();
+    let root = match yaml::read(bytes, &mut problems) {
+        Ok(root) => root,
+        Err(problem) => {
+            problems.error(problem);
+            problems.finish();
+            return Err(problems);
+        }
+    };
+    let walk = Walk::new(environment, files, problems);
+    let settings = read_settings(&walk, &root);
+    let mut problems = walk.into_problems();
+    problems.finish();
+    if problems.refuse() {
+        return Err(problems);
+    }
+    Ok(Loaded { settings, warnings: problems.warnings })
+}
+
+/// What `--validate` reports: the errors that would refuse this configuration, and the warnings.
+pub fn check(bytes: &[u8], environment: &impl Environment, files: &impl FileReader) -> Problems {
+    match parse(bytes, environment, files) {
+        Ok(loaded) => Problems { warnings: loaded.warnings, ..Problems::default() },
+        Err(problems) => problems,
+    }
+}
+
+fn read_settings(walk: &Walk<'_>, root: &Node<'_>) -> Settings {
+    let top = Section::open(walk, "", &At::Top, root.line, Some(root));
+    let jwt_written = top.has("jwt");
+    let auth = if jwt_written {
+        if !top.is_written("jwt") {
+            top.error("jwt", "is empty; write its keys, or remove it");
+        }
+        top.section("jwt", jwt)
+    } else {
+        AuthSpec::default()
+    };
+    let mut reader = BucketReader::new(jwt_written);
+    let buckets = top.each("buckets", "buckets[]", |_, section| reader.read(section));
+    if top.is_empty_list("buckets") {
+        top.error("buckets", "no bucket is configured; write at least one");
+    }
+    let settings = Settings {
+        server: top.section("server", server),
+        buckets,
+        auth,
+        jwt_written,
+        admin: top.section("admin", admin),
+        metrics: top.section("metrics", metrics),
+        logging: top.section("logging", logging),
+        reload: top.section("reload", reload),
+    };
+    rules::check(walk, root, &settings.server, &settings.admin, &settings.buckets);
+    check_auth(walk, root, &settings);
+    settings
+}
+
+/// Notes what the auth code finds wrong with keys and rules.
+fn check_auth(walk: &Walk<'_>, root: &Node<'_>, settings: &Settings) {
+    let note = |problems: Vec<AuthProblem>| {
+        for AuthProblem { path, message, warning } in problems {
+            let line = root.line_of(&path);
+            if warning {
+                walk.warning(path, line, message);
+            } else if !walk.has_error_at(&path) {
+                walk.error(path, line, message);
+            }
+        }
+    };
+    let auth = &settings.auth;
+    if settings.jwt_written {
+        if auth.keys.is_empty() && auth.jwks.is_none() {
+            // Said already; the rules are still worth checking.
+            note(BucketAuth::compile(true, &auth.claims).1);
+            note(BucketAuth::compile(true, &auth.admin_claims).1);
+        } else {
+            note(AuthPolicy::compile(auth).1);
+        }
+    }
+    for bucket in settings.buckets.iter().filter(|bucket| !bucket.auth.claims.is_empty()) {
+        note(BucketAuth::compile(bucket.auth.enabled, &bucket.auth.claims).1);
+    }
+}

@@ -1,0 +1,148 @@
+//! What is wrong with a configuration, where, and what to change.
+
+use std::fmt;
+
+/// Problems kept of each kind. A file of garbage may hold a million mistakes; nobody reads past
+/// the first hundred, and the report of a refused reload must stay small.
+pub const PROBLEMS_MAX: usize = 1_000;
+
+/// Longest piece of the file that a message quotes, in characters.
+const QUOTED_CHARS_MAX: usize = 64;
+
+/// One problem. It never holds the value of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Key path, such as `buckets[1].s3.region`; empty when it concerns the whole file.
+    pub path: String,
+    /// Line in the file, from 1, where known.
+    pub line: Option<usize>,
+    /// What is wrong and what to change.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with the file as a whole.
+    pub fn of_file(message: impl Into<String>) -> Self {
+        Self { path: String::new(), line: None, message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// All problems of one attempt, each list in file order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems {
+    /// Reasons to refuse the configuration.
+    pub errors: Vec<Problem>,
+    /// What is accepted but worth a look.
+    pub warnings: Vec<Problem>,
+    /// Errors beyond [`PROBLEMS_MAX`], counted only.
+    pub(super) errors_left_off: usize,
+}
+
+impl Problems {
+    /// Adds a reason to refuse.
+    pub fn error(&mut self, problem: Problem) {
+        if self.errors.len() < PROBLEMS_MAX {
+            self.errors.push(problem);
+        } else {
+            self.errors_left_off += 1;
+        }
+    }
+
+    /// Adds a warning.
+    pub fn warning(&mut self, problem: Problem) {
+        if self.warnings.len() < PROBLEMS_MAX {
+            self.warnings.push(problem);
+        }
+    }
+
+    /// Whether the configuration must be refused.
+    pub fn refuse(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// Sorts both lists into file order and says how many errors were left off.
+    pub(super) fn finish(&mut self) {
+        self.errors.sort_by_key(|problem| problem.line);
+        self.warnings.sort_by_key(|problem| problem.line);
+        if self.errors_left_off > 0 {
+            let message = format!("{} more problems are not shown", self.errors_left_off);
+            self.errors.push(Problem::of_file(message));
+            self.errors_left_off = 0;
+        }
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self { errors: vec![problem], ..Self::default() }
+    }
+}
+
+impl fmt::Display for Problems {
+    /// One line for each error, then one for each warning.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for error in &self.errors {
+            writeln!(f, "error: {error}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A piece of the file as a message may show it: quoted, escaped, and cut when long.
+pub(super) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARS_MAX) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_line_path_and_message_where_known() {
+        let mut problem = Problem {
+            path: "buckets[1].s3.region".to_owned(),
+            line: Some(12),
+            message: "is missing".to_owned(),
+        };
+        assert_eq!(problem.to_string(), "line 12: buckets[1].s3.region: is missing");
+        problem.line = None;
+        assert_eq!(problem.to_string(), "buckets[1].s3.region: is missing");
+        assert_eq!(Problem::of_file("is empty").to_string(), "is empty");
+    }
+
+    #[test]
+    fn a_flood_of_problems_is_bounded_and_counted() {
+        let mut problems = Problems::default();
+        for line in 0..PROBLEMS_MAX + 7 {
+            problems.error(Problem { line: Some(line), ..Problem::of_file("bad") });
+        }
+        problems.finish();
+        assert_eq!(problems.errors.len(), PROBLEMS_MAX + 1);
+        assert_eq!(problems.errors[PROBLEMS_MAX].message, "7 more problems are not shown");
+    }
+
+    #[test]
+    fn a_quoted_piece_is_cut_between_characters() {
+        let long = "é".repeat(QUOTED_CHARS_MAX + 1);
+        assert_eq!(quoted(&long), format!("\"{}\"...", "é".repeat(QUOTED_CHARS_MAX)));
+        assert_eq!(quoted("a\nb"), r#""a\nb""#);
+    }
+}

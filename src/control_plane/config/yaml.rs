@@ -1,0 +1,391 @@
+//! Bytes to a tree of YAML values in which every value knows its line.
+//!
+//! Deliberately absent: tags, merge keys, several documents, and keys that are not text. All of
+//! them would let a file mean something else than it seems to. Types of plain scalars are not
+//! decided here; the schema knows what it wants.
+
+use std::{borrow::Cow, collections::HashMap, collections::HashSet, rc::Rc};
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+
+use super::problem::{Problem, Problems, quoted};
+
+/// Deepest nesting. The deepest known key, an element of a claim rule's list value, lies 7 deep.
+pub const DEPTH_MAX: usize = 32;
+
+/// Values in one file, those that aliases repeat counted each time: room for 50,000 buckets
+/// with 20 keys each, and an end to alias bombs.
+pub const VALUES_MAX: usize = 1_000_000;
+
+/// Mappings up to this many keys are searched for duplicates one by one; above it a set is made.
+const KEYS_SEARCHED_MAX: usize = 16;
+
+/// One value.
+#[derive(Clone, Debug)]
+pub(super) struct Node<'a> {
+    /// Line where it starts, from 1.
+    pub(super) line: usize,
+    content: Content<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Content<'a> {
+    Own(Shape<'a>),
+    /// Anchored, so that aliases may repeat it.
+    Shared(Rc<Shape<'a>>),
+}
+
+/// What kind of value it is.
+#[derive(Clone, Debug)]
+pub(super) enum Shape<'a> {
+    Scalar(Scalar<'a>),
+    Sequence(Vec<Node<'a>>),
+    Mapping(Vec<Entry<'a>>),
+}
+
+/// Text, and whether it was written without quotes.
+#[derive(Clone, Debug)]
+pub(super) struct Scalar<'a> {
+    pub(super) text: Cow<'a, str>,
+    pub(super) plain: bool,
+}
+
+/// A key with its value.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<'a> {
+    pub(super) key: Cow<'a, str>,
+    /// Line of the key, from 1.
+    pub(super) line: usize,
+    pub(super) value: Node<'a>,
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn shape(&self) -> &Shape<'a> {
+        match &self.content {
+            Content::Own(shape) => shape,
+            Content::Shared(shape) => shape,
+        }
+    }
+
+    /// Line of the value at a key path such as `buckets[2].s3.region`, or of the nearest value
+    /// above it that exists.
+    pub(super) fn line_of(&self, path: &str) -> usize {
+        let mut node = self;
+        let mut line = self.line;
+        for segment in path.split('.') {
+            let (key, indexes) = segment.split_at(segment.find('[').unwrap_or(segment.len()));
+            let Shape::Mapping(entries) = node.shape() else { return line };
+            let Some(entry) = entries.iter().find(|entry| entry.key == key) else { return line };
+            (node, line) = (&entry.value, entry.line);
+            for index in indexes.split(['[', ']']).filter(|text| !text.is_empty()) {
+                let Shape::Sequence(items) = node.shape() else { return line };
+                let item = index.parse().ok().and_then(|index: usize| items.get(index));
+                let Some(item) = item else { return line };
+                (node, line) = (item, item.line);
+            }
+        }
+        line
+    }
+}
+
+impl Scalar<'_> {
+    /// What the YAML 1.2 core schema (section 10.3.2) makes of it.
+    pub(super) fn is_null(&self) -> bool {
+        self.plain && matches!(&*self.text, "" | "~" | "null" | "Null" | "NULL")
+    }
+}
+
+/// Reads exactly one document.
+///
+/// # Errors
+/// What makes the bytes unreadable as a whole; only duplicate keys leave a tree behind, and are
+/// added to `problems`.
+pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Node<'a>, Problem> {
+    let text = printable_text(bytes)?;
+    let mut tree = TreeBuilder::new(problems);
+    let mut parser = Parser::new_from_str(text);
+    let mut documents = 0;
+    while let Some(event) = parser.next_event() {
+        let (event, span) = event.map_err(|error| {
+            let line = error.marker().line();
+            let on_line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+            let hint = if on_line.contains("${") {
+                "; inside { } and [ ], write \"${NAME}\" in quotes"
+            } else {
+                ""
+            };
+            at(line, format!("is not valid YAML: {}{hint}", error.info()))
+        })?;
+        let line = span.start.line();
+        match event {
+            Event::DocumentStart(_) => {
+                documents += 1;
+                if documents > 1 {
+                    return Err(at(line, "a second YAML document begins here; write only one"));
+                }
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+            Event::Alias(anchor) => tree.alias(anchor, line)?,
+            Event::Scalar(text, style, anchor, tag) => {
+                refuse_tag(tag.as_deref(), line)?;
+                let plain = style == ScalarStyle::Plain;
+                tree.scalar(Scalar { text, plain }, anchor, line)?;
+            }
+            Event::SequenceStart(anchor, tag) => {
+                refuse_tag(tag.as_deref(), line)?;
+                tree.open(Open::Sequence(Vec::new()), anchor, line)?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                refuse_tag(tag.as_deref(), line)?;
+                tree.open(Open::mapping(), anchor, line)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => tree.close()?,
+        }
+    }
+    match tree.root {
+        Some(Node { content: Content::Own(Shape::Scalar(scalar)), .. }) if scalar.is_null() => {
+            Err(Problem::of_file("the file is empty; write at least one bucket"))
+        }
+        Some(root) => Ok(root),
+        None => Err(Problem::of_file("the file is empty; write at least one bucket")),
+    }
+}
+
+fn at(line: usize, message: impl Into<String>) -> Problem {
+    Problem { line: Some(line), ..Problem::of_file(message) }
+}
+
+fn refuse_tag(tag: Option<&Tag>, line: usize) -> Result<(), Problem> {
+    match tag {
+        None => Ok(()),
+        Some(_) => Err(at(line, "YAML tags (!) are not supported; quote text instead")),
+    }
+}
+
+/// UTF-8 without the control characters that YAML forbids (YAML 1.2.2 section 5.1). The parser
+/// takes a NUL for the end, so what follows one would silently be ignored.
+fn printable_text(bytes: &[u8]) -> Result<&str, Problem> {
+    let line_at = |end: usize| 1 + bytes[..end].iter().filter(|byte| **byte == b'\n').count();
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        at(line_at(error.valid_up_to()), "is not valid UTF-8; save the file as UTF-8")
+    })?;
+    let control = |byte: &u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
+    if let Some(position) = bytes.iter().position(control) {
+        let message = format!("holds the control character 0x{:02x}", bytes[position]);
+        return Err(at(line_at(position), message));
+    }
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// A collection whose end has not come yet.
+struct Frame<'a> {
+    open: Open<'a>,
+    anchor: usize,
+    line: usize,
+    /// Count of values when it began.
+    values_before: usize,
+    /// Deepest level that its content reaches.
+    deepest: usize,
+}
+
+enum Open<'a> {
+    Sequence(Vec<Node<'a>>),
+    Mapping {
+        entries: Vec<Entry<'a>>,
+        key: Option<(Cow<'a, str>, usize)>,
+        /// All keys so far, once there are too many to search.
+        seen: HashSet<Cow<'a, str>>,
+    },
+}
+
+impl Open<'_> {
+    fn mapping() -> Self {
+        Self::Mapping { entries: Vec::new(), key: None, seen: HashSet::new() }
+    }
+}
+
+struct Anchored<'a> {
+    shape: Rc<Shape<'a>>,
+    values: usize,
+    height: usize,
+}
+
+struct TreeBuilder<'a, 'p> {
+    frames: Vec<Frame<'a>>,
+    anchors: HashMap<usize, Anchored<'a>>,
+    values: usize,
+    root: Option<Node<'a>>,
+    problems: &'p mut Problems,
+}
+
+impl<'a, 'p> TreeBuilder<'a, 'p> {
+    fn new(problems: &'p mut Problems) -> Self {
+        Self { frames: Vec::new(), anchors: HashMap::new(), values: 0, root: None, problems }
+    }
+
+    fn count(&mut self, values: usize, line: usize) -> Result<(), Problem> {
+        self.values = self.values.saturating_add(values);
+        if self.values > VALUES_MAX {
+            let message = format!("more than {VALUES_MAX} values, aliases included");
+            return Err(at(line, message));
+        }
+        Ok(())
+    }
+
+    fn reach(&mut self, depth: usize, line: usize) -> Result<(), Problem> {
+        if depth > DEPTH_MAX {
+            return Err(at(line, format!("nested deeper than {DEPTH_MAX} levels")));
+        }
+        if let Some(frame) = self.frames.last_mut() {
+            frame.deepest = frame.deepest.max(depth);
+        }
+        Ok(())
+    }
+
+    fn scalar(&mut self, scalar: Scalar<'a>, anchor: usize, line: usize) -> Result<(), Problem> {
+        self.count(1, line)?;
+        if let Some(Frame { open: Open::Mapping { entries, key: None, seen }, .. }) =
+            self.frames.last_mut()
+        {
+            let name = scalar.text;
+            if anchor != 0 {
+                return Err(at(line, "an anchor (&) on a key is not supported"));
+            }
+            if is_repeated(&name, entries, seen) {
+                let problem = self.duplicate(&name, line);
+                self.problems.error(problem);
+            }
+            if let Some(Frame { open: Open::Mapping { key, .. }, .. }) = self.frames.last_mut() {
+                *key = Some((name, line));
+            }
+            return Ok(());
+        }
+        self.reach(self.frames.len() + 1, line)?;
+        self.finish(Shape::Scalar(scalar), anchor, line, 1, 1)
+    }
+
+    fn open(&mut self, open: Open<'a>, anchor: usize, line: usize) -> Result<(), Problem> {
+        self.count(1, line)?;
+        self.refuse_as_key(line)?;
+        self.reach(self.frames.len() + 1, line)?;
+        let depth = self.frames.len() + 1;
+        let values_before = self.values - 1;
+        self.frames.push(Frame { open, anchor, line, values_before, deepest: depth });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Problem> {
+        let Some(frame) = self.frames.pop() else { return Ok(()) };
+        let shape = match frame.open {
+            Open::Sequence(items) => Shape::Sequence(items),
+            Open::Mapping { entries, .. } => Shape::Mapping(entries),
+        };
+        let depth = self.frames.len() + 1;
+        if let Some(parent) = self.frames.last_mut() {
+            parent.deepest = parent.deepest.max(frame.deepest);
+        }
+        let values = self.values - frame.values_before;
+        self.finish(shape, frame.anchor, frame.line, values, frame.deepest - depth + 1)
+    }
+
+    fn alias(&mut self, anchor: usize, line: usize) -> Result<(), Problem> {
+        self.refuse_as_key(line)?;
+        let Some(anchored) = self.anchors.get(&anchor) else {
+            return Err(at(line, "an alias (*) inside the value that it repeats"));
+        };
+        let (values, height) = (anchored.values, anchored.height);
+        let shape = Rc::clone(&anchored.shape);
+        self.count(values, line)?;
+        self.reach(self.frames.len() + height, line)?;
+        self.attach(Node { line, content: Content::Shared(shape) });
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        shape: Shape<'a>,
+        anchor: usize,
+        line: usize,
+        values: usize,
+        height: usize,
+    ) -> Result<(), Problem> {
+        let content = if anchor == 0 {
+            Content::Own(shape)
+        } else {
+            let shape = Rc::new(shape);
+            self.anchors.insert(anchor, Anchored { shape: Rc::clone(&shape), values, height });
+            Content::Shared(shape)
+        };
+        self.attach(Node { line, content });
+        Ok(())
+    }
+
+    fn attach(&mut self, node: Node<'a>) {
+        match self.frames.last_mut().map(|frame| &mut frame.open) {
+            None => self.root = Some(node),
+            Some(Open::Sequence(items)) => items.push(node),
+            Some(Open::Mapping { entries, key, .. }) => {
+                if let Some((key, line)) = key.take() {
+                    entries.push(Entry { key, line, value: node });
+                }
+            }
+        }
+    }
+
+    fn refuse_as_key(&self, line: usize) -> Result<(), Problem> {
+        match self.frames.last() {
+            Some(Frame { open: Open::Mapping { key: None, .. }, .. }) => {
+                Err(at(line, "a key must be text, not a list, a mapping or an alias"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn duplicate(&self, key: &str, line: usize) -> Problem {
+        let first = match self.frames.last().map(|frame| &frame.open) {
+            Some(Open::Mapping { entries, .. }) => {
+                entries.iter().find(|entry| entry.key == key).map_or(line, |entry| entry.line)
+            }
+            _ => line,
+        };
+        let mut path = String::new();
+        for frame in &self.frames {
+            match &frame.open {
+                Open::Sequence(items) => path.push_str(&format!("[{}]", items.len())),
+                Open::Mapping { key: parent, .. } => {
+                    push_key(&mut path, parent.as_ref().map_or(key, |(parent, _)| parent));
+                }
+            }
+        }
+        let message = format!("duplicate key, first written on line {first}; keep one of them");
+        Problem { path, line: Some(line), message }
+    }
+}
+
+/// Whether the mapping holds the key already; remembers it.
+fn is_repeated<'a>(
+    key: &Cow<'a, str>,
+    entries: &[Entry<'a>],
+    seen: &mut HashSet<Cow<'a, str>>,
+) -> bool {
+    if entries.len() < KEYS_SEARCHED_MAX {
+        return entries.iter().any(|entry| entry.key == *key);
+    }
+    if seen.is_empty() {
+        seen.extend(entries.iter().map(|entry| entry.key.clone()));
+    }
+    !seen.insert(key.clone())
+}
+
+/// Appends a key to a path; one that could be mistaken for path syntax is quoted.
+pub(super) fn push_key(path: &mut String, key: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    let simple = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if !key.is_empty() && key.len() <= 64 && key.bytes().all(simple) {
+        path.push_str(key);
+    } else {
+        path.push_str(&quoted(key));
+    }
+}

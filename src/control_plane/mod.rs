@@ -1,0 +1,3 @@
+//! The control plane: everything that is not serving a request.
+
+pub mod config;
