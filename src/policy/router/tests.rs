@@ -100,6 +100,31 @@ fn debug_lists_the_routes() {
     assert_eq!(format!("{:?}", router(&["/", "/a"])), "{\"/\": 0, \"/a\": 1}");
 }
 
+/// A client that knows the hash can make a path that collides with a prefix: the first word of
+/// the segment is varied until what the second one has to make up for fits its seven bytes.
+#[test]
+fn a_path_that_collides_with_a_prefix_routes_nowhere() {
+    let prefix = b"/aaaaaaaabbbbbbb";
+    let router = router(&["/aaaaaaaabbbbbbb"]);
+    assert_eq!(router.route(prefix), Some(Routed { bucket: 0, key: None }));
+    let after_first_word =
+        |word: [u8; 8]| u64::from_le_bytes(word).wrapping_mul(HASH_FACTOR).rotate_left(5);
+    let colliding = (0..100_000_u64).find_map(|n| {
+        let word = (u64::from_le_bytes(*b"aaaaaaaa") ^ n << 20 ^ 1).to_le_bytes();
+        let make_up = (after_first_word(*b"aaaaaaaa") ^ after_first_word(word)).to_le_bytes();
+        let tail: Vec<u8> = b"bbbbbbb".iter().zip(make_up).map(|(a, b)| a ^ b).collect();
+        let segment = [&word[..], &tail].concat();
+        (make_up[7] == 0 && !segment.contains(&b'/')).then_some(segment)
+    });
+    let segment = colliding.unwrap();
+    assert_eq!(hash_segment(0, &segment), hash_segment(0, &prefix[1..]));
+    assert_ne!(segment, prefix[1..]);
+    let path = [b"/", &segment[..]].concat();
+    let mut slots = 0;
+    assert_eq!(router.route_observed(&path, |step| slots += usize::from(step == Step::Slot)), None);
+    assert_eq!(slots, 2, "the colliding slot and the empty one after it");
+}
+
 /// Ten thousand buckets, a few of them below others.
 fn many(count: usize) -> Vec<String> {
     (0..count)

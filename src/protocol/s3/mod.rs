@@ -12,8 +12,17 @@ pub mod name;
 pub mod path;
 pub mod sigv4;
 
-pub use endpoint::{Addressed, Addressing, EndpointUrl, Scheme, address};
-pub use error_body::{CredentialProblem, credential_problem, error_code};
+pub use endpoint::{
+    Addressed, Addressing, EndpointError, EndpointUrl, Scheme, address, check_addressing,
+};
+pub use error_body::{
+    CredentialProblem, credential_problem, error_code, is_clock_skew, is_credentials_error,
+    may_be_credentials_error,
+};
 pub use key::encode_key;
+pub use name::{
+    validate_access_key, validate_bucket_name, validate_key_prefix, validate_region,
+    validate_session_token,
+};
 pub use path::{PathError, canonical_path};
 pub use sigv4::{AmzDate, DailyKey, SigningInput, SigningKey, append_signed_headers};
