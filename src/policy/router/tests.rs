@@ -100,8 +100,6 @@ fn debug_lists_the_routes() {
     assert_eq!(format!("{:?}", router(&["/", "/a"])), "{\"/\": 0, \"/a\": 1}");
 }
 
-<<<<<<< HEAD
-=======
 /// A client that knows the hash can make a path that collides with a prefix: the first word of
 /// the segment is varied until what the second one has to make up for fits its seven bytes.
 #[test]
@@ -127,7 +125,6 @@ fn a_path_that_collides_with_a_prefix_routes_nowhere() {
     assert_eq!(slots, 2, "the colliding slot and the empty one after it");
 }
 
->>>>>>> config
 /// Ten thousand buckets, a few of them below others.
 fn many(count: usize) -> Vec<String> {
     (0..count)

@@ -12,11 +12,6 @@ pub mod name;
 pub mod path;
 pub mod sigv4;
 
-<<<<<<< HEAD
-pub use endpoint::{Addressed, Addressing, EndpointUrl, Scheme, address};
-pub use error_body::{CredentialProblem, credential_problem, error_code};
-pub use key::encode_key;
-=======
 pub use endpoint::{
     Addressed, Addressing, EndpointError, EndpointUrl, Scheme, address, check_addressing,
 };
@@ -29,6 +24,5 @@ pub use name::{
     validate_access_key, validate_bucket_name, validate_key_prefix, validate_region,
     validate_session_token,
 };
->>>>>>> config
 pub use path::{PathError, canonical_path};
 pub use sigv4::{AmzDate, DailyKey, SigningInput, SigningKey, append_signed_headers};

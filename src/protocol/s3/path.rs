@@ -181,13 +181,9 @@ mod tests {
             assert_eq!(canonical(encoded.as_bytes()), Err(PathError::ControlCharacter));
         }
         assert_eq!(canonical(b"/%C2%9B1m"), Err(PathError::ControlCharacter));
-<<<<<<< HEAD
-        assert_eq!(canonical("/\u{80}".as_bytes()), Err(PathError::ControlCharacter));
-=======
         for control in ["/\u{80}", "/a\u{9f}b"] {
             assert_eq!(canonical(control.as_bytes()), Err(PathError::ControlCharacter));
         }
->>>>>>> config
         assert_eq!(canonical("/\u{a0}".as_bytes()).as_deref(), Ok("/\u{a0}"));
         assert_eq!(canonical("/\u{2c2}\u{9080}".as_bytes()).as_deref(), Ok("/\u{2c2}\u{9080}"));
     }

@@ -7,12 +7,9 @@
 //! Signed are `host` and all `x-amz-*` fields, which is what AWS requires. `range` and the
 //! conditional fields are not: servers disagree on how white space inside a value is
 //! canonicalised, and a client must not be able to make our signature look wrong.
-<<<<<<< HEAD
-=======
 //!
 //! Absent on purpose: the question whether a request may be made. Who signs one has been given
 //! the permission for it by the policy above.
->>>>>>> config
 
 use std::fmt;
 
@@ -103,15 +100,10 @@ pub struct DailyKey(Option<SigningKey>);
 impl DailyKey {
     /// The key for the day of `date`. The secret and the region must be the same every time.
     pub fn get(&mut self, secret: &[u8], date: &AmzDate, region: &str) -> &SigningKey {
-<<<<<<< HEAD
-        let fresh = self.0.take().filter(|key| key.is_for(date));
-        self.0.insert(fresh.unwrap_or_else(|| SigningKey::derive(secret, date, region)))
-=======
         if self.0.as_ref().is_some_and(|key| !key.is_for(date)) {
             self.0 = None;
         }
         self.0.get_or_insert_with(|| SigningKey::derive(secret, date, region))
->>>>>>> config
     }
 }
 
