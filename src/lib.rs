@@ -13,11 +13,8 @@
 //! | 1 | `protocol`, `system`, `telemetry` |
 //! | 0 | `model` |
 
-<<<<<<< HEAD
 pub mod data_plane;
-=======
 pub mod control_plane;
->>>>>>> config
 pub mod handoff;
 pub mod model;
 pub mod policy;

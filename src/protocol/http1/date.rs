@@ -35,7 +35,6 @@ pub fn imf_fixdate(unix_seconds: u64) -> [u8; IMF_FIXDATE_BYTES] {
     out
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "both digits are below ten")]
 const fn two_digits(number: u64) -> [u8; 2] {
     [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
 }

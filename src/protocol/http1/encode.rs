@@ -92,10 +92,7 @@ pub fn append_decimal(mut number: u64, out: &mut Vec<u8>) {
     let mut start = DECIMAL_DIGITS_MAX;
     loop {
         start -= 1;
-        #[expect(clippy::cast_possible_truncation, reason = "the rest of a division by ten")]
-        {
-            digits[start] = b'0' + (number % 10) as u8;
-        }
+        digits[start] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
             break;

@@ -13,7 +13,7 @@ pub struct Span {
 impl Span {
     /// The bytes from `start` up to `end`, both offsets into the parsed buffer.
     pub(super) fn new(start: usize, end: usize) -> Self {
-        debug_assert!(start <= end && end <= u32::MAX as usize);
+        debug_assert!(start <= end && u32::try_from(end).is_ok());
         Self {
             start: u32::try_from(start).unwrap_or(u32::MAX),
             end: u32::try_from(end).unwrap_or(u32::MAX),
@@ -28,7 +28,7 @@ impl Span {
 
     /// The bytes themselves. `buf` must begin as the buffer that was parsed did; a buffer that
     /// is too short gives an empty slice.
-    pub fn of<'b>(self, buf: &'b [u8]) -> &'b [u8] {
+    pub fn of(self, buf: &[u8]) -> &[u8] {
         buf.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 

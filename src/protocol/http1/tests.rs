@@ -28,7 +28,7 @@ fn request_head() -> impl Strategy<Value = Vec<u8>> {
     (method, target, fields, framing, prop::bool::ANY).prop_map(
         |(method, target, fields, framing, empty_line)| {
             let first = if empty_line { "\r\n" } else { "" };
-            let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+            let fields: String = fields.iter().flat_map(|field| [field, "\r\n"]).collect();
             format!("{first}{method} {target} HTTP/1.1\r\nHost: a:1\r\n{fields}{framing}\r\n")
                 .into_bytes()
         },
@@ -48,7 +48,7 @@ fn response_head() -> impl Strategy<Value = Vec<u8>> {
     ];
     (200_u16..600, "[ -~]{0,20}", prop::collection::vec(field, 0..12), framing).prop_map(
         |(status, reason, fields, framing)| {
-            let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+            let fields: String = fields.iter().flat_map(|field| [field, "\r\n"]).collect();
             format!("HTTP/1.1 {status} {reason}\r\n{fields}{framing}\r\n").into_bytes()
         },
     )
@@ -184,9 +184,9 @@ proptest! {
     fn an_accepted_request_head_has_only_crlf_line_ends(bytes in mutated(request_head())) {
         if let Ok(Some(found)) = request_in_pieces(&bytes, bytes.len().max(1)) {
             let head = &bytes[..found.6];
-            let line_feeds = head.iter().filter(|&&byte| byte == b'\n').count();
+            let line_feeds = memchr::memchr_iter(b'\n', head).count();
             let pairs = head.windows(2).filter(|pair| pair == b"\r\n").count();
-            let returns = head.iter().filter(|&&byte| byte == b'\r').count();
+            let returns = memchr::memchr_iter(b'\r', head).count();
             prop_assert_eq!((line_feeds, returns), (pairs, pairs));
             prop_assert!(head.ends_with(b"\r\n\r\n"));
             prop_assert!(!head.contains(&0));

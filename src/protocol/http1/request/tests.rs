@@ -165,9 +165,8 @@ fn http_3_bare_cr() {
 fn http_3_bare_lf_as_any_line_end() {
     let lines = ["GET / HTTP/1.1", "Host: a", "Empty:", "Blank: ", "X: b", ""];
     for bare in 0..lines.len() {
-        let buf: String = (0..lines.len())
-            .map(|at| format!("{}{}", lines[at], if at == bare { "\n" } else { "\r\n" }))
-            .collect();
+        let end = |at| if at == bare { "\n" } else { "\r\n" };
+        let buf: String = (0..lines.len()).flat_map(|at| [lines[at], end(at)]).collect();
         assert_malformed(&parse(&buf), &buf);
     }
     assert_malformed(&parse("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), "leading LF");
