@@ -163,7 +163,6 @@ fn write_ipv4(address: Ipv4Addr, out: &mut Vec<u8>) {
 /// Decimal digits of `u64::MAX`.
 const DECIMAL_DIGITS_MAX: usize = 20;
 
-#[expect(clippy::cast_possible_truncation, reason = "a remainder of 10 fits a byte")]
 fn write_decimal(mut value: u64, out: &mut Vec<u8>) {
     let mut digits = [0; DECIMAL_DIGITS_MAX];
     let mut start = DECIMAL_DIGITS_MAX;
@@ -186,7 +185,6 @@ fn write_milliseconds(microseconds: u64, out: &mut Vec<u8>) {
 }
 
 /// The last `N` decimal digits, with leading zeros.
-#[expect(clippy::cast_possible_truncation, reason = "a remainder of 10 fits a byte")]
 fn write_digits<const N: usize>(mut value: u64, out: &mut Vec<u8>) {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {

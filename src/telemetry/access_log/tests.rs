@@ -183,7 +183,7 @@ fn a_stuck_writer_makes_cores_drop_and_count_but_never_wait() {
         sink.push(&record("x"));
         pushed += 1;
     }
-    assert!(pushed as usize > BATCHES_WAITING_MAX);
+    assert!(pushed > BATCHES_WAITING_MAX as u64);
     drop(sink);
     let reading = std::thread::spawn(move || {
         let mut text = String::new();

@@ -5,7 +5,7 @@
 //! appear with their first event, to keep the page of 1,000 buckets small.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
@@ -145,14 +145,10 @@ fn rows<'a>(scrape: &Scrape<'a>) -> Rows<'a> {
     for core in scrape.cores {
         rows.entry(NO_BUCKET).or_default().requests.push(&core.unrouted);
     }
+    let mut seen = HashSet::with_capacity(scrape.buckets.len() * scrape.cores.len());
     for bucket in scrape.buckets {
-        let entry = rows.entry(bucket.name);
-        let known = matches!(entry, Entry::Occupied(_));
-        let row = entry.or_default();
-        for cells in bucket.cells {
-            if known && row.upstream.iter().any(|seen| std::ptr::eq(*seen, &cells.upstream)) {
-                continue;
-            }
+        let row = rows.entry(bucket.name).or_default();
+        for cells in bucket.cells.iter().filter(|cells| seen.insert(Arc::as_ptr(cells))) {
             row.requests.push(&cells.requests);
             row.upstream.push(&cells.upstream);
         }
