@@ -1,0 +1,408 @@
+//! One request as a JSON line.
+
+use std::{
+    io::Write,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+/// What is logged of one request. Bytes that came from the client may hold anything.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessRecord<'a> {
+    /// When the request was complete, in milliseconds since 1970 (UTC).
+    pub unix_ms: u64,
+    /// The id that was sent as `X-Request-Id`.
+    pub request_id: &'a [u8],
+    /// The other end of the client's connection.
+    pub client: SocketAddr,
+    /// Method token as received.
+    pub method: &'a [u8],
+    /// Path as received, not decoded. Anything from `?` or `#` on is left out.
+    pub path: &'a [u8],
+    /// Bucket that the path was routed to; empty if none.
+    pub bucket: &'a str,
+    /// Status that the client was told.
+    pub status: u16,
+    /// Error code of an answer of our own ([`Fault::code`](crate::model::Fault::code)); empty if none.
+    pub code: &'a str,
+    /// Response body bytes sent.
+    pub bytes: u64,
+    /// From the first byte of the request to the last of the response, in microseconds.
+    pub duration_us: u64,
+    /// From the request being sent to S3 to the first byte of its answer, in microseconds.
+    pub upstream_us: Option<u64>,
+    /// Configuration generation that the request was served with.
+    pub generation: u64,
+    /// `sub` claim of the token that permitted the request.
+    pub sub: Option<&'a str>,
+    /// Whether the response was cut short: the client or S3 went away.
+    pub aborted: bool,
+}
+
+/// Appends one line, newline included. Allocates only if `out` must grow.
+pub fn write_record(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    write_time(record.unix_ms, out);
+    out.extend_from_slice(b"\",\"request_id\":");
+    write_string(record.request_id, out);
+    out.extend_from_slice(b",\"client\":\"");
+    write_client(record.client, out);
+    out.extend_from_slice(b"\",\"method\":");
+    write_string(record.method, out);
+    out.extend_from_slice(b",\"path\":");
+    write_string(without_query(record.path), out);
+    out.extend_from_slice(b",\"bucket\":");
+    write_optional(Some(record.bucket).filter(|bucket| !bucket.is_empty()), out);
+    out.extend_from_slice(b",\"status\":");
+    write_decimal(u64::from(record.status), out);
+    out.extend_from_slice(b",\"code\":");
+    write_optional(Some(record.code).filter(|code| !code.is_empty()), out);
+    out.extend_from_slice(b",\"bytes\":");
+    write_decimal(record.bytes, out);
+    out.extend_from_slice(b",\"duration_ms\":");
+    write_milliseconds(record.duration_us, out);
+    out.extend_from_slice(b",\"upstream_ms\":");
+    match record.upstream_us {
+        Some(upstream_us) => write_milliseconds(upstream_us, out),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"generation\":");
+    write_decimal(record.generation, out);
+    out.extend_from_slice(b",\"sub\":");
+    write_optional(record.sub, out);
+    out.extend_from_slice(if record.aborted {
+        b",\"aborted\":true}\n"
+    } else {
+        b",\"aborted\":false}\n"
+    });
+}
+
+/// A query may carry a token, so it goes even if the caller forgot to cut it off; so does a
+/// fragment, which no well-behaved client sends.
+fn without_query(path: &[u8]) -> &[u8] {
+    memchr::memchr2(b'?', b'#', path).map_or(path, |end| &path[..end])
+}
+
+fn write_optional(text: Option<&str>, out: &mut Vec<u8>) {
+    match text {
+        Some(text) => write_string(text.as_bytes(), out),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// Bytes that stand for themselves in a JSON string (RFC 8259 section 7): printable ASCII
+/// but `"` and `\`.
+static PLAIN: [bool; 256] = plain_bytes();
+
+const fn plain_bytes() -> [bool; 256] {
+    let mut plain = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        plain[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    plain
+}
+
+/// Writes a JSON string of bytes that should be UTF-8; what is not becomes U+FFFD.
+fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    let plain = bytes.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(bytes.len());
+    let (plain, rest) = bytes.split_at(plain);
+    out.extend_from_slice(plain);
+    for chunk in rest.utf8_chunks() {
+        write_escaped(chunk.valid(), out);
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice(b"\\ufffd");
+        }
+    }
+    out.push(b'"');
+}
+
+/// Escapes what JSON demands, and DEL and the C1 controls as well: a terminal that shows the log
+/// must not obey a client.
+fn write_escaped(text: &str, out: &mut Vec<u8>) {
+    for character in text.chars() {
+        match character {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            // All of these are below U+0100.
+            control if control.is_control() => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                let code = u32::from(control) as usize;
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[HEX[code >> 4 & 0xf], HEX[code & 0xf]]);
+            }
+            other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+fn write_client(client: SocketAddr, out: &mut Vec<u8>) {
+    // A dual-stack listener sees IPv4 clients as IPv6 addresses.
+    match client.ip().to_canonical() {
+        IpAddr::V4(address) => write_ipv4(address, out),
+        // A Vec takes everything that is written to it.
+        IpAddr::V6(address) => drop(write!(out, "[{address}]")),
+    }
+    out.push(b':');
+    write_decimal(u64::from(client.port()), out);
+}
+
+fn write_ipv4(address: Ipv4Addr, out: &mut Vec<u8>) {
+    for (position, octet) in address.octets().into_iter().enumerate() {
+        if position > 0 {
+            out.push(b'.');
+        }
+        write_decimal(u64::from(octet), out);
+    }
+}
+
+/// Decimal digits of `u64::MAX`.
+const DECIMAL_DIGITS_MAX: usize = 20;
+
+fn write_decimal(mut value: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; DECIMAL_DIGITS_MAX];
+    let mut start = DECIMAL_DIGITS_MAX;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// Microseconds as milliseconds with three decimals.
+fn write_milliseconds(microseconds: u64, out: &mut Vec<u8>) {
+    write_decimal(microseconds / 1_000, out);
+    out.push(b'.');
+    write_digits::<3>(microseconds % 1_000, out);
+}
+
+/// The last `N` decimal digits, with leading zeros.
+fn write_digits<const N: usize>(mut value: u64, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; N];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+const MILLISECONDS_PER_DAY: u64 = 86_400_000;
+
+/// RFC 3339 section 5.6 with milliseconds, in UTC: `2026-02-28T23:59:59.999Z`.
+fn write_time(unix_ms: u64, out: &mut Vec<u8>) {
+    let (year, month, day) = civil_date(unix_ms / MILLISECONDS_PER_DAY);
+    let ms = unix_ms % MILLISECONDS_PER_DAY;
+    write_digits::<4>(year, out);
+    for (before, value) in [
+        (b'-', month),
+        (b'-', day),
+        (b'T', ms / 3_600_000),
+        (b':', ms / 60_000 % 60),
+        (b':', ms / 1_000 % 60),
+    ] {
+        out.push(before);
+        write_digits::<2>(value, out);
+    }
+    out.push(b'.');
+    write_digits::<3>(ms % 1_000, out);
+    out.push(b'Z');
+}
+
+/// Year, month and day of a number of days since 1970-01-01, in the proleptic Gregorian
+/// calendar. Years are counted from March, so that the leap day is the last of its year, within
+/// eras of 400 years.
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    const DAYS_PER_ERA: u64 = 146_097;
+    const DAYS_FROM_YEAR_0_MARCH_TO_1970: u64 = 719_468;
+    let days = days + DAYS_FROM_YEAR_0_MARCH_TO_1970;
+    let era = days / DAYS_PER_ERA;
+    let day_of_era = days % DAYS_PER_ERA;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    const RECORD: AccessRecord<'static> = AccessRecord {
+        unix_ms: 1_772_323_199_999,
+        request_id: b"01JABC",
+        client: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 51_234),
+        method: b"GET",
+        path: b"/products/a%20b.jpg",
+        bucket: "products",
+        status: 200,
+        code: "",
+        bytes: 1_024,
+        duration_us: 1_234,
+        upstream_us: Some(987),
+        generation: 42,
+        sub: Some("alice"),
+        aborted: false,
+    };
+
+    fn line(record: &AccessRecord<'_>) -> String {
+        let mut out = Vec::new();
+        write_record(record, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn json(record: &AccessRecord<'_>) -> Value {
+        serde_json::from_str(&line(record)).unwrap()
+    }
+
+    #[test]
+    fn a_line_reads_as_documented() {
+        assert_eq!(
+            line(&RECORD),
+            "{\"time\":\"2026-02-28T23:59:59.999Z\",\"request_id\":\"01JABC\",\
+             \"client\":\"203.0.113.9:51234\",\"method\":\"GET\",\"path\":\"/products/a%20b.jpg\",\
+             \"bucket\":\"products\",\"status\":200,\"code\":null,\"bytes\":1024,\
+             \"duration_ms\":1.234,\"upstream_ms\":0.987,\"generation\":42,\"sub\":\"alice\",\
+             \"aborted\":false}\n"
+        );
+    }
+
+    #[test]
+    fn the_documentation_lists_exactly_these_fields() {
+        let page = include_str!("../../../docs/METRICS.md");
+        let table = page.split_once("| Field | Type | Meaning |\n").unwrap().1;
+        let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+        let documented: Vec<_> = rows.map(|row| row.split('|').nth(1).unwrap().trim()).collect();
+        let line = line(&RECORD);
+        let written: Vec<_> =
+            line.split(",\"").map(|part| part.trim_start_matches("{\"")).collect();
+        let written: Vec<_> = written.iter().map(|part| part.split('"').next().unwrap()).collect();
+        assert_eq!(documented, written);
+    }
+
+    #[test]
+    fn what_is_absent_is_null() {
+        let record = AccessRecord {
+            bucket: "",
+            code: "no_route",
+            upstream_us: None,
+            sub: None,
+            aborted: true,
+            ..RECORD
+        };
+        let json = json(&record);
+        for field in ["bucket", "upstream_ms", "sub"] {
+            assert_eq!(json[field], Value::Null, "{field}");
+        }
+        assert_eq!(json["code"], "no_route");
+        assert_eq!(json["aborted"], true);
+    }
+
+    #[test]
+    fn a_query_never_reaches_the_log() {
+        for path in [&b"/a?token=secret"[..], b"/a#token=secret", b"/a?x#token=secret"] {
+            assert_eq!(json(&AccessRecord { path, ..RECORD })["path"], "/a");
+        }
+    }
+
+    #[test]
+    fn hostile_bytes_are_escaped() {
+        let path = b"/\"\\\n\r\t\0\x1b[31m\x7f\xc2\x9b\xff\xed\xa0\x80\xe2\x82\xac";
+        let line = line(&AccessRecord { path, ..RECORD });
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        assert!(!line.contains(|c: char| c.is_control() && c != '\n'), "{line}");
+        let json: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            json["path"],
+            "/\"\\\n\r\t\0\u{1b}[31m\u{7f}\u{9b}\u{fffd}\u{fffd}\u{fffd}\u{fffd}€"
+        );
+    }
+
+    #[test]
+    fn clients_are_written_as_address_and_port() {
+        for (client, text) in [
+            ("[2001:db8::1]:443", "[2001:db8::1]:443"),
+            ("[::ffff:192.0.2.7]:80", "192.0.2.7:80"),
+            ("255.255.255.255:0", "255.255.255.255:0"),
+        ] {
+            let client = client.parse().unwrap();
+            assert_eq!(json(&AccessRecord { client, ..RECORD })["client"], text);
+        }
+    }
+
+    #[test]
+    fn known_times() {
+        for (unix_ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_001, "2000-02-29T00:00:00.001Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (1_704_067_199_999, "2023-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(json(&AccessRecord { unix_ms, ..RECORD })["time"], text);
+        }
+    }
+
+    #[test]
+    fn the_calendar_has_no_gap() {
+        let (mut year, mut month, mut day) = civil_date(0);
+        for days in 1..200_000 {
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let last = match month {
+                2 => 28 + u64::from(leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            (year, month, day) = match (month, day) {
+                (12, 31) => (year + 1, 1, 1),
+                (_, day) if day == last => (year, month + 1, 1),
+                _ => (year, month, day + 1),
+            };
+            assert_eq!(civil_date(days), (year, month, day));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_make_one_valid_line(
+            path in proptest::collection::vec(any::<u8>(), 0..64),
+            id in proptest::collection::vec(any::<u8>(), 0..64),
+            sub in any::<String>(),
+            numbers in any::<[u64; 4]>(),
+        ) {
+            let record = AccessRecord {
+                unix_ms: numbers[0] >> 20,
+                path: &path,
+                request_id: &id,
+                sub: Some(&sub),
+                bytes: numbers[1],
+                duration_us: numbers[2],
+                generation: numbers[3],
+                ..RECORD
+            };
+            let line = line(&record);
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            let json: Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(json["sub"].as_str(), Some(&*sub));
+            prop_assert_eq!(json["bytes"].as_u64(), Some(numbers[1]));
+            prop_assert_eq!(json["generation"].as_u64(), Some(numbers[3]));
+            let lossy = String::from_utf8_lossy(&id);
+            prop_assert_eq!(json["request_id"].as_str(), Some(&*lossy));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The thread that writes the access log.
+
+use std::{
+    fs::{File, OpenOptions},
+    io, mem,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
+
+use super::{BATCH_BYTES, Batch, standard_output};
+use crate::telemetry::lines::LineOutput;
+
+/// Rights of a new log file: it holds paths and subjects, so it is not for everybody.
+const FILE_MODE: u32 = 0o640;
+
+/// Shortest time between two warnings about lines that could not be written.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Capacity beyond which a buffer is not reused, in bytes: one that a few huge lines made grow.
+const REUSED_BYTES_MAX: usize = 2 * BATCH_BYTES;
+
+/// An open file, or standard output.
+#[derive(Debug)]
+pub struct AccessLogTarget {
+    output: LineOutput<File>,
+    /// None for standard output, which cannot be opened again.
+    path: Option<PathBuf>,
+}
+
+impl AccessLogTarget {
+    /// Opens standard output for `-`, else the file for appending; it is created with mode 0640
+    /// (less the umask) if it is not there. May block as long as the file system does.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn open(path: &str) -> io::Result<Self> {
+        if path == "-" {
+            return Ok(Self { output: LineOutput::new(standard_output()?), path: None });
+        }
+        let file = open_file(Path::new(path))?;
+        Ok(Self { output: LineOutput::new(file), path: Some(path.into()) })
+    }
+
+    #[cfg(test)]
+    pub(super) const fn from_file(file: File) -> Self {
+        Self { output: LineOutput::new(file), path: None }
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
+}
+
+/// What the writer was told and has not done yet. The newest target wins, so a writer that
+/// hangs in a write collects no descriptors.
+#[derive(Debug, Default)]
+struct Orders {
+    target: Option<AccessLogTarget>,
+    reopen: bool,
+    stop: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    orders: Mutex<Orders>,
+    lost_lines: AtomicU64,
+}
+
+/// Commands the writer thread. Nothing here waits for it but [`AccessLogHandle::stop`].
+#[derive(Debug)]
+pub struct AccessLogHandle {
+    shared: Arc<Shared>,
+    wake: Sender<()>,
+    stopped: Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+impl AccessLogHandle {
+    pub(super) fn start(
+        target: AccessLogTarget,
+        batches: Receiver<Batch>,
+        emptied: Sender<Vec<u8>>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let (wake, woken) = bounded(1);
+        let (done, stopped) = bounded(0);
+        let writer = Writer {
+            target,
+            batches,
+            emptied,
+            shared: Arc::clone(&shared),
+            warned_lost_lines: 0,
+            last_error: None,
+        };
+        let thread = thread::Builder::new().name("yt-access-log".to_owned()).spawn(move || {
+            writer.run(&woken);
+            drop(done);
+        })?;
+        Ok(Self { shared, wake, stopped, thread })
+    }
+
+    /// Opens the file anew after it was renamed (SIGUSR1). When that fails the old one is kept
+    /// and a warning logged.
+    pub fn reopen(&self) {
+        self.order(|orders| orders.reopen = true);
+    }
+
+    /// Writes to another target from now on; lines handed over before may go to either.
+    pub fn switch(&self, target: AccessLogTarget) {
+        self.order(|orders| {
+            orders.target = Some(target);
+            orders.reopen = false;
+        });
+    }
+
+    /// Opens `path` and switches to it.
+    ///
+    /// # Errors
+    /// It cannot be opened; the log goes on as before.
+    pub fn set_path(&self, path: &str) -> io::Result<()> {
+        self.switch(AccessLogTarget::open(path)?);
+        Ok(())
+    }
+
+    /// Lines lost because a write failed.
+    pub fn lost_lines(&self) -> u64 {
+        self.shared.lost_lines.load(Relaxed)
+    }
+
+    /// Writes what was handed over and ends the thread. Returns false if it has not
+    /// ended within `grace`: it hangs in a write, and only the end of the process ends it.
+    pub fn stop(self, grace: Duration) -> bool {
+        self.order(|orders| orders.stop = true);
+        // The thread never sends: it drops its end when it is done.
+        match self.stopped.recv_timeout(grace) {
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => false,
+            _ => self.thread.join().is_ok(),
+        }
+    }
+
+    fn order(&self, change: impl FnOnce(&mut Orders)) {
+        change(&mut self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner));
+        // Full means that it has been woken already and will see this order too.
+        let _ = self.wake.try_send(());
+    }
+}
+
+/// State of the thread.
+struct Writer {
+    target: AccessLogTarget,
+    batches: Receiver<Batch>,
+    emptied: Sender<Vec<u8>>,
+    shared: Arc<Shared>,
+    warned_lost_lines: u64,
+    last_error: Option<io::Error>,
+}
+
+impl Writer {
+    fn run(mut self, woken: &Receiver<()>) {
+        let mut batches = self.batches.clone();
+        // Armed after a warning: until it fires, further losses are only counted.
+        let mut quiet = never();
+        let mut is_quiet = false;
+        loop {
+            select! {
+                recv(batches) -> batch => match batch {
+                    Ok(batch) => self.write(batch),
+                    // No sink is left; orders may still come.
+                    Err(_) => batches = never(),
+                },
+                recv(woken) -> order => {
+                    // An error means that the handle is gone without a stop.
+                    if order.is_err() || self.obey() {
+                        break;
+                    }
+                }
+                recv(quiet) -> _ => {
+                    quiet = never();
+                    is_quiet = false;
+                }
+            }
+            if !is_quiet && self.warn() {
+                quiet = after(WARN_INTERVAL);
+                is_quiet = true;
+            }
+        }
+        while let Ok(batch) = self.batches.try_recv() {
+            self.write(batch);
+        }
+        self.warn();
+    }
+
+    /// Does what was ordered; true means stop.
+    fn obey(&mut self) -> bool {
+        let orders = {
+            let mut orders = self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner);
+            mem::take(&mut *orders)
+        };
+        if let Some(target) = orders.target {
+            self.target = target;
+        }
+        if orders.reopen
+            && let Some(path) = &self.target.path
+        {
+            match open_file(path) {
+                Ok(file) => self.target.output = LineOutput::new(file),
+                Err(error) => {
+                    let path = path.display();
+                    tracing::warn!(%path, %error, "cannot reopen the access log, keeping the old file");
+                }
+            }
+        }
+        orders.stop
+    }
+
+    fn write(&mut self, mut batch: Batch) {
+        if let Err((written, error)) = self.target.output.write(&batch.bytes) {
+            let lost = memchr::memchr_iter(b'\n', &batch.bytes[written..]).count() as u64;
+            self.shared.lost_lines.fetch_add(lost, Relaxed);
+            self.last_error = Some(error);
+        }
+        if batch.bytes.capacity() <= REUSED_BYTES_MAX {
+            batch.bytes.clear();
+            // Enough are waiting already if this one finds no place.
+            let _ = self.emptied.try_send(batch.bytes);
+        }
+    }
+
+    /// Logs lines lost since the last warning; false if there are none.
+    fn warn(&mut self) -> bool {
+        let lost_lines = self.shared.lost_lines.load(Relaxed);
+        let Some(error) = self.last_error.take() else { return false };
+        let lines = lost_lines - self.warned_lost_lines;
+        tracing::warn!(lines, %error, "access log lines lost");
+        self.warned_lost_lines = lost_lines;
+        true
+    }
+}

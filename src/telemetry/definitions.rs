@@ -1,0 +1,201 @@
+//! Every metric, once: name, type, labels, unit and meaning. The renderer takes them from here
+//! and a test compares `docs/METRICS.md` with them.
+
+/// How a metric behaves (Prometheus metric types).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; starts at zero with the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Cumulative buckets, sum and count.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the `# TYPE` line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Name of the metric family.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// Label names, in the order they are written.
+    pub labels: &'static [&'static str],
+    /// Unit of the value.
+    pub unit: &'static str,
+    /// Meaning, one sentence.
+    pub help: &'static str,
+}
+
+/// Declares the metrics as constants and lists them all, in the order of the page.
+macro_rules! definitions {
+    ($( $constant:ident: $kind:ident $name:literal [$($label:literal),*] $unit:literal, $help:literal; )+) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $help)]
+            pub const $constant: Definition = Definition {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                unit: $unit,
+                help: $help,
+            };
+        )+
+
+        /// All metrics, in the order of the page.
+        pub const ALL: &[Definition] = &[$($constant),+];
+    };
+}
+
+definitions! {
+    CONFIG_RELOAD_SUCCESS: Counter "config_reload_success_total" [] "reloads",
+        "Reloads that every worker acknowledged, or that changed nothing.";
+    CONFIG_RELOAD_FAILURE: Counter "config_reload_failure_total" [] "reloads",
+        "Reloads that were refused, or not acknowledged in time.";
+    CONFIG_GENERATION: Gauge "config_generation" [] "generation",
+        "Generation of the running configuration.";
+    CONFIG_LAST_RELOAD_SUCCESSFUL: Gauge "config_last_reload_successful" [] "0 or 1",
+        "Whether the last load or reload succeeded.";
+    CONFIG_LAST_RELOAD_TIMESTAMP: Gauge "config_last_reload_timestamp_seconds" [] "seconds since 1970",
+        "When the last successful load or reload finished.";
+    CONFIG_RESTART_REQUIRED: Gauge "config_restart_required" [] "0 or 1",
+        "Whether the file differs from the running process in keys that need a restart.";
+    CONFIG_WORKER_GENERATION: Gauge "config_worker_generation" ["worker"] "generation",
+        "Generation that each worker serves; 0 before its first.";
+    HTTP_REQUESTS: Counter "http_requests_total" ["bucket", "method", "status"] "requests",
+        "Finished client requests by what the client was told.";
+    HTTP_REQUEST_DURATION: Histogram "http_request_duration_seconds" ["bucket"] "seconds",
+        "Time from the first byte of a request to the last byte of its response.";
+    HTTP_RESPONSE_BYTES: Counter "http_response_bytes_total" ["bucket"] "bytes",
+        "Response body bytes sent to clients.";
+    CONNECTIONS: Gauge "connections" ["state"] "connections",
+        "Open client connections.";
+    CONNECTIONS_ACCEPTED: Counter "connections_accepted_total" [] "connections",
+        "Client connections accepted.";
+    CONNECTIONS_REJECTED: Counter "connections_rejected_total" ["reason"] "connections",
+        "Client connections turned away, and accepts that failed.";
+    AUTH_FAILURES: Counter "auth_failures_total" ["reason"] "requests",
+        "Requests refused for their token or its claims.";
+    AUTH_ENFORCED: Gauge "auth_enforced" [] "0 or 1",
+        "Whether JWT authentication is switched on.";
+    JWT_KEY_USES: Counter "jwt_key_uses_total" ["key"] "tokens",
+        "Tokens accepted with each key; a key that stands still may be retired.";
+    UPSTREAM_REQUESTS: Counter "upstream_requests_total" ["bucket", "status"] "requests",
+        "Response heads received from S3, by status.";
+    UPSTREAM_FIRST_BYTE: Histogram "upstream_first_byte_seconds" ["bucket"] "seconds",
+        "Time from a request being sent to S3 to the first byte of its response.";
+    UPSTREAM_ERRORS: Counter "upstream_errors_total" ["bucket", "reason"] "errors",
+        "Failures of S3 or of the way to it.";
+    UPSTREAM_CONNECTIONS: Gauge "upstream_connections" ["bucket", "state"] "connections",
+        "Open connections to S3; an idle one belongs to the bucket that used it last.";
+    UPSTREAM_CONNECTS: Counter "upstream_connects_total" [] "connections",
+        "Connections to S3 that were established.";
+    ACCESS_LOG_DROPPED: Counter "access_log_dropped_total" [] "lines",
+        "Access-log lines lost because the file or pipe did not keep up or failed.";
+    LOG_DROPPED: Counter "log_dropped_total" [] "lines",
+        "Lines of the process log lost because stderr did not keep up or failed.";
+    WORKER_PANICS: Counter "worker_panics_total" [] "panics",
+        "Connection tasks that panicked; each closed its own connection only.";
+    PROCESS_CPU: Counter "process_cpu_seconds_total" [] "seconds",
+        "User and system CPU time of the process.";
+    PROCESS_RESIDENT_MEMORY: Gauge "process_resident_memory_bytes" [] "bytes",
+        "Resident memory of the process.";
+    PROCESS_VIRTUAL_MEMORY: Gauge "process_virtual_memory_bytes" [] "bytes",
+        "Virtual memory of the process.";
+    PROCESS_OPEN_FDS: Gauge "process_open_fds" [] "descriptors",
+        "Open file descriptors.";
+    PROCESS_MAX_FDS: Gauge "process_max_fds" [] "descriptors",
+        "Soft limit on open file descriptors.";
+    PROCESS_START_TIME: Gauge "process_start_time_seconds" [] "seconds since 1970",
+        "When the process started.";
+    PROCESS_THREADS: Gauge "process_threads" [] "threads",
+        "Threads of the process.";
+    BUILD_INFO: Gauge "build_info" ["version", "revision"] "always 1",
+        "Version and source revision of the binary.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, time::Duration};
+
+    use super::*;
+    use crate::telemetry::{
+        cells::DURATION_BOUNDS_US,
+        labels::{
+            AuthFailure, ConnectionState, Method, RejectReason, UpstreamError, status_label,
+            status_slot,
+        },
+    };
+
+    const PAGE: &str = include_str!("../../docs/METRICS.md");
+
+    #[test]
+    fn names_are_unique_and_legal() {
+        let mut seen = HashSet::new();
+        for definition in ALL {
+            assert!(seen.insert(definition.name), "{} twice", definition.name);
+            for name in definition.labels.iter().chain([&definition.name]) {
+                assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            }
+            assert_eq!(
+                definition.kind == Kind::Counter,
+                definition.name.ends_with("_total"),
+                "{}: counters and only they end in _total",
+                definition.name
+            );
+        }
+    }
+
+    /// The rows of `docs/METRICS.md` with a name in backquotes are these definitions, in this order.
+    #[test]
+    fn the_documentation_lists_exactly_these_metrics() {
+        let documented: Vec<&str> = PAGE.lines().filter(|line| line.starts_with("| `")).collect();
+        let expected: Vec<String> = ALL
+            .iter()
+            .map(|d| {
+                let labels: Vec<_> = d.labels.iter().map(|label| format!("`{label}`")).collect();
+                let labels = if labels.is_empty() { "-".to_owned() } else { labels.join(", ") };
+                format!("| `{}` | {} | {labels} | {} | {} |", d.name, d.kind.name(), d.unit, d.help)
+            })
+            .collect();
+        assert_eq!(documented, expected, "docs/METRICS.md should read:\n{}", expected.join("\n"));
+    }
+
+    #[test]
+    fn the_documentation_lists_the_label_values() {
+        fn row<T: Copy>(label: &str, all: &[T], name: impl Fn(T) -> &'static str) -> String {
+            let values: Vec<_> = all.iter().map(|value| name(*value)).collect();
+            format!("| {label} | {} |", values.join(", "))
+        }
+        for row in [
+            row("method", Method::ALL, Method::label),
+            row("reason of connections_rejected_total", RejectReason::ALL, RejectReason::label),
+            row("reason of auth_failures_total", AuthFailure::ALL, AuthFailure::label),
+            row("reason of upstream_errors_total", UpstreamError::ALL, UpstreamError::label),
+            row("state", ConnectionState::ALL, ConnectionState::label),
+        ] {
+            assert!(PAGE.lines().any(|line| line == row), "docs/METRICS.md should have:\n{row}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_lists_bounds_and_statuses() {
+        let seconds = DURATION_BOUNDS_US.map(|us| Duration::from_micros(us).as_secs_f64());
+        let bounds = seconds.map(|bound| bound.to_string()).join(", ");
+        assert!(PAGE.contains(&format!("\n{bounds}.\n")), "{bounds}");
+        let own = |status: &u16| status_label(status_slot(*status)) == status.to_string();
+        let statuses: Vec<_> = (0..600).filter(own).map(|status| status.to_string()).collect();
+        let statuses = statuses.join(", ");
+        assert!(PAGE.contains(&format!("\n{statuses}.\n")), "{statuses}");
+    }
+}

@@ -1,0 +1,253 @@
+//! The closed sets of label values. A client cannot add a value to any of them, so the number
+//! of series is bounded by the configuration.
+
+/// Declares an enum whose variants index a row of counters, each with its label value.
+macro_rules! label_set {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident => $label:literal, )+ }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $( $(#[$variant_meta])* $variant, )+ }
+
+        impl $name {
+            /// Every value, in the order of the counters.
+            pub const ALL: &[Self] = &[ $( Self::$variant, )+ ];
+
+            /// How many values there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The value as it appears in the label.
+            pub const fn label(self) -> &'static str {
+                match self { $( Self::$variant => $label, )+ }
+            }
+
+            /// Position in a row of counters.
+            pub(crate) const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label_set! {
+    /// Label `method` of `http_requests_total`.
+    pub enum Method {
+        /// GET.
+        Get => "GET",
+        /// HEAD.
+        Head => "HEAD",
+        /// OPTIONS.
+        Options => "OPTIONS",
+        /// Everything else, known or invented, and heads in which no method could be read.
+        Other => "OTHER",
+    }
+}
+
+impl Method {
+    /// The label of a method token. Methods are case-sensitive (RFC 9110 section 9.1).
+    pub const fn from_token(token: &[u8]) -> Self {
+        match token {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"OPTIONS" => Self::Options,
+            _ => Self::Other,
+        }
+    }
+}
+
+label_set! {
+    /// Label `reason` of `connections_rejected_total`.
+    pub enum RejectReason {
+        /// Over `server.max_connections`.
+        Limit => "limit",
+        /// `accept` failed for want of file descriptors (EMFILE, ENFILE); one count for each back-off.
+        FdExhausted => "fd_exhausted",
+        /// `accept` failed for another reason.
+        AcceptError => "accept_error",
+        /// It arrived while the process was stopping.
+        Draining => "draining",
+    }
+}
+
+label_set! {
+    /// Label `reason` of `auth_failures_total`: finer than what the client is told.
+    pub enum AuthFailure {
+        /// No token in any configured source.
+        Missing => "missing",
+        /// Not a JWT: parts, base64url, JSON, duplicate claims, size, an unknown `crit`.
+        Malformed => "malformed",
+        /// An algorithm that no configured key has.
+        Algorithm => "algorithm",
+        /// A `kid` for which there is no key.
+        UnknownKey => "unknown_key",
+        /// No key verifies it.
+        Signature => "signature",
+        /// `exp` has passed.
+        Expired => "expired",
+        /// `nbf` has not come.
+        NotYetValid => "not_yet_valid",
+        /// A time claim is missing or of the wrong type.
+        InvalidTime => "invalid_time",
+        /// `iss` is not the configured one.
+        Issuer => "issuer",
+        /// `aud` names nobody of us.
+        Audience => "audience",
+        /// A good token whose claims do not fit (403).
+        Claims => "claims",
+        /// The admin API is closed because JWT is off (403).
+        AdminClosed => "admin_closed",
+    }
+}
+
+label_set! {
+    /// Label `reason` of `upstream_errors_total`.
+    pub enum UpstreamError {
+        /// The endpoint refused the connection.
+        Refused => "refused",
+        /// TCP connect and TLS handshake took too long.
+        ConnectTimeout => "connect_timeout",
+        /// No first byte of the response head in time.
+        FirstByteTimeout => "first_byte_timeout",
+        /// The body stopped arriving.
+        ReadTimeout => "read_timeout",
+        /// The answer breaks RFC 9112.
+        Protocol => "protocol",
+        /// The connection was reset, or failed in another way.
+        Reset => "reset",
+        /// The connection ended before the message did.
+        Truncated => "truncated",
+        /// S3 refused our key, token or signature.
+        Credentials => "credentials",
+        /// S3 says that our clock is wrong (`RequestTimeTooSkewed`).
+        ClockSkew => "clock_skew",
+        /// The TLS handshake failed.
+        Tls => "tls",
+        /// The host name has no address.
+        NoAddress => "no_address",
+    }
+}
+
+label_set! {
+    /// Label `state` of `connections` and `upstream_connections`.
+    pub enum ConnectionState {
+        /// A request is in progress on it, or the first one is awaited.
+        Active => "active",
+        /// Kept alive between two requests.
+        Idle => "idle",
+    }
+}
+
+/// Statuses with a counter of their own: what this proxy answers itself and what S3 servers
+/// answer to GET and HEAD. The most frequent ones come first, so that they share a cache line.
+const STATUSES: [u16; 24] = [
+    200, 206, 304, 404, 403, 401, 204, 301, 307, 400, 405, 408, 412, 413, 414, 416, 417, 429, 431,
+    500, 501, 502, 503, 504,
+];
+
+/// Labels of the other statuses, by class.
+const OTHER_STATUSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+/// How many counters a row by status has.
+pub(crate) const STATUS_SLOTS: usize = STATUSES.len() + OTHER_STATUSES.len();
+
+/// First status code that no class of RFC 9110 section 15 covers.
+const STATUS_END: u16 = 600;
+
+/// Slot of each status code below [`STATUS_END`].
+static STATUS_SLOT: [u8; STATUS_END as usize] = status_slots();
+
+#[expect(clippy::cast_possible_truncation, reason = "slots are fewer than 256")]
+const fn status_slots() -> [u8; STATUS_END as usize] {
+    let mut slots = [0; STATUS_END as usize];
+    let mut status = 0;
+    while status < slots.len() {
+        let class = match status {
+            0..300 => 0,
+            300..400 => 1,
+            400..500 => 2,
+            _ => 3,
+        };
+        slots[status] = (STATUSES.len() + class) as u8;
+        status += 1;
+    }
+    let mut known = 0;
+    while known < STATUSES.len() {
+        slots[STATUSES[known] as usize] = known as u8;
+        known += 1;
+    }
+    slots
+}
+
+/// Slot of a status code. Codes beyond 599 count as `5xx`, the way clients must take them
+/// (RFC 9110 section 15).
+pub(crate) fn status_slot(status: u16) -> usize {
+    let last = STATUS_SLOTS - 1;
+    // The `min` is free and tells the compiler that a row is never indexed beyond its end.
+    STATUS_SLOT.get(usize::from(status)).map_or(last, |slot| usize::from(*slot).min(last))
+}
+
+/// Label of a slot.
+pub(crate) fn status_label(slot: usize) -> String {
+    match STATUSES.get(slot) {
+        Some(status) => status.to_string(),
+        None => OTHER_STATUSES[(slot - STATUSES.len()).min(OTHER_STATUSES.len() - 1)].to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_known_status_has_its_own_slot_and_label() {
+        let slots: HashSet<_> = STATUSES.iter().map(|status| status_slot(*status)).collect();
+        assert_eq!(slots.len(), STATUSES.len());
+        for status in STATUSES {
+            assert_eq!(status_label(status_slot(status)), status.to_string());
+        }
+    }
+
+    #[test]
+    fn other_statuses_share_the_slot_of_their_class() {
+        for (status, label) in
+            [(207, "2xx"), (302, "3xx"), (418, "4xx"), (505, "5xx"), (599, "5xx"), (600, "5xx")]
+        {
+            assert_eq!(status_label(status_slot(status)), label, "{status}");
+        }
+    }
+
+    #[test]
+    fn no_status_is_out_of_bounds() {
+        for status in 0..=u16::MAX {
+            assert!(status_slot(status) < STATUS_SLOTS, "{status}");
+        }
+    }
+
+    #[test]
+    fn methods_are_case_sensitive() {
+        assert_eq!(Method::from_token(b"GET"), Method::Get);
+        assert_eq!(Method::from_token(b"HEAD"), Method::Head);
+        assert_eq!(Method::from_token(b"OPTIONS"), Method::Options);
+        assert_eq!(Method::from_token(b"get"), Method::Other);
+        assert_eq!(Method::from_token(b""), Method::Other);
+    }
+
+    #[test]
+    fn label_values_are_distinct() {
+        let labels: HashSet<_> = UpstreamError::ALL.iter().map(|e| e.label()).collect();
+        assert_eq!(labels.len(), UpstreamError::COUNT);
+        let labels: HashSet<_> = AuthFailure::ALL.iter().map(|e| e.label()).collect();
+        assert_eq!(labels.len(), AuthFailure::COUNT);
+    }
+
+    #[test]
+    fn index_follows_the_order_of_all() {
+        for (position, reason) in UpstreamError::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), position);
+        }
+    }
+}

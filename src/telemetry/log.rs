@@ -1,0 +1,291 @@
+//! The process log: structured JSON lines on standard error.
+//!
+//! Whoever logs only formats a line and puts it into a bounded queue; one thread writes. A
+//! standard error that hangs (a full pipe, a stopped terminal) therefore never stalls a core: lines
+//! that find no place are dropped and counted.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tracing::{Level, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Registry,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt,
+    reload,
+};
+
+use crate::telemetry::lines::LineOutput;
+
+/// Lines that may wait for standard error; at some 300 bytes each this is 300 KiB.
+const LINES_WAITING_MAX: usize = 1_024;
+
+/// Names of the levels in `logging.level`, from few lines to many.
+pub const LEVEL_NAMES: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// The level of a name in [`LEVEL_NAMES`].
+pub fn parse_level(name: &str) -> Option<Level> {
+    LEVEL_NAMES.contains(&name).then(|| name.parse().ok()).flatten()
+}
+
+enum Message {
+    Line(Vec<u8>),
+    /// Answered when all lines before it are written.
+    Flush(Sender<()>),
+}
+
+/// Changes the level while the process runs, and knows what was lost.
+#[derive(Clone, Debug)]
+pub struct LogLevel {
+    filter: reload::Handle<LevelFilter, Registry>,
+    queue: LineQueue,
+}
+
+impl LogLevel {
+    /// Logs this level and the more important ones from now on.
+    pub fn set(&self, level: Level) {
+        if let Err(error) = self.filter.reload(LevelFilter::from_level(level)) {
+            // Only when the subscriber is gone, and with it everybody who could log.
+            debug_assert!(error.is_dropped(), "{error}");
+        }
+    }
+
+    /// Lines that found the queue full, or that standard error did not take.
+    pub fn lost_lines(&self) -> u64 {
+        self.queue.lost_lines.load(Relaxed)
+    }
+
+    /// Waits until what was logged so far is written; false if that takes longer than `grace`.
+    /// To be called before the process exits.
+    pub fn flush(&self, grace: Duration) -> bool {
+        let (done, written) = bounded(1);
+        self.queue.messages.send_timeout(Message::Flush(done), grace).is_ok()
+            && written.recv_timeout(grace).is_ok()
+    }
+}
+
+/// Starts the process log on standard error, for all threads, for the life of the process.
+///
+/// # Errors
+/// The thread cannot be started, or a log was started before.
+pub fn init(level: Level) -> io::Result<LogLevel> {
+    let (subscriber, handle) = build(level, io::stderr())?;
+    tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
+    Ok(handle)
+}
+
+fn build(
+    level: Level,
+    output: impl Write + Send + 'static,
+) -> io::Result<(impl Subscriber + Send + Sync, LogLevel)> {
+    let (messages, waiting) = bounded(LINES_WAITING_MAX);
+    let queue = LineQueue { messages, lost_lines: Arc::default() };
+    let lost_lines = Arc::clone(&queue.lost_lines);
+    thread::Builder::new()
+        .name("yt-log".to_owned())
+        .spawn(move || write_lines(&waiting, LineOutput::new(output), &lost_lines))?;
+    let (filter, handle) = reload::Layer::new(LevelFilter::from_level(level));
+    let lines = fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_writer(queue.clone());
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    Ok((subscriber, LogLevel { filter: handle, queue }))
+}
+
+fn write_lines(
+    waiting: &Receiver<Message>,
+    mut output: LineOutput<impl Write>,
+    lost_lines: &AtomicU64,
+) {
+    for message in waiting {
+        match message {
+            // There is no other place to report this to than the counter.
+            Message::Line(line) => {
+                if output.write(&line).is_err() {
+                    lost_lines.fetch_add(1, Relaxed);
+                }
+            }
+            // Nobody waits any more if this fails.
+            Message::Flush(done) => drop(done.send(())),
+        }
+    }
+}
+
+/// The way to the thread that writes. Several threads log, rarely, so this counter is shared.
+#[derive(Clone, Debug)]
+struct LineQueue {
+    messages: Sender<Message>,
+    lost_lines: Arc<AtomicU64>,
+}
+
+impl<'a> MakeWriter<'a> for LineQueue {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+impl Write for &LineQueue {
+    /// Takes one whole line, which is how the formatter hands them over. Never blocks, never fails.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.messages.try_send(Message::Line(line.to_vec())).is_err() {
+            self.lost_lines.fetch_add(1, Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::Value;
+    use tracing::subscriber::with_default;
+
+    use super::*;
+
+    /// Long enough that only a bug lets it pass.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Memory {
+        fn lines(&self) -> Vec<Value> {
+            let bytes = self.0.lock().unwrap();
+            bytes
+                .split_inclusive(|byte| *byte == b'\n')
+                .map(|line| serde_json::from_slice(line).unwrap())
+                .collect()
+        }
+    }
+
+    #[test]
+    fn lines_are_flat_json_in_order() {
+        let memory = Memory::default();
+        let (subscriber, log) = build(Level::INFO, memory.clone()).unwrap();
+        with_default(subscriber, || {
+            tracing::info!(generation = 7, bucket = "a\"b\n", "adopted");
+            tracing::debug!("not shown");
+            tracing::error!("second");
+            assert!(log.flush(PATIENCE));
+        });
+        let lines = memory.lines();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["level"], "INFO");
+        assert_eq!(lines[0]["message"], "adopted");
+        assert_eq!(lines[0]["generation"], 7);
+        assert_eq!(lines[0]["bucket"], "a\"b\n");
+        assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(lines[1]["message"], "second");
+        assert_eq!(log.lost_lines(), 0);
+    }
+
+    #[test]
+    fn the_level_changes_while_running() {
+        let memory = Memory::default();
+        let (subscriber, log) = build(Level::INFO, memory.clone()).unwrap();
+        with_default(subscriber, || {
+            for (level, message) in
+                [(Level::INFO, "one"), (Level::DEBUG, "two"), (Level::WARN, "three")]
+            {
+                log.set(level);
+                tracing::info!(message);
+                tracing::debug!(message, detail = true);
+            }
+            assert!(log.flush(PATIENCE));
+        });
+        let shown: Vec<_> = memory.lines().iter().map(|l| l["message"].to_string()).collect();
+        assert_eq!(shown, ["\"one\"", "\"two\"", "\"two\""]);
+    }
+
+    /// Takes bytes only after it is let go.
+    struct Stuck(Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_output_drops_and_counts_but_never_blocks() {
+        let (let_go, stuck) = bounded(0);
+        let (subscriber, log) = build(Level::INFO, Stuck(stuck)).unwrap();
+        with_default(subscriber, || {
+            // One line may be in the thread's hands.
+            for _ in 0..LINES_WAITING_MAX + 1 + 10 {
+                tracing::info!("line");
+            }
+            assert!((10..=11).contains(&log.lost_lines()), "{}", log.lost_lines());
+            assert!(!log.flush(Duration::ZERO));
+            drop(let_go);
+            assert!(log.flush(PATIENCE));
+        });
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_closed_output_is_counted_and_survived() {
+        let (subscriber, log) = build(Level::INFO, Closed).unwrap();
+        with_default(subscriber, || {
+            tracing::info!("one");
+            tracing::info!("two");
+            assert!(log.flush(PATIENCE));
+        });
+        assert_eq!(log.lost_lines(), 2);
+    }
+
+    #[test]
+    fn every_documented_level_parses_and_nothing_else() {
+        for name in LEVEL_NAMES {
+            assert_eq!(parse_level(name).unwrap().as_str().to_lowercase(), name);
+        }
+        for name in ["", "INFO", "3", "off", "verbose"] {
+            assert_eq!(parse_level(name), None, "{name}");
+        }
+    }
+}
