@@ -1,6 +1,28 @@
-//! Who may read an object or use the admin API.
+//! Who may read an object or use the admin API: JWT authentication that fails closed.
+//!
+//! [`AuthPolicy::compile`] turns the configuration into a policy, or into all that is wrong with
+//! it. Per request [`permit_object`] and [`permit_admin`] find a token, verify it (or recognise
+//! it in the core's [`TokenCache`]) and answer with a permit or a [`Denial`].
+//!
+//! Rules that hold everywhere here: the algorithm is the key's and never the token's; what
+//! is missing, malformed, duplicated or of another type than expected is refused; nothing of a
+//! token is used before its signature is verified, but for choosing the key (RFC 8725).
+//!
+//! Deliberately absent: fetching keys over the network (a JWK set is a file), encrypted tokens
+//! (JWE), JSON serialization of tokens, `b64: false`, and any clock (the time is an argument).
 
+mod cache;
+mod claims;
+mod denial;
+mod json;
+mod jwks;
+mod key;
+mod pem;
+mod permit;
+mod policy;
+mod source;
 pub mod spec;
+<<<<<<< HEAD
 
 use spec::{AuthProblem, AuthSpec, ClaimSpec, KeyMaterial};
 
@@ -52,3 +74,16 @@ impl BucketAuth {
         (problems.is_empty().then_some(Self), problems)
     }
 }
+=======
+mod token;
+mod verified;
+mod window;
+
+pub use cache::TokenCache;
+pub use denial::{Denial, DenialReason};
+pub use jwks::JWKS_BYTES_MAX;
+pub use key::install_crypto;
+pub use permit::{AdminPermit, Permit, permit_admin, permit_object};
+pub use policy::{AuthPolicy, BucketAuth, LEEWAY_SECONDS_MAX};
+pub use source::TokenCarrier;
+>>>>>>> auth
