@@ -1,0 +1,12 @@
+//! End-to-end tests: the real binary between raw clients and real or scripted S3 endpoints.
+//!
+//! One crate, so that it links once. `harness` tests the tools themselves.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed expectation of a test tool is a failed test, also outside #[test] functions"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;
