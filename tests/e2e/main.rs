@@ -3,6 +3,7 @@
 //! One crate, so that it links once. `harness` tests the tools themselves.
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stderr,
     reason = "a failed expectation of a test tool is a failed test, also outside #[test] functions"
 )]
 

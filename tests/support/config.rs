@@ -64,14 +64,13 @@ impl Config {
     pub(crate) fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
         let mut place = &mut self.0;
         for step in path.split('.') {
-            place = match step.parse::<usize>() {
-                Ok(index) => &mut place[index],
-                Err(_) => {
-                    if place.is_null() {
-                        *place = Value::Object(Map::new());
-                    }
-                    &mut place[step]
+            place = if let Ok(index) = step.parse::<usize>() {
+                &mut place[index]
+            } else {
+                if place.is_null() {
+                    *place = Value::Object(Map::new());
                 }
+                &mut place[step]
             };
         }
         *place = value.into();

@@ -18,6 +18,9 @@ use super::{
     waiting::{wait_for, wait_until},
 };
 
+/// How much of the proxy's log a failed test shows.
+const LOG_TAIL_LINES: usize = 40;
+
 /// Lines of one output stream, collected while the process runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
@@ -84,8 +87,13 @@ pub(crate) struct Exited {
 
 impl Launch {
     /// The binary that cargo built for this test.
+    ///
+    /// # Panics
+    /// Outside cargo's integration tests, where there is none.
     pub(crate) fn new() -> Self {
-        Self::of(option_env!("CARGO_BIN_EXE_yatagarasu").expect("a test of this package"))
+        let binary: Option<&str> = option_env!("CARGO_BIN_EXE_yatagarasu");
+        let Some(binary) = binary else { panic!("only integration tests know the binary") };
+        Self::of(binary)
     }
 
     /// A binary somewhere else.
@@ -382,13 +390,9 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let log = self.stderr.text();
         if thread::panicking() {
-            let tail: Vec<_> = log.lines().rev().take(40).collect();
-            let tail: Vec<_> = tail.into_iter().rev().collect();
-            std::io::Write::write_all(
-                &mut std::io::stderr(),
-                format!("the proxy's log ended with:\n{}\n", tail.join("\n")).as_bytes(),
-            )
-            .unwrap();
+            let lines: Vec<_> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n");
+            eprintln!("the proxy's log ended with:\n{tail}");
         } else if !self.panics_expected {
             assert!(!log.contains("panicked"), "the proxy panicked:\n{log}");
         }

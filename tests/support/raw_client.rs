@@ -12,6 +12,9 @@ use super::{
     waiting::DEADLINE,
 };
 
+/// How much one read takes.
+const READ_BYTES: usize = 16_384;
+
 /// How a peer ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -198,7 +201,7 @@ impl Client {
     /// # Panics
     /// If it is malformed or late.
     #[track_caller]
-    pub(crate) fn try_response(&mut self, method: &str) -> Result<Response, Cut> {
+    pub(crate) fn try_response(&mut self, method: &str) -> Result<Response, Box<Cut>> {
         let mut response = self.head(method)?;
         let mut body = Vec::new();
         match self.body(response.framing, &mut |bytes| body.extend_from_slice(bytes)) {
@@ -208,21 +211,21 @@ impl Client {
             }
             Err(end) => {
                 response.body = body;
-                Err(Cut { response: Some(response), head_bytes: Vec::new(), end })
+                Err(Box::new(Cut { response: Some(response), head_bytes: Vec::new(), end }))
             }
         }
     }
 
     /// Reads a head only; the body is left for [`Self::body`].
     #[track_caller]
-    pub(crate) fn head(&mut self, method: &str) -> Result<Response, Cut> {
+    pub(crate) fn head(&mut self, method: &str) -> Result<Response, Box<Cut>> {
         let length = loop {
             if let Some(length) = http_head::head_length(&self.buffer) {
                 break length;
             }
             if let Got::Ended(end) = self.fill() {
                 let head_bytes = std::mem::take(&mut self.buffer);
-                return Err(Cut { response: None, head_bytes, end });
+                return Err(Box::new(Cut { response: None, head_bytes, end }));
             }
         };
         let raw: Vec<u8> = self.buffer.drain(..length).collect();
@@ -334,7 +337,7 @@ impl Client {
 
     #[track_caller]
     fn fill(&mut self) -> Got {
-        let mut chunk = [0; 65_536];
+        let mut chunk = [0; READ_BYTES];
         match self.stream.read(&mut chunk) {
             Ok(0) => Got::Ended(End::Fin),
             Ok(length) => {
@@ -357,15 +360,16 @@ fn is_reset(error: &io::Error) -> bool {
 
 /// The bytes of a request without a body, with `Host: proxy.test` unless `fields` name a host.
 pub(crate) fn request_bytes(method: &str, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = format!("{method} {target} HTTP/1.1\r\n");
+    let mut bytes = Vec::new();
+    write!(bytes, "{method} {target} HTTP/1.1\r\n").unwrap();
     if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        text.push_str("Host: proxy.test\r\n");
+        bytes.extend_from_slice(b"Host: proxy.test\r\n");
     }
     for (name, value) in fields {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        write!(bytes, "{name}: {value}\r\n").unwrap();
     }
-    text.push_str("\r\n");
-    text.into_bytes()
+    bytes.extend_from_slice(b"\r\n");
+    bytes
 }
 
 fn parse_response(raw: &[u8], method: &str) -> Result<Response, String> {

@@ -75,7 +75,7 @@ impl ScriptedOrigin {
                 let (shared, script) = (Arc::clone(&of_thread), Arc::clone(&script));
                 let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
                 shared.open.lock().unwrap().insert(number, stream.try_clone().unwrap());
-                thread::spawn(move || run(stream, number, shared, &*script));
+                thread::spawn(move || run(stream, number, &shared, &*script));
             }
         });
         Self { address, shared }
@@ -157,14 +157,14 @@ impl Drop for ScriptedOrigin {
 fn run(
     stream: TcpStream,
     number: usize,
-    shared: Arc<Shared>,
+    shared: &Arc<Shared>,
     script: &dyn Fn(&mut OriginConnection, usize),
 ) {
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(DEADLINE * 3)).unwrap();
     stream.set_write_timeout(Some(DEADLINE * 3)).unwrap();
     let mut conn =
-        OriginConnection { stream, number, shared: Arc::clone(&shared), buffer: Vec::new() };
+        OriginConnection { stream, number, shared: Arc::clone(shared), buffer: Vec::new() };
     let outcome = catch_unwind(AssertUnwindSafe(|| script(&mut conn, number)));
     if let Err(panic) = outcome
         && !shared.stopping.load(Ordering::SeqCst)
@@ -288,12 +288,13 @@ impl OriginConnection {
 
 /// A response with `Content-Length` and the date that an origin should give.
 pub(crate) fn response_bytes(status: &str, fields: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());
+    let mut bytes = Vec::new();
+    let length = body.len();
+    write!(bytes, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n").unwrap();
     for (name, value) in fields {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(bytes, "{name}: {value}\r\n").unwrap();
     }
-    head.push_str("\r\n");
-    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(b"\r\n");
     bytes.extend_from_slice(body);
     bytes
 }
