@@ -15,6 +15,7 @@ use crate::support::{
     config::{ACCESS_KEY, Config, SECRET_KEY},
     gate::Gate,
     load::{self, FastOrigin},
+    proxy::Launch,
     raw_client::{Client, End, Framing, request_bytes},
     s3_server::S3Server,
     scripted_origin::{FullQueue, ScriptedOrigin, refused_address},
@@ -265,4 +266,40 @@ fn tokens_verify_with_the_secret_they_were_minted_with() {
     let claims =
         decode::<serde_json::Value>(&minted, &key, &Validation::new(Algorithm::HS256)).unwrap();
     assert_eq!(claims.claims["role"], "admin");
+}
+
+/// Something that logs as the proxy does, runs until SIGTERM, and says so.
+const STAND_IN: &str = r#"
+echo '{"level":"INFO","fields":{"message":"listening","address":"127.0.0.1:9"}}' >&2
+echo '{"level":"INFO","message":"admin listening","address":"127.0.0.1:10"}' >&2
+trap 'echo stopping; exit 7' TERM
+while :; do sleep 0.02; done
+"#;
+
+#[test]
+fn a_process_is_started_found_signalled_and_awaited() {
+    let config = Config::products("http://127.0.0.1:9").with_admin_listener();
+    let launch = Launch::of("/bin/sh").arguments(&["-c", STAND_IN]).config(&config);
+    let mut proxy = launch.start();
+    assert_eq!(proxy.address().port(), 9);
+    assert_eq!(proxy.admin_address().port(), 10);
+    assert!(proxy.rss_kib() > 0 && proxy.open_fds() >= 3 && proxy.threads() == 1);
+    assert!(proxy.is_running());
+    proxy.write_config_text("new");
+    assert_eq!(std::fs::read_to_string(proxy.directory().join("config.yaml")).unwrap(), "new");
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait_exit().code(), Some(7));
+    wait_until("the last words", || proxy.stdout().text() == "stopping");
+}
+
+#[test]
+fn a_process_that_ends_is_reported_with_its_words() {
+    let script = "echo out; echo err >&2; exit 3";
+    let exited = Launch::of("/bin/sh").arguments(&["-c", script]).run();
+    assert_eq!((exited.code, &*exited.stdout, &*exited.stderr), (Some(3), "out", "err"));
+    let outcome = std::panic::catch_unwind(|| {
+        Launch::of("/bin/sh").arguments(&["-c", script]).start();
+    });
+    let panic = *outcome.unwrap_err().downcast::<String>().unwrap();
+    assert!(panic.contains("err"), "{panic}");
 }

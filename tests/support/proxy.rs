@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -41,6 +42,12 @@ impl Lines {
         lines
     }
 
+    /// Waits for the last line of a process that has ended.
+    #[track_caller]
+    fn wait_complete(&self) {
+        wait_until("output to be collected", || Arc::strong_count(&self.0) == 1);
+    }
+
     /// All lines so far.
     pub(crate) fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
@@ -75,6 +82,7 @@ pub(crate) struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     admin_listener: bool,
+    own_group: bool,
 }
 
 /// A process that ended by itself.
@@ -104,6 +112,7 @@ impl Launch {
             arguments: Vec::new(),
             environment: Vec::new(),
             admin_listener: false,
+            own_group: false,
         }
     }
 
@@ -129,6 +138,13 @@ impl Launch {
         self
     }
 
+    /// Keeps a terminal's Ctrl-C from reaching the process, for a caller that stops it itself.
+    #[must_use]
+    pub(crate) fn in_own_group(mut self) -> Self {
+        self.own_group = true;
+        self
+    }
+
     /// Adds an environment variable.
     #[must_use]
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
@@ -147,7 +163,11 @@ impl Launch {
     }
 
     fn spawn(&self) -> (Child, Lines, Lines) {
-        let mut child = Command::new(&self.binary)
+        let mut command = Command::new(&self.binary);
+        if self.own_group {
+            command.process_group(0);
+        }
+        let mut child = command
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.directory.path())
@@ -167,10 +187,8 @@ impl Launch {
         let (child, stdout, stderr) = self.spawn();
         let mut process = Process { child };
         let status = process.wait();
-        // The pipes end with the process; their threads may need a moment more.
-        wait_until("output to be collected", || {
-            Arc::strong_count(&stdout.0) == 1 && Arc::strong_count(&stderr.0) == 1
-        });
+        stdout.wait_complete();
+        stderr.wait_complete();
         Exited { code: status.code(), stdout: stdout.text(), stderr: stderr.text() }
     }
 
@@ -189,11 +207,10 @@ impl Launch {
                     let address = field(&event, "address").and_then(Value::as_str);
                     return Some(address.expect("an address").parse().expect("an address"));
                 }
-                assert!(
-                    ended.is_none(),
-                    "no \"{message}\" but {ended:?}; stderr:\n{}",
-                    stderr.text()
-                );
+                if let Some(status) = ended {
+                    stderr.wait_complete();
+                    panic!("no \"{message}\" but {status}; stderr:\n{}", stderr.text());
+                }
                 None
             })
         };
