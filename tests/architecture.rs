@@ -1,0 +1,148 @@
+//! Rules that matter are tests: the floors of the source tree, and what each folder may not do.
+//!
+//! The rules read the source as text. `samples` shows each of them something bad, so that a rule
+//! that has gone blind is noticed.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a file that cannot be read is a failed test, also outside #[test] functions"
+)]
+
+#[path = "architecture/rules.rs"]
+mod rules;
+#[path = "architecture/samples.rs"]
+mod samples;
+#[path = "architecture/source.rs"]
+mod source;
+
+use rules::{
+    SAME_FLOOR, floors, imports_point_downward, names_say_something, never_imported_in, never_in,
+    no_private_paths, nothing_is_left_to_do, only_in, permits_are_earned, secrets_stay_hidden,
+};
+use source::{Source, files};
+
+/// Floors that turn bytes into meaning and make decisions, without I/O.
+const PURE: &[&str] = &["protocol", "policy"];
+
+fn src() -> Vec<Source> {
+    files("src", &[".rs"])
+}
+
+#[track_caller]
+fn assert_none(violations: &[String]) {
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+fn floor_table() -> std::collections::BTreeMap<String, u32> {
+    let sources = src();
+    let lib = sources.iter().find(|source| source.path == "src/lib.rs").unwrap();
+    floors(&lib.text)
+}
+
+#[test]
+fn imports_go_down_the_floors_and_planes_do_not_meet() {
+    assert_none(&imports_point_downward(&src(), &floor_table(), SAME_FLOOR));
+}
+
+#[test]
+fn the_floor_table_is_the_one_that_was_decided() {
+    let table = floor_table();
+    for (floor, modules) in [
+        (0, &["model"][..]),
+        (1, &["protocol", "system", "telemetry"]),
+        (2, &["policy"]),
+        (3, &["handoff"]),
+        (4, &["control_plane", "data_plane"]),
+        (5, &["app", "cli"]),
+    ] {
+        for module in modules {
+            assert_eq!(table.get(*module), Some(&floor), "{module}");
+        }
+    }
+    assert_eq!(table.len(), 10);
+}
+
+#[test]
+fn same_floor_exceptions_are_still_needed() {
+    let (sources, table) = (src(), floor_table());
+    for (from, to, why) in SAME_FLOOR {
+        if !sources.iter().any(|source| source.top() == Some(from)) {
+            continue;
+        }
+        let without: Vec<_> =
+            SAME_FLOOR.iter().filter(|(a, b, _)| (a, b) != (from, to)).copied().collect();
+        let violations = imports_point_downward(&sources, &table, &without);
+        assert!(!violations.is_empty(), "{from} no longer uses {to} ({why})");
+    }
+}
+
+#[test]
+fn only_system_is_unsafe() {
+    assert_none(&only_in(&["system"], &["unsafe"], &src()));
+}
+
+#[test]
+fn only_system_reads_a_clock() {
+    let clocks = ["Instant::now", "SystemTime::now", ".elapsed()", "clock_gettime"];
+    assert_none(&only_in(&["system"], &clocks, &src()));
+}
+
+#[test]
+fn only_system_names_the_runtime_driver() {
+    let drivers =
+        ["IoUringDriver", "LegacyDriver", "FusionDriver", "FusionRuntime", "RuntimeBuilder"];
+    assert_none(&only_in(&["system"], &drivers, &src()));
+}
+
+#[test]
+fn pure_floors_do_no_io() {
+    let words =
+        ["async", ".await", "monoio", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"];
+    assert_none(&never_in(PURE, &words, &src()));
+    let prefixes =
+        ["std::fs", "std::net::Tcp", "std::net::Udp", "std::os::unix::net", "std::process"];
+    assert_none(&never_imported_in(PURE, &prefixes, &src()));
+    assert_none(&never_in(PURE, &["std::fs", "std::env", "std::thread", "std::process"], &src()));
+}
+
+#[test]
+fn bytes_from_the_network_do_not_panic() {
+    let places = &["protocol", "policy", "data_plane"];
+    let words = [".unwrap()", ".expect(\"", "panic!", "unreachable!", "todo!", "unimplemented!"];
+    assert_none(&never_in(places, &words, &src()));
+}
+
+#[test]
+fn a_snapshot_knows_nothing_of_serde() {
+    let words = ["serde", "Serialize", "Deserialize", "serde_json", "serde_yaml"];
+    assert_none(&never_in(&["handoff/snapshot"], &words, &src()));
+}
+
+#[test]
+fn a_secret_cannot_be_shown() {
+    assert_none(&secrets_stay_hidden(&src()));
+}
+
+#[test]
+fn a_permit_can_be_made_by_the_auth_code_only() {
+    assert_none(&permits_are_earned(&src()));
+}
+
+#[test]
+fn every_file_name_says_something() {
+    assert_none(&names_say_something(&src()));
+}
+
+#[test]
+fn nothing_is_unfinished_and_nothing_is_private() {
+    let endings =
+        &[".rs", ".md", ".toml", ".yaml", ".yml", ".py", ".sh", ".js", ".lua", ".json", "run"];
+    for folder in ["src", "tests", "loadtest", "bench", "docs", ".ci"] {
+        let texts = files(folder, endings);
+        assert_none(&nothing_is_left_to_do(&texts));
+        assert_none(&no_private_paths(&texts));
+    }
+    let readme = files("", &["README.md", "Cargo.toml"]);
+    assert!(readme.iter().any(|text| text.path == "Cargo.toml"));
+    assert_none(&nothing_is_left_to_do(&readme));
+    assert_none(&no_private_paths(&readme));
+}

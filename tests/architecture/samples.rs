@@ -1,0 +1,161 @@
+//! Each rule shown something bad, which it must find, and something good, which it must not.
+
+use crate::{
+    rules::{
+        floors, imports_point_downward, names_say_something, never_imported_in, never_in,
+        no_private_paths, nothing_is_left_to_do, only_in, permits_are_earned, secrets_stay_hidden,
+    },
+    source::Source,
+};
+
+const TABLE: &str = "\
+//! | floor | modules |
+//! |---|---|
+//! | 2 | `up` |
+//! | 1 | `left`, `right` |
+//! | 0 | `down` |
+";
+
+fn downward(path: &str, text: &str) -> Vec<String> {
+    imports_point_downward(&[Source::new(path, text)], &floors(TABLE), &[])
+}
+
+#[test]
+fn the_floor_table_is_read_from_the_documentation() {
+    let read: Vec<_> = floors(TABLE).into_iter().collect();
+    let expected = [("down", 0), ("left", 1), ("right", 1), ("up", 2)];
+    assert_eq!(read, expected.map(|(name, floor)| (name.to_owned(), floor)));
+}
+
+#[test]
+fn imports_upward_and_sideways_are_found_however_they_are_written() {
+    for (path, text) in [
+        ("src/down/a.rs", "use crate::up::X;"),
+        ("src/down/a.rs", "use crate::{\n    down::Y,\n    up::{X, z::W},\n};"),
+        ("src/down/a.rs", "pub(crate) use crate::up::X as Y;"),
+        ("src/down/a.rs", "fn f() { crate::up::g() }"),
+        ("src/down/a.rs", "use super::super::up::X;"),
+        ("src/down/mod.rs", "use super::up::X;"),
+        ("src/left/a.rs", "use crate::right::X;"),
+        ("src/unlisted/a.rs", ""),
+        ("src/down.rs", "use crate::left;"),
+    ] {
+        assert!(!downward(path, text).is_empty(), "{path}: {text}");
+    }
+}
+
+#[test]
+fn imports_downward_and_inside_are_fine() {
+    for (path, text) in [
+        ("src/up/a.rs", "use crate::{down::X, left::{self, Y}};"),
+        ("src/left/a.rs", "use super::b; use self::c::D; use crate::left::E;"),
+        ("src/down/a.rs", "// use crate::up::X;\nconst T: &str = \"crate::up\";"),
+        ("src/down/a.rs", "#[cfg(test)]\nmod tests {\n    use crate::up::X;\n}\n"),
+        ("src/down/a.rs", "//! See [`crate::up`].\n/* use crate::up; /* nested */ */"),
+        ("src/down/a/tests.rs", "use crate::up::X;"),
+    ] {
+        assert_eq!(downward(path, text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
+
+#[test]
+fn an_exception_is_for_one_direction() {
+    let exception = [("left", "right", "because")];
+    let check = |path, text| {
+        imports_point_downward(&[Source::new(path, text)], &floors(TABLE), &exception).len()
+    };
+    assert_eq!(check("src/left/a.rs", "use crate::right::X;"), 0);
+    assert_eq!(check("src/right/a.rs", "use crate::left::X;"), 1);
+}
+
+#[test]
+fn words_are_found_in_code_only_and_with_their_line() {
+    let text = "// unsafe\nfn f() {\n    unsafe { g() }\n}\n#![deny(unsafe_code)]\nconst S: &str = r#\"unsafe\"#;\n";
+    let source = |path| vec![Source::new(path, text)];
+    assert_eq!(only_in(&["system"], &["unsafe"], &source("src/app.rs")), ["src/app.rs:3: unsafe"]);
+    assert!(only_in(&["system"], &["unsafe"], &source("src/system/a.rs")).is_empty());
+    assert_eq!(only_in(&["system"], &["unsafe"], &source("src/system_two.rs")).len(), 1);
+    assert_eq!(never_in(&["app"], &["unsafe"], &source("src/app.rs")).len(), 1);
+    assert!(never_in(&["app"], &["unsafe"], &source("src/system/a.rs")).is_empty());
+}
+
+#[test]
+fn literals_and_lifetimes_do_not_confuse_the_reader() {
+    let text = "fn f<'a>(x: &'a str) { let q = '\"'; let e = '\\''; let b = b\"\\\"\"; unsafe {} }";
+    let source = Source::new("src/a.rs", text);
+    assert_eq!(source.lines_with("unsafe"), [1], "{}", source.code);
+    assert_eq!(source.code.len(), text.len());
+    let hidden =
+        Source::new("src/a.rs", "let s = \"a \\\" unsafe\"; let t = br##\"x\"# unsafe\"##;");
+    assert!(hidden.lines_with("unsafe").is_empty(), "{}", hidden.code);
+}
+
+#[test]
+fn io_is_found_in_grouped_imports() {
+    let prefixes = ["std::fs", "std::net::Tcp"];
+    for bad in ["use std::{fs, fmt};", "use std::net::{IpAddr, TcpStream};", "use std::fs::File;"] {
+        let sources = [Source::new("src/policy/a.rs", bad)];
+        assert_eq!(never_imported_in(&["policy"], &prefixes, &sources).len(), 1, "{bad}");
+    }
+    let good = [Source::new("src/policy/a.rs", "use std::net::{IpAddr, SocketAddr};")];
+    assert!(never_imported_in(&["policy"], &prefixes, &good).is_empty());
+    let awaits = [Source::new("src/policy/a.rs", "async fn f() { g().await }")];
+    assert_eq!(never_in(&["policy"], &["async", ".await"], &awaits).len(), 2);
+}
+
+#[test]
+fn ways_to_show_a_secret_are_found() {
+    for bad in [
+        "impl fmt::Display for Secret {\n}",
+        "impl serde::Serialize for Secret { }",
+        "impl Deref for Secret { }",
+        "#[derive(Clone, Debug)]\npub struct Secret(Vec<u8>);",
+        "#[derive(Clone, Serialize)]\npub struct Secret(Vec<u8>);",
+        "pub struct Secret(pub Vec<u8>);",
+    ] {
+        let found = secrets_stay_hidden(&[Source::new("src/model/secret.rs", bad)]);
+        assert_eq!(found.len(), 1, "{bad}: {found:?}");
+    }
+    let good = "#[derive(Debug)]\nstruct Other;\n#[derive(Clone)]\npub struct Secret(Vec<u8>);\nimpl fmt::Debug for Secret { }\nimpl fmt::Display for SecretKind { }";
+    assert!(secrets_stay_hidden(&[Source::new("src/model/secret.rs", good)]).is_empty());
+}
+
+#[test]
+fn unearned_permits_are_found() {
+    let good = "#[derive(Debug)]\npub struct Permit { subject: u8 }\nimpl Permit {\n    pub(super) fn grant() -> Self { Permit { subject: 1 } }\n    pub fn subject(&self) -> u8 { self.subject }\n}";
+    let inside = |text: &str| Source::new("src/policy/auth/permit.rs", text);
+    let outside = |text: &str| Source::new("src/data_plane/exchange/mod.rs", text);
+    let user = outside("fn sign(permit: &Permit) -> Option<Permit> { f() }");
+    assert_eq!(permits_are_earned(&[inside(good), user]), Vec::<String>::new());
+    for bad in [
+        vec![],
+        vec![outside(good)],
+        vec![inside(&good.replace("pub(super) fn", "pub fn"))],
+        vec![inside(&good.replace("pub(super) fn", "pub(crate) fn"))],
+        vec![inside(
+            &good.replace("impl Permit", "impl<'a> Permit<'a>").replace("pub(super)", "pub"),
+        )],
+        vec![inside(&good.replace("{ subject: u8", "{ pub subject: u8"))],
+        vec![inside(&good.replace("derive(Debug", "derive(Debug, Default"))],
+        vec![inside(good), outside("fn f() { let p = Permit { subject: 2 }; }")],
+        vec![inside(good), outside("impl Default for Permit { }")],
+        vec![inside(good), outside("impl From<u8> for Permit { }")],
+    ] {
+        assert!(!permits_are_earned(&bad).is_empty(), "{bad:?}");
+    }
+}
+
+#[test]
+fn unfinished_and_private_text_is_found() {
+    let bad = concat!("// TO", "DO: later");
+    assert_eq!(nothing_is_left_to_do(&[Source::new("docs/a.md", bad)]).len(), 1);
+    assert!(nothing_is_left_to_do(&[Source::new("docs/a.md", "mastodon")]).is_empty());
+    for bad in [concat!("see /ho", "me/me/x"), concat!("\"/wo", "rk/x\""), concat!("(/ro", "ot/x)")]
+    {
+        assert_eq!(no_private_paths(&[Source::new("docs/a.md", bad)]).len(), 1, "{bad}");
+    }
+    let good = concat!("net/ho", "me/x and target/wo", "rk/y");
+    assert!(no_private_paths(&[Source::new("docs/a.md", good)]).is_empty());
+    assert_eq!(names_say_something(&[Source::new("src/policy/utils.rs", "")]).len(), 1);
+    assert!(names_say_something(&[Source::new("src/policy/utilisation.rs", "")]).is_empty());
+}

@@ -1,0 +1,13 @@
+//! End-to-end tests: the real binary between raw clients and real or scripted S3 endpoints.
+//!
+//! One crate, so that it links once. `harness` tests the tools themselves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a failed expectation of a test tool is a failed test, also outside #[test] functions"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;

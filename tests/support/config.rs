@@ -1,0 +1,106 @@
+//! Configuration files for tests.
+
+use serde_json::{Map, Value, json};
+
+use super::token::JWT_SECRET;
+
+/// Access key that test buckets sign with unless they say otherwise.
+pub(crate) const ACCESS_KEY: &str = "AKIDENDTOENDTEST";
+
+/// Its secret.
+pub(crate) const SECRET_KEY: &str = "end-to-end-secret-key-never-shown";
+
+/// A configuration under construction: a free port on the loopback address and one worker, so
+/// that connection pools (which are per core) are predictable.
+#[derive(Clone, Debug)]
+pub(crate) struct Config(Value);
+
+impl Config {
+    /// Without buckets.
+    pub(crate) fn new() -> Self {
+        Self(json!({
+            "server": { "address": "127.0.0.1", "port": 0, "threads": 1 },
+            "buckets": [],
+        }))
+    }
+
+    /// With one bucket `products` under `/products` at this endpoint.
+    pub(crate) fn products(endpoint: impl Into<String>) -> Self {
+        Self::new().bucket("products", endpoint)
+    }
+
+    /// Adds a bucket under `/name` with the usual credentials.
+    #[must_use]
+    pub(crate) fn bucket(self, name: &str, endpoint: impl Into<String>) -> Self {
+        self.bucket_with_keys(name, endpoint, ACCESS_KEY, SECRET_KEY)
+    }
+
+    /// Adds a bucket under `/name`.
+    #[must_use]
+    pub(crate) fn bucket_with_keys(
+        mut self,
+        name: &str,
+        endpoint: impl Into<String>,
+        access_key: &str,
+        secret_key: &str,
+    ) -> Self {
+        let bucket = json!({
+            "name": name,
+            "path_prefix": format!("/{name}"),
+            "s3": {
+                "bucket": name,
+                "region": "us-east-1",
+                "endpoint": endpoint.into(),
+                "access_key": access_key,
+                "secret_key": secret_key,
+            },
+        });
+        self.0["buckets"].as_array_mut().unwrap().push(bucket);
+        self
+    }
+
+    /// Sets the value at a dotted path, in which numbers are indexes, making what is missing.
+    #[must_use]
+    pub(crate) fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
+        let mut place = &mut self.0;
+        for step in path.split('.') {
+            place = if let Ok(index) = step.parse::<usize>() {
+                &mut place[index]
+            } else {
+                if place.is_null() {
+                    *place = Value::Object(Map::new());
+                }
+                &mut place[step]
+            };
+        }
+        *place = value.into();
+        self
+    }
+
+    /// Adds a jwt section with [`JWT_SECRET`]; every bucket so far says whether it asks for a token.
+    #[must_use]
+    pub(crate) fn with_jwt(mut self, protected: &[&str]) -> Self {
+        self.0["jwt"] = json!({ "enabled": true, "algorithm": "HS256", "secret": JWT_SECRET });
+        for bucket in self.0["buckets"].as_array_mut().unwrap() {
+            let enabled = protected.iter().any(|name| bucket["name"] == *name);
+            bucket["auth"] = json!({ "enabled": enabled });
+        }
+        self
+    }
+
+    /// Moves the built-in endpoints to a listener of their own, on a free port.
+    #[must_use]
+    pub(crate) fn with_admin_listener(self) -> Self {
+        self.set("admin.listen", "127.0.0.1:0")
+    }
+
+    /// Whether there is an admin listener to wait for.
+    pub(crate) fn has_admin_listener(&self) -> bool {
+        self.0["admin"]["listen"].as_str().is_some_and(|listen| !listen.is_empty())
+    }
+
+    /// The file's text.
+    pub(crate) fn to_yaml(&self) -> String {
+        serde_yaml::to_string(&self.0).unwrap()
+    }
+}

@@ -1,0 +1,168 @@
+//! A real S3 server (s3s-fs) in this process: it checks every signature, so what it answers with
+//! 200 was signed correctly. It ignores conditional requests and collapses `//` in keys; tests
+//! about those use a scripted origin.
+
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use s3s::{
+    auth::SimpleAuth,
+    service::{S3Service, S3ServiceBuilder},
+};
+use s3s_fs::FileSystem;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// A request as the S3 server saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenRequest {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    /// Names in lower case, in the order of the wire.
+    pub(crate) fields: Vec<(String, String)>,
+}
+
+impl SeenRequest {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    requests: Mutex<Vec<SeenRequest>>,
+    connections: AtomicUsize,
+}
+
+/// A running S3 server with its own directory; stops when dropped.
+#[derive(Debug)]
+pub(crate) struct S3Server {
+    address: SocketAddr,
+    directory: TempDir,
+    seen: Arc<Seen>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl S3Server {
+    /// Starts on a free port, accepting these pairs of access key and secret key.
+    pub(crate) fn start(keys: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut auth = SimpleAuth::new();
+        for (access_key, secret_key) in keys {
+            auth.register((*access_key).to_owned(), (*secret_key).into());
+        }
+        let mut builder = S3ServiceBuilder::new(FileSystem::new(directory.path()).unwrap());
+        builder.set_auth(auth);
+        let service = builder.build();
+
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(Seen::default());
+        let (stop, stopped) = oneshot::channel();
+        let of_thread = Arc::clone(&seen);
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serve(listener, service, of_thread) => {}
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_background();
+        });
+        Self { address, directory, seen, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// For `s3.endpoint`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stores an object, making its bucket when it is new.
+    pub(crate) fn put(&self, bucket: &str, key: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(bucket, key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Removes an object.
+    pub(crate) fn delete(&self, bucket: &str, key: &str) {
+        std::fs::remove_file(self.path(bucket, key)).unwrap();
+    }
+
+    fn path(&self, bucket: &str, key: &str) -> PathBuf {
+        self.directory.path().join(bucket).join(key)
+    }
+
+    /// All requests so far.
+    pub(crate) fn requests(&self) -> Vec<SeenRequest> {
+        self.seen.requests.lock().unwrap().clone()
+    }
+
+    /// Connections accepted so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(listener: std::net::TcpListener, service: S3Service, seen: Arc<Seen>) {
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        // With Nagle's algorithm one connection manages 76 requests a second.
+        stream.set_nodelay(true).unwrap();
+        seen.connections.fetch_add(1, Ordering::SeqCst);
+        let (service, seen) = (service.clone(), Arc::clone(&seen));
+        tokio::spawn(async move {
+            let recording = service_fn(move |request: http::Request<Incoming>| {
+                seen.requests.lock().unwrap().push(record(&request));
+                let service = service.clone();
+                async move {
+                    let answer = hyper::service::Service::call(&service, request).await;
+                    Ok::<_, Infallible>(answer.expect("S3 service"))
+                }
+            });
+            // A peer that goes away in the middle is no news here.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), recording).await;
+        });
+    }
+}
+
+fn record(request: &http::Request<Incoming>) -> SeenRequest {
+    let fields = request.headers().iter().map(|(name, value)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    });
+    SeenRequest {
+        method: request.method().to_string(),
+        target: request.uri().to_string(),
+        fields: fields.collect(),
+    }
+}

@@ -1,0 +1,38 @@
+//! Waiting for a condition that is known to come, with a deadline far beyond what it needs.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything in these tests may take before it counts as never: generous, because a
+/// loaded two-core machine is slow and a passing test never waits this long.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Pause between two looks at a condition.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// After [`DEADLINE`], naming `what` was awaited.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+/// Waits until `look` finds something and returns it.
+///
+/// # Panics
+/// After [`DEADLINE`], naming `what` was awaited.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "still waiting after {DEADLINE:?}: {what}");
+        thread::park_timeout(POLL);
+    }
+}
