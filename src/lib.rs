@@ -13,8 +13,8 @@
 //! | 1 | `protocol`, `system`, `telemetry` |
 //! | 0 | `model` |
 
-pub mod data_plane;
 pub mod control_plane;
+pub mod data_plane;
 pub mod handoff;
 pub mod model;
 pub mod policy;

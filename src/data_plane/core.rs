@@ -107,9 +107,7 @@ impl Core {
         let local = Rc::new(Local::new(snapshot, by_index, self.to_control.clone()));
         let _ = self.current.replace(local);
         self.cells.generation.set(generation.0);
-        let _ = self
-            .to_control
-            .try_send(FromWorker::Adopted { worker: self.worker, generation });
+        let _ = self.to_control.try_send(FromWorker::Adopted { worker: self.worker, generation });
     }
 }
 
@@ -125,7 +123,11 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new(snapshot: Arc<Snapshot>, pools: Vec<Rc<Pool>>, retired: Sender<FromWorker>) -> Self {
+    pub(crate) fn new(
+        snapshot: Arc<Snapshot>,
+        pools: Vec<Rc<Pool>>,
+        retired: Sender<FromWorker>,
+    ) -> Self {
         let signing = snapshot.buckets.iter().map(|_| RefCell::default()).collect();
         Self {
             snapshot: Some(snapshot),

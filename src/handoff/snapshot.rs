@@ -16,7 +16,7 @@ use crate::{
         router::Router,
     },
     system::tls::TlsClient,
-    telemetry::cells::BucketCells,
+    telemetry::{cells::BucketCells, key_slots::KeySlots},
 };
 
 /// One generation of configuration.
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Token verification and admin rules.
     pub auth: Arc<AuthPolicy>,
+    /// Which counter belongs to which key label; grows with each generation.
+    pub jwt_keys: KeySlots,
     /// For each key of `auth`, by index, its slot among `CoreCells::jwt_key_uses`.
     pub key_slots: Box<[usize]>,
     /// Whether `/metrics` is answered.

@@ -87,18 +87,25 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snap
     let router =
         Router::build(prefixes.map(|(index, bucket)| (bucket.path_prefix.as_str(), index)));
     match (auth, router) {
-        (Some(auth), Ok(router)) if !problems.refuse() => Ok(Snapshot {
-            generation: context.generation,
-            limits: settings.server.limits,
-            timeouts: settings.server.timeouts,
-            expose_generation: settings.server.expose_generation,
-            router,
-            buckets,
-            endpoints: endpoints.all,
-            auth: Arc::new(auth),
-            metrics_enabled: settings.metrics.enabled,
-            access_log: settings.logging.access_log.enabled,
-        }),
+        (Some(auth), Ok(router)) if !problems.refuse() => {
+            let mut jwt_keys =
+                context.previous.map(|previous| previous.jwt_keys.clone()).unwrap_or_default();
+            let key_slots = auth.key_ids().map(|label| jwt_keys.slot(label)).collect();
+            Ok(Snapshot {
+                generation: context.generation,
+                limits: settings.server.limits,
+                timeouts: settings.server.timeouts,
+                expose_generation: settings.server.expose_generation,
+                router,
+                buckets,
+                endpoints: endpoints.all,
+                auth: Arc::new(auth),
+                jwt_keys,
+                key_slots,
+                metrics_enabled: settings.metrics.enabled,
+                access_log: settings.logging.access_log.enabled,
+            })
+        }
         _ => {
             if !problems.refuse() {
                 problems.error(Problem::of_file("settings do not make a snapshot"));

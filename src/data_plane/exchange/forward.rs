@@ -22,8 +22,9 @@ use crate::{
             append_field, append_framing, client_framing, encode_chunk_head, parse_response,
         },
         s3::{
-            SigningInput, append_signed_headers, credential_problem, encode_key, error_code,
+            SigningInput, append_signed_headers, credential_problem, encode_key,
             error_body::{is_clock_skew, may_be_credentials_error},
+            error_code,
         },
     },
     system::{
@@ -53,9 +54,10 @@ pub(crate) async fn forward(
 ) -> Next {
     let local = Rc::clone(&exchange.local);
     let core = exchange.core;
-    let found = local.buckets.get(index).and_then(|bucket| {
-        Some((bucket, local.pool(bucket)?, bucket.cells.get(core.worker)?))
-    });
+    let found = local
+        .buckets
+        .get(index)
+        .and_then(|bucket| Some((bucket, local.pool(bucket)?, bucket.cells.get(core.worker)?)));
     let Some((bucket, pool, cells)) = found else {
         return respond::fault(exchange, Fault::Internal).await;
     };
@@ -276,8 +278,7 @@ async fn relay(
     let message = buffer.get(head_at..end).unwrap_or_default();
     append_answer(exchange, head, message, framing, &mut out);
     let window = head_at + head.head_len..end;
-    let mut body =
-        Body::new(core, connection, buffer, window, head.length, bucket.timeouts.read);
+    let mut body = Body::new(core, connection, buffer, window, head.length, bucket.timeouts.read);
     let mut sink = Sink { out: &mut out, framing, open_chunk: false, begun: false };
 
     if bucket.credentials.is_some()

@@ -116,7 +116,9 @@ pub(crate) async fn run<'c>(
         exchange.keep_alive = false;
     }
     let mut next = match (refused, plan) {
-        (Some(fault), _) | (None, Plan::Refuse(fault)) => respond::fault(&mut exchange, fault).await,
+        (Some(fault), _) | (None, Plan::Refuse(fault)) => {
+            respond::fault(&mut exchange, fault).await
+        }
         (None, Plan::Object { bucket, key_at, permit }) => {
             let key = path.get(key_at..).unwrap_or_default();
             forward::forward(&mut exchange, bucket, key, permit).await
@@ -209,10 +211,8 @@ impl<'x> Exchange<'x> {
 }
 
 impl TokenCarrier for Exchange<'_> {
-    fn header_values<'a>(&'a self, name_lower: &'a [u8], each: &mut dyn FnMut(&'a [u8])) {
-        for value in self.head.header_values(self.bytes, name_lower) {
-            each(value);
-        }
+    fn header_values<'a>(&'a self, name_lower: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.head.header_values(self.bytes, name_lower.as_bytes())
     }
 
     fn query(&self) -> Option<&[u8]> {

@@ -8,10 +8,10 @@ use crate::{
         exchange::Exchange,
     },
     model::Fault,
-    policy::auth::{Denial, Permit},
+    policy::auth::{Denial, DenialReason, Permit},
     telemetry::{
         access_log::AccessRecord,
-        labels::Method as MethodLabel,
+        labels::{AuthFailure, Method as MethodLabel},
     },
 };
 
@@ -50,10 +50,30 @@ impl Record {
 
     /// Notes why a request was not let in.
     pub(crate) fn denied(&mut self, core: &Core, denial: &Denial) {
-        core.cells.auth_failures(denial.reason).inc();
+        core.cells.auth_failures(failure_of(denial.reason)).inc();
         if core.current().access_log {
             self.subject = denial.subject.as_deref().map(Box::from);
         }
+    }
+}
+
+fn failure_of(reason: DenialReason) -> AuthFailure {
+    match reason {
+        DenialReason::MissingToken => AuthFailure::Missing,
+        DenialReason::AdminClosed => AuthFailure::AdminClosed,
+        DenialReason::Ambiguous
+        | DenialReason::TooLong
+        | DenialReason::Malformed
+        | DenialReason::Critical => AuthFailure::Malformed,
+        DenialReason::BadAlgorithm => AuthFailure::Algorithm,
+        DenialReason::UnknownKey => AuthFailure::UnknownKey,
+        DenialReason::BadSignature => AuthFailure::Signature,
+        DenialReason::BadTime | DenialReason::MissingExpiry => AuthFailure::InvalidTime,
+        DenialReason::Expired => AuthFailure::Expired,
+        DenialReason::NotYetValid => AuthFailure::NotYetValid,
+        DenialReason::BadIssuer => AuthFailure::Issuer,
+        DenialReason::BadAudience => AuthFailure::Audience,
+        DenialReason::Claims | DenialReason::Path => AuthFailure::Claims,
     }
 }
 

@@ -13,10 +13,7 @@ use crate::{
         Version, append_connection, append_content_length, append_decimal, append_field,
         append_status_line,
     },
-    system::{
-        socket::Socket,
-        watch::Shut,
-    },
+    system::{socket::Socket, watch::Shut},
 };
 
 /// How this proxy calls itself in `Via` (RFC 9110 section 7.6.3).
@@ -34,7 +31,13 @@ pub(crate) async fn fault(exchange: &mut Exchange<'_>, fault: Fault) -> Next {
     }
     let body = fault_body(fault, &exchange.id);
     exchange.record.code = fault.code();
-    let reply = Reply { status: fault.status(), content_type: JSON, body: &body, fault: Some(fault), allow: exchange.allow };
+    let reply = Reply {
+        status: fault.status(),
+        content_type: JSON,
+        body: &body,
+        fault: Some(fault),
+        allow: exchange.allow,
+    };
     send(exchange, &reply).await
 }
 
@@ -145,7 +148,13 @@ pub(crate) fn write_refusal(core: &Core, fault: Fault, out: &mut Vec<u8>) {
 
 fn append_refusal(core: &Core, fault: Fault, id: &[u8; REQUEST_ID_CHARS], out: &mut Vec<u8>) {
     let body = fault_body(fault, id);
-    let reply = Reply { status: fault.status(), content_type: JSON, body: &body, fault: Some(fault), allow: ALLOW };
+    let reply = Reply {
+        status: fault.status(),
+        content_type: JSON,
+        body: &body,
+        fault: Some(fault),
+        allow: ALLOW,
+    };
     append_head(core, &reply, out);
     append_field("X-Request-Id", id, out);
     let local = core.current();

@@ -105,7 +105,8 @@ impl Pool {
         let mut kept = Vec::new();
         let mut ended = Vec::new();
         for mut idle in self.idle.take() {
-            let young = now.since(idle.since) < u64::try_from(IDLE_MAX.as_nanos()).unwrap_or(u64::MAX);
+            let young =
+                now.since(idle.since) < u64::try_from(IDLE_MAX.as_nanos()).unwrap_or(u64::MAX);
             if young && idle.connection.is_quiet() {
                 kept.push(idle);
             } else {

@@ -145,7 +145,6 @@ fn refuse(core: &Core, fd: OwnedFd) {
         let mut discarded = [0_u8; 1_024];
         socket.finish();
         let _ = socket.try_recv(&mut discarded);
-        core.buffers.give_back_scratch(out);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A worker: a pinned thread with its own event loop. It adopts generations, accepts connections,
 //! answers them, and stops in steps.
 
-mod accept;
+pub(crate) mod accept;
 pub(crate) mod calls;
 mod mail;
 
