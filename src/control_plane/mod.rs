@@ -1,3 +1,14 @@
-//! The control plane: everything that is not serving a request.
+//! The control plane: everything that is not serving a request. It loads, checks and numbers
+//! configurations, hands them to the workers, and answers operators.
 
+pub mod admin;
 pub mod config;
+pub mod control;
+pub mod drain;
+pub mod fleet;
+pub mod history;
+pub mod prepare;
+pub mod reload;
+pub mod report;
+pub mod resolver;
+pub mod signals;

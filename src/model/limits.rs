@@ -41,7 +41,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             client_header: Duration::from_secs(10),
-            client_idle: Duration::from_secs(60),
+            client_idle: Duration::from_mins(1),
             client_write: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
             drain: Duration::from_secs(30),

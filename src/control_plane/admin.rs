@@ -1,0 +1,183 @@
+//! Pages for operators: status, history and metrics.
+
+use std::{io, sync::Arc, thread};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    control_plane::{
+        history::History,
+        report::{self, Report},
+    },
+    handoff::{
+        message::Answer,
+        snapshot::Snapshot,
+    },
+    model::Generation,
+    telemetry::{
+        cells::CoreCells,
+        labels::ConnectionState,
+        process::ProcessInfo,
+        render::{BucketRow, BuildInfo, CONTENT_TYPE, LostLines, ReloadMetrics, Scrape, render},
+    },
+};
+
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the metrics page is made from.
+#[derive(Debug)]
+pub struct ScrapeJob {
+    /// Who asked.
+    pub worker: usize,
+    /// The call's ticket.
+    pub ticket: u64,
+    /// The running generation.
+    pub snapshot: Arc<Snapshot>,
+    /// The reload series.
+    pub reload: ReloadMetrics,
+    /// All cores' counters.
+    pub cores: Arc<[Arc<CoreCells>]>,
+    /// Log lines that were lost.
+    pub lost: LostLines,
+}
+
+/// A finished page.
+#[derive(Debug)]
+pub struct Rendered {
+    /// Who asked.
+    pub worker: usize,
+    /// The call's ticket.
+    pub ticket: u64,
+    /// The page.
+    pub answer: Answer,
+}
+
+/// Starts the thread that makes metrics pages, so that a thousand buckets do not keep the control
+/// thread busy.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start_scraper() -> io::Result<(Sender<ScrapeJob>, Receiver<Rendered>)> {
+    let (jobs, todo) = unbounded::<ScrapeJob>();
+    let (done, rendered) = unbounded();
+    thread::Builder::new().name("yt-metrics".to_owned()).spawn(move || {
+        while let Ok(job) = todo.recv() {
+            let ScrapeJob { worker, ticket, .. } = job;
+            let answer = scrape(&job);
+            if done.send(Rendered { worker, ticket, answer }).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok((jobs, rendered))
+}
+
+fn scrape(job: &ScrapeJob) -> Answer {
+    let buckets: Vec<BucketRow<'_>> = job
+        .snapshot
+        .buckets
+        .iter()
+        .map(|bucket| BucketRow { name: &bucket.label, cells: &bucket.cells })
+        .collect();
+    let body = render(&Scrape {
+        reload: &job.reload,
+        cores: &job.cores,
+        buckets: &buckets,
+        jwt_keys: &job.snapshot.jwt_keys,
+        lost: job.lost,
+        process: &ProcessInfo::read(),
+        build: BuildInfo { version: VERSION, revision: "" },
+    });
+    Answer { status: 200, content_type: CONTENT_TYPE, code: "", body }
+}
+
+/// What the status page is made from.
+#[derive(Debug)]
+pub struct StatusPage<'s> {
+    /// The running generation.
+    pub snapshot: &'s Snapshot,
+    /// Generation of each worker.
+    pub workers: &'s [Generation],
+    /// All cores' counters.
+    pub cores: &'s [Arc<CoreCells>],
+    /// Seconds since the process started.
+    pub uptime_seconds: u64,
+    /// The last attempt, with its trigger.
+    pub last_reload: Option<&'s (Report, &'static str)>,
+    /// Keys that wait for a restart.
+    pub restart_required: &'s [String],
+}
+
+/// `GET /admin/status`
+pub fn status(page: &StatusPage<'_>, request_id: &str) -> Answer {
+    let workers: Vec<Value> = page
+        .workers
+        .iter()
+        .zip(page.cores)
+        .enumerate()
+        .map(|(worker, (generation, cells))| {
+            json!({
+                "worker": worker,
+                "config_generation": generation.0,
+                "connections_active": cells.connections(ConnectionState::Active).get(),
+                "connections_idle": cells.connections(ConnectionState::Idle).get(),
+                "panics": cells.panics.get(),
+            })
+        })
+        .collect();
+    let buckets: Vec<Value> = page
+        .snapshot
+        .buckets
+        .iter()
+        .map(|bucket| {
+            let endpoint = page.snapshot.endpoints.get(bucket.endpoint);
+            json!({
+                "name": &*bucket.name,
+                "path_prefix": &*bucket.path_prefix,
+                "endpoint": endpoint.map(|e| format!("{}:{}", e.host, e.port)),
+                "addresses": endpoint.map(|e| e.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()),
+                "tls": endpoint.is_some_and(|e| e.tls.is_some()),
+                "signed": bucket.credentials.is_some(),
+                "auth": page.snapshot.auth.enforced() && bucket.auth.enabled(),
+            })
+        })
+        .collect();
+    let mut body = Map::new();
+    body.insert("status".to_owned(), json!("success"));
+    body.insert("version".to_owned(), json!(VERSION));
+    body.insert("uptime_seconds".to_owned(), json!(page.uptime_seconds));
+    body.insert("config_generation".to_owned(), json!(page.snapshot.generation.0));
+    body.insert("auth_enforced".to_owned(), json!(page.snapshot.auth.enforced()));
+    body.insert("restart_required".to_owned(), json!(page.restart_required));
+    body.insert("workers".to_owned(), json!(workers));
+    body.insert("buckets".to_owned(), json!(buckets));
+    if let Some((last, trigger)) = page.last_reload {
+        let mut last = last.json();
+        last.insert("trigger".to_owned(), json!(trigger));
+        body.insert("last_reload".to_owned(), Value::Object(last));
+    }
+    report::answer(200, "", body, request_id)
+}
+
+/// `GET /admin/config/history`
+pub fn history(history: &History, running: Generation, request_id: &str) -> Answer {
+    let entries: Vec<Value> = history
+        .iter()
+        .map(|entry| {
+            json!({
+                "config_generation": entry.generation.0,
+                "timestamp": entry.unix_seconds,
+                "trigger": entry.trigger.as_str(),
+                "applied": entry.applied,
+                "running": entry.generation == running,
+            })
+        })
+        .collect();
+    let mut body = Map::new();
+    body.insert("status".to_owned(), json!("success"));
+    body.insert("config_generation".to_owned(), json!(running.0));
+    body.insert("history".to_owned(), json!(entries));
+    report::answer(200, "", body, request_id)
+}

@@ -1,0 +1,100 @@
+//! The last good generations, for looking back and for going back.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::model::Generation;
+
+/// Generations kept.
+pub const HISTORY_LENGTH: usize = 8;
+
+/// What made a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// The start of the process.
+    Start,
+    /// SIGHUP.
+    Signal,
+    /// `POST /admin/reload`.
+    Api,
+    /// The file changed.
+    Watch,
+    /// `POST /admin/rollback`.
+    Rollback,
+}
+
+impl Trigger {
+    /// The word in reports and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Signal => "sighup",
+            Self::Api => "api",
+            Self::Watch => "watch",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// One good generation.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its number.
+    pub generation: Generation,
+    /// When it was adopted, in seconds since the Unix epoch.
+    pub unix_seconds: u64,
+    /// What made it.
+    pub trigger: Trigger,
+    /// Key paths that it changed.
+    pub applied: Vec<String>,
+    /// The file's bytes.
+    pub content: Arc<[u8]>,
+}
+
+/// The last [`HISTORY_LENGTH`] good generations, oldest first.
+#[derive(Debug, Default)]
+pub struct History {
+    entries: VecDeque<Entry>,
+}
+
+impl History {
+    /// Adds the newest generation, and forgets the oldest one over the length.
+    pub fn push(&mut self, entry: Entry) {
+        if self.entries.len() == HISTORY_LENGTH {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(entry);
+    }
+
+    /// The entry of a generation, if it is still kept.
+    pub fn get(&self, generation: Generation) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.generation == generation)
+    }
+
+    /// Newest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().rev()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_ones_are_kept() {
+        let mut history = History::default();
+        for number in 1..=10 {
+            history.push(Entry {
+                generation: Generation(number),
+                unix_seconds: number,
+                trigger: Trigger::Signal,
+                applied: Vec::new(),
+                content: Arc::from(&b"x"[..]),
+            });
+        }
+        let kept: Vec<u64> = history.iter().map(|entry| entry.generation.0).collect();
+        assert_eq!(kept, [10, 9, 8, 7, 6, 5, 4, 3]);
+        assert!(history.get(Generation(2)).is_none());
+        assert!(history.get(Generation(3)).is_some());
+    }
+}
