@@ -268,6 +268,8 @@ mod tests {
             ("1\rx\r\n", ChunkError::LineEnd),
             ("1\r\nx\n0\r\n\r\n", ChunkError::LineEnd),
             ("1\r\nxy\r\n", ChunkError::LineEnd),
+            ("1\r\nxy\n0\r\n\r\n", ChunkError::LineEnd),
+            ("1\r\nx\n\n0\r\n\r\n", ChunkError::LineEnd),
             ("1\r\nx\r0\r\n", ChunkError::LineEnd),
             ("0\r\n\n", ChunkError::Trailer),
             ("0\r\n\rx", ChunkError::LineEnd),
