@@ -233,3 +233,25 @@ fn buffers_come_back() {
     let buffer = sinks.empty_for_tests().recv_timeout(PATIENCE).unwrap();
     assert!(buffer.is_empty() && buffer.capacity() >= BATCH_BYTES);
 }
+
+#[test]
+fn a_named_pipe_without_a_reader_is_an_error_and_with_one_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = path_in(&dir, "pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(start(&path).is_err());
+    let mut reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let (handle, sinks) = start(&path).unwrap();
+    sinks.sink(Arc::default()).push(&record("a"));
+    assert!(handle.stop(PATIENCE));
+    let mut line = vec![0; 512];
+    let count = reader.read(&mut line).unwrap();
+    assert_eq!(ids(std::str::from_utf8(&line[..count]).unwrap()), ["a"]);
+}
+
+#[test]
+fn standard_output_is_a_target() {
+    let (handle, _sinks) = start("-").unwrap();
+    handle.reopen();
+    assert!(handle.stop(PATIENCE));
+}

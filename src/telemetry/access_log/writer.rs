@@ -37,7 +37,7 @@ pub struct AccessLogTarget {
 
 impl AccessLogTarget {
     /// Opens standard output for `-`, else the file for appending; it is created with mode 0640
-    /// (less the umask) if it is not there. May block as long as the file system does.
+    /// (less the umask) if it is not there. Takes as long as the file system does.
     ///
     /// # Errors
     /// What the operating system says.
@@ -55,8 +55,11 @@ impl AccessLogTarget {
     }
 }
 
+/// `O_NONBLOCK`: a named pipe without a reader is an error instead of a reload that hangs.
+/// `O_NOCTTY`: a terminal does not become the one whose hang-up ends this process.
 fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    OpenOptions::new().append(true).create(true).mode(FILE_MODE).custom_flags(flags).open(path)
 }
 
 /// What the writer was told and has not done yet. The newest target wins, so a writer that
