@@ -1,12 +1,15 @@
 //! What the configuration says about authentication, in plain values: the input from which
 //! the control plane compiles an `AuthPolicy` and each bucket's `BucketAuth`.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::model::Secret;
 
+/// Tolerance for clocks that differ, when `jwt.leeway` says nothing.
+pub const LEEWAY_DEFAULT: Duration = Duration::from_secs(60);
+
 /// The `jwt` section after defaults, variables and files.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AuthSpec {
     /// `jwt.enabled`, and false without a section: whether any bucket asks for a token.
     pub enforced: bool,
@@ -28,6 +31,47 @@ pub struct AuthSpec {
     pub claims: Vec<ClaimSpec>,
     /// Rules for `/admin/*`.
     pub admin_claims: Vec<ClaimSpec>,
+}
+
+impl Default for AuthSpec {
+    /// What holds where a `jwt` section says nothing; without keys, and not enforced.
+    fn default() -> Self {
+        Self {
+            enforced: false,
+            keys: Vec::new(),
+            jwks: None,
+            issuer: None,
+            audience: Vec::new(),
+            leeway: LEEWAY_DEFAULT,
+            require_exp: true,
+            sources: vec![TokenSource::Bearer],
+            claims: Vec::new(),
+            admin_claims: vec![ClaimSpec {
+                path: "jwt.admin_claims[0]".to_owned(),
+                claim: "role".to_owned(),
+                operator: "equals".to_owned(),
+                value: "admin".into(),
+            }],
+        }
+    }
+}
+
+impl fmt::Debug for AuthSpec {
+    /// Leaves out the JWK set, which may hold HMAC secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthSpec")
+            .field("enforced", &self.enforced)
+            .field("keys", &self.keys)
+            .field("jwks", &self.jwks.as_ref().map(|bytes| bytes.len()))
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .field("leeway", &self.leeway)
+            .field("require_exp", &self.require_exp)
+            .field("sources", &self.sources)
+            .field("claims", &self.claims)
+            .field("admin_claims", &self.admin_claims)
+            .finish()
+    }
 }
 
 /// One verification key as configured.

@@ -1,0 +1,335 @@
+//! Claim rules: what a token must say besides being genuine.
+//!
+//! Types compare strictly (`"1"` is not `1`), and whatever cannot be decided is a refusal: a
+//! missing claim, `null`, or a value of another type fails every rule but `exists: false`.
+
+use std::cmp::Ordering;
+
+use serde_json::{Map, Number, Value};
+
+use super::spec::{AuthProblem, ClaimSpec};
+
+/// Operators by name, for messages and for the nearest one to a misspelling.
+const OPERATORS: [&str; 10] =
+    ["equals", "not_equals", "in", "contains", "gt", "gte", "lt", "lte", "exists", PATH_PREFIX];
+
+/// The one operator that looks at the object key.
+const PATH_PREFIX: &str = "path_prefix";
+
+/// What a set of rules protects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Objects of a bucket: rules may look at the object key.
+    Objects,
+    /// The admin API: there is no object key.
+    Admin,
+}
+
+/// Rules that must all hold.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    /// Those that look at the claims only.
+    by_claims: Box<[Rule]>,
+    /// Claims that hold the prefixes under which the object key must be.
+    path_prefixes: Box<[ClaimName]>,
+}
+
+impl Rules {
+    /// Compiles rules as configured; what is wrong with them is added to `problems`.
+    pub(super) fn compile(
+        specs: &[ClaimSpec],
+        scope: Scope,
+        problems: &mut Vec<AuthProblem>,
+    ) -> Self {
+        let mut by_claims = Vec::new();
+        let mut path_prefixes = Vec::new();
+        for spec in specs {
+            let name = ClaimName::compile(spec);
+            if spec.operator == PATH_PREFIX {
+                match (name, check_path_prefix(spec, scope)) {
+                    (Ok(name), Ok(())) => path_prefixes.push(name),
+                    (name, check) => problems.extend(name.err().into_iter().chain(check.err())),
+                }
+            } else {
+                match (name, Test::compile(spec)) {
+                    (Ok(name), Ok(test)) => by_claims.push(Rule { name, test }),
+                    (name, test) => problems.extend(name.err().into_iter().chain(test.err())),
+                }
+            }
+        }
+        Self { by_claims: by_claims.into(), path_prefixes: path_prefixes.into() }
+    }
+
+    /// Whether all rules that do not look at the object key hold.
+    pub(super) fn hold(&self, claims: &Map<String, Value>) -> bool {
+        self.by_claims.iter().all(|rule| rule.holds(claims))
+    }
+
+    /// Whether every `path_prefix` rule permits the key.
+    pub(super) fn permit_key(&self, claims: &Map<String, Value>, key: &[u8]) -> bool {
+        self.path_prefixes.iter().all(|name| match name.find(claims) {
+            Found::One(claim) => is_under_prefix(claim, key),
+            Found::Absent | Found::Ambiguous => false,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Rule {
+    name: ClaimName,
+    test: Test,
+}
+
+impl Rule {
+    fn holds(&self, claims: &Map<String, Value>) -> bool {
+        match self.name.find(claims) {
+            Found::Absent => matches!(self.test, Test::Exists(false)),
+            Found::One(claim) => self.test.holds(claim),
+            Found::Ambiguous => false,
+        }
+    }
+}
+
+/// Where a claim is: a member name as written, or a way through nested objects.
+#[derive(Debug)]
+struct ClaimName {
+    whole: Box<str>,
+    /// The same cut at its dots; empty when there are none.
+    segments: Box<[Box<str>]>,
+}
+
+enum Found<'a> {
+    Absent,
+    One(&'a Value),
+    /// The token has both a member of the whole name and one at the end of the nested way.
+    Ambiguous,
+}
+
+impl ClaimName {
+    fn compile(spec: &ClaimSpec) -> Result<Self, AuthProblem> {
+        if spec.claim.split('.').any(str::is_empty) {
+            let message = "must be a claim name, or names joined by single dots";
+            return Err(problem(spec, "claim", message.to_owned()));
+        }
+        let segments = if spec.claim.contains('.') {
+            spec.claim.split('.').map(Box::from).collect()
+        } else {
+            Box::default()
+        };
+        Ok(Self { whole: spec.claim.as_str().into(), segments })
+    }
+
+    /// Namespaced claims are URLs (`https://example.com/roles`), whose dots do not nest, so a
+    /// member of the whole name counts too.
+    fn find<'a>(&self, claims: &'a Map<String, Value>) -> Found<'a> {
+        let literal = claims.get(&*self.whole);
+        let nested = self.segments.split_first().and_then(|(first, rest)| {
+            rest.iter().try_fold(claims.get(&**first)?, |value, segment| {
+                value.as_object()?.get(&**segment)
+            })
+        });
+        match (literal, nested) {
+            (None, None) => Found::Absent,
+            (Some(claim), None) | (None, Some(claim)) => Found::One(claim),
+            (Some(_), Some(_)) => Found::Ambiguous,
+        }
+    }
+}
+
+/// A value that equality is defined for.
+#[derive(Debug)]
+enum Scalar {
+    Text(Box<str>),
+    Number(Number),
+    Bool(bool),
+}
+
+impl Scalar {
+    fn compile(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(Self::Text(text.as_str().into())),
+            Value::Number(number) => Some(Self::Number(number.clone())),
+            Value::Bool(flag) => Some(Self::Bool(*flag)),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// Whether a claim of the same type is equal; none when the types differ.
+    fn equals(&self, claim: &Value) -> Option<bool> {
+        match (self, claim) {
+            (Self::Text(text), Value::String(claim)) => Some(**text == **claim),
+            (Self::Number(number), Value::Number(claim)) => {
+                Some(compare(claim, number) == Some(Ordering::Equal))
+            }
+            (Self::Bool(flag), Value::Bool(claim)) => Some(flag == claim),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Test {
+    Equals(Scalar),
+    NotEquals(Scalar),
+    In(Box<[Scalar]>),
+    Contains(Scalar),
+    Ordered(Order, Number),
+    Exists(bool),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+}
+
+impl Test {
+    fn compile(spec: &ClaimSpec) -> Result<Self, AuthProblem> {
+        let scalar = || {
+            Scalar::compile(&spec.value)
+                .ok_or_else(|| wrong_value(spec, "a string, a number or a boolean"))
+        };
+        let ordered = |order| match &spec.value {
+            Value::Number(number) => Ok(Self::Ordered(order, number.clone())),
+            _ => Err(wrong_value(spec, "a number")),
+        };
+        let test = match spec.operator.as_str() {
+            "equals" => Self::Equals(scalar()?),
+            "not_equals" => Self::NotEquals(scalar()?),
+            "in" => {
+                let wrong =
+                    || wrong_value(spec, "a list of strings, numbers or booleans, not empty");
+                let items = spec.value.as_array().filter(|items| !items.is_empty());
+                let scalars: Option<Box<[_]>> =
+                    items.ok_or_else(wrong)?.iter().map(Scalar::compile).collect();
+                Self::In(scalars.ok_or_else(wrong)?)
+            }
+            "contains" => match scalar()? {
+                Scalar::Text(text) if text.is_empty() => {
+                    return Err(wrong_value(spec, "a string that is not empty"));
+                }
+                value => Self::Contains(value),
+            },
+            "gt" => ordered(Order::Greater)?,
+            "gte" => ordered(Order::GreaterOrEqual)?,
+            "lt" => ordered(Order::Less)?,
+            "lte" => ordered(Order::LessOrEqual)?,
+            "exists" => match spec.value {
+                Value::Null => Self::Exists(true),
+                Value::Bool(wanted) => Self::Exists(wanted),
+                _ => return Err(wrong_value(spec, "true, false or nothing")),
+            },
+            unknown => {
+                return Err(problem(spec, "operator", unknown_operator(unknown)));
+            }
+        };
+        Ok(test)
+    }
+
+    fn holds(&self, claim: &Value) -> bool {
+        match self {
+            Self::Equals(value) => value.equals(claim) == Some(true),
+            Self::NotEquals(value) => value.equals(claim) == Some(false),
+            Self::In(values) => values.iter().any(|value| value.equals(claim) == Some(true)),
+            Self::Contains(value) => match (claim, value) {
+                (Value::Array(items), _) => {
+                    items.iter().any(|item| value.equals(item) == Some(true))
+                }
+                (Value::String(text), Scalar::Text(part)) => text.contains(&**part),
+                _ => false,
+            },
+            Self::Ordered(order, value) => match claim {
+                Value::Number(number) => order.holds(compare(number, value)),
+                _ => false,
+            },
+            Self::Exists(wanted) => *wanted && !claim.is_null(),
+        }
+    }
+}
+
+impl Order {
+    fn holds(self, ordering: Option<Ordering>) -> bool {
+        ordering.is_some_and(|ordering| match self {
+            Self::Greater => ordering.is_gt(),
+            Self::GreaterOrEqual => ordering.is_ge(),
+            Self::Less => ordering.is_lt(),
+            Self::LessOrEqual => ordering.is_le(),
+        })
+    }
+}
+
+/// Compares numbers by value: whole ones exactly, else as doubles.
+fn compare(left: &Number, right: &Number) -> Option<Ordering> {
+    match (left.as_i128(), right.as_i128()) {
+        (Some(left), Some(right)) => Some(left.cmp(&right)),
+        _ => left.as_f64()?.partial_cmp(&right.as_f64()?),
+    }
+}
+
+/// Whether the key is under one of the prefixes that a claim holds (a string or a list of strings).
+///
+/// Whole segments count: `tenant1` and `tenant1/` permit `tenant1/a`, not `tenant10/a`; only
+/// the form without the slash permits the object `tenant1` itself. One element that is not a
+/// usable prefix spoils the list: who signed it did not mean what it says.
+fn is_under_prefix(claim: &Value, key: &[u8]) -> bool {
+    // The request path is refused before this if it has such a segment; a permission does not
+    // rely on that.
+    if key.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")) {
+        return false;
+    }
+    let prefixes = match claim {
+        Value::String(_) => std::slice::from_ref(claim),
+        Value::Array(prefixes) => prefixes.as_slice(),
+        _ => return false,
+    };
+    let mut permitted = false;
+    for prefix in prefixes {
+        let Some(prefix) = prefix.as_str().map(str::as_bytes) else { return false };
+        let folder = prefix.strip_suffix(b"/").unwrap_or(prefix);
+        if folder.is_empty() {
+            return false;
+        }
+        permitted |= match key.strip_prefix(folder) {
+            Some([b'/', ..]) => true,
+            Some([]) => prefix.len() == folder.len(),
+            Some(_) | None => false,
+        };
+    }
+    permitted
+}
+
+/// A `path_prefix` rule has no value to compare with: the claim holds the prefixes.
+fn check_path_prefix(spec: &ClaimSpec, scope: Scope) -> Result<(), AuthProblem> {
+    if scope == Scope::Admin {
+        let message = "path_prefix is about object keys, and the admin API has none";
+        return Err(problem(spec, "operator", message.to_owned()));
+    }
+    if !spec.value.is_null() {
+        return Err(wrong_value(spec, "left out (the claim itself holds the prefixes)"));
+    }
+    Ok(())
+}
+
+fn problem(spec: &ClaimSpec, member: &str, message: String) -> AuthProblem {
+    AuthProblem { path: format!("{}.{member}", spec.path), message, warning: false }
+}
+
+fn wrong_value(spec: &ClaimSpec, expected: &str) -> AuthProblem {
+    problem(spec, "value", format!("must be {expected} for the operator {}", spec.operator))
+}
+
+fn unknown_operator(name: &str) -> String {
+    let nearest = OPERATORS
+        .into_iter()
+        .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+        .unwrap_or(OPERATORS[0]);
+    format!(
+        "unknown operator '{name}', did you mean '{nearest}'? (known: {})",
+        OPERATORS.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! Why a request was refused: in full for the log and the counters, as a class for the client.
+
+use std::{fmt, rc::Rc};
+
+use crate::model::Fault;
+
+/// What a client is told about any token that is not good. One text for all, so that nothing
+/// can be learnt about keys and secrets from it (RFC 8725 section 3.2 and the oracle attacks
+/// that it cites).
+const INVALID: &str = "Authentication failed: Invalid token";
+/// Told only after the signature was verified: the client should ask for a new token.
+const EXPIRED: &str = "Authentication failed: Token expired";
+/// Told only after the signature was verified: a clock is wrong, or the token is for later.
+const NOT_YET_VALID: &str = "Authentication failed: Token not yet valid";
+
+/// A request that authentication refuses.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// What the client is told.
+    pub fault: Fault,
+    /// What the log and the counters are told.
+    pub reason: DenialReason,
+    /// The token's `sub`, when its signature was good; not part of `Debug`.
+    pub subject: Option<Rc<str>>,
+}
+
+impl Denial {
+    pub(super) fn new(reason: DenialReason) -> Self {
+        Self { fault: reason.fault(), reason, subject: None }
+    }
+
+    pub(super) fn of_subject(reason: DenialReason, subject: Option<Rc<str>>) -> Self {
+        Self { fault: reason.fault(), reason, subject }
+    }
+}
+
+impl fmt::Debug for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Denial")
+            .field("fault", &self.fault)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why exactly; a fixed set, so that it can be a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DenialReason {
+    /// No configured source holds a token.
+    MissingToken,
+    /// The admin API is closed because JWT is off.
+    AdminClosed,
+    /// One source holds two different tokens.
+    Ambiguous,
+    /// Longer than `TOKEN_BYTES_MAX`.
+    TooLong,
+    /// Not three parts of strict base64url, or not JSON objects without duplicate names.
+    Malformed,
+    /// The header demands an extension (`crit`, RFC 7515 section 4.1.11); none is known.
+    Critical,
+    /// `alg` is not that of the key (RFC 8725 section 3.1).
+    BadAlgorithm,
+    /// No key has the token's `kid`, and there is none without an id.
+    UnknownKey,
+    /// The signature does not verify.
+    BadSignature,
+    /// `exp`, `nbf` or `iat` is not a number of seconds in range.
+    BadTime,
+    /// No `exp` although `require_exp` is on.
+    MissingExpiry,
+    /// Past `exp` and leeway.
+    Expired,
+    /// Before `nbf` or `iat`, leeway considered.
+    NotYetValid,
+    /// `iss` is missing or another.
+    BadIssuer,
+    /// `aud` is missing, of the wrong type, or names nobody of `jwt.audience`.
+    BadAudience,
+    /// A claim rule does not hold.
+    Claims,
+    /// A `path_prefix` rule does not permit this object key.
+    Path,
+}
+
+impl DenialReason {
+    /// Every reason, in the order of [`DenialReason::index`].
+    pub const ALL: [Self; 17] = [
+        Self::MissingToken,
+        Self::AdminClosed,
+        Self::Ambiguous,
+        Self::TooLong,
+        Self::Malformed,
+        Self::Critical,
+        Self::BadAlgorithm,
+        Self::UnknownKey,
+        Self::BadSignature,
+        Self::BadTime,
+        Self::MissingExpiry,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::BadIssuer,
+        Self::BadAudience,
+        Self::Claims,
+        Self::Path,
+    ];
+
+    /// Position in [`DenialReason::ALL`], for arrays of counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Log field and metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingToken => "missing_token",
+            Self::AdminClosed => "admin_closed",
+            Self::Ambiguous => "ambiguous_token",
+            Self::TooLong => "too_long",
+            Self::Malformed => "malformed",
+            Self::Critical => "critical_extension",
+            Self::BadAlgorithm => "bad_algorithm",
+            Self::UnknownKey => "unknown_key",
+            Self::BadSignature => "bad_signature",
+            Self::BadTime => "bad_time",
+            Self::MissingExpiry => "missing_expiry",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::BadIssuer => "bad_issuer",
+            Self::BadAudience => "bad_audience",
+            Self::Claims => "claims",
+            Self::Path => "path",
+        }
+    }
+
+    /// What the client is told.
+    const fn fault(self) -> Fault {
+        match self {
+            Self::MissingToken => Fault::MissingToken,
+            Self::AdminClosed => Fault::AdminClosed,
+            Self::Expired => Fault::InvalidToken(EXPIRED),
+            Self::NotYetValid => Fault::InvalidToken(NOT_YET_VALID),
+            Self::Claims | Self::Path => Fault::ClaimsRefused,
+            Self::Ambiguous
+            | Self::TooLong
+            | Self::Malformed
+            | Self::Critical
+            | Self::BadAlgorithm
+            | Self::UnknownKey
+            | Self::BadSignature
+            | Self::BadTime
+            | Self::MissingExpiry
+            | Self::BadIssuer
+            | Self::BadAudience => Fault::InvalidToken(INVALID),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_place_and_a_label_of_its_own() {
+        let mut labels = HashSet::new();
+        for (index, reason) in DenialReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            assert!(labels.insert(reason.as_str()), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_learns_one_text_for_everything_before_the_signature() {
+        for reason in [
+            DenialReason::Malformed,
+            DenialReason::BadAlgorithm,
+            DenialReason::UnknownKey,
+            DenialReason::BadSignature,
+            DenialReason::BadIssuer,
+        ] {
+            assert_eq!(reason.fault().message(), INVALID, "{reason:?}");
+            assert_eq!(reason.fault().status(), 401, "{reason:?}");
+        }
+    }
+}

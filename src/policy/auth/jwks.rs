@@ -1,0 +1,163 @@
+//! Keys from a JWK set (RFC 7517), such as an identity provider publishes.
+//!
+//! One key that cannot be used is no reason to refuse the others: providers publish encryption
+//! keys and new kinds of keys in the same set. It is named in a warning. A set from which
+//! nothing can be used is a mistake, and refused.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{AlgorithmFamily, DecodingKey};
+use serde_json::{Map, Value};
+
+use super::{
+    json,
+    key::{KEY_ID_BYTES_MAX, KnownAlgorithm, VerificationKey, curve_key, hmac_key, rsa_key},
+    spec::AuthProblem,
+};
+
+/// Longest JWK set, in bytes: the largest public ones are below 64 KiB.
+pub const JWKS_BYTES_MAX: usize = 262_144;
+
+/// Where a JWK set is configured.
+const PATH: &str = "jwt.jwks_file";
+
+/// Compiles a JWK set; what is wrong with it is added to `problems`.
+pub(super) fn compile(bytes: &[u8], problems: &mut Vec<AuthProblem>) -> Vec<VerificationKey> {
+    let mut report = |path: String, message: &str, warning| {
+        problems.push(AuthProblem { path, message: message.to_owned(), warning });
+    };
+    if bytes.len() > JWKS_BYTES_MAX {
+        let message = format!("is longer than {JWKS_BYTES_MAX} bytes");
+        report(PATH.to_owned(), &message, false);
+        return Vec::new();
+    }
+    let Some(Value::Array(entries)) = json::object(bytes).and_then(|mut set| set.remove("keys"))
+    else {
+        let message = "is not a JWK set: a JSON object with a list 'keys' (RFC 7517 section 5)";
+        report(PATH.to_owned(), message, false);
+        return Vec::new();
+    };
+    let mut keys: Vec<VerificationKey> = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let path = format!("{PATH}.keys[{index}]");
+        match read_key(entry, index) {
+            Ok(key) if key.id.is_some() && keys.iter().any(|other| other.id == key.id) => {
+                report(path, "is not used: another key before it has the same kid", true);
+            }
+            Ok(key) => keys.push(key),
+            Err(why) => report(path, &format!("is not used: {why}"), true),
+        }
+    }
+    if keys.is_empty() {
+        report(PATH.to_owned(), "holds no key that can be used", false);
+    }
+    keys
+}
+
+fn read_key(entry: &Value, index: usize) -> Result<VerificationKey, String> {
+    let members = entry.as_object().ok_or("it is not an object")?;
+    let kind = text(members, "kty")?.ok_or("it has no kty")?;
+    if text(members, "use")?.is_some_and(|usage| usage != "sig") {
+        return Err("its use is not 'sig'".to_owned());
+    }
+    if let Some(operations) = members.get("key_ops") {
+        let verifies = operations.as_array().is_some_and(|list| list.contains(&"verify".into()));
+        if !verifies {
+            return Err("its key_ops do not include 'verify'".to_owned());
+        }
+    }
+    let id = text(members, "kid")?;
+    if id.is_some_and(|id| id.is_empty() || id.len() > KEY_ID_BYTES_MAX) {
+        return Err(format!("its kid must have 1 to {KEY_ID_BYTES_MAX} bytes"));
+    }
+    let (algorithm, key) = match kind {
+        "RSA" => read_rsa(members)?,
+        "EC" => read_curve(members)?,
+        "OKP" => read_ed25519(members)?,
+        "oct" => read_secret(members)?,
+        other => return Err(format!("unsupported kty '{other}'")),
+    };
+    let label = id.map_or_else(|| format!("jwks[{index}]"), str::to_owned);
+    Ok(VerificationKey::new(id, &label, algorithm, key))
+}
+
+/// Without `alg` it is RS256: some large providers leave it out and all of those sign with it.
+fn read_rsa(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey), String> {
+    refuse_private(jwk)?;
+    let algorithm = algorithm(jwk, AlgorithmFamily::Rsa, Some("RS256"))?;
+    let key = rsa_key(&bytes(jwk, "n")?, &bytes(jwk, "e")?)?;
+    Ok((algorithm, key))
+}
+
+/// RFC 7518 section 6.2.1: the coordinates have the full length of the field.
+fn read_curve(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey), String> {
+    refuse_private(jwk)?;
+    let (implied, coordinate_bytes) = match text(jwk, "crv")?.ok_or("it has no crv")? {
+        "P-256" => ("ES256", 32),
+        "P-384" => ("ES384", 48),
+        other => return Err(format!("unsupported crv '{other}'")),
+    };
+    let algorithm = algorithm(jwk, AlgorithmFamily::Ec, Some(implied))?;
+    if algorithm.name() != implied {
+        return Err("its alg does not fit its crv".to_owned());
+    }
+    let (x, y) = (bytes(jwk, "x")?, bytes(jwk, "y")?);
+    if x.len() != coordinate_bytes || y.len() != coordinate_bytes {
+        return Err("its x or y has the wrong length".to_owned());
+    }
+    // SEC 1 section 2.3.3: an uncompressed point.
+    let point = [&[4], x.as_slice(), y.as_slice()].concat();
+    Ok((algorithm, curve_key(algorithm, &point)?))
+}
+
+/// RFC 8037 section 2.
+fn read_ed25519(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey), String> {
+    refuse_private(jwk)?;
+    match text(jwk, "crv")?.ok_or("it has no crv")? {
+        "Ed25519" => {}
+        other => return Err(format!("unsupported crv '{other}'")),
+    }
+    let algorithm = algorithm(jwk, AlgorithmFamily::Ed, Some("EdDSA"))?;
+    let x = bytes(jwk, "x")?;
+    if x.len() != 32 {
+        return Err("its x has the wrong length".to_owned());
+    }
+    Ok((algorithm, curve_key(algorithm, &x)?))
+}
+
+/// `alg` must be written: nothing else about a secret says which hash it is for.
+fn read_secret(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey), String> {
+    let algorithm = algorithm(jwk, AlgorithmFamily::Hmac, None)?;
+    Ok((algorithm, hmac_key(algorithm, &bytes(jwk, "k")?)?))
+}
+
+fn algorithm(
+    jwk: &Map<String, Value>,
+    family: AlgorithmFamily,
+    implied: Option<&str>,
+) -> Result<KnownAlgorithm, String> {
+    let name = text(jwk, "alg")?.or(implied).ok_or("it has no alg")?;
+    KnownAlgorithm::by_name(name)
+        .filter(|known| known.family() == family)
+        .ok_or_else(|| format!("alg '{name}' does not fit its kty or is not supported"))
+}
+
+/// A private key in this file is a mistake that should be seen, not worked around.
+fn refuse_private(jwk: &Map<String, Value>) -> Result<(), String> {
+    if jwk.contains_key("d") {
+        return Err("it is a private key, which does not belong on a verifier".to_owned());
+    }
+    Ok(())
+}
+
+fn text<'a>(jwk: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, String> {
+    match jwk.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("its {name} is not a string")),
+    }
+}
+
+fn bytes(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
+    let encoded = text(jwk, name)?.ok_or_else(|| format!("it has no {name}"))?;
+    URL_SAFE_NO_PAD.decode(encoded).map_err(|_| format!("its {name} is not unpadded base64url"))
+}

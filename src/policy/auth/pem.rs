@@ -1,0 +1,94 @@
+//! A public key in PEM (RFC 7468), as strictly as an operator can be helped by it: one block,
+//! and nothing that is not a public key.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+/// What every PEM block begins with. No HMAC secret may hold it: then a public key, which
+/// everybody may know, would sign tokens (RFC 8725 section 2.1).
+pub(super) const MARK: &[u8] = b"-----BEGIN ";
+
+/// Most bytes of a key file that are looked at; an RSA key of 8192 bits takes 1.5 KiB.
+const PEM_BYTES_MAX: usize = 65_536;
+
+/// The DER inside the one `PUBLIC KEY` (RFC 5280 `SubjectPublicKeyInfo`) or `RSA PUBLIC KEY`
+/// (RFC 8017 `RSAPublicKey`) block, or what is wrong, in words for the operator.
+pub(super) fn public_key(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    if bytes.len() > PEM_BYTES_MAX {
+        return Err(format!("is longer than {PEM_BYTES_MAX} bytes"));
+    }
+    let text = str::from_utf8(bytes).map_err(|_| "is not a PEM file".to_owned())?;
+    let mut blocks = text.split("-----BEGIN ").skip(1);
+    let block = blocks.next().ok_or("is not a PEM file (no '-----BEGIN ')")?;
+    if blocks.next().is_some() {
+        return Err("holds more than one PEM block; one public key is needed".to_owned());
+    }
+    let (label, rest) = block.split_once("-----").ok_or("has a malformed BEGIN line")?;
+    match label {
+        "PUBLIC KEY" | "RSA PUBLIC KEY" => {}
+        "CERTIFICATE" => {
+            return Err("is a certificate; write its key with `openssl x509 -pubkey -noout`".into());
+        }
+        private if private.ends_with("PRIVATE KEY") => {
+            return Err("is a private key, which does not belong on a verifier; \
+                        write its public half with `openssl pkey -pubout`"
+                .into());
+        }
+        _ => return Err("holds no 'PUBLIC KEY' block".to_owned()),
+    }
+    let end = format!("-----END {label}-----");
+    let (body, after) = rest.split_once(&end).ok_or("has no END line for its BEGIN line")?;
+    if !after.trim().is_empty() {
+        return Err("has something after its END line".to_owned());
+    }
+    let compact: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    STANDARD.decode(compact).map_err(|_| "is not valid base64".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_block_of_a_public_key_is_decoded() {
+        for label in ["PUBLIC KEY", "RSA PUBLIC KEY"] {
+            for line_end in ["\n", "\r\n"] {
+                let text = [
+                    "comment",
+                    &format!("-----BEGIN {label}-----"),
+                    "AQID",
+                    "BA==",
+                    &format!("-----END {label}-----"),
+                    "",
+                ]
+                .join(line_end);
+                assert_eq!(public_key(text.as_bytes()), Ok(vec![1, 2, 3, 4]), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn everything_else_says_what_it_is() {
+        let block = |label: &str, body: &str| {
+            format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+        };
+        let key = block("PUBLIC KEY", "AQID");
+        for (text, part) in [
+            (String::new(), "not a PEM file"),
+            ("ssh-rsa AAAA".to_owned(), "not a PEM file"),
+            (block("CERTIFICATE", "AQID"), "certificate"),
+            (block("PRIVATE KEY", "AQID"), "private key"),
+            (block("EC PRIVATE KEY", "AQID"), "private key"),
+            (block("X509 CRL", "AQID"), "no 'PUBLIC KEY'"),
+            (format!("{key}{key}"), "more than one"),
+            (format!("{key}x"), "after its END"),
+            (block("PUBLIC KEY", "A*"), "base64"),
+            ("-----BEGIN PUBLIC KEY-----\nAQID\n".to_owned(), "no END"),
+            ("-----BEGIN PUBLIC KEY".to_owned(), "malformed BEGIN"),
+            ("x".repeat(PEM_BYTES_MAX + 1), "longer than"),
+        ] {
+            let problem = public_key(text.as_bytes()).unwrap_err();
+            assert!(problem.contains(part), "{text:.60} -> {problem}");
+        }
+        assert!(public_key(b"\xff-----BEGIN PUBLIC KEY-----").is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! The decision about one request, as a value that later steps require.
+//!
+//! A [`Permit`] can be made nowhere else: what signs a request for S3 takes one, so that it
+//! cannot be written without asking here first.
+
+use std::{borrow::Cow, fmt, rc::Rc};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::{
+    cache::{Digest, TokenCache},
+    claims::Rules,
+    denial::{Denial, DenialReason},
+    policy::{AuthPolicy, BucketAuth},
+    source::{self, TokenCarrier},
+    spec::TokenSource,
+    verified::Verified,
+};
+use crate::model::limits::TOKEN_BYTES_MAX;
+
+/// Permission to read one object.
+#[must_use = "a permit is what lets the request go on"]
+pub struct Permit {
+    token: Option<Rc<Verified>>,
+}
+
+impl Permit {
+    /// The token's `sub`; none for a public bucket.
+    pub fn subject(&self) -> Option<&str> {
+        self.token.as_ref()?.subject.as_deref()
+    }
+
+    /// Which key verified the token, as an index into `AuthPolicy::key_ids`; none for a public
+    /// bucket.
+    pub fn key_index(&self) -> Option<usize> {
+        Some(self.token.as_ref()?.key_index)
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("key_index", &self.key_index()).finish_non_exhaustive()
+    }
+}
+
+/// Permission to use the admin API.
+#[must_use = "a permit is what lets the command go on"]
+pub struct AdminPermit {
+    token: Rc<Verified>,
+}
+
+impl AdminPermit {
+    /// The token's `sub`.
+    pub fn subject(&self) -> Option<&str> {
+        self.token.subject.as_deref()
+    }
+
+    /// Which key verified the token, as an index into `AuthPolicy::key_ids`.
+    pub fn key_index(&self) -> usize {
+        self.token.key_index
+    }
+}
+
+impl fmt::Debug for AdminPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminPermit").field("key_index", &self.key_index()).finish_non_exhaustive()
+    }
+}
+
+/// Decides whether a request may read the object of that key in that bucket.
+///
+/// `key` is the object key as the client names it, decoded, before any `key_prefix`;
+/// `now_unix` is in seconds. The cache must be this core's own for this policy; one that is not
+/// is emptied.
+///
+/// # Errors
+///
+/// A [`Denial`] with what the client, the log and the counters are told.
+pub fn permit_object(
+    policy: &AuthPolicy,
+    bucket: &BucketAuth,
+    cache: &mut TokenCache,
+    carrier: &impl TokenCarrier,
+    key: &[u8],
+    now_unix: u64,
+) -> Result<Permit, Denial> {
+    if !policy.enforced() || !bucket.enabled() {
+        return Ok(Permit { token: None });
+    }
+    let token = authenticate(policy, &policy.sources, cache, carrier, now_unix)?;
+    if !token.general_rules_hold || !bucket.rules.hold(&token.claims) {
+        return Err(refuse(&token, DenialReason::Claims));
+    }
+    let permits = |rules: &Rules| rules.permit_key(&token.claims, key);
+    if !permits(&policy.general_rules) || !permits(&bucket.rules) {
+        return Err(refuse(&token, DenialReason::Path));
+    }
+    Ok(Permit { token: Some(token) })
+}
+
+/// Decides whether a request may use the admin API. Tokens count only in header fields, and not
+/// in cookies; without JWT the admin API is closed.
+///
+/// # Errors
+///
+/// A [`Denial`] with what the client, the log and the counters are told.
+pub fn permit_admin(
+    policy: &AuthPolicy,
+    cache: &mut TokenCache,
+    carrier: &impl TokenCarrier,
+    now_unix: u64,
+) -> Result<AdminPermit, Denial> {
+    if !policy.enforced() {
+        return Err(Denial::new(DenialReason::AdminClosed));
+    }
+    let token = authenticate(policy, &policy.admin_sources, cache, carrier, now_unix)?;
+    if !policy.admin_rules.hold(&token.claims) {
+        return Err(refuse(&token, DenialReason::Claims));
+    }
+    Ok(AdminPermit { token })
+}
+
+/// The verified token of a request, from the cache or by verifying it now.
+fn authenticate(
+    policy: &AuthPolicy,
+    sources: &[TokenSource],
+    cache: &mut TokenCache,
+    carrier: &impl TokenCarrier,
+    now_unix: u64,
+) -> Result<Rc<Verified>, Denial> {
+    let token = source::find(sources, carrier).map_err(Denial::new)?;
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(Denial::new(DenialReason::TooLong));
+    }
+    let digest = sha256(&token);
+    if let Some(verified) = cache.get(policy.identity, &digest) {
+        return match verified.window.check(now_unix) {
+            Ok(()) => Ok(verified),
+            Err(reason) => {
+                if reason == DenialReason::Expired {
+                    cache.remove(&digest);
+                }
+                Err(refuse(&verified, reason))
+            }
+        };
+    }
+    match policy.verify(&token, now_unix) {
+        Ok(verified) => {
+            let verified = Rc::new(verified);
+            cache.insert(policy.identity, digest, Rc::clone(&verified));
+            Ok(verified)
+        }
+        Err(refused) => Err(Denial::of_subject(refused.reason, refused.subject)),
+    }
+}
+
+fn refuse(token: &Verified, reason: DenialReason) -> Denial {
+    Denial::of_subject(reason, token.subject.clone())
+}
+
+fn sha256(token: &Cow<'_, [u8]>) -> Digest {
+    let mut bytes = Digest::default();
+    bytes.copy_from_slice(digest(&SHA256, token).as_ref());
+    bytes
+}

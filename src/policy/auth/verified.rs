@@ -1,0 +1,88 @@
+//! A token whose signature, issuer and audience were checked.
+
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use super::{denial::DenialReason, window::Window};
+
+/// What remains of a token once it is known to be genuine: enough to decide any later request
+/// with it. It is never made from a token that failed a check.
+#[derive(Debug)]
+pub(super) struct Verified {
+    /// When it is good; checked on every use.
+    pub(super) window: Window,
+    /// Index of the key that verified it.
+    pub(super) key_index: usize,
+    /// `sub`, when it is a string.
+    pub(super) subject: Option<Rc<str>>,
+    /// All claims, for the rules of buckets, of the admin API and about object keys.
+    pub(super) claims: Map<String, Value>,
+    /// Whether the rules for every bucket that look at claims only hold: decided once.
+    pub(super) general_rules_hold: bool,
+}
+
+impl Verified {
+    /// Estimate of the memory that the claims take, in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + members_bytes(&self.claims)
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test(text_bytes: usize) -> Self {
+        let mut claims = Map::new();
+        claims.insert("text".to_owned(), Value::String("x".repeat(text_bytes)));
+        let window = Window::read(&claims, 0, false);
+        Self {
+            window: window.unwrap(),
+            key_index: 0,
+            subject: None,
+            claims,
+            general_rules_hold: true,
+        }
+    }
+}
+
+fn members_bytes(members: &Map<String, Value>) -> usize {
+    let entry = size_of::<String>() + size_of::<Value>();
+    members.iter().map(|(name, value)| entry + name.len() + value_bytes(value)).sum()
+}
+
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => {
+            items.iter().map(|item| size_of::<Value>() + value_bytes(item)).sum()
+        }
+        Value::Object(members) => members_bytes(members),
+    }
+}
+
+/// Checks `iss` (RFC 7519 section 4.1.1): equal, byte for byte.
+pub(super) fn check_issuer(
+    claims: &Map<String, Value>,
+    expected: &str,
+) -> Result<(), DenialReason> {
+    match claims.get("iss") {
+        Some(Value::String(issuer)) if issuer == expected => Ok(()),
+        _ => Err(DenialReason::BadIssuer),
+    }
+}
+
+/// Checks `aud` (RFC 7519 section 4.1.3): a string, or a list of strings of which one is ours.
+pub(super) fn check_audience(
+    claims: &Map<String, Value>,
+    accepted: &[Box<str>],
+) -> Result<(), DenialReason> {
+    let is_ours = |audience: &str| accepted.iter().any(|ours| **ours == *audience);
+    let good = match claims.get("aud") {
+        Some(Value::String(audience)) => is_ours(audience),
+        Some(Value::Array(audiences)) => {
+            audiences.iter().all(Value::is_string)
+                && audiences.iter().filter_map(Value::as_str).any(is_ours)
+        }
+        _ => false,
+    };
+    if good { Ok(()) } else { Err(DenialReason::BadAudience) }
+}
