@@ -72,9 +72,6 @@ impl BucketReader {
         }
         let claims = claims(section, "claims", "buckets[].auth.claims[]");
         let enabled = enabled.ok().flatten().unwrap_or_default();
-        if !enabled && !claims.is_empty() {
-            section.warning("claims", "are not checked, because auth.enabled is not true");
-        }
         BucketAuthSettings { enabled, claims }
     }
 
