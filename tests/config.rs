@@ -17,6 +17,11 @@ use yatagarasu::{
     model::Generation,
 };
 
+#[path = "config/changes.rs"]
+mod changes;
+#[path = "config/mutations.rs"]
+mod mutations;
+
 fn environment() -> BTreeMap<String, String> {
     [
         ("JWT_SECRET", "jwt-secret-of-the-fixtures-0123456789"),

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt::Write as _, rc::Rc, sync::Arc};
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
     RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
 use super::{
@@ -16,8 +16,9 @@ use super::{
 use crate::{
     handoff::snapshot::Credentials,
     model::{Secret, limits::UpstreamTimeouts},
+    policy::router::validate_path_prefix,
     protocol::s3::{
-        endpoint::{Addressing, EndpointUrl, Scheme, check_addressing},
+        endpoint::{Addressing, EndpointUrl, Scheme, address, check_addressing},
         name::{
             validate_access_key, validate_bucket_name, validate_key_prefix, validate_region,
             validate_session_token,
@@ -71,9 +72,6 @@ impl BucketReader {
         }
         let claims = claims(section, "claims", "buckets[].auth.claims[]");
         let enabled = enabled.ok().flatten().unwrap_or_default();
-        if !enabled && !claims.is_empty() {
-            section.warning("claims", "are not checked, because auth.enabled is not true");
-        }
         BucketAuthSettings { enabled, claims }
     }
 
@@ -89,10 +87,10 @@ impl BucketReader {
             "virtual" => Some(Addressing::Virtual),
             _ => None,
         });
-        if let (Ok(bucket), Ok(endpoint), Ok(addressing)) = (&bucket, &endpoint, addressing)
-            && let Err(message) = check_addressing(endpoint.as_ref(), bucket, addressing)
+        if let (Ok(bucket), Ok(region), Ok(endpoint), Ok(addressing)) =
+            (&bucket, &region, &endpoint, addressing)
         {
-            section.error("addressing", message);
+            note_bad_address(section, endpoint.as_ref(), region, bucket, addressing);
         }
         let plain_http = matches!(&endpoint, Ok(Some(url)) if url.scheme == Scheme::Http);
         let key_prefix = section.optional_text("key_prefix").ok().flatten();
@@ -134,6 +132,24 @@ fn endpoint(section: Section<'_>) -> Result<Option<EndpointUrl>, Noted> {
     match EndpointUrl::parse(&text.value) {
         Ok(url) => Ok(Some(url)),
         Err(error) => Err(section.error("endpoint", error.to_string())),
+    }
+}
+
+/// Notes a bucket that cannot be addressed as written, or whose TLS server name cannot exist.
+fn note_bad_address(
+    section: Section<'_>,
+    endpoint: Option<&EndpointUrl>,
+    region: &str,
+    bucket: &str,
+    addressing: Addressing,
+) {
+    if let Err(message) = check_addressing(endpoint, bucket, addressing) {
+        section.error("addressing", message);
+        return;
+    }
+    let url = address(endpoint, region, bucket, "", addressing).url;
+    if url.scheme == Scheme::Https && ServerName::try_from(url.host.as_str()).is_err() {
+        section.error("endpoint", format!("no certificate can be for the host name {}", url.host));
     }
 }
 
@@ -230,29 +246,10 @@ fn checked_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// A prefix is compared with decoded, canonical paths, so it must be able to equal the start of
-/// one.
 fn checked_path_prefix(prefix: &str) -> Result<String, String> {
-    if !prefix.starts_with('/') {
-        return Err("must start with /".to_owned());
-    }
     if prefix.len() > PATH_PREFIX_BYTES_MAX {
         return Err(format!("has more than {PATH_PREFIX_BYTES_MAX} bytes"));
     }
-    if prefix != "/" {
-        if prefix.ends_with('/') {
-            return Err("must not end with /".to_owned());
-        }
-        for segment in prefix[1..].split('/') {
-            match segment {
-                "" => return Err("holds an empty segment (//)".to_owned()),
-                "." | ".." => return Err("holds a . or .. segment".to_owned()),
-                _ => {}
-            }
-        }
-    }
-    if prefix.chars().any(char::is_control) {
-        return Err("holds a control character".to_owned());
-    }
+    validate_path_prefix(prefix)?;
     Ok(prefix.to_owned())
 }

@@ -17,7 +17,7 @@ pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
     }
     AuthSpec {
         enforced: enabled,
-        keys: verification_keys(section),
+        keys: verification_keys(section, enabled),
         jwks: section.named_file("jwks_file").ok().flatten().map(|file| file.to_vec()),
         issuer: section.optional_text("issuer").ok().flatten().map(|text| text.value.into_owned()),
         audience: section.texts("audience"),
@@ -29,7 +29,7 @@ pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
     }
 }
 
-fn verification_keys(section: Section<'_>) -> Vec<KeySpec> {
+fn verification_keys(section: Section<'_>, enabled: bool) -> Vec<KeySpec> {
     let algorithm = algorithm(section, None);
     let default = algorithm.clone().unwrap_or_default();
     let own = match &algorithm {
@@ -48,7 +48,8 @@ fn verification_keys(section: Section<'_>) -> Vec<KeySpec> {
     let listed = section.each("keys", "jwt.keys[]", |_, key| listed_key(key, &default));
     let is_noted = is_noted || listed.iter().any(Result::is_err);
     keys.extend(listed.into_iter().flatten());
-    if keys.is_empty() && !is_noted && !section.is_written("jwks_file") {
+    // Nothing needs a key while tokens are off.
+    if enabled && keys.is_empty() && !is_noted && !section.is_written("jwks_file") {
         section.error_here(
             "no key to verify tokens with: write secret, secret_file, public_key_file, keys or \
              jwks_file",
@@ -112,16 +113,14 @@ fn key_material(section: Section<'_>, algorithm: &str) -> Result<Option<KeyMater
 fn token_sources(section: Section<'_>) -> Vec<TokenSource> {
     let sources =
         section.each("token_sources", "jwt.token_sources[]", |_, source| token_source(source));
-    if sources.is_empty() {
-        if section.is_written("token_sources") && section.is_empty_list("token_sources") {
-            section.error(
-                "token_sources",
-                "is empty, so no token would ever be found; write one, or leave it out for bearer",
-            );
-        }
-        return vec![TokenSource::Bearer];
+    if section.is_written("token_sources") && section.is_empty_list("token_sources") {
+        section.error(
+            "token_sources",
+            "is empty, so no token would ever be found; write one, or leave it out for bearer",
+        );
     }
-    sources.into_iter().flatten().collect()
+    let sources: Vec<_> = sources.into_iter().flatten().collect();
+    if sources.is_empty() { vec![TokenSource::Bearer] } else { sources }
 }
 
 fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
@@ -186,10 +185,5 @@ fn admin_claims(section: Section<'_>) -> Vec<ClaimSpec> {
         }
         return claims(section, "admin_claims", "jwt.admin_claims[]");
     }
-    vec![ClaimSpec {
-        path: "jwt.admin_claims[0]".to_owned(),
-        claim: "role".to_owned(),
-        operator: "equals".to_owned(),
-        value: "admin".into(),
-    }]
+    AuthSpec::default().admin_claims
 }

@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, sync::OnceLock};
 
+use crate::policy::auth::LEEWAY_SECONDS_MAX;
+
 /// One key.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -78,6 +80,10 @@ const DAY_SECONDS: u32 = 86_400;
 
 /// Longest wait for something that somebody stands by for, in seconds: an hour.
 const HOUR_SECONDS: u32 = 3_600;
+
+/// Longest `jwt.leeway`, in seconds, as the policy wants it.
+const LEEWAY_SECONDS: u32 = 300;
+const _: () = assert!(LEEWAY_SECONDS as u64 == LEEWAY_SECONDS_MAX);
 
 /// Names of the signature algorithms (RFC 7518 section 3.1, RFC 8037 section 3.1).
 pub(super) const ALGORITHMS: &[&str] = &[
@@ -169,7 +175,7 @@ pub const KEYS: &[Key] = &[
     key("jwt.jwks_file", File, NOTHING, "", Hot, "Keys from a JWK set (RFC 7517)"),
     key("jwt.issuer", Text, NOTHING, "", Hot, "Required `iss`"),
     key("jwt.audience", List, NOTHING, "", Hot, "Accepted `aud` values, as text; empty accepts any"),
-    key("jwt.leeway", SecondsOrZero(HOUR_SECONDS), Is("60"), "seconds", Hot, "Tolerance for `exp` and `nbf`"),
+    key("jwt.leeway", SecondsOrZero(LEEWAY_SECONDS), Is("60"), "seconds", Hot, "Tolerance for `exp` and `nbf`"),
     key("jwt.require_exp", Boolean, Is("true"), "", Hot, "Refuses tokens without `exp`"),
     key("jwt.token_sources", List, Otherwise("bearer"), "", Hot, "Where tokens are looked for; the first that is present decides"),
     key("jwt.token_sources[].type", Choice(&["bearer", "header", "query", "cookie"]), Required, "", Hot, "Kind of place"),

@@ -62,15 +62,15 @@ fn timeouts(section: Section<'_>) -> Timeouts {
 
 pub(super) fn admin(section: Section<'_>) -> AdminSettings {
     let listen = section.optional_text("listen").ok().flatten();
-    let listen = listen.and_then(|text| match text.value.parse::<SocketAddr>() {
-        Ok(address) => Some(address),
-        Err(_) => {
+    let listen = listen.and_then(|text| {
+        let address = text.value.parse::<SocketAddr>();
+        if address.is_err() {
             section.error(
                 "listen",
                 "expected an IP address and a port, such as 127.0.0.1:9090 or [::1]:9090",
             );
-            None
         }
+        address.ok()
     });
     AdminSettings { listen, reload_timeout: section.seconds("reload_timeout") }
 }

@@ -4,7 +4,12 @@
 //! them would let a file mean something else than it seems to. Types of plain scalars are not
 //! decided here; the schema knows what it wants.
 
-use std::{borrow::Cow, collections::HashMap, collections::HashSet, rc::Rc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+    rc::Rc,
+};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
@@ -139,7 +144,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Node<
                 refuse_tag(tag.as_deref(), line)?;
                 tree.open(Open::mapping(), anchor, line)?;
             }
-            Event::SequenceEnd | Event::MappingEnd => tree.close()?,
+            Event::SequenceEnd | Event::MappingEnd => tree.close(),
         }
     }
     match tree.root {
@@ -165,7 +170,7 @@ fn refuse_tag(tag: Option<&Tag>, line: usize) -> Result<(), Problem> {
 /// UTF-8 without the control characters that YAML forbids (YAML 1.2.2 section 5.1). The parser
 /// takes a NUL for the end, so what follows one would silently be ignored.
 fn printable_text(bytes: &[u8]) -> Result<&str, Problem> {
-    let line_at = |end: usize| 1 + bytes[..end].iter().filter(|byte| **byte == b'\n').count();
+    let line_at = |end: usize| 1 + memchr::memchr_iter(b'\n', &bytes[..end]).count();
     let text = std::str::from_utf8(bytes).map_err(|error| {
         at(line_at(error.valid_up_to()), "is not valid UTF-8; save the file as UTF-8")
     })?;
@@ -261,7 +266,8 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
             return Ok(());
         }
         self.reach(self.frames.len() + 1, line)?;
-        self.finish(Shape::Scalar(scalar), anchor, line, 1, 1)
+        self.finish(Shape::Scalar(scalar), anchor, line, 1, 1);
+        Ok(())
     }
 
     fn open(&mut self, open: Open<'a>, anchor: usize, line: usize) -> Result<(), Problem> {
@@ -274,8 +280,8 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Problem> {
-        let Some(frame) = self.frames.pop() else { return Ok(()) };
+    fn close(&mut self) {
+        let Some(frame) = self.frames.pop() else { return };
         let shape = match frame.open {
             Open::Sequence(items) => Shape::Sequence(items),
             Open::Mapping { entries, .. } => Shape::Mapping(entries),
@@ -285,7 +291,7 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
             parent.deepest = parent.deepest.max(frame.deepest);
         }
         let values = self.values - frame.values_before;
-        self.finish(shape, frame.anchor, frame.line, values, frame.deepest - depth + 1)
+        self.finish(shape, frame.anchor, frame.line, values, frame.deepest - depth + 1);
     }
 
     fn alias(&mut self, anchor: usize, line: usize) -> Result<(), Problem> {
@@ -308,7 +314,7 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
         line: usize,
         values: usize,
         height: usize,
-    ) -> Result<(), Problem> {
+    ) {
         let content = if anchor == 0 {
             Content::Own(shape)
         } else {
@@ -317,7 +323,6 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
             Content::Shared(shape)
         };
         self.attach(Node { line, content });
-        Ok(())
     }
 
     fn attach(&mut self, node: Node<'a>) {
@@ -351,7 +356,9 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
         let mut path = String::new();
         for frame in &self.frames {
             match &frame.open {
-                Open::Sequence(items) => path.push_str(&format!("[{}]", items.len())),
+                Open::Sequence(items) => {
+                    write!(path, "[{}]", items.len()).unwrap_or_default();
+                }
                 Open::Mapping { key: parent, .. } => {
                     push_key(&mut path, parent.as_ref().map_or(key, |(parent, _)| parent));
                 }
@@ -363,6 +370,7 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
 }
 
 /// Whether the mapping holds the key already; remembers it.
+#[expect(clippy::ptr_arg, reason = "the clone is of the Cow, which mostly only borrows")]
 fn is_repeated<'a>(
     key: &Cow<'a, str>,
     entries: &[Entry<'a>],

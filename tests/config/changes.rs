@@ -1,0 +1,258 @@
+//! What a change to each key means: the key table says hot or restart, and `diff` must agree.
+
+use serde_yaml::Value;
+use yatagarasu::control_plane::config::{
+    Difference, FilesBeside, Settings, diff,
+    keys::{Applies, KEYS, Key, Kind, Preset},
+    parse,
+};
+
+use super::{environment, folder};
+
+/// A file in which every key is written, as values.
+pub(crate) fn full() -> Value {
+    let text = std::fs::read_to_string(folder("valid").join("full.yaml")).unwrap();
+    serde_yaml::from_str(&text.replace("${PORT:-8081}", "8081")).unwrap()
+}
+
+pub(crate) fn settings(value: &Value) -> Settings {
+    let text = serde_yaml::to_string(value).unwrap();
+    let files = FilesBeside::new(&folder("valid").join("full.yaml"));
+    match parse(text.as_bytes(), &environment(), &files) {
+        Ok(loaded) => loaded.settings,
+        Err(problems) => panic!("{problems}\n{text}"),
+    }
+}
+
+fn change(from: &Value, to: &Value) -> Difference {
+    diff(&settings(from), &settings(to))
+}
+
+/// The value at a path like `buckets[].s3.region`, taking the first element of each list.
+fn at<'v>(value: &'v mut Value, pattern: &str) -> Option<&'v mut Value> {
+    let mut value = value;
+    for segment in pattern.split('.') {
+        let (name, element) = match segment.strip_suffix("[]") {
+            Some(name) => (name, true),
+            None => (segment, false),
+        };
+        value = value.get_mut(name)?;
+        if element {
+            value = value.get_mut(0)?;
+        }
+    }
+    Some(value)
+}
+
+/// Another acceptable value for a key whose kind tells one.
+fn another(key: &Key, current: &Value) -> Option<Value> {
+    match key.kind {
+        Kind::Boolean => Some(Value::Bool(current != &Value::Bool(true))),
+        Kind::Integer(min, max) => {
+            let current = current.as_u64().unwrap_or(min);
+            Some(if current + 1 <= max { current + 1 } else { current - 1 }.into())
+        }
+        Kind::Seconds(_) | Kind::SecondsOrZero(_) => Some(7.5.into()),
+        Kind::Choice(names) => {
+            names.iter().find(|name| Value::from(**name) != *current).map(|name| (*name).into())
+        }
+        _ => None,
+    }
+}
+
+/// Where `diff` reports a key of the full file.
+fn reported(key: &Key) -> String {
+    let path = key.path.replace("buckets[]", "buckets[products]");
+    // Lists of rules and sources are reported as a whole.
+    for list in ["claims[]", "token_sources[]"] {
+        if let Some(end) = path.find(list) {
+            return path[..end + list.len() - 2].to_owned();
+        }
+    }
+    path.replace("keys[]", "keys[0]")
+}
+
+#[test]
+fn diff_agrees_with_the_key_table_about_hot_and_restart() {
+    let full = full();
+    let mut checked = 0;
+    for key in KEYS {
+        // These would break another rule; the tests below change them.
+        if ["buckets[].s3.anonymous", "jwt.algorithm", "jwt.keys[].algorithm"].contains(&key.path)
+            || key.path.starts_with("jwt.token_sources[]")
+            || key.path.ends_with("[].operator")
+            || matches!(key.kind, Kind::Choice([_]))
+        {
+            continue;
+        }
+        let mut changed = full.clone();
+        let Some(current) = at(&mut changed, key.path) else { continue };
+        let Some(other) = another(key, current) else { continue };
+        *current = other;
+        let difference = change(&full, &changed);
+        let (expected, other) = match key.applies {
+            Applies::Hot => (&difference.applied, &difference.restart_required),
+            Applies::Restart => (&difference.restart_required, &difference.applied),
+        };
+        assert_eq!(expected.len(), 1, "{}: {difference:?}", key.path);
+        assert!(other.is_empty(), "{}: {difference:?}", key.path);
+        let shown = reported(key);
+        assert!(expected[0].starts_with(&shown), "{} is reported as {}", key.path, expected[0]);
+        assert_eq!(difference.hot_changed, key.applies == Applies::Hot, "{}", key.path);
+        checked += 1;
+    }
+    assert!(checked >= 25, "only {checked} keys were changed");
+}
+
+#[test]
+fn diff_reports_text_keys_by_path() {
+    let full = full();
+    for (path, value, reported) in [
+        ("server.address", "127.0.0.1", "server.address: running ::, file 127.0.0.1"),
+        (
+            "admin.listen",
+            "127.0.0.1:9091",
+            "admin.listen: running 127.0.0.1:9090, file 127.0.0.1:9091",
+        ),
+        ("admin.listen", "", "admin.listen: running 127.0.0.1:9090, file the main listener"),
+        ("buckets[].path_prefix", "/p", "buckets[products].path_prefix"),
+        ("buckets[].s3.bucket", "other", "buckets[products].s3.bucket"),
+        ("buckets[].s3.region", "other", "buckets[products].s3.region"),
+        ("buckets[].s3.endpoint", "https://other", "buckets[products].s3.endpoint"),
+        ("buckets[].s3.access_key_file", "../files/jwt-secret", "buckets[products].s3.access_key"),
+        ("buckets[].s3.secret_key_file", "../files/jwt-secret", "buckets[products].s3.secret_key"),
+        ("buckets[].s3.session_token_file", "", "buckets[products].s3.session_token"),
+        ("buckets[].s3.key_prefix", "", "buckets[products].s3.key_prefix"),
+        ("buckets[].s3.ca_file", "", "buckets[products].s3.ca_file"),
+        ("jwt.keys[].secret", "another-secret-of-the-fixtures-0123456789", "jwt.keys[0].secret"),
+        ("jwt.keys[].id", "older", "jwt.keys[0].id"),
+        ("jwt.issuer", "", "jwt.issuer"),
+        ("jwt.claims[].value", "reader", "jwt.claims"),
+        ("jwt.admin_claims[].claim", "realm.role", "jwt.admin_claims"),
+        ("buckets[].auth.claims[].value", "writers", "buckets[products].auth.claims"),
+        ("jwt.token_sources[].type", "bearer", ""),
+        ("logging.access_log.path", "-", "logging.access_log.path"),
+    ] {
+        let mut changed = full.clone();
+        *at(&mut changed, path).unwrap() = value.into();
+        let difference = change(&full, &changed);
+        let mut all = difference.applied;
+        all.extend(difference.restart_required);
+        let expected: &[&str] = if reported.is_empty() { &[] } else { &[reported] };
+        assert_eq!(all, expected, "{path}");
+    }
+}
+
+#[test]
+fn buckets_are_matched_by_name_whatever_their_order() {
+    let full = full();
+    let mut swapped = full.clone();
+    swapped["buckets"].as_sequence_mut().unwrap().reverse();
+    assert_eq!(change(&full, &swapped), Difference::default());
+
+    let mut renamed = full.clone();
+    renamed["buckets"][1]["name"] = "renamed".into();
+    let difference = change(&full, &renamed);
+    assert_eq!(difference.applied, ["buckets[renamed]", "buckets[open]"]);
+}
+
+#[test]
+fn deleting_the_jwt_section_is_one_change() {
+    let mut full = full();
+    full["buckets"][0]["auth"]["enabled"] = false.into();
+    let mut without = full.clone();
+    without.as_mapping_mut().unwrap().remove("jwt");
+    assert_eq!(change(&full, &without).applied, ["jwt"]);
+    assert_eq!(change(&without, &full).applied, ["jwt"]);
+}
+
+#[test]
+fn a_secret_that_moves_into_a_file_unchanged_is_no_change() {
+    let full = full();
+    let mut inline = full.clone();
+    let s3 = inline["buckets"][0]["s3"].as_mapping_mut().unwrap();
+    s3.remove("secret_key_file");
+    s3.insert("secret_key".into(), "fixture/secret+key".into());
+    assert_eq!(change(&full, &inline), Difference::default());
+}
+
+#[test]
+fn a_running_process_keeps_its_restart_keys() {
+    let full = full();
+    let mut changed = full.clone();
+    for key in KEYS.iter().filter(|key| key.applies == Applies::Restart) {
+        if let Some(value) = at(&mut changed, key.path)
+            && let Some(other) = another(key, value)
+        {
+            *value = other;
+        }
+    }
+    changed["server"]["address"] = "127.0.0.1".into();
+    changed["admin"]["listen"] = "".into();
+    changed["reload"]["watch"] = false.into();
+    let (running, new) = (settings(&full), settings(&changed));
+    let restart = KEYS.iter().filter(|key| key.applies == Applies::Restart).count();
+    assert_eq!(diff(&running, &new).restart_required.len(), restart);
+    let adopted = new.clone().with_restart_keys_of(&running);
+    let difference = diff(&running, &adopted);
+    assert_eq!(difference.restart_required, [""; 0]);
+    assert_eq!(difference.applied, ["reload.watch"]);
+    assert_eq!(diff(&adopted, &new).applied, [""; 0]);
+}
+
+#[test]
+fn the_defaults_of_the_table_are_those_of_the_model() {
+    use yatagarasu::model::limits::{Limits, Timeouts, UpstreamTimeouts};
+    let least = super::load(&folder("valid").join("least.yaml"));
+    assert_eq!(least.server.limits, Limits::default());
+    assert_eq!(least.server.timeouts, Timeouts::default());
+    assert_eq!(least.buckets[0].s3.timeouts, UpstreamTimeouts::default());
+    assert_eq!(least.admin.reload_timeout, yatagarasu::handoff::snapshot::RELOAD_TIMEOUT);
+    let auth = super::load(&folder("valid").join("variables.yaml")).auth;
+    assert!(auth.enforced && auth.require_exp && auth.audience.is_empty());
+    assert_eq!(auth.leeway.as_secs(), 60);
+    assert_eq!(auth.keys[0].algorithm, "HS256");
+    assert_eq!(auth.admin_claims[0].claim, "role");
+}
+
+/// Writing a default out changes nothing.
+#[test]
+fn every_default_may_be_written() {
+    let least = serde_yaml::from_str::<Value>(
+        &std::fs::read_to_string(folder("valid").join("least.yaml")).unwrap(),
+    )
+    .unwrap();
+    for key in KEYS {
+        let Preset::Is(default) = key.default else { continue };
+        if key.path.starts_with("jwt") || key.path == "buckets[].s3.anonymous" {
+            continue;
+        }
+        let mut written = least.clone();
+        let mut parent = &mut written;
+        for segment in key.section().split('.').filter(|segment| !segment.is_empty()) {
+            parent = match segment.strip_suffix("[]") {
+                Some(name) => &mut parent[name][0],
+                None => {
+                    let mapping = parent.as_mapping_mut().unwrap();
+                    mapping.entry(segment.into()).or_insert(Value::Mapping(Default::default()))
+                }
+            };
+        }
+        let value = match key.kind {
+            Kind::Text => Value::String(default.to_owned()),
+            _ => serde_yaml::from_str(default).unwrap(),
+        };
+        parent.as_mapping_mut().unwrap().insert(key.name().into(), value);
+        assert_eq!(change(&least, &written), Difference::default(), "{}", key.path);
+    }
+}
+
+#[test]
+fn debug_of_settings_shows_no_secret() {
+    let settings = settings(&full());
+    let shown = format!("{settings:?}");
+    for secret in ["of-the-fixtures", "fixture/secret", "fixture-session", "0123456789abcdef"] {
+        assert!(!shown.contains(secret), "{secret}");
+    }
+    assert!(shown.contains("products"));
+}

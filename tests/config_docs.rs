@@ -1,0 +1,98 @@
+//! `docs/CONFIG.md` against the code: its table is the key table, its examples work.
+
+use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::Path};
+
+use yatagarasu::control_plane::config::{
+    FilesBeside,
+    keys::{Applies, KEYS, Kind, Preset},
+    parse,
+};
+
+fn page_path() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md")
+}
+
+fn expected_table() -> String {
+    let mut table = String::from(
+        "| Key | Type | Default | Unit | Applies | Meaning |\n|---|---|---|---|---|---|\n",
+    );
+    for key in KEYS {
+        let default = match key.default {
+            Preset::Required => "required".to_owned(),
+            Preset::Is("") => "empty".to_owned(),
+            Preset::Is(text) => format!("`{text}`"),
+            Preset::Otherwise(words) => words.to_owned(),
+        };
+        let applies = match (key.kind, key.applies) {
+            (Kind::Section, _) => "",
+            (_, Applies::Hot) => "hot",
+            (_, Applies::Restart) => "restart",
+        };
+        writeln!(
+            table,
+            "| `{}` | {} | {default} | {} | {applies} | {} |",
+            key.path, key.kind, key.unit, key.about
+        )
+        .unwrap();
+    }
+    table
+}
+
+/// The lines of the page's only table.
+fn table_of(page: &str) -> String {
+    page.lines().filter(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_table_lists_every_key_as_the_code_knows_it() {
+    let page = fs::read_to_string(page_path()).unwrap();
+    let (found, expected) = (table_of(&page), expected_table());
+    if env::var_os("BLESS").is_some() {
+        let found = if found.is_empty() { "TABLE\n" } else { &found };
+        fs::write(page_path(), page.replace(found, &expected)).unwrap();
+        return;
+    }
+    for (found, expected) in found.lines().zip(expected.lines()) {
+        assert_eq!(found, expected, "docs/CONFIG.md drifted; BLESS=1 rewrites its table");
+    }
+    assert_eq!(found.lines().count(), expected.lines().count(), "a row is missing or left over");
+}
+
+#[test]
+fn every_example_works_without_warnings() {
+    let page = fs::read_to_string(page_path()).unwrap();
+    let environment = BTreeMap::from(
+        [("MINIO_SECRET_KEY", "minio-secret"), ("JWT_SECRET", "0123456789abcdef0123456789abcdef")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    // The examples name files in `files/`, which are the fixtures.
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/config.yaml");
+    let mut examples = 0;
+    for block in page.split("```yaml\n").skip(1) {
+        let yaml = block.split("```").next().unwrap();
+        match parse(yaml.as_bytes(), &environment, &FilesBeside::new(&beside)) {
+            Ok(loaded) => assert!(loaded.warnings.is_empty(), "{:?}\n{yaml}", loaded.warnings),
+            Err(problems) => panic!("{problems}\n{yaml}"),
+        }
+        examples += 1;
+    }
+    assert!(examples >= 5, "only {examples} examples found");
+}
+
+#[test]
+fn the_page_quotes_the_bounds_that_hold() {
+    use yatagarasu::control_plane::config::{
+        DEPTH_MAX, VALUES_MAX,
+        load::{CONFIG_BYTES_MAX, NAMED_FILE_BYTES_MAX},
+    };
+    let page = fs::read_to_string(page_path()).unwrap();
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(VALUES_MAX, 1_000_000);
+    let sentence = format!(
+        "Bounds: {} MiB, 1,000,000 values with aliases counted each time, {DEPTH_MAX} levels deep. \
+         A file that a key names may have {} MiB.",
+        CONFIG_BYTES_MAX >> 20,
+        NAMED_FILE_BYTES_MAX >> 20
+    );
+    assert!(page.contains(&sentence), "{sentence}");
+}
