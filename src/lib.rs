@@ -13,6 +13,8 @@
 //! | 1 | `protocol`, `system`, `telemetry` |
 //! | 0 | `model` |
 
+pub mod app;
+pub mod cli;
 pub mod control_plane;
 pub mod data_plane;
 pub mod handoff;

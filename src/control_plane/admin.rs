@@ -10,10 +10,7 @@ use crate::{
         history::History,
         report::{self, Report},
     },
-    handoff::{
-        message::Answer,
-        snapshot::Snapshot,
-    },
+    handoff::{message::Answer, snapshot::Snapshot},
     model::Generation,
     telemetry::{
         cells::CoreCells,

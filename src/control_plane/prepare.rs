@@ -22,6 +22,7 @@ use crate::{
     },
     handoff::snapshot::Snapshot,
     model::Generation,
+    protocol::s3::address,
     telemetry::access_log::AccessLogTarget,
 };
 
@@ -170,8 +171,7 @@ fn prepare(origin: &Origin, job: &Job) -> Result<Ready, Problems> {
             resolve: &|host, port| origin.resolver.addresses(host, port),
         },
     )?;
-    let next =
-        Running { snapshot: Arc::new(snapshot), settings: Arc::new(settings), content };
+    let next = Running { snapshot: Arc::new(snapshot), settings: Arc::new(settings), content };
     Ok(Ready { difference, warnings, next: Some(next), access_log })
 }
 
@@ -191,7 +191,7 @@ fn open_access_log(
     if !wanted.enabled || running.logging.access_log.target == wanted.target {
         return Ok(None);
     }
-    AccessLogTarget::open(wanted.target.as_str()).map(Some).map_err(|error| {
+    AccessLogTarget::open(&wanted.target.path().to_string_lossy()).map(Some).map_err(|error| {
         let mut problems = Problems::default();
         problems.error(Problem {
             path: "logging.access_log.path".to_owned(),
@@ -209,7 +209,9 @@ pub fn learn_names(resolver: &Resolver, settings: &Settings) -> Vec<String> {
         .learn(&hosts, PATIENCE)
         .into_iter()
         .map(|(host, _)| {
-            format!("the endpoint host '{host}' does not resolve; its buckets answer 502 until it does")
+            format!(
+                "the endpoint host '{host}' does not resolve; its buckets answer 502 until it does"
+            )
         })
         .collect()
 }
@@ -220,8 +222,10 @@ fn hosts(settings: &Settings) -> Vec<HostPort> {
         .buckets
         .iter()
         .map(|bucket| {
-            let url = bucket.s3.addressed().url;
-            (Box::from(url.host()), url.port())
+            let s3 = &bucket.s3;
+            let endpoint = s3.endpoint.as_ref();
+            let url = address(endpoint, &s3.region, &s3.bucket, &s3.key_prefix, s3.addressing).url;
+            (url.host.into(), url.port)
         })
         .collect();
     hosts.sort_unstable();

@@ -21,8 +21,7 @@ pub enum Signal {
 }
 
 /// What the line at start says about signals.
-pub const EXPLAINED: &str =
-    "SIGHUP reloads, SIGTERM and SIGINT drain and stop (a second one at once), SIGUSR1 reopens the access log";
+pub const EXPLAINED: &str = "SIGHUP reloads, SIGTERM and SIGINT drain and stop (a second one at once), SIGUSR1 reopens the access log";
 
 /// Starts catching signals.
 ///

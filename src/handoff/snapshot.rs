@@ -51,8 +51,10 @@ pub struct Snapshot {
 /// A bucket that is ready to be served.
 #[derive(Debug)]
 pub struct Bucket {
-    /// Unique name, used as metric label and in logs.
+    /// Unique name, used in logs.
     pub name: Box<str>,
+    /// Its `bucket` label: its name, or that of the cells which all buckets share.
+    pub label: Arc<str>,
     /// Path prefix, as configured (no trailing `/`, or just `/`).
     pub path_prefix: Box<str>,
     /// Index into [`Snapshot::endpoints`].

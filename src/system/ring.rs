@@ -17,6 +17,22 @@ pub enum IoChoice {
     Epoll,
 }
 
+impl IoChoice {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+
+    /// The choice that a word names.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Auto, Self::IoUring, Self::Epoll].into_iter().find(|io| io.as_str() == name)
+    }
+}
+
 /// Which event loop runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoKind {

@@ -6,7 +6,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 
 use super::{
     problem::{Problem, Problems},
-    settings::{BucketSettings, Settings},
+    settings::{BucketSettings, PerBucket, Settings},
 };
 use crate::{
     handoff::snapshot::{Bucket, Endpoint, Snapshot},
@@ -17,7 +17,7 @@ use crate::{
     },
     protocol::s3::endpoint::{EndpointUrl, Scheme, address},
     system::tls::TlsClient,
-    telemetry::cells::BucketCells,
+    telemetry::{ALL_BUCKETS, PER_BUCKET_SERIES_MAX, cells::BucketCells},
 };
 
 /// What a snapshot is made from besides settings.
@@ -50,17 +50,11 @@ impl fmt::Debug for CompileContext<'_> {
 pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snapshot, Problems> {
     let mut problems = Problems::default();
     let mut endpoints = Endpoints::new(context);
-    let mut cells: HashMap<&str, &[Arc<BucketCells>]> = HashMap::new();
-    for bucket in context.previous.iter().flat_map(|previous| &previous.buckets) {
-        if bucket.cells.len() == context.workers {
-            cells.insert(&bucket.name, &bucket.cells);
-        }
-    }
+    let series = Series::new(settings, context);
 
     let mut buckets = Vec::with_capacity(settings.buckets.len());
     for (index, bucket) in settings.buckets.iter().enumerate() {
-        let cells = cells.get(bucket.name.as_str()).copied();
-        match compile_bucket(bucket, cells, context.workers, &mut endpoints) {
+        match compile_bucket(bucket, series.of(&bucket.name), &mut endpoints) {
             Ok(bucket) => buckets.push(Arc::new(bucket)),
             Err(failures) => {
                 for failure in failures {
@@ -118,8 +112,7 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snap
 
 fn compile_bucket(
     settings: &BucketSettings,
-    cells: Option<&[Arc<BucketCells>]>,
-    workers: usize,
+    (label, cells): (Arc<str>, Box<[Arc<BucketCells>]>),
     endpoints: &mut Endpoints<'_>,
 ) -> Result<Bucket, Vec<AuthProblem>> {
     let s3 = &settings.s3;
@@ -146,8 +139,49 @@ fn compile_bucket(
         timeouts: s3.timeouts,
         max_idle_connections: s3.max_idle_connections,
         auth,
-        cells: cells.map_or_else(|| (0..workers).map(|_| Arc::default()).collect(), Box::from),
+        label,
+        cells,
     })
+}
+
+/// The counters of a snapshot in the making, taken over from the running one by label.
+struct Series<'a> {
+    /// By label: a new label gets new cells.
+    known: HashMap<Arc<str>, &'a [Arc<BucketCells>]>,
+    shared: Option<(Arc<str>, Box<[Arc<BucketCells>]>)>,
+    workers: usize,
+}
+
+impl<'a> Series<'a> {
+    fn new(settings: &Settings, context: &CompileContext<'a>) -> Self {
+        let mut known = HashMap::new();
+        for bucket in context.previous.iter().flat_map(|previous| &previous.buckets) {
+            if bucket.cells.len() == context.workers {
+                known.insert(Arc::clone(&bucket.label), &*bucket.cells);
+            }
+        }
+        let mut series = Self { known, shared: None, workers: context.workers };
+        let apart = match settings.metrics.per_bucket {
+            PerBucket::Always => true,
+            PerBucket::Never => false,
+            PerBucket::Auto => settings.buckets.len() <= PER_BUCKET_SERIES_MAX,
+        };
+        if !apart {
+            series.shared = Some(series.labelled(ALL_BUCKETS));
+        }
+        series
+    }
+
+    fn of(&self, bucket: &str) -> (Arc<str>, Box<[Arc<BucketCells>]>) {
+        self.shared.clone().unwrap_or_else(|| self.labelled(bucket))
+    }
+
+    fn labelled(&self, label: &str) -> (Arc<str>, Box<[Arc<BucketCells>]>) {
+        match self.known.get_key_value(label) {
+            Some((label, cells)) => (Arc::clone(label), Box::from(*cells)),
+            None => (Arc::from(label), BucketCells::for_workers(self.workers)),
+        }
+    }
 }
 
 /// The endpoints of a snapshot in the making; equal ones exist once.

@@ -4,12 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{
     settings::{
-        AccessLogFormat, AccessLogSettings, AccessLogTarget, AdminSettings, IoChoice, LogLevel,
+        AccessLogFormat, AccessLogSettings, AccessLogTarget, AdminSettings, LogLevel,
         LoggingSettings, MetricsSettings, PerBucket, ReloadSettings, ServerSettings,
     },
     walk::Section,
 };
-use crate::model::limits::{Limits, Timeouts};
+use crate::{
+    model::limits::{Limits, Timeouts},
+    system::ring::IoChoice,
+};
 
 pub(super) fn server(section: Section<'_>) -> ServerSettings {
     let address = section.checked("address", |text| {

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -13,6 +13,7 @@ use crate::{
     model::limits::{Limits, Timeouts, UpstreamTimeouts},
     policy::auth::spec::{AuthSpec, ClaimSpec},
     protocol::s3::endpoint::{Addressing, EndpointUrl},
+    system::ring::IoChoice,
 };
 
 /// A configuration that could run. `Debug` shows no secret.
@@ -55,32 +56,6 @@ pub struct ServerSettings {
     pub timeouts: Timeouts,
     /// Hot; adds `X-Config-Generation` to every answer.
     pub expose_generation: bool,
-}
-
-/// `server.io`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IoChoice {
-    /// `io_uring`, or epoll with a warning where it is forbidden.
-    Auto,
-    /// `io_uring` or nothing.
-    IoUring,
-    /// Epoll.
-    Epoll,
-}
-
-impl IoChoice {
-    /// The word in the file.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::IoUring => "io_uring",
-            Self::Epoll => "epoll",
-        }
-    }
-
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        [Self::Auto, Self::IoUring, Self::Epoll].into_iter().find(|io| io.as_str() == name)
-    }
 }
 
 /// One element of `buckets`.
@@ -284,6 +259,16 @@ pub enum AccessLogTarget {
     Stdout,
     /// Appended to.
     File(PathBuf),
+}
+
+impl AccessLogTarget {
+    /// The path as it is written in the file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Stdout => Path::new("-"),
+            Self::File(path) => path,
+        }
+    }
 }
 
 /// `logging.access_log.format`.

@@ -174,6 +174,7 @@ impl Drop for Open {
 
 fn report_drained(core: &Core) {
     if core.is_closing() && core.open.get() == 0 {
+        core.access_log.borrow_mut().flush();
         let _ = core.to_control.try_send(FromWorker::Drained { worker: core.worker });
     }
 }

@@ -1,0 +1,401 @@
+//! Wires both planes together: start, wait, stop.
+
+use std::{
+    io::{self, Write},
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::{Sender, unbounded};
+
+use crate::{
+    cli::Arguments,
+    control_plane::{
+        admin,
+        config::{
+            Difference, FilesBeside, Loaded, Problems, ProcessEnvironment, Settings, check, diff,
+            parse, read,
+        },
+        control::{Control, End, Inputs, level},
+        fleet::Fleet,
+        history::{Entry, History, Trigger},
+        prepare::{self, Origin, Preparation, Running},
+        reload::Queue,
+        report::{Outcome, Report},
+        resolver, signals,
+    },
+    data_plane::worker::{self, Assignment},
+    handoff::message::{FromWorker, ToWorker},
+    model::Generation,
+    policy::auth::install_crypto,
+    system::{
+        clock::{Monotonic, unix_seconds},
+        cpu, listener,
+        mailbox::{Sending, Unclaimed, mailbox},
+        process,
+    },
+    telemetry::{access_log, cells::CoreCells, log, render::ReloadMetrics},
+};
+
+/// How the process ends (SPEC: 0 clean stop, 1 configuration refused, 3 could not start).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A clean stop, or a configuration that is good.
+    Clean,
+    /// The configuration was refused.
+    Refused,
+    /// Wrong usage.
+    Usage,
+    /// The port is in use, something is not permitted, no event loop can be built.
+    CouldNotStart,
+}
+
+impl Exit {
+    /// The exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Refused => 1,
+            Self::Usage => 2,
+            Self::CouldNotStart => 3,
+        }
+    }
+}
+
+/// Messages that may wait for one worker. Reloads coalesce and addresses repeat, so a worker
+/// that is this far behind is stalled.
+const MAILBOX_MESSAGES: usize = 256;
+
+/// How much nicer the control thread is than the workers.
+const CONTROL_NICE: i32 = 5;
+
+/// How long the last log lines may take to be written.
+const LOG_GRACE: Duration = Duration::from_secs(1);
+
+/// Descriptors that the process needs besides connections: logs, rings, mailboxes, pipes.
+const SPARE_DESCRIPTORS: u64 = 128;
+
+/// Does what the arguments ask for.
+pub fn run(arguments: &Arguments) -> Exit {
+    install_crypto();
+    let environment = ProcessEnvironment::capture();
+    if arguments.validate {
+        return validate(&arguments.config, &environment);
+    }
+    if let Some(old) = &arguments.diff {
+        return compare(old, &arguments.config, &environment);
+    }
+    // Caught before anything that takes time: a SIGHUP during start is a reload afterwards.
+    let signals = match signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return could_not_start(&format!("signals cannot be caught: {error}")),
+    };
+    let content = match read(&arguments.config) {
+        Ok(content) => content,
+        Err(problem) => return refused(&arguments.config, &problem.into()),
+    };
+    let loaded = match parse(&content, &environment, &FilesBeside::new(&arguments.config)) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refused(&arguments.config, &problems),
+    };
+    let log = match log::init(level(loaded.settings.logging.level.as_str())) {
+        Ok(log) => log,
+        Err(error) => return could_not_start(&format!("the log cannot be started: {error}")),
+    };
+    let content: Arc<[u8]> = content.into();
+    let exit = match start(arguments, environment, signals, &content, loaded, log.clone()) {
+        Ok((control, inputs)) => serve(control, &inputs),
+        Err(Failure::Refused(problems)) => refused(&arguments.config, &problems),
+        Err(Failure::CouldNotStart(why)) => {
+            tracing::error!("could not start: {why}");
+            Exit::CouldNotStart
+        }
+    };
+    log.flush(LOG_GRACE);
+    exit
+}
+
+fn validate(path: &Path, environment: &ProcessEnvironment) -> Exit {
+    let problems = match read(path) {
+        Ok(content) => check(&content, environment, &FilesBeside::new(path)),
+        Err(problem) => problem.into(),
+    };
+    if problems.refuse() {
+        return refused(path, &problems);
+    }
+    say(&mut io::stdout(), &format!("{problems}{}: the configuration is valid\n", path.display()));
+    Exit::Clean
+}
+
+fn compare(old: &Path, new: &Path, environment: &ProcessEnvironment) -> Exit {
+    let load = |path: &Path| -> Result<Loaded, Problems> {
+        parse(&read(path)?, environment, &FilesBeside::new(path))
+    };
+    let running = match load(old) {
+        Ok(loaded) => loaded.settings,
+        Err(problems) => return refused(old, &problems),
+    };
+    let loaded = match load(new) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refused(new, &problems),
+    };
+    let Difference { applied, restart_required, hot_changed } = diff(&running, &loaded.settings);
+    let report = Report {
+        outcome: Outcome::WouldSucceed,
+        generation: Generation(0),
+        unix_seconds: unix_seconds(),
+        changed: hot_changed,
+        workers: 0,
+        duration_ms: 0.0,
+        applied,
+        restart_required,
+        warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
+    };
+    let mut json = report.json();
+    // Those are about a process, and none was asked.
+    for absent in ["config_generation", "timestamp", "workers", "duration_ms"] {
+        json.remove(absent);
+    }
+    let text = serde_json::to_string_pretty(&json).unwrap_or_default();
+    say(&mut io::stdout(), &format!("{text}\n"));
+    Exit::Clean
+}
+
+fn say(out: &mut impl Write, text: &str) {
+    // A closed pipe is the reader's choice.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn refused(path: &Path, problems: &Problems) -> Exit {
+    say(
+        &mut io::stderr(),
+        &format!("{problems}{}: the configuration is refused\n", path.display()),
+    );
+    Exit::Refused
+}
+
+fn could_not_start(why: &str) -> Exit {
+    say(&mut io::stderr(), &format!("error: could not start: {why}\n"));
+    Exit::CouldNotStart
+}
+
+enum Failure {
+    Refused(Problems),
+    CouldNotStart(String),
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Refused(problems)
+    }
+}
+
+fn because(what: &str) -> impl Fn(io::Error) -> Failure + '_ {
+    move |error| Failure::CouldNotStart(format!("{what}: {error}"))
+}
+
+fn start(
+    arguments: &Arguments,
+    environment: ProcessEnvironment,
+    signals: crossbeam_channel::Receiver<signals::Signal>,
+    content: &Arc<[u8]>,
+    loaded: Loaded,
+    log: log::LogLevel,
+) -> Result<(Control, Inputs), Failure> {
+    let started = Monotonic::now();
+    let settings = loaded.settings;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    check_descriptors(&settings);
+
+    // Asked before any thread is pinned.
+    let cores = cpu::available();
+    let workers = settings.server.threads.unwrap_or_else(|| cpu::usable(&cores));
+    let main = SocketAddr::new(settings.server.address, settings.server.port);
+    let listeners =
+        listener::open(main, workers).map_err(because(&format!("cannot listen on {main}")))?;
+    let admin_listeners = match settings.admin.listen {
+        None => Vec::new(),
+        Some(address) => listener::open(address, workers)
+            .map_err(because(&format!("cannot listen on admin.listen {address}")))?,
+    };
+    let (access_log, sinks) =
+        access_log::start(&settings.logging.access_log.target.path().to_string_lossy())
+            .map_err(because("logging.access_log.path cannot be opened"))?;
+
+    let (resolver, resolved) = resolver::start();
+    for warning in prepare::learn_names(&resolver, &settings) {
+        tracing::warn!("{warning}");
+    }
+    let snapshot = Arc::new(prepare::first(&settings, workers, &resolver)?);
+    let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
+    let (to_control, from_workers) = unbounded();
+    let mut mailboxes: Vec<Sending<ToWorker>> = Vec::with_capacity(workers);
+    let addresses = (listeners.first().and_then(local), admin_listeners.first().and_then(local));
+    let mut admin_listeners = admin_listeners.into_iter();
+    for (worker, listener) in listeners.into_iter().enumerate() {
+        let (sending, mailbox): (_, Unclaimed<ToWorker>) =
+            mailbox(MAILBOX_MESSAGES).map_err(because("no mailbox for a worker"))?;
+        mailboxes.push(sending);
+        let assignment = Assignment {
+            worker,
+            core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
+            io: settings.server.io,
+            listener,
+            admin_listener: admin_listeners.next(),
+            max_connections: settings.server.max_connections as u64,
+            snapshot: Arc::clone(&snapshot),
+            mailbox,
+            to_control: to_control.clone(),
+            fleet: Arc::clone(&counters),
+            access_log: sinks.sink(Arc::clone(&counters[worker])),
+        };
+        spawn(assignment, to_control.clone()).map_err(because("a worker thread"))?;
+    }
+    drop(to_control);
+    await_workers(&from_workers, workers)?;
+
+    let origin = Origin { path: arguments.config.clone(), environment, resolver: resolver.clone() };
+    let (preparation, prepared) =
+        Preparation::start(origin).map_err(because("the preparation thread"))?;
+    let (scraper, rendered) = admin::start_scraper().map_err(because("the metrics thread"))?;
+    // After the workers, which must not inherit it.
+    process::lower_priority(CONTROL_NICE);
+    announce(&settings, addresses, workers);
+
+    let mut history = History::default();
+    history.push(Entry {
+        generation: Generation::FIRST,
+        unix_seconds: unix_seconds(),
+        trigger: Trigger::Start,
+        applied: Vec::new(),
+        content: Arc::clone(content),
+    });
+    let metrics = ReloadMetrics {
+        generation: Generation::FIRST,
+        last_reload_successful: true,
+        auth_enforced: snapshot.auth.enforced(),
+        ..ReloadMetrics::default()
+    };
+    let control = Control {
+        fleet: Fleet::new(mailboxes, Generation::FIRST),
+        cores: counters,
+        running: Running { snapshot, settings: Arc::new(settings), content: Arc::clone(content) },
+        preparation,
+        resolver,
+        scraper,
+        access_log,
+        log,
+        queue: Queue::default(),
+        history,
+        metrics,
+        restart_required: Vec::new(),
+        last: None,
+        started,
+        refreshed: started,
+        drain: None,
+    };
+    let inputs = Inputs { workers: from_workers, signals, prepared, resolved, rendered };
+    Ok((control, inputs))
+}
+
+fn local(listener: &TcpListener) -> Option<SocketAddr> {
+    listener.local_addr().ok()
+}
+
+fn check_descriptors(settings: &Settings) {
+    // A proxied connection takes two: the client's and the upstream's.
+    let wanted = settings.server.max_connections as u64 * 2 + SPARE_DESCRIPTORS;
+    match process::raise_open_file_limit() {
+        Ok(limit) if limit < wanted => tracing::warn!(
+            open_file_limit = limit,
+            wanted,
+            max_connections = settings.server.max_connections,
+            "the limit on open files is too low for server.max_connections"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit on open files cannot be raised"),
+    }
+}
+
+fn spawn(assignment: Assignment, to_control: Sender<FromWorker>) -> io::Result<()> {
+    let worker = assignment.worker;
+    thread::Builder::new().name(format!("yt-worker-{worker}")).spawn(move || {
+        let error = match worker::run(assignment) {
+            Ok(()) => "the event loop ended".to_owned(),
+            Err(error) => error,
+        };
+        let _ = to_control.send(FromWorker::Failed { worker, error });
+    })?;
+    Ok(())
+}
+
+/// Waits until every worker runs: only then is the address announced.
+fn await_workers(
+    messages: &crossbeam_channel::Receiver<FromWorker>,
+    workers: usize,
+) -> Result<(), Failure> {
+    let mut running = 0;
+    while running < workers {
+        match messages.recv() {
+            Ok(FromWorker::Running { worker, io, refused, core }) => {
+                running += 1;
+                tracing::info!(worker, io = %io, core, "worker running");
+                if let Some(refused) = refused {
+                    tracing::warn!(worker, io = %io, refused, "a better event loop was refused");
+                }
+            }
+            Ok(FromWorker::Failed { worker, error }) => {
+                return Err(Failure::CouldNotStart(format!("worker {worker}: {error}")));
+            }
+            Ok(_) => {}
+            Err(_) => return Err(Failure::CouldNotStart("no worker runs".to_owned())),
+        }
+    }
+    Ok(())
+}
+
+fn announce(
+    settings: &Settings,
+    (main, admin): (Option<SocketAddr>, Option<SocketAddr>),
+    workers: usize,
+) {
+    if settings.jwt_written && !settings.auth.enforced {
+        tracing::warn!(
+            "jwt.enabled is false: no bucket asks for a token, and the admin API is closed"
+        );
+    }
+    tracing::info!(signals = signals::EXPLAINED, "signals");
+    if let Some(address) = admin {
+        tracing::info!(%address, "admin listening");
+    }
+    if let Some(address) = main {
+        tracing::info!(
+            %address,
+            workers,
+            buckets = settings.buckets.len(),
+            version = admin::VERSION,
+            "listening"
+        );
+    }
+}
+
+fn serve(mut control: Control, inputs: &Inputs) -> Exit {
+    let end = control.run(inputs);
+    control.access_log.stop(LOG_GRACE);
+    match end {
+        End::Stopped => {
+            tracing::info!("stopped");
+            Exit::Clean
+        }
+        End::StoppedAtOnce => Exit::Clean,
+        End::WorkerFailed(why) => {
+            tracing::error!("a worker ended: {why}");
+            Exit::CouldNotStart
+        }
+    }
+}

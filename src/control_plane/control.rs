@@ -1,0 +1,505 @@
+//! The control thread: it waits for signals, workers and the preparation thread, and never blocks
+//! on anything else.
+
+use std::{sync::Arc, time::Duration};
+
+use crossbeam_channel::{Receiver, Sender, select};
+use tracing::Level;
+
+use crate::{
+    control_plane::{
+        admin::{self, Rendered, ScrapeJob, StatusPage},
+        config::{Difference, Problem},
+        drain::{Drain, Next},
+        fleet::Fleet,
+        history::{Entry, History, Trigger},
+        prepare::{Job, Preparation, Prepared, Ready, Running, Source, hosts_of},
+        reload::{Asker, Attempt, Begun, Kind, Phase, Queue, Wish},
+        report::{Outcome, Report},
+        resolver::{REFRESH, Resolved, Resolver},
+        signals::Signal,
+    },
+    handoff::message::{Call, DrainStep, FromWorker, Order},
+    model::Generation,
+    system::clock::{Monotonic, unix_seconds},
+    telemetry::{
+        access_log::AccessLogHandle,
+        cells::CoreCells,
+        log::LogLevel,
+        render::{LostLines, ReloadMetrics},
+    },
+};
+
+/// How often the control thread looks around when nothing happens: for workers that missed a
+/// generation and for names to refresh.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Keys named in one log line about a reload; the full list is in the report.
+const LOGGED_KEYS_MAX: usize = 50;
+
+/// Everything that the control thread listens to.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Workers.
+    pub workers: Receiver<FromWorker>,
+    /// Signals.
+    pub signals: Receiver<Signal>,
+    /// The preparation thread.
+    pub prepared: Receiver<Prepared>,
+    /// Names with new addresses.
+    pub resolved: Receiver<Resolved>,
+    /// Finished metrics pages.
+    pub rendered: Receiver<Rendered>,
+}
+
+/// Everything that the control thread owns.
+#[derive(Debug)]
+pub struct Control {
+    /// The workers.
+    pub fleet: Fleet,
+    /// All cores' counters.
+    pub cores: Arc<[Arc<CoreCells>]>,
+    /// What runs.
+    pub running: Running,
+    /// The preparation thread.
+    pub preparation: Preparation,
+    /// The resolver.
+    pub resolver: Resolver,
+    /// The thread that makes metrics pages.
+    pub scraper: Sender<ScrapeJob>,
+    /// The access log's writer.
+    pub access_log: AccessLogHandle,
+    /// The process log's level.
+    pub log: LogLevel,
+    /// Wishes and the attempt under way.
+    pub queue: Queue,
+    /// The last good generations.
+    pub history: History,
+    /// The reload series.
+    pub metrics: ReloadMetrics,
+    /// Keys of the file that wait for a restart.
+    pub restart_required: Vec<String>,
+    /// The last attempt and its trigger.
+    pub last: Option<(Report, &'static str)>,
+    /// When the process started.
+    pub started: Monotonic,
+    /// When names were last refreshed.
+    pub refreshed: Monotonic,
+    /// The stop under way.
+    pub drain: Option<Drain>,
+}
+
+/// Why the control thread ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The process was asked to stop, and every request was finished or out of time.
+    Stopped,
+    /// It was asked twice.
+    StoppedAtOnce,
+    /// A worker could not start or ended.
+    WorkerFailed(String),
+}
+
+impl Control {
+    /// Runs until the process is to end.
+    pub fn run(&mut self, inputs: &Inputs) -> End {
+        loop {
+            let wait = match self.stop_step() {
+                Ok(wait) => wait.min(TICK),
+                Err(end) => return end,
+            };
+            select! {
+                recv(inputs.workers) -> message => {
+                    let end = message.map(|message| self.worker_says(message));
+                    if let Ok(Some(end)) = end {
+                        return end;
+                    }
+                }
+                recv(inputs.signals) -> signal => {
+                    if let Ok(signal) = signal
+                        && let Some(end) = self.signal(signal)
+                    {
+                        return end;
+                    }
+                }
+                recv(inputs.prepared) -> prepared => {
+                    if let Ok(prepared) = prepared {
+                        self.prepared(prepared);
+                    }
+                }
+                recv(inputs.resolved) -> resolved => {
+                    if let Ok(resolved) = resolved {
+                        self.resolved(&resolved);
+                    }
+                }
+                recv(inputs.rendered) -> rendered => {
+                    if let Ok(page) = rendered {
+                        self.fleet.answer(page.worker, page.ticket, page.answer);
+                    }
+                }
+                default(wait) => {}
+            }
+            self.fleet.retry(&self.running.snapshot);
+            self.check_gathering();
+            self.begin();
+            self.refresh_names();
+        }
+    }
+
+    /// One step of a stop that is under way. The time until the next one, or the end.
+    fn stop_step(&mut self) -> Result<Duration, End> {
+        loop {
+            let busy = !self.fleet.busy().is_empty();
+            match self.drain.as_mut().map(|drain| drain.next(Monotonic::now(), busy)) {
+                None => return Ok(TICK),
+                Some(Next::Wait(wait)) => return Ok(wait),
+                Some(Next::Step(step)) => {
+                    tracing::info!(step = ?step, "stopping");
+                    self.fleet.drain(step);
+                }
+                Some(Next::Exit) => return Err(End::Stopped),
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) -> Option<End> {
+        match signal {
+            Signal::Reopen => self.access_log.reopen(),
+            Signal::Reload => self.queue.push(Wish {
+                kind: Kind::File,
+                trigger: Trigger::Signal,
+                if_match: None,
+                asker: Asker::Nobody,
+                at: Monotonic::now(),
+            }),
+            Signal::Stop if self.drain.is_some() => {
+                tracing::warn!("stopping at once: asked twice");
+                return Some(End::StoppedAtOnce);
+            }
+            Signal::Stop => {
+                let timeouts = self.running.settings.server.timeouts;
+                tracing::info!(
+                    drain_delay_s = timeouts.drain_delay.as_secs_f64(),
+                    drain_s = timeouts.drain.as_secs_f64(),
+                    "stopping: not ready from now on"
+                );
+                self.fleet.drain(DrainStep::NotReady);
+                self.drain =
+                    Some(Drain::start(Monotonic::now(), timeouts.drain_delay, timeouts.drain));
+            }
+        }
+        None
+    }
+
+    fn worker_says(&mut self, message: FromWorker) -> Option<End> {
+        match message {
+            FromWorker::Running { worker, io, refused, core } => {
+                tracing::info!(worker, io = %io, core, "worker running");
+                if let Some(refused) = refused {
+                    tracing::warn!(worker, io = %io, refused, "a better event loop was refused");
+                }
+            }
+            FromWorker::Failed { worker, error } => {
+                return Some(End::WorkerFailed(format!("worker {worker}: {error}")));
+            }
+            FromWorker::Adopted { worker, generation } => self.fleet.adopted(worker, generation),
+            FromWorker::Retired(snapshot) => self.preparation.drop_there(snapshot),
+            FromWorker::Drained { worker } => self.fleet.drained(worker),
+            FromWorker::Call { worker, ticket, call } => self.call(worker, ticket, call),
+        }
+        None
+    }
+
+    fn call(&mut self, worker: usize, ticket: u64, call: Call) {
+        match call {
+            Call::Metrics => {
+                let job = ScrapeJob {
+                    worker,
+                    ticket,
+                    snapshot: Arc::clone(&self.running.snapshot),
+                    reload: self.metrics.clone(),
+                    cores: Arc::clone(&self.cores),
+                    lost: LostLines {
+                        access_log: self.access_log.lost_lines(),
+                        log: self.log.lost_lines(),
+                    },
+                };
+                let _ = self.scraper.send(job);
+            }
+            Call::Order { order, request_id, subject } => {
+                tracing::info!(?order, subject, request_id, "admin order");
+                self.order(worker, ticket, order, request_id);
+            }
+        }
+    }
+
+    fn order(&mut self, worker: usize, ticket: u64, order: Order, request_id: Box<str>) {
+        let running = self.running.snapshot.generation;
+        let (kind, trigger, if_match) = match order {
+            Order::Status => {
+                let page = StatusPage {
+                    snapshot: &self.running.snapshot,
+                    workers: &self.fleet.generations(),
+                    cores: &self.cores,
+                    uptime_seconds: Monotonic::now().since(self.started) / 1_000_000_000,
+                    last_reload: self.last.as_ref(),
+                    restart_required: &self.restart_required,
+                };
+                return self.fleet.answer(worker, ticket, admin::status(&page, &request_id));
+            }
+            Order::History => {
+                let page = admin::history(&self.history, running, &request_id);
+                return self.fleet.answer(worker, ticket, page);
+            }
+            Order::Reload { dry_run: true, if_match } => (Kind::DryRun, Trigger::Api, if_match),
+            Order::Reload { dry_run: false, if_match } => (Kind::File, Trigger::Api, if_match),
+            Order::Rollback { to } => (Kind::Rollback(to), Trigger::Rollback, None),
+        };
+        let asker = Asker::Client { worker, ticket, request_id };
+        self.queue.push(Wish { kind, trigger, if_match, asker, at: Monotonic::now() });
+    }
+
+    /// Begins the next attempt, if one is wished for and none is under way.
+    fn begin(&mut self) {
+        loop {
+            if self.drain.is_some() {
+                for wish in self.queue.take_all() {
+                    let report = self.report(Outcome::Stopping, wish.at);
+                    self.tell(&[wish.asker], &report);
+                }
+                return;
+            }
+            match self.queue.begin(self.running.snapshot.generation) {
+                Begun::Nothing => return,
+                Begun::PreconditionFailed(wish) => {
+                    let report = self.report(Outcome::PreconditionFailed, wish.at);
+                    self.tell(&[wish.asker], &report);
+                }
+                Begun::Attempt => {
+                    let Some(attempt) = &self.queue.current else { return };
+                    let number = attempt.number;
+                    let source = match &attempt.kind {
+                        Kind::File | Kind::DryRun => Some(Source::File),
+                        Kind::Rollback(to) => to
+                            .and_then(|to| self.history.get(to))
+                            .map(|entry| Source::Content(Arc::clone(&entry.content))),
+                    };
+                    match source {
+                        Some(source) => {
+                            return self.preparation.prepare(Job {
+                                attempt: number,
+                                source,
+                                running: self.running.clone(),
+                                workers: self.fleet.len(),
+                            });
+                        }
+                        None => self.end(Outcome::UnknownGeneration, Difference::default(), vec![]),
+                    }
+                }
+            }
+        }
+    }
+
+    fn prepared(&mut self, prepared: Prepared) {
+        let Some(attempt) = &mut self.queue.current else { return };
+        if attempt.number != prepared.attempt {
+            return;
+        }
+        let dry = attempt.kind == Kind::DryRun;
+        match prepared.outcome {
+            Err(problems) => {
+                let warnings = problems.warnings.iter().map(ToString::to_string).collect();
+                self.end(Outcome::Refused(problems.errors), Difference::default(), warnings);
+            }
+            Ok(Ready { difference, warnings, .. }) if dry => {
+                self.end(Outcome::WouldSucceed, difference, warnings);
+            }
+            Ok(Ready { difference, warnings, next: None, .. }) => {
+                self.note_restart_keys(&difference);
+                self.end(Outcome::Success, difference, warnings);
+            }
+            Ok(Ready { difference, warnings, next: Some(next), access_log }) => {
+                let patience = next.settings.admin.reload_timeout;
+                attempt.phase = Phase::Gathering {
+                    until: Monotonic::now().plus(patience),
+                    difference: difference.clone(),
+                    warnings,
+                };
+                let trigger = attempt.trigger;
+                self.note_restart_keys(&difference);
+                if let Some(target) = access_log {
+                    self.access_log.switch(target);
+                }
+                self.commit(next, trigger, difference.applied);
+            }
+        }
+    }
+
+    /// The point of no return: nothing in here can fail.
+    fn commit(&mut self, next: Running, trigger: Trigger, applied: Vec<String>) {
+        self.fleet.adopt(&next.snapshot);
+        self.log.set(level(next.settings.logging.level.as_str()));
+        self.metrics.generation = next.snapshot.generation;
+        self.metrics.auth_enforced = next.snapshot.auth.enforced();
+        self.history.push(Entry {
+            generation: next.snapshot.generation,
+            unix_seconds: unix_seconds(),
+            trigger,
+            applied,
+            content: Arc::clone(&next.content),
+        });
+        let old = std::mem::replace(&mut self.running, next);
+        self.preparation.drop_there(old);
+    }
+
+    fn note_restart_keys(&mut self, difference: &Difference) {
+        self.restart_required.clone_from(&difference.restart_required);
+        self.metrics.restart_required = !difference.restart_required.is_empty();
+        for key in &difference.restart_required {
+            tracing::warn!(key, "this change waits for a restart");
+        }
+    }
+
+    /// Ends the attempt under way when every worker has acknowledged, or when time is up.
+    fn check_gathering(&mut self) {
+        let Some(Attempt { phase: Phase::Gathering { until, difference, warnings }, .. }) =
+            &mut self.queue.current
+        else {
+            return;
+        };
+        let lagging = self.fleet.lagging(self.running.snapshot.generation);
+        if !lagging.is_empty() && Monotonic::now() < *until {
+            return;
+        }
+        let (difference, warnings) = (std::mem::take(difference), std::mem::take(warnings));
+        let outcome = if lagging.is_empty() { Outcome::Success } else { Outcome::Partial(lagging) };
+        self.end(outcome, difference, warnings);
+    }
+
+    /// Ends the attempt under way: counts it, logs it, and tells who asked.
+    fn end(&mut self, outcome: Outcome, difference: Difference, warnings: Vec<String>) {
+        let Some(attempt) = self.queue.current.take() else { return };
+        let mut report = self.report(outcome, attempt.at);
+        report.changed = difference.hot_changed;
+        report.applied = difference.applied;
+        report.restart_required = difference.restart_required;
+        report.warnings = warnings;
+        match &report.outcome {
+            Outcome::Success => {
+                self.metrics.success_total += 1;
+                self.metrics.last_reload_successful = true;
+                self.metrics.last_reload_timestamp_seconds = seconds(report.unix_seconds);
+            }
+            Outcome::Refused(_) | Outcome::Partial(_) | Outcome::UnknownGeneration => {
+                self.metrics.failure_total += 1;
+                self.metrics.last_reload_successful = false;
+            }
+            Outcome::WouldSucceed | Outcome::PreconditionFailed | Outcome::Stopping => {}
+        }
+        log(&report, attempt.trigger);
+        self.tell(&attempt.askers, &report);
+        if attempt.kind != Kind::DryRun {
+            self.last = Some((report, attempt.trigger.as_str()));
+        }
+    }
+
+    fn report(&self, outcome: Outcome, since: Monotonic) -> Report {
+        let generation = self.running.snapshot.generation;
+        let nanos = Duration::from_nanos(Monotonic::now().since(since));
+        Report {
+            outcome,
+            generation,
+            unix_seconds: unix_seconds(),
+            changed: false,
+            workers: self.fleet.len() - self.fleet.lagging(generation).len(),
+            duration_ms: (nanos.as_secs_f64() * 1e6).round() / 1e3,
+            applied: Vec::new(),
+            restart_required: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn tell(&self, askers: &[Asker], report: &Report) {
+        for asker in askers {
+            if let Asker::Client { worker, ticket, request_id } = asker {
+                self.fleet.answer(*worker, *ticket, report.answer(request_id));
+            }
+        }
+    }
+
+    fn resolved(&self, resolved: &Resolved) {
+        for endpoint in &self.running.snapshot.endpoints {
+            if *endpoint.host == *resolved.host.0 && endpoint.port == resolved.host.1 {
+                self.fleet.addresses(&endpoint.key, &resolved.addresses);
+            }
+        }
+    }
+
+    fn refresh_names(&mut self) {
+        let now = Monotonic::now();
+        if now >= self.refreshed.plus(REFRESH) {
+            self.refreshed = now;
+            self.resolver.refresh(&hosts_of(&self.running.snapshot));
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
+fn seconds(unix: u64) -> f64 {
+    unix as f64
+}
+
+/// The level of a name that the configuration has checked.
+pub fn level(name: &str) -> Level {
+    crate::telemetry::log::parse_level(name).unwrap_or(Level::INFO)
+}
+
+fn log(report: &Report, trigger: Trigger) {
+    let Report { generation: Generation(generation), duration_ms, changed, .. } = report;
+    let trigger = trigger.as_str();
+    for warning in &report.warnings {
+        tracing::warn!(trigger, "{warning}");
+    }
+    match &report.outcome {
+        Outcome::Success | Outcome::WouldSucceed => {
+            let named: Vec<&str> =
+                report.applied.iter().take(LOGGED_KEYS_MAX).map(String::as_str).collect();
+            tracing::info!(
+                trigger,
+                config_generation = generation,
+                changed,
+                workers = report.workers,
+                duration_ms,
+                applied = named.join(", "),
+                applied_keys = report.applied.len(),
+                "{}",
+                report.message()
+            );
+        }
+        Outcome::Refused(problems) => {
+            for problem in problems.iter().take(LOGGED_KEYS_MAX) {
+                tracing::error!(trigger, "{}", shown(problem));
+            }
+            tracing::error!(
+                trigger,
+                config_generation = generation,
+                problems = problems.len(),
+                "{}; the running configuration goes on",
+                report.message()
+            );
+        }
+        Outcome::Partial(lagging) => tracing::error!(
+            trigger,
+            config_generation = generation,
+            lagging = ?lagging,
+            duration_ms,
+            "{}",
+            report.message()
+        ),
+        _ => tracing::warn!(trigger, config_generation = generation, "{}", report.message()),
+    }
+}
+
+fn shown(problem: &Problem) -> String {
+    problem.to_string()
+}
