@@ -227,7 +227,7 @@ fn start(
         access_log::start(&settings.logging.access_log.target.path().to_string_lossy())
             .map_err(because("logging.access_log.path cannot be opened"))?;
 
-    let (resolver, resolved) = resolver::start();
+    let (resolver, news) = resolver::start();
     for warning in prepare::learn_names(&resolver, &settings) {
         tracing::warn!("{warning}");
     }
@@ -299,7 +299,7 @@ fn start(
         refreshed: started,
         drain: None,
     };
-    let inputs = Inputs { workers: from_workers, signals, prepared, resolved, rendered };
+    let inputs = Inputs { workers: from_workers, signals, prepared, resolved: news, rendered };
     Ok((control, inputs))
 }
 

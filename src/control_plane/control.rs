@@ -217,7 +217,7 @@ impl Control {
                     worker,
                     ticket,
                     snapshot: Arc::clone(&self.running.snapshot),
-                    reload: self.metrics.clone(),
+                    reload: self.metrics,
                     cores: Arc::clone(&self.cores),
                     lost: LostLines {
                         access_log: self.access_log.lost_lines(),
@@ -228,14 +228,14 @@ impl Control {
             }
             Call::Order { order, request_id, subject } => {
                 tracing::info!(?order, subject, request_id, "admin order");
-                self.order(worker, ticket, order, request_id);
+                self.order(worker, ticket, &order, request_id);
             }
         }
     }
 
-    fn order(&mut self, worker: usize, ticket: u64, order: Order, request_id: Box<str>) {
+    fn order(&mut self, worker: usize, ticket: u64, order: &Order, request_id: Box<str>) {
         let running = self.running.snapshot.generation;
-        let (kind, trigger, if_match) = match order {
+        let (kind, trigger, if_match) = match *order {
             Order::Status => {
                 let page = StatusPage {
                     snapshot: &self.running.snapshot,

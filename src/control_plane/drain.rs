@@ -9,7 +9,7 @@ use crate::{handoff::message::DrainStep, system::clock::Monotonic};
 pub struct Drain {
     step: DrainStep,
     until: Monotonic,
-    drain: Duration,
+    grace: Duration,
 }
 
 /// What the control thread must do now.
@@ -25,8 +25,8 @@ pub enum Next {
 
 impl Drain {
     /// Starts at `now`; the workers have been told to be not ready.
-    pub fn start(now: Monotonic, delay: Duration, drain: Duration) -> Self {
-        Self { step: DrainStep::NotReady, until: now.plus(delay), drain }
+    pub fn start(now: Monotonic, delay: Duration, grace: Duration) -> Self {
+        Self { step: DrainStep::NotReady, until: now.plus(delay), grace }
     }
 
     /// What to do at `now`, given whether clients are left.
@@ -36,7 +36,7 @@ impl Drain {
             DrainStep::Serving | DrainStep::NotReady if !left.is_zero() => Next::Wait(left),
             DrainStep::Serving | DrainStep::NotReady => {
                 self.step = DrainStep::Closing;
-                self.until = now.plus(self.drain);
+                self.until = now.plus(self.grace);
                 Next::Step(DrainStep::Closing)
             }
             DrainStep::Closing if busy && !left.is_zero() => Next::Wait(left),

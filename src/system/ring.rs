@@ -1,4 +1,4 @@
-//! The event loop of a worker: an io_uring ring with the cheapest flags that the kernel takes, or
+//! The event loop of a worker: an `io_uring` ring with the cheapest flags that the kernel takes, or
 //! epoll.
 
 use std::{fmt, future::Future, io};

@@ -244,7 +244,8 @@ pub(super) fn try_accept(listener: RawFd) -> io::Result<Option<Accepted>> {
     // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
     #[expect(unsafe_code, reason = "takes ownership of the accepted descriptor")]
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let peer = peer_address(&storage, length).unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+    let peer =
+        peer_address(&storage, length).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
     Ok(Some(Accepted { fd, peer }))
 }
 

@@ -112,7 +112,7 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snap
 
 fn compile_bucket(
     settings: &BucketSettings,
-    (label, cells): (Arc<str>, Box<[Arc<BucketCells>]>),
+    (label, cells): Labelled,
     endpoints: &mut Endpoints<'_>,
 ) -> Result<Bucket, Vec<AuthProblem>> {
     let s3 = &settings.s3;
@@ -144,11 +144,14 @@ fn compile_bucket(
     })
 }
 
+/// A label and the counters, by worker, that go by it.
+type Labelled = (Arc<str>, Box<[Arc<BucketCells>]>);
+
 /// The counters of a snapshot in the making, taken over from the running one by label.
 struct Series<'a> {
     /// By label: a new label gets new cells.
     known: HashMap<Arc<str>, &'a [Arc<BucketCells>]>,
-    shared: Option<(Arc<str>, Box<[Arc<BucketCells>]>)>,
+    shared: Option<Labelled>,
     workers: usize,
 }
 
@@ -172,11 +175,11 @@ impl<'a> Series<'a> {
         series
     }
 
-    fn of(&self, bucket: &str) -> (Arc<str>, Box<[Arc<BucketCells>]>) {
+    fn of(&self, bucket: &str) -> Labelled {
         self.shared.clone().unwrap_or_else(|| self.labelled(bucket))
     }
 
-    fn labelled(&self, label: &str) -> (Arc<str>, Box<[Arc<BucketCells>]>) {
+    fn labelled(&self, label: &str) -> Labelled {
         match self.known.get_key_value(label) {
             Some((label, cells)) => (Arc::clone(label), Box::from(*cells)),
             None => (Arc::from(label), BucketCells::for_workers(self.workers)),

@@ -14,7 +14,7 @@ use crate::{
         upstream::{connection::Connection, pool::Pool},
     },
     handoff::snapshot::Bucket,
-    model::{Fault, limits::ERROR_BODY_BYTES_MAX},
+    model::{Fault, Secret, limits::ERROR_BODY_BYTES_MAX},
     policy::auth::Permit,
     protocol::{
         http1::{
@@ -69,10 +69,10 @@ pub(crate) async fn forward(
         Ok(fetched) => fetched,
         Err(error) => {
             cells.upstream.error(error).inc();
-            return match exchange.client_is_gone(error) {
-                true => Next::Abort,
-                false => respond::fault(exchange, fault_of(error)).await,
-            };
+            if exchange.record.aborted {
+                return Next::Abort;
+            }
+            return respond::fault(exchange, fault_of(error)).await;
         }
     };
     cells.record_upstream(head.status, exchange.record.upstream_ns.unwrap_or(0));
@@ -101,8 +101,6 @@ fn append_request(
     for forwarded in exchange.head.forwarded() {
         append_field(forwarded.field.name(), forwarded.value.of(exchange.bytes), out);
     }
-    // Up to date before it is asked for: the second may have changed since the last request.
-    exchange.core.dates.unix_seconds(exchange.started);
     let date = exchange.core.dates.amz();
     if let Some(credentials) = &bucket.credentials {
         let mut scratch = exchange.core.buffers.scratch();
@@ -113,7 +111,7 @@ fn append_request(
                 host: &bucket.host,
                 target: out.get(target).unwrap_or_default(),
                 access_key: &credentials.access_key,
-                session_token: credentials.session_token.as_ref().map(|token| token.expose()),
+                session_token: credentials.session_token.as_ref().map(Secret::expose),
             };
             append_signed_headers(signing_key, &date, &input, &mut scratch, &mut signed);
         });
@@ -513,11 +511,4 @@ async fn refuse_credentials(
         );
     }
     respond::fault(exchange, Fault::UpstreamCredentials).await
-}
-
-impl Exchange<'_> {
-    /// Whether the upstream was given up because the client went away.
-    fn client_is_gone(&self, error: UpstreamError) -> bool {
-        error == UpstreamError::Reset && self.record.aborted
-    }
 }

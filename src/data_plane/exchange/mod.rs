@@ -80,6 +80,7 @@ pub(crate) async fn run<'c>(
     head: &RequestHead,
 ) -> Next {
     let started = core.watches.clock.refresh();
+    let now = core.dates.unix_seconds(started);
     let mut exchange = Exchange {
         core,
         local: core.current(),
@@ -94,7 +95,7 @@ pub(crate) async fn run<'c>(
         record: Record::default(),
     };
     let mut path = core.buffers.scratch();
-    let plan = exchange.plan(role, &mut path);
+    let plan = exchange.plan(role, now, &mut path);
     let rest = exchange.bytes.get(head.head_len..).unwrap_or_default();
     let mut drained = BodyEnd::default();
     let has_body = head.framing != RequestFraming::None;
@@ -142,9 +143,9 @@ pub(crate) async fn run<'c>(
     next
 }
 
-impl<'x> Exchange<'x> {
+impl Exchange<'_> {
     /// Decides what to do, without waiting for anything.
-    fn plan(&mut self, role: Role, path: &mut Vec<u8>) -> Plan {
+    fn plan(&mut self, role: Role, now: u64, path: &mut Vec<u8>) -> Plan {
         let raw = self.head.path.of(self.bytes);
         if self.head.method == Method::Options && raw == b"*" {
             return Plan::Options;
@@ -183,7 +184,6 @@ impl<'x> Exchange<'x> {
             return Plan::Refuse(Fault::NoKey);
         };
         let key_at = path.len() - key.len();
-        let now = self.core.dates.unix_seconds(self.started);
         let verdict = permit_object(
             &local.auth,
             &bucket.auth,

@@ -16,7 +16,7 @@ use crate::{
 
 /// How long an idle connection is kept. S3 itself closes after about 20 s of silence; a server of
 /// one's own may keep it for longer, and then reuse is worth having.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// The idle connections and the addresses of one endpoint.
 #[derive(Debug)]

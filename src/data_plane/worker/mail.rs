@@ -23,7 +23,9 @@ pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
             ToWorker::Drain(step) => drain(core, step),
         }
     }
-    tracing::error!(worker = core.worker, "the control thread is gone; serving goes on unchanged");
+    if core.drain.get() == DrainStep::Serving {
+        tracing::error!(worker = core.worker, "the control thread is gone; serving goes on");
+    }
     std::future::pending::<()>().await;
 }
 
