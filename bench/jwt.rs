@@ -1,6 +1,8 @@
 //! What authentication costs a request: a token verified for the first time, and the same token
 //! recognised in the core's cache, for each algorithm; and a token that is refused.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark stops where its set-up fails")]
+
 #[path = "../tests/jwt_table/head.rs"]
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod head;
