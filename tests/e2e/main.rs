@@ -16,4 +16,5 @@ mod framing;
 mod harness;
 mod lifecycle;
 mod memory;
+mod reload;
 mod serve;
