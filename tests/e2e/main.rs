@@ -10,4 +10,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod allowlist;
+mod faults;
+mod framing;
 mod harness;
+mod lifecycle;
+mod memory;
+mod reload;
+mod serve;

@@ -160,6 +160,16 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
+    /// Ends this side's direction of a connection that may be gone already.
+    pub(crate) fn finish_sending_if_open(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// The same connection for another thread to write to.
+    pub(crate) fn sending_half(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
     /// Resets the connection.
     pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);

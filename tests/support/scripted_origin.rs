@@ -121,6 +121,14 @@ impl ScriptedOrigin {
         wait_until("origin connections to end", || self.open() == count);
     }
 
+    /// Waits until a connection has come and all but `count` have ended.
+    #[track_caller]
+    pub(crate) fn wait_open_after_first(&self, count: usize) {
+        wait_until("an origin connection to come and end", || {
+            self.accepted() > 0 && self.open() == count
+        });
+    }
+
     /// All request heads so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap().clone()

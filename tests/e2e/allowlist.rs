@@ -1,0 +1,306 @@
+//! What crosses the proxy: from the client only what is on the list, from S3 only what is end to
+//! end, and of secrets nothing.
+
+use std::collections::BTreeSet;
+
+use crate::support::{
+    config::{ACCESS_KEY, Config, SECRET_KEY},
+    proxy::Proxy,
+    s3_server::S3Server,
+    scripted_origin::{ScriptedOrigin, response_bytes},
+    token::{self, JWT_SECRET, bearer},
+    waiting::wait_until,
+};
+
+/// Everything that may ever stand in a request to S3.
+const ALLOWED: &[&str] = &[
+    "host",
+    "authorization",
+    "x-amz-date",
+    "x-amz-content-sha256",
+    "x-amz-security-token",
+    "range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "if-range",
+    "connection",
+    "via",
+    "user-agent",
+];
+
+/// Fields a client may try, each with a mark in its value.
+const TRIED: &[(&str, &str)] = &[
+    ("Authorization", "Bearer MARK"),
+    ("Proxy-Authorization", "Basic MARK"),
+    ("Cookie", "session=MARK"),
+    ("X-Amz-Date", "MARK"),
+    ("X-Amz-Content-Sha256", "MARK"),
+    ("X-Amz-Security-Token", "MARK"),
+    ("X-Amz-Acl", "MARK"),
+    ("x-amz-server-side-encryption-customer-key", "MARK"),
+    ("X-Forwarded-For", "MARK"),
+    ("X-Forwarded-Host", "MARK"),
+    ("X-Forwarded-Proto", "MARK"),
+    ("X-Real-IP", "MARK"),
+    ("Forwarded", "for=MARK"),
+    ("X-Auth-Token", "MARK"),
+    ("X-Request-Id", "MARK"),
+    ("User-Agent", "MARK"),
+    ("Referer", "MARK"),
+    ("Origin", "MARK"),
+    ("Accept", "MARK"),
+    ("Accept-Encoding", "MARK"),
+    ("Accept-Language", "MARK"),
+    ("Cache-Control", "MARK"),
+    ("TE", "MARK"),
+    ("Trailer", "MARK"),
+    ("Upgrade", "MARK"),
+    ("Keep-Alive", "MARK"),
+    ("Proxy-Connection", "MARK"),
+    ("Via", "1.1 MARK"),
+    ("X-HTTP-Method-Override", "MARK"),
+    ("Content-Type", "MARK"),
+    ("Host", "mark.test"),
+];
+
+#[test]
+fn nothing_from_the_client_arrives_at_s3_but_the_allowlist() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    assert_eq!(proxy.get_with("/products/x", TRIED).status, 200);
+    let seen = origin.only_request();
+    let allowed: BTreeSet<_> = ALLOWED.iter().copied().collect();
+    let names = seen.fields.names();
+    let surprising: Vec<_> = names.iter().filter(|name| !allowed.contains(name.as_str())).collect();
+    assert!(surprising.is_empty(), "{surprising:?}");
+    let received = origin.received();
+    assert!(!received.to_ascii_lowercase().contains("mark"), "{received}");
+    assert_eq!(seen.fields.get("host"), Some(origin.address().to_string().as_str()));
+    for name in &names {
+        assert_eq!(seen.fields.all(name).len(), 1, "{name} once: {seen:?}");
+    }
+}
+
+#[test]
+fn no_part_of_a_query_arrives_at_s3() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = proxy.client();
+    let queries = [
+        "acl",
+        "policy",
+        "list-type=2&prefix=MARK",
+        "versionId=MARK",
+        "partNumber=1",
+        "response-content-type=MARK",
+        "X-Amz-Signature=MARK&X-Amz-Credential=MARK",
+        "AWSAccessKeyId=MARK&Signature=MARK",
+        "token=MARK",
+        "uploads",
+        "a=%2e%2e%2f&%zz",
+        "?",
+    ];
+    for query in queries {
+        let answer = client.get(&format!("/products/x?{query}"));
+        assert_eq!(answer.status, 200, "{query}");
+    }
+    let seen = origin.requests();
+    assert_eq!(seen.len(), queries.len());
+    assert!(seen.iter().all(|request| request.target == "/products/x"), "{seen:?}");
+    assert!(!origin.received().contains("MARK"));
+}
+
+#[test]
+fn range_and_conditions_arrive_as_they_were() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let fields = [
+        ("Range", "bytes=0-9, 20-29"),
+        ("If-Match", "\"a\", \"b\""),
+        ("If-None-Match", "W/\"c\""),
+        ("If-Modified-Since", "Tue, 15 Nov 1994 08:12:31 GMT"),
+        ("If-Unmodified-Since", "Tue, 15 Nov 1994 08:12:32 GMT"),
+        ("If-Range", "\"d\""),
+    ];
+    assert_eq!(proxy.get_with("/products/x", &fields).status, 200);
+    let seen = origin.only_request();
+    for (name, value) in fields {
+        assert_eq!(seen.fields.get(name), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn a_connection_field_cannot_remove_what_the_proxy_adds() {
+    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    s3.put("products", "x", "signed");
+    let proxy = Proxy::start(&Config::products(s3.url()));
+    let options = "authorization, host, x-amz-date, x-amz-content-sha256, via, x-request-id";
+    let answer = proxy.get_with("/products/x", &[("Connection", options)]);
+    assert_eq!((answer.status, answer.text()), (200, "signed"));
+    assert!(answer.fields.has("via") && answer.fields.has("x-request-id"));
+}
+
+#[test]
+fn a_field_that_connection_names_is_not_passed_on() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let fields = [("Connection", "if-match, Range"), ("If-Match", "\"a\""), ("Range", "bytes=0-1")];
+    assert_eq!(proxy.get_with("/products/x", &fields).status, 200);
+    let seen = origin.only_request();
+    assert!(!seen.fields.has("if-match") && !seen.fields.has("range"), "{seen:?}");
+}
+
+#[test]
+fn everything_tried_at_once_still_signs_correctly() {
+    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    s3.put("products", "x", "signed");
+    let proxy = Proxy::start(&Config::products(s3.url()));
+    let mut fields = TRIED.to_vec();
+    fields.push(("Range", "bytes=0-2"));
+    let answer = proxy.get_with("/products/x?X-Amz-Signature=MARK", &fields);
+    assert_eq!((answer.status, answer.text()), (206, "sig"));
+}
+
+#[test]
+fn end_to_end_fields_of_s3_pass_and_hop_by_hop_fields_do_not() {
+    let end_to_end = [
+        ("ETag", "\"e\""),
+        ("Last-Modified", "Tue, 15 Nov 1994 08:12:31 GMT"),
+        ("Content-Type", "text/x-strange; a=\"b\""),
+        ("Content-Encoding", "gzip"),
+        ("Content-Disposition", "attachment; filename=\"a b\""),
+        ("Cache-Control", "max-age=60"),
+        ("Accept-Ranges", "bytes"),
+        ("x-amz-meta-Own", "Kept As It Is"),
+        ("x-amz-version-id", "v1"),
+        ("Server", "AmazonS3"),
+        ("Set-Cookie", "a=b"),
+    ];
+    let hop_by_hop = [
+        ("Connection", "X-Named, keep-alive"),
+        ("X-Named", "HOP"),
+        ("Keep-Alive", "timeout=HOP"),
+        ("Proxy-Connection", "HOP"),
+        ("Proxy-Authenticate", "HOP"),
+        ("Trailer", "HOP"),
+        ("Upgrade", "HOP"),
+    ];
+    let fields = [&end_to_end[..], &hop_by_hop[..]].concat();
+    let origin = ScriptedOrigin::always(response_bytes("200 OK", &fields, b"x"));
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let answer = proxy.get("/products/x");
+    for (name, value) in end_to_end {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    assert!(!format!("{answer:?}").contains("HOP"), "{answer:?}");
+    assert!(!answer.fields.has("x-named"));
+}
+
+#[test]
+fn a_connection_field_of_s3_cannot_remove_the_framing() {
+    let origin = ScriptedOrigin::always(
+        "HTTP/1.1 200 OK\r\nConnection: content-length, via, x-request-id, date\r\n\
+         Content-Length: 4\r\n\r\nbody",
+    );
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        let answer = client.get("/products/x");
+        assert_eq!(answer.text(), "body");
+        assert!(answer.fields.has("via") && answer.fields.has("x-request-id"), "{answer:?}");
+    }
+}
+
+#[test]
+fn tokens_decide_and_go_no_further() {
+    let origin = ScriptedOrigin::serving("secret object");
+    let config = Config::new()
+        .bucket("public", origin.url())
+        .bucket("private", origin.url())
+        .with_jwt(&["private"])
+        .set(
+            "jwt.token_sources",
+            serde_json::json!([
+                { "type": "bearer" },
+                { "type": "header", "name": "X-Auth-Token", "prefix": "" },
+                { "type": "query", "name": "token" },
+                { "type": "cookie", "name": "token" },
+            ]),
+        )
+        .set("logging.level", "trace");
+    let proxy = Proxy::start(&config);
+
+    let missing = proxy.get("/private/x");
+    missing.assert_fault(401, "missing_token");
+    assert_eq!(missing.json()["message"], "Authentication required: Missing token");
+    assert!(missing.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
+    assert_eq!(proxy.get("/public/x").status, 200);
+
+    let good = token::for_role("user");
+    let bearing = bearer(&good);
+    let cookie = format!("a=b; token={good}; c=d");
+    let query = format!("/private/x?a=b&token={good}");
+    assert_eq!(proxy.get_with("/private/x", &[("Authorization", &bearing)]).status, 200);
+    assert_eq!(proxy.get_with("/private/x", &[("X-Auth-Token", &good)]).status, 200);
+    assert_eq!(proxy.get_with("/private/x", &[("Cookie", &cookie)]).status, 200);
+    assert_eq!(proxy.get(&query).status, 200);
+
+    let claims = serde_json::json!({ "role": "user", "exp": token::unix_now() + 60 });
+    let forged = token::mint("another-secret-of-more-than-enough-characters", &claims);
+    let answer = proxy.get_with("/private/x", &[("Authorization", &bearer(&forged))]);
+    answer.assert_fault(401, "invalid_token");
+    let both = [("Authorization", bearer(&forged)), ("X-Auth-Token", good.clone())];
+    let both: Vec<_> = both.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    proxy.get_with("/private/x", &both).assert_fault(401, "invalid_token");
+
+    assert_eq!(origin.requests().len(), 5);
+    wait_until("the access log", || proxy.stdout().records().len() >= 8);
+    let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
+    for secret in [signature(&good), signature(&forged), JWT_SECRET.into(), SECRET_KEY.into()] {
+        assert!(!origin.received().contains(&secret), "{secret} at the origin");
+        assert!(!proxy.output().contains(&secret), "{secret} in the logs");
+    }
+}
+
+#[test]
+fn claims_that_do_not_fit_are_403() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url()).with_jwt(&["products"]).set(
+        "jwt.claims",
+        serde_json::json!([{ "claim": "role", "operator": "equals", "value": "user" }]),
+    );
+    let proxy = Proxy::start(&config);
+    let as_role = |role: &str| {
+        let bearing = bearer(&token::for_role(role));
+        proxy.get_with("/products/x", &[("Authorization", &bearing)])
+    };
+    assert_eq!(as_role("user").status, 200);
+    as_role("guest").assert_fault(403, "claims_refused");
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[test]
+fn the_access_log_has_one_record_a_request_without_the_query() {
+    let origin = ScriptedOrigin::serving("four");
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = proxy.client();
+    let got = client.get("/products/x%20y?token=HIDDEN");
+    client.get("/nothing?token=HIDDEN");
+    wait_until("two records", || proxy.stdout().records().len() == 2);
+    let records = proxy.stdout().records();
+    assert_eq!(records[0]["status"], 200);
+    assert_eq!(records[0]["bucket"], "products");
+    assert_eq!(records[0]["method"], "GET");
+    assert_eq!(records[0]["generation"], 1);
+    assert_eq!(records[0]["request_id"], got.header("x-request-id").unwrap());
+    assert_eq!(records[1]["status"], 404);
+    assert_eq!(records[1]["code"], "no_route");
+    for record in &records {
+        for name in ["time", "request_id", "client", "path", "bytes", "duration_ms"] {
+            assert!(record.get(name).is_some(), "{name} in {record}");
+        }
+    }
+    assert!(!proxy.output().contains("HIDDEN"));
+}

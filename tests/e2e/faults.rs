@@ -1,0 +1,595 @@
+//! What S3 servers and networks do wrong, and how a client sees it: never as a whole message that
+//! is not whole.
+
+use crate::support::{
+    config::Config,
+    gate::Gate,
+    proxy::Proxy,
+    raw_client::{End, Response, request_bytes},
+    scripted_origin::{FullQueue, ScriptedOrigin, refused_address, response_bytes},
+    waiting::wait_until,
+};
+
+fn proxy_of(origin: &ScriptedOrigin) -> Proxy {
+    Proxy::start(&Config::products(origin.url()))
+}
+
+/// The proxy's answer to a GET when the first upstream connection runs `script`; later ones work.
+#[track_caller]
+fn answer_to_bytes(bytes: impl Into<Vec<u8>>) -> Response {
+    let bytes = bytes.into();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        conn.expect_request();
+        conn.try_send(&bytes);
+    });
+    let proxy = proxy_of(&origin);
+    let answer = proxy.get("/products/x");
+    origin.wait_open(0);
+    assert_eq!(origin.accepted(), 1, "an answer on a fresh connection is not asked for again");
+    answer
+}
+
+/// Asserts that a GET gets a good head and then, instead of the whole body, the end.
+#[track_caller]
+fn assert_cut_short(origin: &ScriptedOrigin, proxy: &Proxy, sent: &[u8]) {
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    let cut = client.try_response("GET").expect_err("a body cut short must not look whole");
+    if let Some(part) = cut.response {
+        assert_eq!(part.status, 200);
+        assert!(sent.starts_with(&part.body), "{part:?}");
+    }
+    let before = origin.accepted();
+    let next = proxy.get("/products/next");
+    assert_eq!((next.status, next.text()), (200, "next"));
+    assert_eq!(origin.accepted(), before + 1, "a broken connection must not be pooled");
+}
+
+/// An origin whose first connection sends `first` to its first request and then ends as told;
+/// later connections answer "next".
+fn breaking(first: &'static str, reset: bool) -> ScriptedOrigin {
+    ScriptedOrigin::start(move |conn, number| {
+        conn.expect_request();
+        if number > 0 {
+            conn.respond("200 OK", &[], b"next");
+            return conn.wait_closed();
+        }
+        conn.send(first);
+        if reset {
+            conn.reset();
+        }
+    })
+}
+
+#[test]
+fn a_counted_body_cut_short_is_seen_as_incomplete() {
+    for reset in [false, true] {
+        let origin = breaking("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npartial", reset);
+        let proxy = proxy_of(&origin);
+        assert_cut_short(&origin, &proxy, b"partial");
+    }
+}
+
+#[test]
+fn a_large_body_cut_short_is_seen_as_incomplete() {
+    // Beyond any size at which the proxy may change its way of copying.
+    const LENGTH: usize = 8 * 1024 * 1024;
+    for reset in [false, true] {
+        let origin = ScriptedOrigin::start(move |conn, number| {
+            conn.expect_request();
+            if number > 0 {
+                return conn.respond("200 OK", &[], b"next");
+            }
+            conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"));
+            conn.send(vec![b'x'; LENGTH - 1]);
+            if reset {
+                conn.reset();
+            }
+        });
+        let proxy = proxy_of(&origin);
+        assert_cut_short(&origin, &proxy, &vec![b'x'; LENGTH - 1]);
+    }
+}
+
+#[test]
+fn a_chunked_body_cut_short_gets_no_last_chunk() {
+    for first in [
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\npartial\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\npart",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\npartial\r\n0\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\npartial\r\n5",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ] {
+        for reset in [false, true] {
+            let origin = breaking(first, reset);
+            let proxy = proxy_of(&origin);
+            assert_cut_short(&origin, &proxy, b"partial");
+        }
+    }
+}
+
+#[test]
+fn malformed_chunks_cut_the_body_short() {
+    for chunks in [
+        "zz\r\n",
+        "-1\r\n",
+        "+7\r\npartial\r\n0\r\n\r\n",
+        "0x7\r\npartial\r\n0\r\n\r\n",
+        "7\npartial\n0\n\n",
+        "6\r\npartial\r\n0\r\n\r\n",
+        "7\r\npartialxx0\r\n\r\n",
+        "fffffffffffffffff\r\n",
+        "7\r\npartial\r\n0\r\nbad trailer\r\n\r\n",
+    ] {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let origin = ScriptedOrigin::start(move |conn, number| {
+            conn.expect_request();
+            if number > 0 {
+                return conn.respond("200 OK", &[], b"next");
+            }
+            // Kept open: the proxy has to judge by the bytes alone.
+            conn.send(format!("{head}{chunks}"));
+            conn.wait_closed();
+        });
+        let proxy = proxy_of(&origin);
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        match client.try_response("GET") {
+            // The head may not have been passed on yet.
+            Ok(answer) => answer.assert_fault(502, "upstream_protocol_error"),
+            Err(cut) => {
+                let body = cut.response.map(|part| part.body).unwrap_or_default();
+                assert!(b"partial".starts_with(&body[..]), "{chunks:?}: {body:?}");
+            }
+        }
+        assert_eq!(proxy.get("/products/x").text(), "next", "{chunks:?}");
+    }
+}
+
+#[test]
+fn an_end_before_the_head_is_502_without_a_retry_on_a_fresh_connection() {
+    answer_to_bytes("").assert_fault(502, "upstream_protocol_error");
+    answer_to_bytes("HTTP/1.1 200 OK\r\nContent-Le").assert_fault(502, "upstream_protocol_error");
+}
+
+#[test]
+fn a_reset_before_the_head_is_502() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.reset();
+    });
+    let proxy = proxy_of(&origin);
+    let answer = proxy.get("/products/x");
+    assert_eq!(answer.status, 502);
+    assert!(["upstream_refused", "upstream_protocol_error"].contains(&answer.code().as_str()));
+    assert_eq!(origin.accepted(), 1);
+}
+
+#[test]
+fn malformed_heads_are_502() {
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: b\r\n".repeat(300));
+    let long = format!("HTTP/1.1 200 OK\r\nX-A: {}\r\n\r\n", "v".repeat(80_000));
+    let endless = "H".repeat(80_000);
+    for bytes in [
+        "garbage\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "HTTP/1.1 200 OK\nContent-Length: 1\n\nx",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\nX: y\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1x\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nX-A: b\r\n folded\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nX-A: b\0c\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nX-A: b\rc\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 20 OK\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.1 2000 OK\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.1 099 OK\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/2.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        many.as_str(),
+        long.as_str(),
+        endless.as_str(),
+    ] {
+        let answer = answer_to_bytes(bytes);
+        let shown = &bytes[..bytes.len().min(120)];
+        assert_eq!(answer.status, 502, "{shown:?}: {answer:?}");
+        assert_eq!(answer.code(), "upstream_protocol_error", "{shown:?}");
+    }
+}
+
+#[test]
+fn a_head_with_large_metadata_is_fine() {
+    let value = "v".repeat(8_000);
+    let bytes = response_bytes("200 OK", &[("x-amz-meta-large", &value)], b"x");
+    let answer = answer_to_bytes(bytes);
+    assert_eq!(answer.header("x-amz-meta-large"), Some(value.as_str()));
+}
+
+#[test]
+fn interim_answers_are_absorbed() {
+    let answer = answer_to_bytes(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfinal",
+    );
+    assert_eq!((answer.status, answer.text()), (200, "final"));
+    assert!(!answer.fields.has("link"));
+}
+
+#[test]
+fn interim_answers_without_end_are_502() {
+    let answer = answer_to_bytes("HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000));
+    assert_eq!(answer.status, 502, "{answer:?}");
+}
+
+#[test]
+fn a_refused_connection_is_502() {
+    let proxy = Proxy::start(&Config::products(format!("http://{}", refused_address())));
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        client.get("/products/x").assert_fault(502, "upstream_refused");
+    }
+}
+
+#[test]
+fn a_connect_that_hangs_is_504() {
+    let full = FullQueue::start();
+    let config = Config::products(full.url()).set("buckets.0.s3.timeouts.connect", 0.3);
+    let proxy = Proxy::start(&config);
+    proxy.get("/products/x").assert_fault(504, "upstream_timeout");
+}
+
+#[test]
+fn a_late_first_byte_is_504_and_frees_the_upstream() {
+    let origin = ScriptedOrigin::start(|conn, number| {
+        conn.expect_request();
+        if number > 0 {
+            return conn.respond("200 OK", &[], b"next");
+        }
+        conn.wait_closed();
+    });
+    let config = Config::products(origin.url()).set("buckets.0.s3.timeouts.first_byte", 0.3);
+    let proxy = Proxy::start(&config);
+    let mut client = proxy.client();
+    client.get("/products/x").assert_fault(504, "upstream_timeout");
+    origin.wait_open(0);
+    assert_eq!(client.get("/products/x").text(), "next", "the client's connection goes on");
+}
+
+#[test]
+fn a_body_that_stalls_is_cut_short() {
+    for framing in
+        ["Content-Length: 100\r\n\r\npart", "Transfer-Encoding: chunked\r\n\r\n4\r\npart"]
+    {
+        let origin = ScriptedOrigin::start(move |conn, _| {
+            conn.expect_request();
+            conn.send(format!("HTTP/1.1 200 OK\r\n{framing}"));
+            conn.wait_closed();
+        });
+        let config = Config::products(origin.url()).set("buckets.0.s3.timeouts.read", 0.3);
+        let proxy = Proxy::start(&config);
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        client.try_response("GET").expect_err("a stalled body must not look whole");
+        origin.wait_open(0);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_given_up() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+        while conn.try_send([0; 16_384]) {}
+    });
+    let config = Config::products(origin.url()).set("server.timeouts.client_write", 0.5);
+    let proxy = Proxy::start(&config);
+    let mut client =
+        crate::support::raw_client::Client::connect_with_receive_buffer(proxy.address(), 4_096);
+    client.send(request_bytes("GET", "/products/x", &[]));
+    origin.wait_open_after_first(0);
+    drop(client);
+}
+
+#[test]
+fn a_stale_pooled_connection_is_replaced_once() {
+    let origin = ScriptedOrigin::start(|conn, number| {
+        conn.expect_request();
+        conn.respond("200 OK", &[], b"first");
+        if number == 0 {
+            // Reads the next request and ends: it was closing while the request was on its way.
+            conn.expect_request();
+        } else {
+            conn.wait_closed();
+        }
+    });
+    let proxy = proxy_of(&origin);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/products/1").text(), "first");
+    assert_eq!(client.get("/products/2").text(), "first");
+    let seen: Vec<_> =
+        origin.requests().into_iter().map(|seen| (seen.connection, seen.target)).collect();
+    let expected = [(0, "/products/1"), (0, "/products/2"), (1, "/products/2")];
+    assert_eq!(seen, expected.map(|(connection, target)| (connection, target.to_owned())));
+}
+
+#[test]
+fn the_replacement_of_a_stale_connection_is_not_replaced_again() {
+    let origin = ScriptedOrigin::start(|conn, number| {
+        conn.expect_request();
+        if number == 0 {
+            conn.respond("200 OK", &[], b"first");
+            conn.expect_request();
+        }
+    });
+    let proxy = proxy_of(&origin);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/products/1").text(), "first");
+    assert_eq!(client.get("/products/2").status, 502);
+    assert_eq!(origin.accepted(), 2);
+}
+
+#[test]
+fn a_retry_uses_a_fresh_connection_even_when_others_are_pooled() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, number| {
+        conn.expect_request();
+        if number < 2 {
+            conn.wait(&held);
+            conn.respond("200 OK", &[], b"first");
+            // Stale at the next use.
+            conn.request();
+        } else {
+            conn.respond("200 OK", &[], b"fresh");
+            conn.wait_closed();
+        }
+    });
+    let proxy = proxy_of(&origin);
+    let mut clients = [proxy.client(), proxy.client()];
+    for client in &mut clients {
+        client.send(request_bytes("GET", "/products/x", &[]));
+    }
+    wait_until("both requests", || origin.requests().len() == 2);
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.response("GET").text(), "first");
+    }
+    assert_eq!(proxy.get("/products/x").text(), "fresh");
+    assert_eq!(origin.accepted(), 3);
+}
+
+#[test]
+fn a_pooled_connection_that_the_origin_closed_is_not_used() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.respond("200 OK", &[], b"one each");
+    });
+    let proxy = proxy_of(&origin);
+    let mut client = proxy.client();
+    for round in 1..=5 {
+        assert_eq!(client.get("/products/x").text(), "one each");
+        origin.wait_open(0);
+        assert_eq!(origin.accepted(), round);
+    }
+}
+
+#[test]
+fn connections_are_pooled_and_reused() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = proxy_of(&origin);
+    for _ in 0..10 {
+        assert_eq!(proxy.get("/products/x").status, 200);
+    }
+    assert_eq!(origin.accepted(), 1);
+}
+
+#[test]
+fn bytes_on_an_idle_pooled_connection_close_it() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, number| {
+        conn.expect_request();
+        conn.respond("200 OK", &[], format!("{number}").as_bytes());
+        if number == 0 {
+            conn.wait(&held);
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\npoisoned");
+        }
+        conn.wait_closed();
+    });
+    let proxy = proxy_of(&origin);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/products/x").text(), "0");
+    gate.open();
+    origin.wait_open(0);
+    assert_eq!(client.get("/products/x").text(), "1");
+}
+
+#[test]
+fn bytes_after_a_body_keep_the_connection_out_of_the_pool() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        let poison = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\npoisoned";
+        conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood{poison}"));
+        conn.wait_closed();
+    });
+    let proxy = proxy_of(&origin);
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        assert_eq!(client.get("/products/x").text(), "good");
+    }
+    assert_eq!(origin.accepted(), 3);
+}
+
+#[test]
+fn an_answer_that_says_close_is_not_pooled() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: x-a, Close\r\n\r\nx",
+        "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
+    ] {
+        let origin = ScriptedOrigin::start(move |conn, _| {
+            conn.expect_request();
+            conn.send(head);
+            conn.wait_closed();
+        });
+        let proxy = proxy_of(&origin);
+        let mut client = proxy.client();
+        assert_eq!(client.get("/products/x").text(), "x");
+        let second = client.get("/products/x");
+        assert_eq!(second.text(), "x");
+        assert!(!second.says_close(), "the client's connection is another matter");
+        assert_eq!(origin.accepted(), 2);
+    }
+}
+
+#[test]
+fn a_body_that_ends_with_the_connection_is_passed_on() {
+    let body = "to the end ".repeat(10_000);
+    let sent = body.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        conn.expect_request();
+        conn.send(format!("HTTP/1.1 200 OK\r\n\r\n{sent}"));
+    });
+    let proxy = proxy_of(&origin);
+    assert!(proxy.get("/products/x").text() == body);
+}
+
+#[test]
+fn a_body_that_ends_with_a_reset_is_not_whole() {
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        conn.expect_request();
+        conn.send("HTTP/1.1 200 OK\r\n\r\npart");
+        conn.reset();
+    });
+    let proxy = proxy_of(&origin);
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    match client.try_response("GET") {
+        Ok(answer) => assert_eq!(answer.status, 502, "{answer:?}"),
+        Err(cut) => {
+            assert!(cut.response.is_none() || cut.end == End::Reset || cut.end == End::Fin);
+        }
+    }
+}
+
+#[test]
+fn errors_of_the_server_pass_with_body_and_fields() {
+    for status in ["500 Internal Server Error", "503 Slow Down", "429 Too Many", "418 Teapot"] {
+        let fields = [("Retry-After", "7"), ("Content-Type", "application/xml")];
+        let origin = ScriptedOrigin::always(response_bytes(status, &fields, b"<Error/>"));
+        let proxy = proxy_of(&origin);
+        let answer = proxy.get("/products/x");
+        assert_eq!(answer.status.to_string(), status[..3]);
+        assert_eq!((answer.text(), answer.header("retry-after")), ("<Error/>", Some("7")));
+        assert_eq!(origin.requests().len(), 1, "an answer is an answer, not a reason to retry");
+    }
+}
+
+#[test]
+fn bodiless_answers_stay_bodiless_and_in_step() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.send("HTTP/1.1 204 No Content\r\n\r\n");
+        conn.expect_request();
+        conn.send("HTTP/1.1 304 Not Modified\r\nContent-Length: 50\r\n\r\n");
+        conn.expect_request();
+        conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        conn.expect_request();
+        conn.respond("200 OK", &[], b"in step");
+        conn.wait_closed();
+    });
+    let proxy = proxy_of(&origin);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/products/1").status, 204);
+    assert_eq!(client.get("/products/2").status, 304);
+    assert_eq!(client.request("HEAD", "/products/3", &[]).status, 200);
+    assert_eq!(client.get("/products/4").text(), "in step");
+}
+
+#[test]
+fn chunks_extensions_and_trailers_are_understood() {
+    let origin = ScriptedOrigin::always(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3;name=\"value\"\r\nabc\r\n00004\r\ndefg\r\n0;last\r\nX-Trailer: t\r\n\r\n",
+    );
+    let proxy = proxy_of(&origin);
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        assert_eq!(client.get("/products/x").text(), "abcdefg");
+    }
+    assert_eq!(origin.accepted(), 1);
+}
+
+#[test]
+fn answers_that_come_in_pieces_are_put_together() {
+    let bytes = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n";
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        while conn.request().is_some() {
+            for byte in bytes.bytes() {
+                conn.send([byte]);
+            }
+        }
+    });
+    let proxy = proxy_of(&origin);
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        assert_eq!(client.get("/products/x").text(), "abc0123456789");
+    }
+    assert_eq!(origin.accepted(), 1);
+}
+
+#[test]
+fn a_client_abort_in_a_body_frees_the_upstream() {
+    for reset in [false, true] {
+        let origin = ScriptedOrigin::start(|conn, _| {
+            conn.expect_request();
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
+            while conn.try_send([0; 16_384]) {}
+        });
+        let proxy = proxy_of(&origin);
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        client.read_exactly(1_000_000);
+        if reset {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        origin.wait_open_after_first(0);
+        assert_eq!(proxy.get("/health").status, 200);
+    }
+}
+
+#[test]
+fn a_client_abort_before_the_answer_frees_the_upstream() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.wait_closed();
+    });
+    let proxy = proxy_of(&origin);
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    wait_until("the request", || !origin.requests().is_empty());
+    client.reset();
+    origin.wait_open(0);
+}
+
+#[test]
+fn faults_of_one_upstream_do_not_touch_another() {
+    let broken = ScriptedOrigin::always("garbage\r\n\r\n");
+    let good = ScriptedOrigin::serving("good");
+    let config = Config::new().bucket("broken", broken.url()).bucket("good", good.url());
+    let proxy = Proxy::start(&config);
+    let mut client = proxy.client();
+    for _ in 0..5 {
+        assert_eq!(client.get("/broken/x").status, 502);
+        assert_eq!(client.get("/good/x").text(), "good");
+    }
+    assert_eq!(good.accepted(), 1);
+}

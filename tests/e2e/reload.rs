@@ -1,0 +1,528 @@
+//! Hot reload: what is adopted is adopted by everybody at once, what is refused changes nothing,
+//! and no request notices either.
+
+use std::{
+    fmt::Write,
+    os::unix::fs::symlink,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    config::Config,
+    gate::Gate,
+    proxy::{Launch, Proxy},
+    raw_client::{Client, Response, request_bytes},
+    scripted_origin::ScriptedOrigin,
+    token::{self, bearer},
+    waiting::wait_until,
+};
+
+/// Two workers, the generation shown, the admin API open, no bucket protected.
+fn config(origin: &ScriptedOrigin) -> Config {
+    Config::products(origin.url())
+        .set("server.threads", 2)
+        .set("server.expose_generation", true)
+        .with_jwt(&[])
+}
+
+/// A change of `config` that only its generation shows.
+fn touched(config: &Config, number: usize) -> Config {
+    config.clone().set("server.timeouts.client_idle", 100 + number)
+}
+
+fn post(proxy: &Proxy, target: &str, fields: &[(&str, &str)]) -> Response {
+    let admin = bearer(&token::for_role("admin"));
+    let fields = [&[("Authorization", admin.as_str())], fields].concat();
+    Client::connect(proxy.admin_address()).request("POST", target, &fields)
+}
+
+/// A reload that succeeds.
+#[track_caller]
+fn reload(proxy: &Proxy) -> Value {
+    let answer = post(proxy, "/admin/reload", &[]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let report = answer.json();
+    assert_eq!(report["status"], "success", "{report}");
+    report
+}
+
+fn generation_of(answer: &Response) -> u64 {
+    answer.header("x-config-generation").expect("X-Config-Generation").parse().unwrap()
+}
+
+/// Reloads that succeeded and that failed.
+fn counts(proxy: &Proxy) -> (usize, usize) {
+    let page = proxy.metrics();
+    let read = |name: &str| -> usize {
+        let found = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        found.expect("both exist from the start").parse().unwrap()
+    };
+    (read("config_reload_success_total"), read("config_reload_failure_total"))
+}
+
+/// Ends the load when the test ends, also when it ends by a panic.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_post_and_a_signal_adopt_the_file() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let proxy = Proxy::start(&first);
+    let mut kept = proxy.client();
+    assert_eq!(generation_of(&kept.get("/products/x")), 1);
+
+    proxy.write_config(&first.clone().bucket("more", origin.url()).with_jwt(&[]));
+    assert_eq!(kept.get("/more/x").status, 404, "not before somebody asks for it");
+    let report = reload(&proxy);
+    assert_eq!(report["config_generation"], 2);
+    assert_eq!(report["changed"], true);
+    assert_eq!(report["workers"], 2);
+    assert_eq!(report["message"], "Configuration reloaded successfully");
+    assert!(report["timestamp"].as_u64().is_some_and(|seconds| seconds > 1_700_000_000));
+    assert!(report["duration_ms"].is_number(), "{report}");
+    let answer = kept.get("/more/x");
+    assert_eq!((answer.status, generation_of(&answer)), (200, 2), "on the kept connection too");
+
+    proxy.write_config(&first);
+    proxy.signal("HUP");
+    wait_until("the signal's reload", || proxy.metric("config_generation") == Some(3.0));
+    assert_eq!(kept.get("/more/x").status, 404);
+    assert_eq!(counts(&proxy), (2, 0));
+}
+
+#[test]
+fn an_unchanged_file_is_a_success_without_a_new_generation() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let proxy = Proxy::start(&first);
+    let report = reload(&proxy);
+    assert_eq!((&report["changed"], &report["config_generation"]), (&json!(false), &json!(1)));
+    proxy.write_config_text(&format!("# a comment more\n{}\n\n", first.to_yaml()));
+    assert_eq!(reload(&proxy)["changed"], false);
+    assert_eq!(counts(&proxy), (2, 0));
+}
+
+#[test]
+fn what_needs_a_restart_is_named_and_the_rest_adopted() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let proxy = Proxy::start(&first);
+    let only_restart = first.clone().set("server.max_connections", 77);
+    proxy.write_config(&only_restart);
+    let report = reload(&proxy);
+    assert_eq!((&report["changed"], &report["config_generation"]), (&json!(false), &json!(1)));
+    let named = report["restart_required"].to_string();
+    assert!(named.contains("server.max_connections") && named.contains("77"), "{report}");
+    assert_eq!(proxy.metric("config_restart_required"), Some(1.0));
+
+    proxy.write_config(&touched(&only_restart, 1));
+    let report = reload(&proxy);
+    assert_eq!((&report["changed"], &report["config_generation"]), (&json!(true), &json!(2)));
+    assert!(report["applied"].to_string().contains("server.timeouts.client_idle"), "{report}");
+
+    proxy.write_config(&touched(&first, 1));
+    reload(&proxy);
+    assert_eq!(proxy.metric("config_restart_required"), Some(0.0));
+}
+
+#[test]
+fn a_refused_file_changes_nothing_but_the_failure_counter() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let proxy = Proxy::start(&first);
+    let mut kept = proxy.client();
+    assert_eq!(kept.get("/products/x").status, 200);
+    let good = first.to_yaml();
+    let bomb = {
+        let mut text = String::from("a: &a [x, x, x, x, x, x, x, x, x]\n");
+        for (name, of) in ('b'..='j').zip('a'..='i') {
+            let line = vec![format!("*{of}"); 9].join(", ");
+            writeln!(text, "{name}: &{name} [{line}]").unwrap();
+        }
+        text
+    };
+    let refused = [
+        String::new(),
+        "buckets: []\n".to_owned(),
+        "nonsense".to_owned(),
+        "{".to_owned(),
+        "\u{0}\u{1}".to_owned(),
+        bomb,
+        "[".repeat(100_000),
+        "garbage ".repeat(3_000_000),
+        good.replace("path_prefix", "path_prefx"),
+        format!("{good}\nserver:\n  port: 1\n"),
+        good.replace("region: us-east-1", "region: ''"),
+        good.replace("/products", "products"),
+        good.replace("/products", "/admin/x"),
+        good.replace("us-east-1", "${NO_SUCH_VARIABLE_ANYWHERE}"),
+        good.replace("enabled: true", "enabled: maybe"),
+        good.replace(token::JWT_SECRET, "short"),
+        first.clone().set("buckets.0.auth.claims", 7).to_yaml(),
+        first.clone().set("server.limits.headers", -1).to_yaml(),
+        first.clone().set("buckets.0.s3.secret_key_file", "/nowhere/at/all").to_yaml(),
+        first.clone().set("buckets.0.s3.ca_file", "/nowhere/at/all").to_yaml(),
+    ];
+    let (fds, threads) = (proxy.open_fds(), proxy.threads());
+    for (done, text) in refused.iter().enumerate() {
+        proxy.write_config_text(text);
+        let answer = post(&proxy, "/admin/reload", &[]);
+        let shown: String = text.chars().take(80).collect();
+        assert_eq!(answer.status, 400, "{shown:?}: {answer:?}");
+        let report = answer.json();
+        assert_eq!(report["message"], "Configuration reload failed");
+        assert_eq!(report["config_generation"], 1);
+        let errors = report["errors"].as_array().expect("errors");
+        assert!(!errors.is_empty(), "{shown:?}");
+        assert_eq!(report["error"], errors[0], "{report}");
+        assert_eq!(kept.get("/products/x").status, 200, "{shown:?}");
+        assert_eq!(counts(&proxy), (0, done + 1), "{shown:?}");
+        assert_eq!(proxy.metric("config_last_reload_successful"), Some(0.0));
+    }
+    let path = proxy.directory().join("config.yaml");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(post(&proxy, "/admin/reload", &[]).status, 400, "missing");
+    std::fs::create_dir(&path).unwrap();
+    assert_eq!(post(&proxy, "/admin/reload", &[]).status, 400, "a directory");
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, [0xFF, 0xFE, b'a']).unwrap();
+    assert_eq!(post(&proxy, "/admin/reload", &[]).status, 400, "not UTF-8");
+
+    wait_until("no descriptor more than before", || proxy.open_fds() <= fds);
+    assert_eq!(proxy.threads(), threads);
+    assert_eq!(proxy.metric("config_generation"), Some(1.0));
+    proxy.write_config(&first);
+    assert_eq!(reload(&proxy)["changed"], false);
+    assert_eq!(proxy.metric("config_last_reload_successful"), Some(1.0));
+}
+
+#[test]
+fn only_an_admin_may_reload() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin).set(
+        "jwt.token_sources",
+        json!([{ "type": "bearer" }, { "type": "query", "name": "token" }]),
+    );
+    let proxy = Proxy::start(&first);
+    proxy.write_config(&touched(&first, 1));
+    let plain =
+        |target: &str, fields: &[(&str, &str)]| proxy.client().request("POST", target, fields);
+    let missing = plain("/admin/reload", &[]);
+    missing.assert_fault(401, "missing_token");
+    assert_eq!(missing.json()["message"], "Authentication required: Missing token");
+    let user = bearer(&token::for_role("user"));
+    plain("/admin/reload", &[("Authorization", &user)]).assert_fault(403, "claims_refused");
+    plain("/admin/reload", &[("Authorization", "Bearer x.y.z")]).assert_fault(401, "invalid_token");
+    let in_query = format!("/admin/reload?token={}", token::for_role("admin"));
+    plain(&in_query, &[]).assert_fault(401, "missing_token");
+    let wrong_generation = post(&proxy, "/admin/reload", &[("If-Match", "\"7\"")]);
+    assert_eq!(wrong_generation.status, 412, "{wrong_generation:?}");
+    assert_eq!(counts(&proxy), (0, 0), "none of these is an attempt");
+
+    let dry = post(&proxy, "/admin/reload?dry_run=true", &[]);
+    assert_eq!(dry.status, 200, "{dry:?}");
+    assert_eq!(dry.json()["changed"], true);
+    assert_eq!(proxy.metric("config_generation"), Some(1.0));
+    assert_eq!(counts(&proxy), (0, 0));
+
+    let right_generation = post(&proxy, "/admin/reload", &[("If-Match", "\"1\"")]);
+    assert_eq!(right_generation.status, 200, "{right_generation:?}");
+    assert_eq!(proxy.metric("config_generation"), Some(2.0));
+    assert_eq!(proxy.get("/admin/reload").status, 405);
+}
+
+#[test]
+fn without_jwt_the_admin_api_is_closed() {
+    let origin = ScriptedOrigin::serving("x");
+    for off in [Config::products(origin.url()), config(&origin).set("jwt.enabled", false)] {
+        let proxy = Proxy::start(&off);
+        post(&proxy, "/admin/reload", &[]).assert_fault(403, "admin_closed");
+        assert_eq!(counts(&proxy), (0, 0));
+    }
+}
+
+#[test]
+fn a_download_of_a_removed_bucket_is_finished() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        while conn.request().is_some() {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+            conn.wait(&held);
+            conn.send("_last");
+        }
+    });
+    let proxy = Proxy::start(&config(&origin).bucket("doomed", origin.url()).with_jwt(&[]));
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/doomed/x", &[]));
+    let answer = client.head("GET").unwrap();
+    proxy.write_config(&config(&origin));
+    reload(&proxy);
+    proxy.get("/doomed/x").assert_fault(404, "no_route");
+    gate.open();
+    let mut body = Vec::new();
+    client.body(answer.framing, &mut |bytes| body.extend_from_slice(bytes)).unwrap();
+    assert_eq!(body, b"first_last");
+    client.get("/doomed/x").assert_fault(404, "no_route");
+    wait_until("the removed bucket's series to go", || !proxy.metrics().contains("\"doomed\""));
+}
+
+#[test]
+fn fifty_reloads_under_load_lose_nothing() {
+    const RELOADS: usize = 50;
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let proxy = Proxy::start(&first);
+    let done = AtomicBool::new(false);
+    let requests = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for keep in [true, true, false, false] {
+            let (proxy, done, requests) = (&proxy, &done, &requests);
+            scope.spawn(move || {
+                let mut client = proxy.client();
+                let mut newest = 0;
+                while !done.load(Ordering::SeqCst) {
+                    if !keep {
+                        client = proxy.client();
+                    }
+                    let answer = client.get("/products/x");
+                    assert_eq!(answer.status, 200);
+                    assert!(!answer.says_close(), "no connection is closed by a reload");
+                    let seen = generation_of(&answer);
+                    assert!(!keep || seen >= newest, "one connection stays with one worker");
+                    newest = seen;
+                    requests.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let _done = Done(&done);
+        for number in 1..=RELOADS {
+            proxy.write_config(&touched(&first, number));
+            let report = reload(&proxy);
+            assert_eq!(report["config_generation"], number + 1);
+            // From the answer on nobody sees the old one, on any worker.
+            for _ in 0..8 {
+                assert_eq!(generation_of(&proxy.get("/products/x")), number as u64 + 1);
+            }
+        }
+    });
+    assert!(requests.load(Ordering::SeqCst) > RELOADS);
+    assert_eq!(counts(&proxy), (RELOADS, 0));
+}
+
+#[test]
+fn one_request_sees_one_generation_in_every_field() {
+    let mixed = std::sync::Arc::new(AtomicUsize::new(0));
+    let counter = std::sync::Arc::clone(&mixed);
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            let first = request.target == "/bucket-a/x";
+            let signed_first = request.fields.get("authorization").unwrap().contains("AKIDAAAA");
+            if first != signed_first {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
+            conn.respond("200 OK", &[], b"x");
+        }
+    });
+    let version = |name: &str| {
+        config(&origin)
+            .set("buckets.0.s3.bucket", format!("bucket-{}", name.to_lowercase()))
+            .set("buckets.0.s3.access_key", format!("AKID{}", name.repeat(4)))
+            .set("buckets.0.s3.secret_key", format!("secret of {name}"))
+    };
+    let proxy = Proxy::start(&version("A"));
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            let (proxy, done) = (&proxy, &done);
+            scope.spawn(move || {
+                let mut client = proxy.client();
+                while !done.load(Ordering::SeqCst) {
+                    assert_eq!(client.get("/products/x").status, 200);
+                }
+            });
+        }
+        let _done = Done(&done);
+        for number in 0..30 {
+            proxy.write_config(&version(if number % 2 == 0 { "B" } else { "A" }));
+            let report = reload(&proxy).to_string();
+            assert!(report.contains("buckets[products].s3.secret_key"), "{report}");
+            assert!(!report.contains("secret of"), "{report}");
+        }
+    });
+    assert_eq!(mixed.load(Ordering::SeqCst), 0);
+    assert!(!proxy.output().contains("secret of"));
+}
+
+#[test]
+fn a_rotated_jwt_secret_ends_old_tokens_at_once() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin).with_jwt(&["products"]);
+    let proxy = Proxy::start(&first);
+    let old = bearer(&token::for_role("user"));
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        let answer = client.request("GET", "/products/x", &[("Authorization", &old)]);
+        assert_eq!(answer.status, 200);
+    }
+    let new_secret = "another-secret-of-more-than-enough-characters";
+    proxy.write_config(&first.set("jwt.secret", new_secret));
+    reload(&proxy);
+    let answer = client.request("GET", "/products/x", &[("Authorization", &old)]);
+    answer.assert_fault(401, "invalid_token");
+    let claims = json!({ "exp": token::unix_now() + 60 });
+    let new = bearer(&token::mint(new_secret, &claims));
+    let answer = client.request("GET", "/products/x", &[("Authorization", &new)]);
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn a_change_of_one_bucket_keeps_the_connections_of_others() {
+    let (stable, changing) = (ScriptedOrigin::serving("s"), ScriptedOrigin::serving("c"));
+    let moved = ScriptedOrigin::serving("m");
+    let with = |second: &ScriptedOrigin| {
+        Config::new().bucket("stable", stable.url()).bucket("changing", second.url()).with_jwt(&[])
+    };
+    let proxy = Proxy::start(&with(&changing));
+    let mut client = proxy.client();
+    assert_eq!(client.get("/stable/x").text(), "s");
+    assert_eq!(client.get("/changing/x").text(), "c");
+    proxy.write_config(&with(&moved));
+    reload(&proxy);
+    assert_eq!(client.get("/stable/x").text(), "s");
+    assert_eq!(client.get("/changing/x").text(), "m");
+    assert_eq!(stable.accepted(), 1, "its pool stays warm");
+    changing.wait_open(0);
+}
+
+#[test]
+fn a_storm_of_orders_ends_with_the_files_content() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let proxy = Proxy::start(&first);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..15 {
+                    let answer = post(&proxy, "/admin/reload", &[]);
+                    assert!([200, 400].contains(&answer.status), "{answer:?}");
+                }
+            });
+        }
+        for number in 0..40 {
+            proxy.write_config(&touched(&first, number));
+            proxy.signal("HUP");
+        }
+    });
+    let last = first.bucket("last", origin.url()).with_jwt(&[]);
+    proxy.write_config(&last);
+    proxy.signal("HUP");
+    wait_until("the last content", || proxy.get("/last/x").status == 200);
+    assert_eq!(reload(&proxy)["changed"], false);
+    assert_eq!(counts(&proxy).1, 0);
+}
+
+#[test]
+fn a_signal_during_the_start_is_neither_lost_nor_fatal() {
+    let origin = ScriptedOrigin::serving("x");
+    for _ in 0..5 {
+        let proxy = Proxy::start(&config(&origin));
+        // Right behind the start line: handlers must have been there before it.
+        proxy.signal("HUP");
+        wait_until("the reload", || counts(&proxy).0 == 1);
+        assert_eq!(proxy.get("/products/x").status, 200);
+    }
+}
+
+#[test]
+fn a_changed_secret_file_is_a_changed_configuration() {
+    let origin = ScriptedOrigin::serving("x");
+    let launch = Launch::new();
+    launch.write("key", "first-secret-from-a-file\n");
+    let written = json!({
+        "bucket": "products",
+        "region": "us-east-1",
+        "endpoint": origin.url(),
+        "access_key": "AKIDFILE",
+        "secret_key_file": launch.path("key").display().to_string(),
+    });
+    let proxy = launch.config(&config(&origin).set("buckets.0.s3", written)).start();
+    assert_eq!(proxy.get("/products/x").status, 200);
+    assert_eq!(reload(&proxy)["changed"], false);
+    std::fs::write(proxy.directory().join("key"), "second-secret-from-a-file\n").unwrap();
+    let report = reload(&proxy);
+    assert_eq!(report["changed"], true, "{report}");
+    assert!(!report.to_string().contains("secret-from-a-file"));
+    assert!(!proxy.output().contains("secret-from-a-file"));
+}
+
+#[test]
+fn history_and_rollback() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let proxy = Proxy::start(&first);
+    proxy.write_config(&first.bucket("second", origin.url()).with_jwt(&[]));
+    reload(&proxy);
+    assert_eq!(proxy.get("/second/x").status, 200);
+    let admin = bearer(&token::for_role("admin"));
+    let history = proxy.get_with("/admin/config/history", &[("Authorization", &admin)]);
+    assert_eq!(history.status, 200, "{history:?}");
+    assert!(!history.text().contains(token::JWT_SECRET));
+    let back = post(&proxy, "/admin/rollback?to=1", &[]);
+    assert_eq!(back.status, 200, "{back:?}");
+    assert_eq!(back.json()["config_generation"], 3);
+    proxy.get("/second/x").assert_fault(404, "no_route");
+    let status = proxy.get_with("/admin/status", &[("Authorization", &admin)]);
+    assert_eq!(status.status, 200, "{status:?}");
+    assert!(!status.text().contains(token::JWT_SECRET));
+    proxy.get("/admin/status").assert_fault(401, "missing_token");
+}
+
+#[test]
+fn a_watched_file_is_reloaded_when_it_changes() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin).set("reload.watch", true);
+    let proxy = Proxy::start(&first);
+    // By renaming over it, as editors do.
+    proxy.write_config(&touched(&first, 1));
+    wait_until("the renamed file", || proxy.metric("config_generation") == Some(2.0));
+    // By writing into it, with something unreadable in between.
+    let path = proxy.directory().join("config.yaml");
+    std::fs::write(&path, "server: {").unwrap();
+    std::fs::write(&path, touched(&first, 2).to_yaml()).unwrap();
+    wait_until("the rewritten file", || proxy.metric("config_generation") == Some(3.0));
+}
+
+#[test]
+fn a_watched_config_map_is_reloaded_when_it_is_swapped() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin).set("reload.watch", true);
+    let launch = Launch::new();
+    let mount = launch.path("mount");
+    let version = |number: usize, config: &Config| {
+        let folder = mount.join(format!("..version{number}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("config.yaml"), config.to_yaml()).unwrap();
+        symlink(format!("..version{number}"), mount.join("..data_tmp")).unwrap();
+        std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+    };
+    version(1, &first);
+    symlink("..data/config.yaml", mount.join("config.yaml")).unwrap();
+    let path = mount.join("config.yaml").display().to_string();
+    let proxy = launch.arguments(&["--config", &path]).start();
+    for number in 2..5 {
+        version(number, &touched(&first, number));
+        wait_until("the swapped file", || {
+            proxy.metric("config_generation") == Some(f64::from(u32::try_from(number).unwrap()))
+        });
+    }
+}
