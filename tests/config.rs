@@ -4,6 +4,12 @@
 //! that `--validate` prints. `tests/config/valid/*.yaml` is accepted; where it has an `.expected`
 //! file, with these warnings. Set `BLESS=1` to write the reports instead of comparing them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::format_collect,
+    reason = "helpers of tests may panic, and short texts may be built plainly"
+)]
+
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -12,13 +18,16 @@ use std::{
 
 use yatagarasu::{
     control_plane::config::{
-        CompileContext, FilesBeside, Problems, Settings, check, compile, diff, parse, read,
+        CompileContext, Difference, FilesBeside, Problems, Settings, check, compile, diff, parse,
+        read,
     },
     model::Generation,
 };
 
 #[path = "config/changes.rs"]
 mod changes;
+#[path = "config/compiled.rs"]
+mod compiled;
 #[path = "config/mutations.rs"]
 mod mutations;
 
@@ -103,7 +112,7 @@ fn every_valid_file_is_accepted_and_compiles() {
         let problems = report(&path);
         failures.extend(differs(&path, &problems.to_string()));
         let settings = load(&path);
-        assert_eq!(diff(&settings, &load(&path)), Default::default(), "{}", path.display());
+        assert_eq!(diff(&settings, &load(&path)), Difference::default(), "{}", path.display());
         let context = CompileContext {
             generation: Generation::FIRST,
             workers: 2,

@@ -1,5 +1,11 @@
 //! `docs/CONFIG.md` against the code: its table is the key table, its examples work.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::format_collect,
+    reason = "helpers of tests may panic, and short texts may be built plainly"
+)]
+
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::Path};
 
 use yatagarasu::control_plane::config::{

@@ -1,6 +1,6 @@
 //! What a change to each key means: the key table says hot or restart, and `diff` must agree.
 
-use serde_yaml::Value;
+use serde_yaml::{Mapping, Value};
 use yatagarasu::control_plane::config::{
     Difference, FilesBeside, Settings, diff,
     keys::{Applies, KEYS, Key, Kind, Preset},
@@ -50,11 +50,11 @@ fn another(key: &Key, current: &Value) -> Option<Value> {
         Kind::Boolean => Some(Value::Bool(current != &Value::Bool(true))),
         Kind::Integer(min, max) => {
             let current = current.as_u64().unwrap_or(min);
-            Some(if current + 1 <= max { current + 1 } else { current - 1 }.into())
+            Some(if current < max { current + 1 } else { current - 1 }.into())
         }
         Kind::Seconds(_) | Kind::SecondsOrZero(_) => Some(7.5.into()),
         Kind::Choice(names) => {
-            names.iter().find(|name| Value::from(**name) != *current).map(|name| (*name).into())
+            names.iter().find(|name| current.as_str() != Some(**name)).map(|name| (*name).into())
         }
         _ => None,
     }
@@ -230,12 +230,11 @@ fn every_default_may_be_written() {
         let mut written = least.clone();
         let mut parent = &mut written;
         for segment in key.section().split('.').filter(|segment| !segment.is_empty()) {
-            parent = match segment.strip_suffix("[]") {
-                Some(name) => &mut parent[name][0],
-                None => {
-                    let mapping = parent.as_mapping_mut().unwrap();
-                    mapping.entry(segment.into()).or_insert(Value::Mapping(Default::default()))
-                }
+            parent = if let Some(name) = segment.strip_suffix("[]") {
+                &mut parent[name][0]
+            } else {
+                let mapping = parent.as_mapping_mut().unwrap();
+                mapping.entry(segment.into()).or_insert(Value::Mapping(Mapping::default()))
             };
         }
         let value = match key.kind {

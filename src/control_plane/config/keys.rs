@@ -218,13 +218,15 @@ impl Key {
     }
 }
 
-/// The keys directly inside a section, by its pattern (`buckets[].s3`; empty for the top level).
-pub(super) fn inside(section: &str) -> &'static [&'static Key] {
-    static BY_SECTION: OnceLock<HashMap<&'static str, Vec<&'static Key>>> = OnceLock::new();
+/// The keys directly inside a section, by its pattern (`buckets[].s3`; empty for the top level),
+/// each with its name.
+pub(super) fn inside(section: &str) -> &'static [(&'static str, &'static Key)] {
+    type Named = (&'static str, &'static Key);
+    static BY_SECTION: OnceLock<HashMap<&'static str, Vec<Named>>> = OnceLock::new();
     let by_section = BY_SECTION.get_or_init(|| {
         let mut by_section: HashMap<_, Vec<_>> = HashMap::new();
         for key in KEYS {
-            by_section.entry(key.section()).or_default().push(key);
+            by_section.entry(key.section()).or_default().push((key.name(), key));
         }
         by_section
     });
@@ -243,9 +245,9 @@ pub(super) fn unknown(section: &str, name: &str) -> String {
         return format!("unknown key here; it is known as {}", key.path);
     }
     let name: String = name.chars().take(COMPARED_CHARS_MAX).collect::<String>().to_lowercase();
-    let distance = |key: &&&Key| strsim::damerau_levenshtein(&name, key.name());
+    let distance = |(known, _): &&(&str, &Key)| strsim::damerau_levenshtein(&name, known);
     match inside(section).iter().min_by_key(distance) {
-        Some(key) => format!("unknown key; the nearest known one is {}", key.name()),
+        Some((known, _)) => format!("unknown key; the nearest known one is {known}"),
         None => "unknown key".to_owned(),
     }
 }

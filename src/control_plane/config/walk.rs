@@ -116,6 +116,7 @@ impl<'w> Walk<'w> {
 pub(super) struct Section<'a> {
     pub(super) walk: &'a Walk<'a>,
     pattern: &'static str,
+    known: &'static [(&'static str, &'static Key)],
     at: &'a At<'a>,
     line: usize,
     entries: &'a [Entry<'a>],
@@ -133,7 +134,8 @@ impl<'a> Section<'a> {
         line: usize,
         node: Option<&'a Node<'a>>,
     ) -> Self {
-        let mut section = Self { walk, pattern, at, line, entries: &[], broken: false };
+        let known = keys::inside(pattern);
+        let mut section = Self { walk, pattern, known, at, line, entries: &[], broken: false };
         match node.map(Node::shape) {
             None => return section,
             Some(Shape::Mapping(entries)) => section.entries = entries,
@@ -144,7 +146,7 @@ impl<'a> Section<'a> {
             }
         }
         for entry in section.entries {
-            if !keys::inside(pattern).iter().any(|key| key.name() == entry.key) {
+            if !known.iter().any(|(name, _)| *name == entry.key) {
                 section.note_unknown(entry);
             }
         }
@@ -164,10 +166,10 @@ impl<'a> Section<'a> {
     }
 
     fn key(&self, name: &str) -> &'static Key {
-        keys::inside(self.pattern)
-            .iter()
-            .find(|key| key.name() == name)
-            .unwrap_or_else(|| unreachable!("{}.{name} is not in the table", self.pattern))
+        match self.known.iter().find(|(known, _)| *known == name) {
+            Some((_, key)) => key,
+            None => unreachable!("{}.{name} is not in the table", self.pattern),
+        }
     }
 
     fn entry(&self, name: &str) -> Option<&'a Entry<'a>> {

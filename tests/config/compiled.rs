@@ -1,0 +1,205 @@
+//! What a compiled snapshot holds, and what it takes over from the one before.
+
+use std::{
+    collections::BTreeMap, fmt::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Instant,
+};
+
+use yatagarasu::{
+    control_plane::config::{CompileContext, FilesBeside, Settings, compile, diff, parse},
+    handoff::snapshot::Snapshot,
+    model::Generation,
+};
+
+use super::{folder, load};
+
+const TWO_BUCKETS: &str = "
+buckets:
+  - name: one
+    path_prefix: /one
+    s3: { bucket: abc, region: us-east-1, anonymous: true, endpoint: 'http://minio:9000' }
+  - name: two
+    path_prefix: /one/two
+    s3: { bucket: def, region: us-east-1, anonymous: true, endpoint: 'http://minio:9000' }
+";
+
+fn settings(yaml: &str) -> Settings {
+    let files = FilesBeside::new(&folder("valid").join("x.yaml"));
+    match parse(yaml.as_bytes(), &BTreeMap::new(), &files) {
+        Ok(loaded) => loaded.settings,
+        Err(problems) => panic!("{problems}\n{yaml}"),
+    }
+}
+
+fn made(settings: &Settings, previous: Option<&Snapshot>, address: &str) -> Snapshot {
+    let address: SocketAddr = address.parse().unwrap();
+    let context = CompileContext {
+        generation: previous.map_or(Generation::FIRST, |snapshot| snapshot.generation.next()),
+        workers: 2,
+        previous,
+        resolve: &|_, _| vec![address],
+    };
+    compile(settings, &context).unwrap()
+}
+
+#[test]
+fn the_snapshot_says_what_the_file_says() {
+    let settings = load(&folder("valid").join("full.yaml"));
+    let snapshot = made(&settings, None, "10.0.0.1:9000");
+    assert_eq!(snapshot.generation, Generation::FIRST);
+    assert_eq!(snapshot.limits, settings.server.limits);
+    assert_eq!(snapshot.timeouts, settings.server.timeouts);
+    assert!(snapshot.expose_generation && snapshot.metrics_enabled && snapshot.access_log);
+    assert!(snapshot.auth.enforced());
+
+    let products = &snapshot.buckets[0];
+    assert_eq!(&*products.name, "products");
+    assert_eq!(&*products.host, "minio.internal:9000");
+    assert_eq!(&*products.target_prefix, b"/my-products/tenant%201/");
+    assert_eq!(products.max_idle_connections, 0);
+    assert!(products.auth.enabled());
+    let credentials = products.credentials.as_ref().unwrap();
+    assert_eq!(&*credentials.access_key, "AKIAFIXTURE");
+    assert_eq!(credentials.secret_key.expose(), b"fixture/secret+key");
+    let token = credentials.session_token.as_ref().unwrap();
+    assert_eq!(token.expose(), b"fixture-session-token");
+    assert_eq!(products.cells.len(), 2);
+
+    let open = &snapshot.buckets[1];
+    assert_eq!(&*open.host, "open-data.s3.eu-west-1.amazonaws.com");
+    assert_eq!(&*open.target_prefix, b"/");
+    assert!(open.credentials.is_none() && !open.auth.enabled());
+
+    assert_eq!(snapshot.endpoints.len(), 2);
+    let minio = &snapshot.endpoints[products.endpoint];
+    let (url, digest) = minio.key.split_once('#').unwrap();
+    assert_eq!((url, digest.len()), ("https://minio.internal:9000", 64));
+    assert_eq!((&*minio.host, minio.port, minio.tls.is_some()), ("minio.internal", 9000, true));
+    assert_eq!(*minio.addresses, ["10.0.0.1:9000".parse().unwrap()]);
+    let aws = &snapshot.endpoints[open.endpoint];
+    assert_eq!(&*aws.key, "https://open-data.s3.eu-west-1.amazonaws.com:443");
+
+    let routed = snapshot.router.route(b"/products/a").unwrap();
+    assert_eq!((routed.bucket, routed.key), (0, Some(&b"a"[..])));
+}
+
+#[test]
+fn buckets_at_one_endpoint_share_it() {
+    let snapshot = made(&settings(TWO_BUCKETS), None, "10.0.0.1:9000");
+    assert_eq!(snapshot.endpoints.len(), 1);
+    assert_eq!(&*snapshot.endpoints[0].key, "http://minio:9000");
+    assert!(snapshot.endpoints[0].tls.is_none());
+    assert_eq!(snapshot.router.route(b"/one/two/x").unwrap().bucket, 1);
+}
+
+#[test]
+fn extra_certificates_keep_endpoints_apart_but_share_their_roots() {
+    let yaml = TWO_BUCKETS.replace("http://", "https://");
+    let with_ca = yaml.replacen("anonymous: true", "anonymous: true, ca_file: ../files/ca.pem", 1);
+    let snapshot = made(&settings(&with_ca), None, "10.0.0.1:9000");
+    assert_eq!(snapshot.endpoints.len(), 2);
+
+    let two_hosts = yaml
+        .replace("anonymous: true", "anonymous: true, ca_file: ../files/ca.pem")
+        .replacen("minio:9000", "other:9000", 1);
+    let snapshot = made(&settings(&two_hosts), None, "10.0.0.1:9000");
+    let tls: Vec<_> =
+        snapshot.endpoints.iter().map(|endpoint| endpoint.tls.as_ref().unwrap()).collect();
+    assert!(Arc::ptr_eq(&tls[0].config, &tls[1].config));
+    assert_ne!(tls[0].server_name, tls[1].server_name);
+}
+
+#[test]
+fn what_did_not_change_is_taken_over() {
+    let yaml = TWO_BUCKETS.replace("http://", "https://");
+    let first = made(&settings(&yaml), None, "10.0.0.1:9000");
+    let changed = yaml.replace("path_prefix: /one/two", "path_prefix: /two") // and a third
+        + "  - name: three\n    path_prefix: /three\n    s3: { bucket: abc, region: r, anonymous: true, endpoint: 'http://x' }\n";
+    let second = made(&settings(&changed), Some(&first), "10.0.0.1:9000");
+    assert_eq!(second.generation, Generation::FIRST.next());
+    for bucket in 0..2 {
+        for worker in 0..2 {
+            let cells = |snapshot: &Snapshot| Arc::clone(&snapshot.buckets[bucket].cells[worker]);
+            assert!(Arc::ptr_eq(&cells(&first), &cells(&second)));
+        }
+    }
+    assert!(Arc::ptr_eq(&first.endpoints[0], &second.endpoints[0]));
+    assert_eq!(second.endpoints.len(), 2);
+
+    // A new address makes a new endpoint, with the TLS sessions of the old one.
+    let third = made(&settings(&changed), Some(&second), "10.0.0.2:9000");
+    assert_eq!(third.endpoints[0].key, second.endpoints[0].key);
+    assert_ne!(third.endpoints[0].addresses, second.endpoints[0].addresses);
+    let tls = |snapshot: &Snapshot| Arc::clone(snapshot.endpoints[0].tls.as_ref().unwrap());
+    assert!(Arc::ptr_eq(&tls(&second), &tls(&third)));
+}
+
+#[test]
+fn counters_follow_the_name_not_the_place() {
+    let first = made(&settings(TWO_BUCKETS), None, "10.0.0.1:9000");
+    let mut reordered = settings(TWO_BUCKETS);
+    reordered.buckets.reverse();
+    let second = made(&reordered, Some(&first), "10.0.0.1:9000");
+    assert!(Arc::ptr_eq(&first.buckets[0].cells[0], &second.buckets[1].cells[0]));
+
+    let mut renamed = settings(TWO_BUCKETS);
+    "renamed".clone_into(&mut renamed.buckets[0].name);
+    let second = made(&renamed, Some(&first), "10.0.0.1:9000");
+    assert!(!Arc::ptr_eq(&first.buckets[0].cells[0], &second.buckets[0].cells[0]));
+}
+
+#[test]
+fn each_endpoint_is_resolved_once() {
+    let asked = std::cell::RefCell::new(Vec::new());
+    let resolve = |host: &str, port: u16| {
+        asked.borrow_mut().push(format!("{host} {port}"));
+        Vec::new()
+    };
+    let context = CompileContext {
+        generation: Generation::FIRST,
+        workers: 1,
+        previous: None,
+        resolve: &resolve,
+    };
+    let snapshot = compile(&settings(TWO_BUCKETS), &context).unwrap();
+    assert_eq!(*asked.borrow(), ["minio 9000"]);
+    assert!(snapshot.endpoints[0].addresses.is_empty());
+}
+
+#[test]
+fn without_a_jwt_section_nothing_is_enforced() {
+    let snapshot = made(&settings(TWO_BUCKETS), None, "10.0.0.1:9000");
+    assert!(!snapshot.auth.enforced());
+}
+
+/// Ten thousand buckets, each with a secret of its own. Run it with `--ignored --nocapture` in
+/// an optimised build to see how long a load takes.
+#[test]
+#[expect(clippy::print_stderr, reason = "its purpose is what it prints")]
+#[ignore = "prints times, asserts nothing about them"]
+fn ten_thousand_buckets() {
+    let mut yaml = String::from("buckets:\n");
+    for n in 0..10_000 {
+        writeln!(
+            yaml,
+            "  - name: bucket-{n}\n    path_prefix: /tenants/{n}\n    s3:\n      bucket: bucket-{n}\n      \
+             region: us-east-1\n      endpoint: \"https://minio-{}.internal:9000\"\n      access_key: AKIA{n}\n      \
+             secret_key: \"secret-{n}\"\n      timeouts: {{ connect: 1, read: 20 }}\n    auth:\n      enabled: true",
+            n % 10
+        )
+        .unwrap();
+    }
+    yaml.push_str("jwt:\n  secret: 'abcdefghijklmnopqrstuvwxyz0123456789'\n");
+    let files = FilesBeside::new(Path::new(""));
+    for _ in 0..3 {
+        let start = Instant::now();
+        let settings = parse(yaml.as_bytes(), &BTreeMap::new(), &files).unwrap().settings;
+        let parsed = start.elapsed();
+        let start = Instant::now();
+        let snapshot = made(&settings, None, "10.0.0.1:9000");
+        let compiled = start.elapsed();
+        let difference = diff(&settings, &settings.clone());
+        assert_eq!(snapshot.buckets.len(), 10_000);
+        assert!(!difference.hot_changed);
+        eprintln!("parse {parsed:?}, compile {compiled:?}, {} bytes", yaml.len());
+    }
+}
