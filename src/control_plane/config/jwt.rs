@@ -15,6 +15,9 @@ pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
              is closed",
         );
     }
+    if section.is_emptied_by_variable("issuer") {
+        section.error("issuer", "the variable is empty, so that no issuer would be required");
+    }
     AuthSpec {
         enforced: enabled,
         keys: verification_keys(section, enabled),

@@ -256,6 +256,16 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether a variable made the text of this key empty. Where empty means "not checked", that
+    /// would be an accident nobody sees.
+    pub(super) fn is_emptied_by_variable(&self, name: &str) -> bool {
+        self.entry(name).is_some_and(|entry| match entry.value.shape() {
+            Shape::Scalar(scalar) => expand(&scalar.text, self.walk.environment)
+                .is_ok_and(|(value, from_variable)| from_variable && value.is_empty()),
+            _ => false,
+        })
+    }
+
     /// Text of a key that must not be empty.
     pub(super) fn text(&self, name: &str) -> Result<String, Noted> {
         match self.optional_text(name)? {
