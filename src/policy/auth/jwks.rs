@@ -44,7 +44,10 @@ pub(super) fn compile(bytes: &[u8], problems: &mut Vec<AuthProblem>) -> Vec<Veri
                 report(path, "is not used: another key before it has the same kid", true);
             }
             Ok(key) => keys.push(key),
-            Err(why) => report(path, &format!("is not used: {why}"), true),
+            Err(why) => {
+                let name = entry.get("kid").and_then(Value::as_str).unwrap_or("none");
+                report(path, &format!("is not used (kid {name:.40}): {why}"), true);
+            }
         }
     }
     if keys.is_empty() {
@@ -74,7 +77,7 @@ fn read_key(entry: &Value, index: usize) -> Result<VerificationKey, String> {
         "EC" => read_curve(members)?,
         "OKP" => read_ed25519(members)?,
         "oct" => read_secret(members)?,
-        other => return Err(format!("unsupported kty '{other}'")),
+        other => return Err(format!("unsupported kty '{other:.40}'")),
     };
     let label = id.map_or_else(|| format!("jwks[{index}]"), str::to_owned);
     Ok(VerificationKey::new(id, &label, algorithm, key))
@@ -94,7 +97,7 @@ fn read_curve(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey),
     let (implied, coordinate_bytes) = match text(jwk, "crv")?.ok_or("it has no crv")? {
         "P-256" => ("ES256", 32),
         "P-384" => ("ES384", 48),
-        other => return Err(format!("unsupported crv '{other}'")),
+        other => return Err(format!("unsupported crv '{other:.40}'")),
     };
     let algorithm = algorithm(jwk, AlgorithmFamily::Ec, Some(implied))?;
     if algorithm.name() != implied {
@@ -114,7 +117,7 @@ fn read_ed25519(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey
     refuse_private(jwk)?;
     match text(jwk, "crv")?.ok_or("it has no crv")? {
         "Ed25519" => {}
-        other => return Err(format!("unsupported crv '{other}'")),
+        other => return Err(format!("unsupported crv '{other:.40}'")),
     }
     let algorithm = algorithm(jwk, AlgorithmFamily::Ed, Some("EdDSA"))?;
     let x = bytes(jwk, "x")?;
@@ -138,7 +141,7 @@ fn algorithm(
     let name = text(jwk, "alg")?.or(implied).ok_or("it has no alg")?;
     KnownAlgorithm::by_name(name)
         .filter(|known| known.family() == family)
-        .ok_or_else(|| format!("alg '{name}' does not fit its kty or is not supported"))
+        .ok_or_else(|| format!("alg '{name:.40}' does not fit its kty or is not supported"))
 }
 
 /// A private key in this file is a mistake that should be seen, not worked around.

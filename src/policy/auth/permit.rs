@@ -3,7 +3,7 @@
 //! A [`Permit`] can be made nowhere else: what signs a request for S3 takes one, so that it
 //! cannot be written without asking here first.
 
-use std::{borrow::Cow, fmt, rc::Rc};
+use std::{fmt, rc::Rc};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -158,7 +158,7 @@ fn refuse(token: &Verified, reason: DenialReason) -> Denial {
     Denial::of_subject(reason, token.subject.clone())
 }
 
-fn sha256(token: &Cow<'_, [u8]>) -> Digest {
+fn sha256(token: &[u8]) -> Digest {
     let mut bytes = Digest::default();
     bytes.copy_from_slice(digest(&SHA256, token).as_ref());
     bytes

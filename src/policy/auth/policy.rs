@@ -159,7 +159,7 @@ impl AuthPolicy {
             .and_then(|id| self.keys.iter().position(|key| key.id.as_deref() == Some(id)));
         let mut reason = DenialReason::UnknownKey;
         for (index, key) in self.keys.iter().enumerate() {
-            let may_verify = bound.map_or(key.id.is_none(), |bound| bound == index);
+            let may_verify = bound.map_or_else(|| key.id.is_none(), |bound| bound == index);
             if !may_verify {
                 continue;
             }

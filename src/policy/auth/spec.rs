@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use crate::model::Secret;
 
 /// Tolerance for clocks that differ, when `jwt.leeway` says nothing.
-pub const LEEWAY_DEFAULT: Duration = Duration::from_secs(60);
+pub const LEEWAY_DEFAULT: Duration = Duration::from_mins(1);
 
 /// The `jwt` section after defaults, variables and files.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl fmt::Debug for AuthSpec {
         f.debug_struct("AuthSpec")
             .field("enforced", &self.enforced)
             .field("keys", &self.keys)
-            .field("jwks", &self.jwks.as_ref().map(|bytes| bytes.len()))
+            .field("jwks_bytes", &self.jwks.as_ref().map(Vec::len))
             .field("issuer", &self.issuer)
             .field("audience", &self.audience)
             .field("leeway", &self.leeway)
