@@ -74,6 +74,9 @@ impl<'c> Body<'c> {
     /// Malformed chunks.
     pub(crate) fn buffered(&mut self) -> Result<Piece, UpstreamError> {
         let available = self.window.len();
+        if self.ended {
+            return Ok(Piece::End);
+        }
         match &mut self.framing {
             Framing::Fixed(0) => {
                 self.ended = true;
