@@ -157,9 +157,11 @@ impl Socket {
         let _ = SockRef::from(&self.borrowed()).shutdown(std::net::Shutdown::Write);
     }
 
-    /// Makes closing send a reset, so that the peer can't take what it got for a whole message.
-    pub fn abort(&self) {
-        let _ = SockRef::from(&self.borrowed()).set_linger(Some(Duration::ZERO));
+    /// Makes closing send a reset, so that the peer can't take what it got for a whole message; or
+    /// an orderly end again. Holds for the end of the process too.
+    pub fn set_abortive(&self, abortive: bool) {
+        let linger = abortive.then_some(Duration::ZERO);
+        let _ = SockRef::from(&self.borrowed()).set_linger(linger);
     }
 
     fn borrowed(&self) -> BorrowedFd<'_> {

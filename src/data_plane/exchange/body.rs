@@ -155,6 +155,11 @@ impl<'c> Body<'c> {
         }
     }
 
+    /// Whether it was ended because nobody waits for it any more.
+    pub(crate) fn client_is_gone(&self) -> bool {
+        self.connection.ended() == Ended::ClientGone
+    }
+
     fn was_left_alone(&self) -> bool {
         self.connection.ended() == Ended::No
     }
