@@ -148,7 +148,12 @@ async fn fetch<'x>(
         }
     }
     let timeout = bucket.timeouts.connect;
-    let mut connection = Connection::open(pool, timeout, &core.watches, cells).await?;
+    let client = exchange.client();
+    let opened = Connection::open(pool, timeout, client, &core.watches, cells).await?;
+    let Some(mut connection) = opened else {
+        exchange.record.aborted = true;
+        return Err(UpstreamError::Reset);
+    };
     core.cells.upstream_connects.inc();
     match ask(exchange, bucket, &mut connection, request, head).await {
         Ok(arrived) => Ok((connection, arrived)),
@@ -175,7 +180,7 @@ async fn ask<'x>(
     let asked = core.watches.clock.refresh();
     let watch = connection.socket().watch();
     watch.arm(bucket.timeouts.first_byte, Shut::Both);
-    watch.waits_for_client(Some(exchange.socket.raw()));
+    watch.waits_for_client(Some(exchange.client()));
     if connection.send_all(request).await.is_err() {
         return Err(failure(exchange, connection, 0));
     }
