@@ -4,7 +4,10 @@ use super::{
     keys::ALGORITHMS,
     walk::{Noted, Section},
 };
-use crate::policy::auth::spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource};
+use crate::policy::auth::{
+    JWKS_BYTES_MAX,
+    spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource},
+};
 
 pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
     let enabled = section.boolean("enabled");
@@ -18,7 +21,11 @@ pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
     AuthSpec {
         enforced: enabled,
         keys: verification_keys(section, enabled),
-        jwks: section.named_file("jwks_file").ok().flatten().map(|file| file.to_vec()),
+        jwks: section
+            .named_file_of_at_most("jwks_file", JWKS_BYTES_MAX)
+            .ok()
+            .flatten()
+            .map(|file| file.to_vec()),
         issuer: section.optional_text("issuer").ok().flatten().map(|text| text.value.into_owned()),
         audience: section.texts("audience"),
         leeway: section.seconds("leeway"),

@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     expand::expand,
     keys::{self, Key, Kind, Preset},
-    load::{Environment, FileReader},
+    load::{Environment, FileReader, NAMED_FILE_BYTES_MAX},
     problem::{PROBLEMS_MAX, Problem, Problems, quoted},
     yaml::{Entry, Node, Scalar, Shape, push_key},
 };
@@ -23,8 +23,8 @@ pub(super) type FileContent = Result<Rc<Vec<u8>>, Rc<str>>;
 pub(super) struct Walk<'w> {
     environment: &'w dyn Environment,
     files: &'w dyn FileReader,
-    /// A file that many buckets name is read once.
-    contents: RefCell<HashMap<PathBuf, FileContent>>,
+    /// A file that many buckets name is read once (for each bound that it is read with).
+    contents: RefCell<HashMap<(PathBuf, usize), FileContent>>,
     problems: RefCell<Problems>,
 }
 
@@ -101,12 +101,13 @@ impl<'w> Walk<'w> {
         self.problems.borrow().errors.len() >= PROBLEMS_MAX
     }
 
-    fn file(&self, path: &Path) -> FileContent {
-        if let Some(content) = self.contents.borrow().get(path) {
+    fn file(&self, path: &Path, bytes_max: usize) -> FileContent {
+        let name = (path.to_owned(), bytes_max);
+        if let Some(content) = self.contents.borrow().get(&name) {
             return content.clone();
         }
-        let content = self.files.read(path).map(Rc::new).map_err(Rc::from);
-        self.contents.borrow_mut().insert(path.to_owned(), content.clone());
+        let content = self.files.read(path, bytes_max).map(Rc::new).map_err(Rc::from);
+        self.contents.borrow_mut().insert(name, content.clone());
         content
     }
 }
@@ -484,11 +485,20 @@ impl<'a> Section<'a> {
 
     /// The whole content of the file that a key names; none when it names none.
     pub(super) fn named_file(&self, name: &str) -> Result<Option<Rc<Vec<u8>>>, Noted> {
+        self.named_file_of_at_most(name, NAMED_FILE_BYTES_MAX)
+    }
+
+    /// The same for a file of which less is wanted.
+    pub(super) fn named_file_of_at_most(
+        &self,
+        name: &str,
+        bytes_max: usize,
+    ) -> Result<Option<Rc<Vec<u8>>>, Noted> {
         let Some(path) = self.optional_text(name)? else { return Ok(None) };
         if path.value.contains('\0') {
             return Err(self.error(name, "a path holds no NUL character"));
         }
-        match self.walk.file(Path::new(&*path.value)) {
+        match self.walk.file(Path::new(&*path.value), bytes_max) {
             Ok(content) => Ok(Some(content)),
             Err(why) => {
                 let shown = quoted(&path.value);
