@@ -81,7 +81,11 @@ fn nothing_that_is_left_out_or_emptied_opens_a_bucket() {
             mutants.push((format!("{place} is {empty}"), mutant));
         }
     }
-    for pair in [["/jwt", "/buckets/0/auth/enabled"], ["/jwt/secret", "/jwt/keys"]] {
+    for pair in [
+        ["/jwt", "/buckets/0/auth"],
+        ["/jwt", "/buckets/0/auth/enabled"],
+        ["/jwt/secret", "/jwt/keys"],
+    ] {
         mutants.push((format!("without {pair:?}"), without(&without(&config, pair[0]), pair[1])));
     }
     assert!(mutants.len() > 150, "{}", mutants.len());
@@ -120,6 +124,36 @@ fn nothing_that_is_left_out_or_emptied_opens_a_bucket() {
 fn validate(text: &str) -> (Option<i32>, String) {
     let exited = Launch::new().config_text(text).arguments(&["--validate"]).run();
     (exited.code, exited.stdout + &exited.stderr)
+}
+
+#[test]
+fn a_reload_does_not_take_a_file_that_forgets_about_tokens() {
+    let origin = ScriptedOrigin::serving("secret object");
+    let protected = Config::products(origin.url()).with_jwt(&["products"]);
+    let public = Config::products(origin.url());
+    let proxy = Proxy::start(&protected);
+    let bearing = token::bearer(&token::for_role("admin"));
+    let reload = || proxy.client().request("POST", "/admin/reload", &[("Authorization", &bearing)]);
+
+    // A good file for a start; but nothing in it says that what was protected is public now.
+    proxy.write_config(&public);
+    let refused = reload();
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let error = refused.json()["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("write jwt.enabled: false"), "{error}");
+    proxy.get("/products/x").assert_fault(401, "missing_token");
+
+    // In two written steps it may go.
+    for (config, enforced) in [(protected.clone().set("jwt.enabled", false), 0.0), (public, 0.0)] {
+        let before = proxy.metric("config_reload_success_total").unwrap();
+        proxy.write_config(&config);
+        proxy.signal("HUP");
+        wait_until("the step", || {
+            proxy.metric("config_reload_success_total") == Some(before + 1.0)
+        });
+        assert_eq!(proxy.metric("auth_enforced"), Some(enforced));
+    }
+    assert_eq!(proxy.get("/products/x").text(), "secret object");
 }
 
 #[test]

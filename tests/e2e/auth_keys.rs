@@ -252,7 +252,9 @@ fn a_jwk_set_verifies_and_its_unusable_keys_are_warnings() {
 #[test]
 fn a_jwk_set_is_read_up_to_its_bound() {
     let origin = ScriptedOrigin::serving("object");
-    let mut set = jwk_set(&KeySet::generate("ours")).to_string();
+    let mut set = jwk_set(&KeySet::generate("ours"));
+    set["keys"].as_array_mut().unwrap().pop();
+    let mut set = set.to_string();
     for (length, code) in [(JWKS_BYTES_MAX, 0), (JWKS_BYTES_MAX + 1, 1)] {
         set.push_str(&" ".repeat(length - set.len()));
         let launch = Launch::new();
