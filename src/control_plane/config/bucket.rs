@@ -10,8 +10,9 @@ use rustls::{
 
 use super::{
     jwt::claims,
+    section::Section,
     settings::{BucketAuthSettings, BucketSettings, CaBundle, S3Settings, Verify},
-    walk::{Noted, Section},
+    walk::Noted,
 };
 use crate::{
     handoff::snapshot::Credentials,

@@ -1,12 +1,12 @@
 //! The `jwt` section, and claim rules wherever they stand.
 
-use super::{
-    keys::ALGORITHMS,
-    walk::{Noted, Section},
-};
-use crate::policy::auth::{
-    JWKS_BYTES_MAX,
-    spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource},
+use super::{keys::ALGORITHMS, section::Section, walk::Noted};
+use crate::{
+    model::Secret,
+    policy::auth::{
+        JWKS_BYTES_MAX,
+        spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource},
+    },
 };
 
 pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
@@ -17,6 +17,9 @@ pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
             "JWT authentication is switched off: no bucket asks for a token, and the admin API \
              is closed",
         );
+    }
+    if section.is_emptied_by_variable("issuer") {
+        section.error("issuer", "the variable is empty, so that no issuer would be required");
     }
     AuthSpec {
         enforced: enabled,
@@ -91,7 +94,7 @@ fn is_hmac(algorithm: &str) -> bool {
 }
 
 fn empty_secret() -> KeyMaterial {
-    KeyMaterial::Secret(crate::model::Secret::new(Vec::new()))
+    KeyMaterial::Secret(Secret::new(Vec::new()))
 }
 
 /// The key of this section, if one is written: a secret for HS*, a public key for the others.
