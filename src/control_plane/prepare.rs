@@ -231,6 +231,7 @@ fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Ready, Problem
             (Arc::clone(content), loaded)
         }
     };
+    refuse_to_forget_tokens(&running.settings, &loaded.settings)?;
     let difference = diff(&running.settings, &loaded.settings);
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     if let Source::Content(content) = &job.source {
@@ -295,6 +296,25 @@ fn of_going_back(
         );
     }
     warnings
+}
+
+/// A file without a `jwt` section and without any `auth` is one of public buckets. As the successor
+/// of one that asked for tokens it is more likely a mistake, such as a half-written or wrong file:
+/// what opens a bucket is written down.
+fn refuse_to_forget_tokens(running: &Settings, new: &Settings) -> Result<(), Problems> {
+    let protects = running.auth.enforced && running.buckets.iter().any(|b| b.auth.enabled);
+    if !protects || new.jwt_written {
+        return Ok(());
+    }
+    let mut problems = Problems::default();
+    problems.error(Problem {
+        path: "jwt".to_owned(),
+        line: None,
+        message: "is missing, but buckets of the running configuration ask for tokens; to let \
+                  everybody in, write jwt.enabled: false"
+            .to_owned(),
+    });
+    Err(problems)
 }
 
 fn open_access_log(
