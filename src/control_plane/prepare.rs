@@ -214,11 +214,11 @@ struct NotedFiles<'p> {
 }
 
 impl FileReader for NotedFiles<'_> {
-    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
         let place = self.folder.join(path);
         let print = Fingerprint::of(&place);
         self.seen.borrow_mut().insert(place, print);
-        self.files.read(path)
+        self.files.read(path, bytes_max)
     }
 }
 
