@@ -109,7 +109,7 @@ pub(crate) async fn serve(core: &Rc<Core>, socket: Socket, peer: SocketAddr, rol
                 break;
             }
             Next::Abort => {
-                socket.abort();
+                socket.set_abortive(true);
                 break;
             }
         }

@@ -26,7 +26,7 @@ use crate::{
         http1::{Method, RequestFraming, RequestHead},
         s3::canonical_path,
     },
-    system::{clock::Monotonic, socket::Socket},
+    system::{clock::Monotonic, socket::Socket, watch::Client},
 };
 
 /// What becomes of the connection after an exchange.
@@ -215,6 +215,12 @@ impl Exchange<'_> {
     /// before the answer's head is written.
     pub(crate) fn notice_drain(&mut self) {
         self.keep_alive &= !self.core.is_closing();
+    }
+
+    /// The client, to be watched while it waits. One that asked for a last answer may finish
+    /// sending and wait for it (RFC 9112 section 9.6).
+    pub(crate) fn client(&self) -> Client {
+        Client { fd: self.socket.raw(), may_finish: self.head.close }
     }
 
     /// Whether the answer must not have a body.
