@@ -190,7 +190,8 @@ fn every_link_leads_somewhere() {
                     let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
                     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
                 };
-                let found = headings.lines().filter(|l| l.starts_with('#')).any(|l| slug(l) == anchor);
+                let found =
+                    headings.lines().filter(|l| l.starts_with('#')).any(|l| slug(l) == anchor);
                 assert!(found, "{name} links to {target}");
             }
         }
