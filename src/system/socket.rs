@@ -209,7 +209,7 @@ fn recv(fd: RawFd, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usi
             no_address,
         )
     };
-    would_block_is_none(n as isize)
+    would_block_is_none(isize::try_from(n).unwrap_or(-1))
 }
 
 fn send(fd: RawFd, from: &[u8], flags: libc::c_int) -> io::Result<Option<usize>> {
@@ -220,7 +220,7 @@ fn send(fd: RawFd, from: &[u8], flags: libc::c_int) -> io::Result<Option<usize>>
     let n = unsafe {
         libc::syscall(libc::SYS_sendto, fd, from.as_ptr(), from.len(), flags, no_address, 0_usize)
     };
-    would_block_is_none(n as isize)
+    would_block_is_none(isize::try_from(n).unwrap_or(-1))
 }
 
 pub(super) fn would_block_is_none(n: isize) -> io::Result<Option<usize>> {
