@@ -3,13 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a page that cannot be read is a failed test")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
 use yatagarasu::{
-    app::Exit, control_plane::config::keys::KEYS, policy::auth::DenialReason,
+    app::Exit,
+    control_plane::config::{keys::KEYS, parse},
+    policy::auth::DenialReason,
     telemetry::definitions,
 };
 
@@ -195,6 +197,27 @@ fn every_link_leads_somewhere() {
                 assert!(found, "{name} links to {target}");
             }
         }
+    }
+}
+
+#[test]
+fn the_first_configuration_of_the_readme_works() {
+    let text = page("README.md");
+    let yaml = text.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let environment: BTreeMap<String, String> = [
+        ("PRODUCTS_ACCESS_KEY", "AKIAEXAMPLE"),
+        ("REPORTS_ACCESS_KEY", "reports"),
+        ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    let files: BTreeMap<PathBuf, Vec<u8>> =
+        ["/run/secrets/products-key", "/run/secrets/reports-key"]
+            .map(|path| (path.into(), b"secret\n".to_vec()))
+            .into();
+    match parse(yaml.as_bytes(), &environment, &files) {
+        Ok(loaded) => assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings),
+        Err(problems) => panic!("{problems}"),
     }
 }
 
