@@ -17,6 +17,7 @@ mod harness;
 mod lifecycle;
 mod memory;
 mod reload;
+mod reload_load;
 mod reload_service;
 mod reload_verify;
 mod reload_watch;
