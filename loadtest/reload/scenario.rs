@@ -66,8 +66,7 @@ impl Drop for Done<'_> {
 /// # Panics
 /// When the proxy breaks its word.
 pub(crate) fn run(launch: Launch, reloads: u64) -> Outcome {
-    let pattern: Arc<[u8]> =
-        (0..PATTERN_BYTES).map(|at| (at * 31 % 251) as u8).collect::<Vec<_>>().into();
+    let pattern: Arc<[u8]> = (0..=250_u8).cycle().take(PATTERN_BYTES).collect();
     let origin = origin(&pattern);
     let proxy = launch.config(&version(&origin, 1)).start();
     let shared =

@@ -205,7 +205,7 @@ fn parse_noting(
 ) -> Result<Loaded, Problems> {
     let files = NotedFiles {
         files: FilesBeside::new(path),
-        folder: path.parent().unwrap_or(Path::new("")),
+        folder: path.parent().unwrap_or_else(|| Path::new("")),
         seen: RefCell::new(std::mem::take(seen)),
     };
     let loaded = parse(content, environment, &files);

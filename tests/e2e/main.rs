@@ -18,6 +18,7 @@ mod lifecycle;
 mod memory;
 mod reload;
 mod reload_load;
+mod reload_refusals;
 mod reload_service;
 mod reload_verify;
 mod reload_watch;

@@ -83,7 +83,9 @@ fn a_large_body_of_a_removed_bucket_arrives_whole() {
     const PIECE: usize = 1_000_003;
     let gate = Gate::default();
     let held = gate.clone();
-    let piece = |number: u8| (0..PIECE).map(|at| (at % 253) as u8 ^ number).collect::<Vec<u8>>();
+    let piece = |number: u8| {
+        (0..=252_u8).cycle().take(PIECE).map(|byte| byte ^ number).collect::<Vec<u8>>()
+    };
     let origin = ScriptedOrigin::start(move |conn, _| {
         conn.expect_request();
         conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 20 * PIECE));

@@ -294,14 +294,14 @@ fn every_attempt_is_counted_once_and_a_dry_run_never() {
 /// No answer is about an older state of the file than the question.
 #[test]
 fn a_question_that_comes_during_an_attempt_is_answered_by_a_later_one() {
-    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
     let mut fixture = Fixture::preparing(
         1,
         256,
         10.0,
         Box::new(move |origin, job, seen| {
             let prepared = prepare::prepare(origin, job, seen);
-            let _ = held.recv();
+            let _ = gate.recv();
             prepared
         }),
     );
@@ -317,7 +317,7 @@ fn a_question_that_comes_during_an_attempt_is_answered_by_a_later_one() {
     let count = std::cell::Cell::new(0);
     fixture.until(
         |fixture| {
-            if release > 0 && hold.try_send(()).is_ok() {
+            if release > 0 && release_one.try_send(()).is_ok() {
                 release -= 1;
             }
             fixture.work(0, &mut answers);
