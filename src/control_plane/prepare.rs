@@ -221,11 +221,11 @@ struct NotedFiles<'p> {
 }
 
 impl FileReader for NotedFiles<'_> {
-    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
         let place = self.folder.join(path);
         let print = Fingerprint::of(&place);
         self.seen.borrow_mut().insert(place, print);
-        self.files.read(path)
+        self.files.read(path, bytes_max)
     }
 }
 
@@ -238,6 +238,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
             (Arc::clone(content), loaded)
         }
     };
+    refuse_to_forget_tokens(&running.settings, &loaded.settings)?;
     let difference = diff(&running.settings, &loaded.settings);
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     if let Source::Content(content) = &job.source {
@@ -302,6 +303,25 @@ fn of_going_back(
         );
     }
     warnings
+}
+
+/// A file without a `jwt` section and without any `auth` is one of public buckets. As the successor
+/// of one that asked for tokens it is more likely a mistake, such as a half-written or wrong file:
+/// what opens a bucket is written down.
+fn refuse_to_forget_tokens(running: &Settings, new: &Settings) -> Result<(), Problems> {
+    let protects = running.auth.enforced && running.buckets.iter().any(|b| b.auth.enabled);
+    if !protects || new.jwt_written {
+        return Ok(());
+    }
+    let mut problems = Problems::default();
+    problems.error(Problem {
+        path: "jwt".to_owned(),
+        line: None,
+        message: "is missing, but buckets of the running configuration ask for tokens; to let \
+                  everybody in, write jwt.enabled: false"
+            .to_owned(),
+    });
+    Err(problems)
 }
 
 fn open_access_log(

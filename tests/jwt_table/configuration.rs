@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use yatagarasu::{
     model::Secret,
@@ -213,6 +214,8 @@ fn p256(extra: &Value) -> Value {
 fn keys_of_a_set_that_cannot_be_used_are_named_and_skipped() {
     let good = p256(&json!({"kid": "good"}));
     assert_eq!(jwks_problems(&json!([good])), []);
+    let decode = |name: &str| URL_SAFE_NO_PAD.decode(good[name].as_str().unwrap()).unwrap();
+    let point = [decode("x"), decode("y")].concat();
     let modulus = |bytes: usize| encode([&[0x81_u8], vec![1; bytes - 1].as_slice()].concat());
     for bad in [
         json!("text"),
@@ -233,6 +236,11 @@ fn keys_of_a_set_that_cannot_be_used_are_named_and_skipped() {
         p256(&json!({"x": "AAAA"})),
         p256(&json!({"y": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"})),
         p256(&json!({"y": null})),
+        // The right bytes, cut in the wrong place.
+        p256(&json!({
+            "x": encode(&point[..31]),
+            "y": encode(&point[31..]),
+        })),
         p256(&json!({"x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU="})),
         p256(&json!({"d": "AAAA"})),
         p256(&json!({"kid": 1})),
@@ -366,6 +374,13 @@ fn what_would_fail_open_is_refused() {
     let (bucket, warnings) = BucketAuth::compile(false, &[rule]);
     assert!(!bucket.unwrap().enabled());
     assert!(warnings.len() == 1 && warnings[0].warning, "rules that nobody asks are worth a word");
+}
+
+#[test]
+fn a_policy_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<AuthPolicy>();
+    shared::<BucketAuth>();
 }
 
 #[test]

@@ -34,8 +34,9 @@ use crate::{
     telemetry::{cells::BucketCells, labels::UpstreamError},
 };
 
-/// Pieces up to this length, in bytes, are gathered with others into one send; longer ones are
-/// sent from where they are.
+/// Pieces up to this length, in bytes, are gathered with the head or with others into one plain
+/// send: copying so little costs less than the kernel's handling of a second slice. Longer ones
+/// are sent from where they are.
 const GATHER_BYTES_MAX: usize = 4_096;
 
 /// What is gathered goes out when it has reached this length, in bytes.
@@ -272,6 +273,7 @@ async fn relay(
     if framing.must_close() {
         exchange.keep_alive = false;
     }
+    exchange.notice_drain();
     let mut out = core.buffers.scratch();
     let message = buffer.get(head_at..end).unwrap_or_default();
     append_answer(exchange, head, message, framing, &mut out);
@@ -430,7 +432,7 @@ async fn stream_pieces(
             Piece::Data(piece) => {
                 let bytes = body.bytes(piece);
                 *sent += bytes.len() as u64;
-                if bytes.len() <= GATHER_BYTES_MAX && sink.framing == ClientFraming::Chunked {
+                if bytes.len() <= GATHER_BYTES_MAX {
                     sink.gather(bytes);
                     if sink.out.len() >= GATHERED_BYTES {
                         sink.flush(exchange, &[]).await?;
