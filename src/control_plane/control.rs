@@ -17,7 +17,9 @@ use crate::{
         reload::{Asker, Attempt, Begun, Kind, Phase, Queue, Wish},
         report::{Outcome, Report},
         resolver::{REFRESH, Resolved, Resolver},
+        service::ServiceManager,
         signals::Signal,
+        watcher::{Changed, Watcher},
     },
     handoff::message::{Call, DrainStep, FromWorker, Order},
     model::Generation,
@@ -50,6 +52,8 @@ pub struct Inputs {
     pub resolved: Receiver<Resolved>,
     /// Finished metrics pages.
     pub rendered: Receiver<Rendered>,
+    /// The files that are watched.
+    pub changed: Receiver<Changed>,
 }
 
 /// Everything that the control thread owns.
@@ -65,6 +69,10 @@ pub struct Control {
     pub preparation: Preparation,
     /// The resolver.
     pub resolver: Resolver,
+    /// The thread that watches the files.
+    pub watcher: Watcher,
+    /// Who started the process, if it wants to be told.
+    pub service: ServiceManager,
     /// The thread that makes metrics pages.
     pub scraper: Sender<ScrapeJob>,
     /// The access log's writer.
@@ -137,7 +145,12 @@ impl Control {
                         self.fleet.answer(page.worker, page.ticket, page.answer);
                     }
                 }
-                default(wait) => {}
+                recv(inputs.changed) -> changed => {
+                    if changed.is_ok() {
+                        self.wish_for_the_file(Trigger::Watch);
+                    }
+                }
+                default(wait) => self.service.flush(),
             }
             self.fleet.retry(&self.running.snapshot);
             self.check_gathering();
@@ -165,13 +178,7 @@ impl Control {
     fn signal(&mut self, signal: Signal) -> Option<End> {
         match signal {
             Signal::Reopen => self.access_log.reopen(),
-            Signal::Reload => self.queue.push(Wish {
-                kind: Kind::File,
-                trigger: Trigger::Signal,
-                if_match: None,
-                asker: Asker::Nobody,
-                at: Monotonic::now(),
-            }),
+            Signal::Reload => self.wish_for_the_file(Trigger::Signal),
             Signal::Stop if self.drain.is_some() => {
                 tracing::warn!("stopping at once: asked twice");
                 return Some(End::StoppedAtOnce);
@@ -183,12 +190,23 @@ impl Control {
                     drain_s = timeouts.drain.as_secs_f64(),
                     "stopping: not ready from now on"
                 );
+                self.service.stopping();
                 self.fleet.drain(DrainStep::NotReady);
                 self.drain =
                     Some(Drain::start(Monotonic::now(), timeouts.drain_delay, timeouts.drain));
             }
         }
         None
+    }
+
+    fn wish_for_the_file(&mut self, trigger: Trigger) {
+        self.queue.push(Wish {
+            kind: Kind::File,
+            trigger,
+            if_match: None,
+            asker: Asker::Nobody,
+            at: Monotonic::now(),
+        });
     }
 
     fn worker_says(&mut self, message: FromWorker) -> Option<End> {
@@ -278,6 +296,9 @@ impl Control {
                 Begun::Attempt => {
                     let Some(attempt) = &self.queue.current else { return };
                     let number = attempt.number;
+                    if attempt.kind != Kind::DryRun {
+                        self.service.reloading();
+                    }
                     let source = match &attempt.kind {
                         Kind::File | Kind::DryRun => Some(Source::File),
                         Kind::Rollback(to) => to
@@ -306,6 +327,9 @@ impl Control {
             return;
         }
         let dry = attempt.kind == Kind::DryRun;
+        if attempt.kind == Kind::File {
+            self.watcher.seen(prepared.seen, prepared.outcome.is_ok());
+        }
         match prepared.outcome {
             Err(problems) => {
                 let warnings = problems.warnings.iter().map(ToString::to_string).collect();
@@ -339,6 +363,7 @@ impl Control {
     fn commit(&mut self, next: Running, trigger: Trigger, applied: Vec<String>) {
         self.fleet.adopt(&next.snapshot);
         self.log.set(level(next.settings.logging.level.as_str()));
+        self.watcher.watch(next.settings.reload.watch);
         self.metrics.generation = next.snapshot.generation;
         self.metrics.auth_enforced = next.snapshot.auth.enforced();
         self.history.push(Entry {
@@ -399,6 +424,7 @@ impl Control {
         log(&report, attempt.trigger);
         self.tell(&attempt.askers, &report);
         if attempt.kind != Kind::DryRun {
+            self.service.reloaded(&report);
             self.last = Some((report, attempt.trigger.as_str()));
         }
     }

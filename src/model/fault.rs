@@ -23,6 +23,8 @@ pub enum Fault {
     NoKey,
     /// Bad percent-encoding, control characters, invalid UTF-8 or a dot segment.
     BadPath,
+    /// The object key is longer than S3 allows.
+    KeyTooLong,
     /// The message breaks RFC 9112 (syntax or framing).
     BadRequest,
     /// A transfer coding other than `chunked` (RFC 9112 section 6.1).
@@ -71,7 +73,7 @@ impl Fault {
     /// HTTP status that the client gets.
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadPath | Self::BadRequest => 400,
+            Self::BadPath | Self::KeyTooLong | Self::BadRequest => 400,
             Self::MissingToken | Self::InvalidToken(_) => 401,
             Self::ClaimsRefused | Self::AdminClosed => 403,
             Self::NoRoute | Self::NoKey | Self::AdminNotFound => 404,
@@ -96,6 +98,7 @@ impl Fault {
             Self::NoRoute => "no_route",
             Self::NoKey => "no_key",
             Self::BadPath => "bad_path",
+            Self::KeyTooLong => "key_too_long",
             Self::BadRequest => "bad_request",
             Self::UnknownTransferCoding => "unknown_transfer_coding",
             Self::VersionNotSupported => "version_not_supported",
@@ -126,6 +129,7 @@ impl Fault {
             Self::NoRoute => "No bucket is configured for this path",
             Self::NoKey => "The path names no object",
             Self::BadPath => "The path is not valid",
+            Self::KeyTooLong => "The object key is longer than 1024 bytes",
             Self::BadRequest => "The request is malformed",
             Self::UnknownTransferCoding => "Unknown transfer coding",
             Self::VersionNotSupported => "Only HTTP/1.0 and HTTP/1.1 are supported",

@@ -11,6 +11,11 @@
 mod support;
 
 mod allowlist;
+mod auth;
+mod auth_closed;
+mod auth_keys;
+mod auth_leaks;
+mod auth_recipes;
 mod faults;
 mod framing;
 mod harness;

@@ -10,6 +10,10 @@ pub(crate) const ACCESS_KEY: &str = "AKIDENDTOENDTEST";
 /// Its secret.
 pub(crate) const SECRET_KEY: &str = "end-to-end-secret-key-never-shown";
 
+/// Environment variable that gives every configuration a `server.io`, so that the whole suite can
+/// be run once with `epoll`.
+const IO_VARIABLE: &str = "YATAGARASU_TEST_IO";
+
 /// A configuration under construction: a free port on the loopback address and one worker, so
 /// that connection pools (which are per core) are predictable.
 #[derive(Clone, Debug)]
@@ -18,10 +22,14 @@ pub(crate) struct Config(Value);
 impl Config {
     /// Without buckets.
     pub(crate) fn new() -> Self {
-        Self(json!({
+        let config = Self(json!({
             "server": { "address": "127.0.0.1", "port": 0, "threads": 1 },
             "buckets": [],
-        }))
+        }));
+        match std::env::var(IO_VARIABLE) {
+            Ok(io) => config.set("server.io", io),
+            Err(_) => config,
+        }
     }
 
     /// With one bucket `products` under `/products` at this endpoint.

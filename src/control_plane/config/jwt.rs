@@ -1,10 +1,13 @@
 //! The `jwt` section, and claim rules wherever they stand.
 
-use super::{
-    keys::ALGORITHMS,
-    walk::{Noted, Section},
+use super::{keys::ALGORITHMS, section::Section, walk::Noted};
+use crate::{
+    model::Secret,
+    policy::auth::{
+        JWKS_BYTES_MAX,
+        spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource},
+    },
 };
-use crate::policy::auth::spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource};
 
 pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
     let enabled = section.boolean("enabled");
@@ -15,10 +18,17 @@ pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
              is closed",
         );
     }
+    if section.is_emptied_by_variable("issuer") {
+        section.error("issuer", "the variable is empty, so that no issuer would be required");
+    }
     AuthSpec {
         enforced: enabled,
         keys: verification_keys(section, enabled),
-        jwks: section.named_file("jwks_file").ok().flatten().map(|file| file.to_vec()),
+        jwks: section
+            .named_file_of_at_most("jwks_file", JWKS_BYTES_MAX)
+            .ok()
+            .flatten()
+            .map(|file| file.to_vec()),
         issuer: section.optional_text("issuer").ok().flatten().map(|text| text.value.into_owned()),
         audience: section.texts("audience"),
         leeway: section.seconds("leeway"),
@@ -84,7 +94,7 @@ fn is_hmac(algorithm: &str) -> bool {
 }
 
 fn empty_secret() -> KeyMaterial {
-    KeyMaterial::Secret(crate::model::Secret::new(Vec::new()))
+    KeyMaterial::Secret(Secret::new(Vec::new()))
 }
 
 /// The key of this section, if one is written: a secret for HS*, a public key for the others.

@@ -22,6 +22,8 @@ mod expand;
 mod jwt;
 mod parse;
 mod rules;
+mod scalar;
+mod section;
 mod server;
 mod walk;
 mod yaml;

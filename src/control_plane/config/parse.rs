@@ -6,9 +6,10 @@ use super::{
     load::{Environment, FileReader},
     problem::{Problem, Problems},
     rules,
+    section::Section,
     server::{admin, logging, metrics, reload, server},
     settings::Settings,
-    walk::{At, Section, Walk},
+    walk::{At, Walk},
     yaml::{self, Node},
 };
 use crate::policy::auth::{
@@ -96,11 +97,11 @@ fn read_settings(walk: &Walk<'_>, root: &Node<'_>) -> Settings {
 fn check_auth(walk: &Walk<'_>, root: &Node<'_>, settings: &Settings) {
     let note = |problems: Vec<AuthProblem>| {
         for AuthProblem { path, message, warning } in problems {
-            let line = root.line_of(&path);
             if warning {
+                let line = root.line_of(&path);
                 walk.warning(path, line, message);
             } else if !walk.has_error_at(&path) {
-                walk.error(path, line, message);
+                walk.error_in(root, path, message);
             }
         }
     };

@@ -20,10 +20,7 @@ pub(super) fn check(
     admin: &AdminSettings,
     buckets: &[BucketSettings],
 ) {
-    let error = |path: String, message: String| {
-        let line = root.line_of(&path);
-        walk.error(path, line, message);
-    };
+    let error = |path: String, message: String| walk.error_in(root, path, message);
     let list = |indexes: &[usize], label: &dyn Fn(usize) -> String| {
         indexes.iter().map(|index| label(*index)).collect::<Vec<_>>().join(", ")
     };

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{
+    section::Section,
     settings::{
         AccessLogFormat, AccessLogSettings, AccessLogTarget, AdminSettings, LogLevel,
         LoggingSettings, MetricsSettings, PerBucket, ReloadSettings, ServerSettings,
     },
-    walk::Section,
 };
 use crate::{
     model::limits::{Limits, Timeouts},

@@ -6,7 +6,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{HashMap, hash_map},
     fmt::Write as _,
     rc::Rc,
 };
@@ -198,14 +198,14 @@ enum Open<'a> {
     Mapping {
         entries: Vec<Entry<'a>>,
         key: Option<(Cow<'a, str>, usize)>,
-        /// All keys so far, once there are too many to search.
-        seen: HashSet<Cow<'a, str>>,
+        /// All keys so far with their lines, once there are too many to search.
+        seen: HashMap<Cow<'a, str>, usize>,
     },
 }
 
 impl Open<'_> {
     fn mapping() -> Self {
-        Self::Mapping { entries: Vec::new(), key: None, seen: HashSet::new() }
+        Self::Mapping { entries: Vec::new(), key: None, seen: HashMap::new() }
     }
 }
 
@@ -256,8 +256,8 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
             if anchor != 0 {
                 return Err(at(line, "an anchor (&) on a key is not supported"));
             }
-            if is_repeated(&name, entries, seen) {
-                let problem = self.duplicate(&name, line);
+            if let Some(first_line) = first_line_of(&name, line, entries, seen) {
+                let problem = self.duplicate(&name, line, first_line);
                 self.problems.error(problem);
             }
             if let Some(Frame { open: Open::Mapping { key, .. }, .. }) = self.frames.last_mut() {
@@ -346,13 +346,7 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
         }
     }
 
-    fn duplicate(&self, key: &str, line: usize) -> Problem {
-        let first = match self.frames.last().map(|frame| &frame.open) {
-            Some(Open::Mapping { entries, .. }) => {
-                entries.iter().find(|entry| entry.key == key).map_or(line, |entry| entry.line)
-            }
-            _ => line,
-        };
+    fn duplicate(&self, key: &str, line: usize, first_line: usize) -> Problem {
         let mut path = String::new();
         for frame in &self.frames {
             match &frame.open {
@@ -364,25 +358,35 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
                 }
             }
         }
-        let message = format!("duplicate key, first written on line {first}; keep one of them");
+        let message =
+            format!("duplicate key, first written on line {first_line}; keep one of them");
         Problem { path, line: Some(line), message }
     }
 }
 
-/// Whether the mapping holds the key already; remembers it.
+/// The line of the same key in this mapping, if it has been written before; remembers the key.
 #[expect(clippy::ptr_arg, reason = "the clone is of the Cow, which mostly only borrows")]
-fn is_repeated<'a>(
+fn first_line_of<'a>(
     key: &Cow<'a, str>,
+    line: usize,
     entries: &[Entry<'a>],
-    seen: &mut HashSet<Cow<'a, str>>,
-) -> bool {
+    seen: &mut HashMap<Cow<'a, str>, usize>,
+) -> Option<usize> {
     if entries.len() < KEYS_SEARCHED_MAX {
-        return entries.iter().any(|entry| entry.key == *key);
+        return entries.iter().find(|entry| entry.key == *key).map(|entry| entry.line);
     }
     if seen.is_empty() {
-        seen.extend(entries.iter().map(|entry| entry.key.clone()));
+        for entry in entries {
+            seen.entry(entry.key.clone()).or_insert(entry.line);
+        }
     }
-    !seen.insert(key.clone())
+    match seen.entry(key.clone()) {
+        hash_map::Entry::Occupied(first) => Some(*first.get()),
+        hash_map::Entry::Vacant(place) => {
+            place.insert(line);
+            None
+        }
+    }
 }
 
 /// Appends a key to a path; one that could be mistaken for path syntax is quoted.
@@ -395,5 +399,98 @@ pub(super) fn push_key(path: &mut String, key: &str) {
         path.push_str(key);
     } else {
         path.push_str(&quoted(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Result<Node<'_>, Problem> {
+        read(text.as_bytes(), &mut Problems::default())
+    }
+
+    fn scalar<'n>(node: &'n Node<'_>) -> &'n str {
+        match node.shape() {
+            Shape::Scalar(scalar) => &scalar.text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_value_knows_its_line() {
+        let root = tree("# top\na: 1\nb:\n  - x\n  -\n    c: {d: 1,\n     e: 2}\n").unwrap();
+        for (path, line) in [
+            ("a", 2),
+            ("b", 3),
+            ("b[0]", 4),
+            ("b[1]", 6),
+            ("b[1].c", 6),
+            ("b[1].c.e", 7),
+            // What is not there: the nearest above.
+            ("b[1].c.f", 6),
+            ("b[7].c", 3),
+            ("z.y", 2),
+            ("a.b", 2),
+        ] {
+            assert_eq!(root.line_of(path), line, "{path}");
+        }
+    }
+
+    #[test]
+    fn aliases_repeat_what_they_name() {
+        let root = tree("a: &x [1, {k: v}]\nb: *x\nc: &y z\nd: *y\n").unwrap();
+        let Shape::Mapping(entries) = root.shape() else { panic!("no mapping") };
+        let Shape::Sequence(items) = entries[1].value.shape() else { panic!("no list") };
+        assert_eq!(scalar(&items[0]), "1");
+        assert_eq!(scalar(&entries[3].value), "z");
+        assert_eq!(entries[1].value.line, 2);
+    }
+
+    #[test]
+    fn duplicates_are_found_in_small_and_large_mappings() {
+        for count in [2, KEYS_SEARCHED_MAX, KEYS_SEARCHED_MAX + 1, 1_000] {
+            let mut problems = Problems::default();
+            let mut text = String::from("top:\n");
+            for n in 0..count {
+                writeln!(text, "  k{n}: 1").unwrap();
+            }
+            writeln!(text, "  k{}: 2\n  k0: 3", count - 1).unwrap();
+            read(text.as_bytes(), &mut problems).unwrap();
+            let found: Vec<_> =
+                problems.errors.iter().map(|problem| (&*problem.path, problem.line)).collect();
+            let last = format!("top.k{}", count - 1);
+            assert_eq!(found, [(&*last, Some(count + 2)), ("top.k0", Some(count + 3))]);
+            assert!(problems.errors[1].message.contains("first written on line 2"));
+        }
+    }
+
+    #[test]
+    fn depth_is_counted_through_aliases() {
+        let nested = |levels: usize| format!("{}x{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(tree(&format!("a: {}", nested(DEPTH_MAX - 2))).is_ok());
+        assert!(tree(&format!("a: {}", nested(DEPTH_MAX - 1))).is_err());
+        let alias = |levels: usize| format!("a: &a {}\nb: [[*a]]\n", nested(levels));
+        assert!(tree(&alias(DEPTH_MAX - 4)).is_ok());
+        let refused = tree(&alias(DEPTH_MAX - 3)).unwrap_err();
+        assert_eq!((refused.line, &*refused.message), (Some(2), "nested deeper than 32 levels"));
+    }
+
+    #[test]
+    fn values_are_counted_through_aliases() {
+        // Three values and the list that holds them, repeated.
+        let times = VALUES_MAX / 4;
+        let text = |times: usize| format!("- &a [1, 2, 3]\n{}", "- *a\n".repeat(times - 1));
+        assert!(tree(&text(times - 1)).is_ok());
+        assert_eq!(tree(&text(times)).unwrap_err().line, Some(times));
+    }
+
+    #[test]
+    fn what_the_parser_takes_for_the_end_is_no_end() {
+        let refused = tree("a: 1\n\0b: 2\n").unwrap_err();
+        assert_eq!(
+            (refused.line, &*refused.message),
+            (Some(2), "holds the control character 0x00")
+        );
     }
 }

@@ -272,6 +272,7 @@ async fn relay(
     if framing.must_close() {
         exchange.keep_alive = false;
     }
+    exchange.notice_drain();
     let mut out = core.buffers.scratch();
     let message = buffer.get(head_at..end).unwrap_or_default();
     append_answer(exchange, head, message, framing, &mut out);

@@ -20,7 +20,7 @@ use crate::{
         exchange::{builtin::Builtin, drain::BodyEnd, record::Record},
         worker::accept::Role,
     },
-    model::Fault,
+    model::{Fault, limits::OBJECT_KEY_BYTES_MAX},
     policy::auth::{Permit, TokenCarrier, permit_object},
     protocol::{
         http1::{Method, RequestFraming, RequestHead},
@@ -151,7 +151,11 @@ impl Exchange<'_> {
             return Plan::Options;
         }
         if canonical_path(raw, path).is_err() {
-            return Plan::Refuse(Fault::BadPath);
+            // CONNECT has no path at all (RFC 9110 section 9.3.6).
+            return Plan::Refuse(match self.head.method {
+                Method::Other => Fault::MethodNotAllowed,
+                _ => Fault::BadPath,
+            });
         }
         let builtin_here = role == Role::Admin || !self.core.admin_elsewhere;
         if builtin_here && let Some(builtin) = Builtin::of(path) {
@@ -183,6 +187,9 @@ impl Exchange<'_> {
         let Some(key) = routed.key else {
             return Plan::Refuse(Fault::NoKey);
         };
+        if key.len() > OBJECT_KEY_BYTES_MAX {
+            return Plan::Refuse(Fault::KeyTooLong);
+        }
         let key_at = path.len() - key.len();
         let verdict = permit_object(
             &local.auth,
@@ -202,6 +209,12 @@ impl Exchange<'_> {
                 Plan::Refuse(denial.fault)
             }
         }
+    }
+
+    /// Ends the connection with this answer if the process began to stop meanwhile. To be called
+    /// before the answer's head is written.
+    pub(crate) fn notice_drain(&mut self) {
+        self.keep_alive &= !self.core.is_closing();
     }
 
     /// Whether the answer must not have a body.

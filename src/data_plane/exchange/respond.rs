@@ -70,6 +70,7 @@ struct Reply<'r> {
 
 async fn send(exchange: &mut Exchange<'_>, reply: &Reply<'_>) -> Next {
     let core = exchange.core;
+    exchange.notice_drain();
     let mut out = core.buffers.scratch();
     append_head(core, reply, &mut out);
     append_own(exchange, &mut out);
@@ -91,8 +92,6 @@ pub(crate) async fn deliver(
     first: &[u8],
     second: &[u8],
 ) -> std::io::Result<()> {
-    let patience = exchange.local.timeouts.client_write;
-    let watch = exchange.socket.watch();
     let mut first = first;
     let mut second = second;
     while !first.is_empty() || !second.is_empty() {
@@ -104,13 +103,19 @@ pub(crate) async fn deliver(
             first = first.get(of_first..).unwrap_or_default();
             second = second.get(sent - of_first..).unwrap_or_default();
         } else {
-            watch.arm(patience, Shut::Both);
-            let writable = exchange.socket.writable().await;
-            watch.disarm();
-            writable?;
+            client_writable(exchange).await?;
         }
     }
     Ok(())
+}
+
+/// Waits until the client takes more, for as long as `client_write` allows.
+pub(crate) async fn client_writable(exchange: &Exchange<'_>) -> std::io::Result<()> {
+    let watch = exchange.socket.watch();
+    watch.arm(exchange.local.timeouts.client_write, Shut::Both);
+    let writable = exchange.socket.writable().await;
+    watch.disarm();
+    writable
 }
 
 /// Appends the fields that every answer to a request carries.

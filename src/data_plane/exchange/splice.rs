@@ -1,7 +1,7 @@
 //! A large plain body, moved from socket to socket inside the kernel.
 
 use crate::{
-    data_plane::exchange::{Exchange, body::Body, forward::End},
+    data_plane::exchange::{Exchange, body::Body, forward::End, respond},
     system::{
         splice::Pipe,
         watch::{Ended, Shut},
@@ -33,7 +33,6 @@ async fn pump(
     sent: &mut u64,
 ) -> Result<(), End> {
     let read_timeout = body.read_timeout();
-    let write_timeout = exchange.local.timeouts.client_write;
     let mut this_turn = 0;
     while let Some(left) = body.left_to_splice().filter(|left| *left > 0 || pipe.filled > 0) {
         if left > 0 && pipe.filled == 0 {
@@ -59,24 +58,12 @@ async fn pump(
                 *sent += count as u64;
                 this_turn += count;
             }
-            Ok(None) => {
-                let watch = exchange.socket.watch();
-                watch.arm(write_timeout, Shut::Both);
-                let writable = exchange.socket.writable().await;
-                watch.disarm();
-                if writable.is_err() {
-                    return Err(End::Client);
-                }
-                this_turn = 0;
-                continue;
-            }
+            Ok(None) => this_turn = TURN_BYTES,
             Err(_) => return Err(End::Client),
         }
         if this_turn >= TURN_BYTES {
-            // One trip through the event loop.
-            if exchange.socket.writable().await.is_err() {
-                return Err(End::Client);
-            }
+            // Also a trip through the event loop, when there is room.
+            respond::client_writable(exchange).await.map_err(|_| End::Client)?;
             this_turn = 0;
         }
     }

@@ -1,0 +1,140 @@
+//! What a single value is: text as written, a number or a boolean by the YAML core schema.
+
+use std::borrow::Cow;
+
+use super::{
+    problem::quoted,
+    yaml::{Scalar, Shape},
+};
+
+/// A scalar after variables have been replaced.
+pub(super) struct Text<'n> {
+    pub(super) value: Cow<'n, str>,
+    /// At least a part of it came from the environment.
+    pub(super) from_variable: bool,
+    pub(super) plain: bool,
+}
+
+impl Text<'static> {
+    /// A default, as if it had been written.
+    pub(super) fn preset(text: &'static str) -> Self {
+        Self { value: Cow::Borrowed(text), from_variable: false, plain: true }
+    }
+}
+
+impl Text<'_> {
+    /// The value as a message may show it; what came from the environment stays there.
+    pub(super) fn shown(&self) -> String {
+        match (self.from_variable, self.plain) {
+            (true, _) => "the variable's value".to_owned(),
+            (false, true) => quoted(&self.value),
+            (false, false) => format!("text in quotes, {}", quoted(&self.value)),
+        }
+    }
+}
+
+/// What a message says was found; never the value itself.
+pub(super) fn found(shape: &Shape<'_>) -> &'static str {
+    match shape {
+        Shape::Scalar(Scalar { plain: false, .. }) => "text",
+        Shape::Scalar(scalar) => match plain_kind(&scalar.text) {
+            Some("number") => "a number",
+            Some(_) => "a boolean",
+            None => "text",
+        },
+        Shape::Sequence(_) => "a list",
+        Shape::Mapping(_) => "a mapping",
+    }
+}
+
+/// What the YAML 1.2 core schema (section 10.3.2) takes a plain scalar for, unless it is text.
+pub(super) fn plain_kind(text: &str) -> Option<&'static str> {
+    match text {
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Some("boolean"),
+        _ if is_core_number(text) => Some("number"),
+        _ => None,
+    }
+}
+
+fn is_core_number(text: &str) -> bool {
+    let all = |digits: &str, good: fn(&u8) -> bool| {
+        !digits.is_empty() && digits.as_bytes().iter().all(good)
+    };
+    if let Some(digits) = text.strip_prefix("0x") {
+        return all(digits, u8::is_ascii_hexdigit);
+    }
+    if let Some(digits) = text.strip_prefix("0o") {
+        return all(digits, |byte| (b'0'..=b'7').contains(byte));
+    }
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return true;
+    }
+    let first_is_digit = |text: &str| text.as_bytes().first().is_some_and(u8::is_ascii_digit);
+    (first_is_digit(unsigned) || unsigned.strip_prefix('.').is_some_and(first_is_digit))
+        && unsigned.parse::<f64>().is_ok()
+}
+
+pub(super) fn json_scalar(text: &Text<'_>) -> serde_json::Value {
+    use serde_json::{Number, Value};
+    if text.plain {
+        match (&*text.value, plain_kind(&text.value)) {
+            (value, Some("boolean")) => return Value::Bool(value.eq_ignore_ascii_case("true")),
+            (value, Some(_)) => {
+                let number = value
+                    .parse::<u64>()
+                    .map(Number::from)
+                    .or_else(|_| value.parse::<i64>().map(Number::from))
+                    .ok()
+                    .or_else(|| value.parse().ok().and_then(Number::from_f64));
+                if let Some(number) = number {
+                    return Value::Number(number);
+                }
+            }
+            (_, None) => {}
+        }
+    }
+    Value::String(text.value.clone().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_scalars_have_the_types_of_the_core_schema() {
+        for number in
+            ["0", "-1", "+1", "08", "1.5", ".5", "1.", "1e3", "0x1f", "0o17", "-.inf", ".nan"]
+        {
+            assert_eq!(plain_kind(number), Some("number"), "{number}");
+        }
+        for boolean in ["true", "False", "TRUE"] {
+            assert_eq!(plain_kind(boolean), Some("boolean"), "{boolean}");
+        }
+        for text in [
+            "", "yes", "inf", "nan", "-", ".", "1_000", "0b1", "1.2.3", "e3", "0x", "12:30", "tRUE",
+        ] {
+            assert_eq!(plain_kind(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn json_keeps_types_and_quotes() {
+        let json = |value: &str, plain: bool| {
+            json_scalar(&Text { value: Cow::Borrowed(value), from_variable: false, plain })
+        };
+        for (text, expected) in [
+            ("5", serde_json::json!(5)),
+            ("-5", serde_json::json!(-5)),
+            ("2.5", serde_json::json!(2.5)),
+            ("true", serde_json::json!(true)),
+            ("False", serde_json::json!(false)),
+            ("18446744073709551615", serde_json::json!(u64::MAX)),
+            ("text", serde_json::json!("text")),
+            (".nan", serde_json::json!(".nan")),
+        ] {
+            assert_eq!(json(text, true), expected, "{text}");
+            assert_eq!(json(text, false), serde_json::json!(text), "{text} in quotes");
+        }
+    }
+}

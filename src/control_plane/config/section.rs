@@ -1,0 +1,481 @@
+//! Reading one section of the file: typed values with bounds and defaults from [`keys`], and
+//! every problem noted with its path and line while the walk goes on.
+
+use std::{path::Path, rc::Rc, time::Duration};
+
+use super::{
+    expand::expand,
+    keys::{self, Key, Kind, Preset},
+    load::NAMED_FILE_BYTES_MAX,
+    problem::quoted,
+    scalar::{Text, found, json_scalar, plain_kind},
+    walk::{At, Noted, Walk},
+    yaml::{Entry, Node, Shape, push_key},
+};
+use crate::model::Secret;
+
+/// One mapping of the file, known or assumed empty.
+#[derive(Clone, Copy)]
+pub(super) struct Section<'a> {
+    pub(super) walk: &'a Walk<'a>,
+    pattern: &'static str,
+    known: &'static [(&'static str, &'static Key)],
+    at: &'a At<'a>,
+    line: usize,
+    entries: &'a [Entry<'a>],
+    /// Missing or no mapping at all. That has been noted, and says it all: what its keys lack
+    /// is not worth a line each.
+    broken: bool,
+}
+
+impl<'a> Section<'a> {
+    /// The section with this pattern at `node`; notes keys that it does not know.
+    pub(super) fn open(
+        walk: &'a Walk<'a>,
+        pattern: &'static str,
+        at: &'a At<'a>,
+        line: usize,
+        node: Option<&'a Node<'a>>,
+    ) -> Self {
+        let known = keys::inside(pattern);
+        let mut section = Self { walk, pattern, known, at, line, entries: &[], broken: false };
+        match node.map(Node::shape) {
+            None => return section,
+            Some(Shape::Mapping(entries)) => section.entries = entries,
+            Some(Shape::Scalar(scalar)) if scalar.is_null() => return section,
+            Some(other) => {
+                section.error_here(format!("expected a mapping, found {}", found(other)));
+                section.broken = true;
+            }
+        }
+        for entry in section.entries {
+            if !known.iter().any(|(name, _)| *name == entry.key) {
+                section.note_unknown(entry);
+            }
+        }
+        section
+    }
+
+    fn note_unknown(&self, entry: &Entry<'_>) {
+        // Finding the nearest name costs more than everything else about a key, so a flood of
+        // unknown ones is only counted.
+        if self.walk.is_full() {
+            self.walk.error(String::new(), entry.line, String::new());
+            return;
+        }
+        let mut path = self.at.to_string();
+        push_key(&mut path, &entry.key);
+        self.walk.error(path, entry.line, keys::unknown(self.pattern, &entry.key));
+    }
+
+    fn key(&self, name: &str) -> &'static Key {
+        match self.known.iter().find(|(known, _)| *known == name) {
+            Some((_, key)) => key,
+            None => unreachable!("{}.{name} is not in the table", self.pattern),
+        }
+    }
+
+    fn entry(&self, name: &str) -> Option<&'a Entry<'a>> {
+        debug_assert_eq!(self.key(name).name(), name);
+        self.entries.iter().find(|entry| entry.key == name)
+    }
+
+    /// Line of a key, or of the section when the key is not written.
+    pub(super) fn line_of(&self, name: &str) -> usize {
+        self.entry(name).map_or(self.line, |entry| entry.line)
+    }
+
+    pub(super) fn path_of(&self, name: &str) -> String {
+        At::Key(self.at, name).to_string()
+    }
+
+    /// Path of the section itself.
+    pub(super) fn path(&self) -> String {
+        self.at.to_string()
+    }
+
+    /// Notes an error about a key.
+    pub(super) fn error(&self, name: &str, message: impl Into<String>) -> Noted {
+        if self.broken {
+            return Noted;
+        }
+        self.walk.error(self.path_of(name), self.line_of(name), message.into())
+    }
+
+    /// Notes an error about the section as a whole.
+    pub(super) fn error_here(&self, message: impl Into<String>) -> Noted {
+        if self.broken {
+            return Noted;
+        }
+        self.walk.error(self.path(), self.line, message.into())
+    }
+
+    /// Notes a warning about a key.
+    pub(super) fn warning(&self, name: &str, message: impl Into<String>) {
+        self.walk.warning(self.path_of(name), self.line_of(name), message.into());
+    }
+
+    /// Whether the key is there, be it null.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entry(name).is_some()
+    }
+
+    /// Whether the key is there and is not null.
+    pub(super) fn is_written(&self, name: &str) -> bool {
+        self.entry(name).is_some_and(|entry| !is_null(&entry.value))
+    }
+
+    /// Hands the section `name` to `read`; when it is not written, one without keys.
+    pub(super) fn section<T>(&self, name: &'static str, read: impl FnOnce(Section<'_>) -> T) -> T {
+        let key = self.key(name);
+        let entry = self.entry(name);
+        let at = At::Key(self.at, name);
+        let node = entry.map(|entry| &entry.value);
+        let mut section = Section::open(self.walk, key.path, &at, self.line_of(name), node);
+        if self.broken {
+            section.broken = true;
+        } else if key.default == Preset::Required && !self.is_written(name) {
+            section.error_here("is missing");
+            section.broken = true;
+        }
+        read(section)
+    }
+
+    /// Whether no element is written: no list, or an empty one.
+    pub(super) fn is_empty_list(&self, name: &str) -> bool {
+        match self.entry(name).map(|entry| entry.value.shape()) {
+            None => true,
+            Some(Shape::Sequence(items)) => items.is_empty(),
+            Some(Shape::Scalar(scalar)) => scalar.is_null(),
+            Some(Shape::Mapping(_)) => false,
+        }
+    }
+
+    /// The elements of a list; nothing when it is not written.
+    pub(super) fn list(&self, name: &str) -> &'a [Node<'a>] {
+        match self.entry(name).map(|entry| entry.value.shape()) {
+            None => &[],
+            Some(Shape::Sequence(items)) => items,
+            Some(Shape::Scalar(scalar)) if scalar.is_null() => &[],
+            Some(other) => {
+                self.error(name, format!("expected a list, found {}", found(other)));
+                &[]
+            }
+        }
+    }
+
+    /// Hands each element of a list of mappings to `read`.
+    pub(super) fn each<T>(
+        &self,
+        name: &'static str,
+        pattern: &'static str,
+        mut read: impl FnMut(usize, Section<'_>) -> T,
+    ) -> Vec<T> {
+        let list_at = At::Key(self.at, name);
+        let mut all = Vec::new();
+        for (index, node) in self.list(name).iter().enumerate() {
+            let at = At::Index(&list_at, index);
+            all.push(read(index, Section::open(self.walk, pattern, &at, node.line, Some(node))));
+        }
+        all
+    }
+
+    /// The elements of a list of text.
+    pub(super) fn texts(&self, name: &'static str) -> Vec<String> {
+        let list_at = At::Key(self.at, name);
+        let mut texts = Vec::new();
+        for (index, node) in self.list(name).iter().enumerate() {
+            let at = At::Index(&list_at, index);
+            if let Ok(Some(text)) = self.text_at(node, &at, node.line) {
+                texts.push(text.value.into_owned());
+            }
+        }
+        texts
+    }
+
+    /// The scalar of a key with variables replaced; none when it is not written or null.
+    fn scalar(&self, name: &str) -> Result<Option<Text<'a>>, Noted> {
+        match self.entry(name) {
+            None => Ok(None),
+            Some(entry) => self.scalar_at(&entry.value, &At::Key(self.at, name), entry.line),
+        }
+    }
+
+    fn scalar_at(
+        &self,
+        node: &'a Node<'a>,
+        at: &At<'_>,
+        line: usize,
+    ) -> Result<Option<Text<'a>>, Noted> {
+        let scalar = match node.shape() {
+            Shape::Scalar(scalar) if scalar.is_null() => return Ok(None),
+            Shape::Scalar(scalar) => scalar,
+            other => {
+                let message = format!("expected a single value, found {}", found(other));
+                return Err(self.walk.error(at.to_string(), line, message));
+            }
+        };
+        match expand(&scalar.text, self.walk.environment) {
+            Ok((value, from_variable)) => {
+                Ok(Some(Text { value, from_variable, plain: scalar.plain }))
+            }
+            Err(error) => Err(self.walk.error(at.to_string(), line, error.to_string())),
+        }
+    }
+
+    fn text_at(
+        &self,
+        node: &'a Node<'a>,
+        at: &At<'_>,
+        line: usize,
+    ) -> Result<Option<Text<'a>>, Noted> {
+        let text = self.scalar_at(node, at, line)?;
+        if let Some(text) = &text
+            && text.plain
+            && !text.from_variable
+            && let Some(kind) = plain_kind(&text.value)
+        {
+            let message = format!("expected text, found a {kind}; put it in quotes");
+            return Err(self.walk.error(at.to_string(), line, message));
+        }
+        Ok(text)
+    }
+
+    /// Text of a key, or its default; none when both are empty or absent.
+    pub(super) fn optional_text(&self, name: &str) -> Result<Option<Text<'a>>, Noted> {
+        let written = match self.entry(name) {
+            None => None,
+            Some(entry) => self.text_at(&entry.value, &At::Key(self.at, name), entry.line)?,
+        };
+        if let Some(text) = written {
+            return Ok(Some(text).filter(|text| !text.value.is_empty()));
+        }
+        match self.key(name).default {
+            Preset::Is(default) if !default.is_empty() => Ok(Some(Text::preset(default))),
+            Preset::Is(_) | Preset::Otherwise(_) => Ok(None),
+            Preset::Required => Err(self.error(name, "is missing")),
+        }
+    }
+
+    /// Whether a variable made the text of this key empty. Where empty means "not checked", that
+    /// would be an accident nobody sees.
+    pub(super) fn is_emptied_by_variable(&self, name: &str) -> bool {
+        self.entry(name).is_some_and(|entry| match entry.value.shape() {
+            Shape::Scalar(scalar) => expand(&scalar.text, self.walk.environment)
+                .is_ok_and(|(value, from_variable)| from_variable && value.is_empty()),
+            _ => false,
+        })
+    }
+
+    /// Text of a key that must not be empty.
+    pub(super) fn text(&self, name: &str) -> Result<String, Noted> {
+        match self.optional_text(name)? {
+            Some(text) => Ok(text.value.into_owned()),
+            None => Err(self.error(name, "must not be empty")),
+        }
+    }
+
+    /// Text of a key that passes `check`, whose error is the message.
+    pub(super) fn checked<T, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        check: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, Noted> {
+        let text = self.text(name)?;
+        check(&text).map_err(|error| self.error(name, error.to_string()))
+    }
+
+    /// The scalar, or the default as if it had been written.
+    fn scalar_or_default(&self, name: &str) -> Result<Option<Text<'a>>, Noted> {
+        if let Some(text) = self.scalar(name)? {
+            return Ok(Some(text));
+        }
+        match self.key(name).default {
+            Preset::Is(default) => Ok(Some(Text::preset(default))),
+            Preset::Otherwise(_) => Ok(None),
+            Preset::Required => Err(self.error(name, "is missing")),
+        }
+    }
+
+    /// A boolean; none when it is not written and has no default.
+    pub(super) fn optional_boolean(&self, name: &str) -> Result<Option<bool>, Noted> {
+        let Some(text) = self.scalar_or_default(name)? else { return Ok(None) };
+        if text.plain || text.from_variable {
+            match &*text.value {
+                "true" | "True" | "TRUE" => return Ok(Some(true)),
+                "false" | "False" | "FALSE" => return Ok(Some(false)),
+                _ => {}
+            }
+        }
+        Err(self.error(name, format!("expected true or false, found {}", text.shown())))
+    }
+
+    pub(super) fn boolean(&self, name: &str) -> bool {
+        self.optional_boolean(name).ok().flatten().unwrap_or_default()
+    }
+
+    /// A whole number within the bounds of the table; none when it has no default.
+    pub(super) fn optional_integer(&self, name: &str) -> Result<Option<u64>, Noted> {
+        let Kind::Integer(min, max) = self.key(name).kind else {
+            unreachable!("{name} is no integer")
+        };
+        let Some(text) = self.scalar_or_default(name)? else { return Ok(None) };
+        let digits = text.value.strip_prefix('-').unwrap_or(&text.value);
+        let is_number = (text.plain || text.from_variable)
+            && !digits.is_empty()
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
+            && (digits == "0" || !digits.starts_with('0'));
+        if !is_number {
+            let shown = text.shown();
+            return Err(self.error(name, format!("expected a whole number, found {shown}")));
+        }
+        match text.value.parse() {
+            Ok(number) if (min..=max).contains(&number) => Ok(Some(number)),
+            _ => Err(self.error(name, format!("must be from {min} to {max}"))),
+        }
+    }
+
+    pub(super) fn integer(&self, name: &str) -> u64 {
+        self.optional_integer(name).ok().flatten().unwrap_or_default()
+    }
+
+    pub(super) fn size(&self, name: &str) -> usize {
+        usize::try_from(self.integer(name)).unwrap_or(usize::MAX)
+    }
+
+    /// A time in seconds, fractions allowed, within the bounds of the table.
+    pub(super) fn seconds(&self, name: &str) -> Duration {
+        self.read_seconds(name).unwrap_or_default()
+    }
+
+    fn read_seconds(&self, name: &str) -> Result<Duration, Noted> {
+        let (zero, max) = match self.key(name).kind {
+            Kind::Seconds(max) => (false, max),
+            Kind::SecondsOrZero(max) => (true, max),
+            _ => unreachable!("{name} is no time"),
+        };
+        let Some(text) = self.scalar_or_default(name)? else { return Ok(Duration::ZERO) };
+        // The characters are checked because `parse` alone accepts "inf" and "nan".
+        let number = text.value.parse::<f64>().ok().filter(|_| {
+            (text.plain || text.from_variable)
+                && text
+                    .value
+                    .bytes()
+                    .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'-' | b'+'))
+        });
+        let Some(number) = number else {
+            let message = format!("expected a number of seconds, found {}", text.shown());
+            return Err(self.error(name, message));
+        };
+        match Duration::try_from_secs_f64(number) {
+            Ok(time) if time <= Duration::from_secs(max.into()) && (zero || !time.is_zero()) => {
+                Ok(time)
+            }
+            _ if zero => Err(self.error(name, format!("must be from 0 to {max} seconds"))),
+            _ => Err(self.error(name, format!("must be above 0 and at most {max} seconds"))),
+        }
+    }
+
+    /// One of the words of the table, as `parse` understands it.
+    pub(super) fn choice<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Noted> {
+        let text = self.scalar_or_default(name)?;
+        let text = text.as_ref();
+        if let Some(value) = text.and_then(|text| parse(&text.value)) {
+            return Ok(value);
+        }
+        let names = match self.key(name).kind {
+            Kind::Choice(names) => names.join(", "),
+            _ => String::new(),
+        };
+        let shown = text.map_or_else(|| "nothing".to_owned(), Text::shown);
+        Err(self.error(name, format!("expected one of {names}, found {shown}")))
+    }
+
+    /// The whole content of the file that a key names; none when it names none.
+    pub(super) fn named_file(&self, name: &str) -> Result<Option<Rc<Vec<u8>>>, Noted> {
+        self.named_file_of_at_most(name, NAMED_FILE_BYTES_MAX)
+    }
+
+    /// The same for a file of which less is wanted.
+    pub(super) fn named_file_of_at_most(
+        &self,
+        name: &str,
+        bytes_max: usize,
+    ) -> Result<Option<Rc<Vec<u8>>>, Noted> {
+        let Some(path) = self.optional_text(name)? else { return Ok(None) };
+        if path.value.contains('\0') {
+            return Err(self.error(name, "a path holds no NUL character"));
+        }
+        match self.walk.file(Path::new(&*path.value), bytes_max) {
+            Ok(content) => Ok(Some(content)),
+            Err(why) => {
+                let shown = quoted(&path.value);
+                Err(self.error(name, format!("file {shown} {why}")))
+            }
+        }
+    }
+
+    /// A value from `name` or from the file that `name_file` names, without the file's last line
+    /// end; none when neither is written.
+    pub(super) fn text_or_file(
+        &self,
+        name: &str,
+        file_name: &str,
+    ) -> Result<Option<Secret>, Noted> {
+        let written = self.optional_text(name);
+        let file = self.named_file(file_name);
+        match (written?, file?) {
+            (Some(_), Some(_)) => {
+                Err(self.error(file_name, format!("is written beside {name}; keep one of them")))
+            }
+            (Some(text), None) => Ok(Some(Secret::new(text.value.into_owned()))),
+            (None, Some(content)) => {
+                let bytes = content.strip_suffix(b"\n").unwrap_or(&content);
+                let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+                if bytes.is_empty() {
+                    return Err(self.error(file_name, "the file is empty"));
+                }
+                Ok(Some(Secret::new(bytes)))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Any value as JSON, with variables replaced; null when it is not written.
+    pub(super) fn value(&self, name: &str) -> serde_json::Value {
+        self.entry(name).map_or(serde_json::Value::Null, |entry| {
+            self.json(&entry.value, &At::Key(self.at, name), entry.line)
+        })
+    }
+
+    fn json(&self, node: &'a Node<'a>, at: &At<'_>, line: usize) -> serde_json::Value {
+        use serde_json::Value;
+        match node.shape() {
+            Shape::Scalar(_) => match self.scalar_at(node, at, line) {
+                Ok(Some(text)) => json_scalar(&text),
+                Ok(None) | Err(Noted) => Value::Null,
+            },
+            Shape::Sequence(items) => {
+                let item = |(index, node): (usize, &'a Node<'a>)| {
+                    self.json(node, &At::Index(at, index), node.line)
+                };
+                items.iter().enumerate().map(item).collect()
+            }
+            Shape::Mapping(entries) => {
+                let pair = |entry: &'a Entry<'a>| {
+                    let value = self.json(&entry.value, &At::Key(at, &entry.key), entry.line);
+                    (entry.key.clone().into_owned(), value)
+                };
+                Value::Object(entries.iter().map(pair).collect())
+            }
+        }
+    }
+}
+
+fn is_null(node: &Node<'_>) -> bool {
+    matches!(node.shape(), Shape::Scalar(scalar) if scalar.is_null())
+}
