@@ -29,6 +29,7 @@ fn record() -> AccessRecord<'static> {
         bucket: "products",
         status: 200,
         code: "",
+        auth_reason: "",
         bytes: 1_048_576,
         duration_us: 12_345,
         upstream_us: Some(9_876),

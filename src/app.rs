@@ -26,7 +26,10 @@ use crate::{
         prepare::{self, Origin, Preparation, Running},
         reload::Queue,
         report::{Outcome, Report},
-        resolver, signals,
+        resolver,
+        service::ServiceManager,
+        signals,
+        watcher::{Seen, Watcher},
     },
     data_plane::worker::{self, Assignment},
     handoff::message::{FromWorker, ToWorker},
@@ -94,21 +97,22 @@ pub fn run(arguments: &Arguments) -> Exit {
         Ok(signals) => signals,
         Err(error) => return could_not_start(&format!("signals cannot be caught: {error}")),
     };
-    let content = match read(&arguments.config) {
-        Ok(content) => content,
-        Err(problem) => return refused(&arguments.config, &problem.into()),
-    };
-    let loaded = match parse(&content, &environment, &FilesBeside::new(&arguments.config)) {
-        Ok(loaded) => loaded,
+    let mut seen = Seen::new();
+    let (content, loaded) = match prepare::load(&arguments.config, &environment, &mut seen) {
+        Ok(found) => found,
         Err(problems) => return refused(&arguments.config, &problems),
     };
     let log = match log::init(level(loaded.settings.logging.level.as_str())) {
         Ok(log) => log,
         Err(error) => return could_not_start(&format!("the log cannot be started: {error}")),
     };
-    let content: Arc<[u8]> = content.into();
     let exit = match start(arguments, environment, signals, &content, loaded, log.clone()) {
-        Ok((control, inputs)) => serve(control, &inputs),
+        Ok((mut control, inputs)) => {
+            control.watcher.seen(seen, true);
+            control.watcher.watch(control.running.settings.reload.watch);
+            control.service.ready("serving generation 1");
+            serve(control, &inputs)
+        }
         Err(Failure::Refused(problems)) => refused(&arguments.config, &problems),
         Err(Failure::CouldNotStart(why)) => {
             tracing::error!("could not start: {why}");
@@ -263,6 +267,12 @@ fn start(
     let origin = Origin { path: arguments.config.clone(), environment, resolver: resolver.clone() };
     let (preparation, prepared) =
         Preparation::start(origin).map_err(because("the preparation thread"))?;
+    let (watcher, changed) = Watcher::start().map_err(because("the watching thread"))?;
+    let service = ServiceManager::open(std::env::var_os("NOTIFY_SOCKET").as_deref())
+        .unwrap_or_else(|error| {
+            tracing::warn!(%error, "NOTIFY_SOCKET cannot be used; the service manager is not told");
+            ServiceManager::default()
+        });
     let (scraper, rendered) = admin::start_scraper().map_err(because("the metrics thread"))?;
     // After the workers, which must not inherit it.
     process::lower_priority(CONTROL_NICE);
@@ -279,6 +289,7 @@ fn start(
     let metrics = ReloadMetrics {
         generation: Generation::FIRST,
         last_reload_successful: true,
+        last_reload_timestamp_seconds: f64::from(u32::try_from(unix_seconds()).unwrap_or(u32::MAX)),
         auth_enforced: snapshot.auth.enforced(),
         ..ReloadMetrics::default()
     };
@@ -288,6 +299,8 @@ fn start(
         running: Running { snapshot, settings: Arc::new(settings), content: Arc::clone(content) },
         preparation,
         resolver,
+        watcher,
+        service,
         scraper,
         access_log,
         log,
@@ -300,7 +313,8 @@ fn start(
         refreshed: started,
         drain: None,
     };
-    let inputs = Inputs { workers: from_workers, signals, prepared, resolved: news, rendered };
+    let inputs =
+        Inputs { workers: from_workers, signals, prepared, resolved: news, rendered, changed };
     Ok((control, inputs))
 }
 

@@ -73,6 +73,14 @@ impl Fleet {
         }
     }
 
+    /// Wakes the workers that do not serve `generation` yet once more: a wake-up that got lost must
+    /// not leave one behind until somebody else has news for it.
+    pub fn nudge(&self, generation: Generation) {
+        for member in self.members.iter().filter(|member| member.adopted < generation) {
+            member.mailbox.ring();
+        }
+    }
+
     /// Notes that a worker serves a generation.
     pub fn adopted(&mut self, worker: usize, generation: Generation) {
         if let Some(member) = self.members.get_mut(worker) {

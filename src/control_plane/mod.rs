@@ -2,6 +2,7 @@
 //! configurations, hands them to the workers, and answers operators.
 
 pub mod admin;
+pub mod canary;
 pub mod config;
 pub mod control;
 pub mod drain;
@@ -11,4 +12,6 @@ pub mod prepare;
 pub mod reload;
 pub mod report;
 pub mod resolver;
+pub mod service;
 pub mod signals;
+pub mod watcher;

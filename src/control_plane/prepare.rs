@@ -3,28 +3,39 @@
 
 use std::{
     any::Any,
+    cell::RefCell,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::{
     control_plane::{
+        canary,
         config::{
-            CompileContext, Difference, FilesBeside, Problem, Problems, ProcessEnvironment,
-            Settings, compile, diff, parse, read,
+            CompileContext, Difference, FileReader, FilesBeside, Loaded, Problem, Problems,
+            ProcessEnvironment, Settings, compile, diff, parse, read,
         },
         resolver::{HostPort, PATIENCE, Resolver},
+        watcher::{Fingerprint, Seen},
     },
     handoff::snapshot::Snapshot,
     model::Generation,
+    policy::auth::spec::{KeyMaterial, KeySpec},
     protocol::s3::address,
     telemetry::access_log::AccessLogTarget,
 };
+
+/// How often a file that changes under the reader is read in one attempt.
+const READS_MAX: usize = 5;
+
+/// Time between two of these readings.
+const READ_PAUSE: Duration = Duration::from_millis(50);
 
 /// A generation, with what it was made from.
 #[derive(Clone, Debug)]
@@ -66,6 +77,8 @@ pub struct Prepared {
     pub attempt: u64,
     /// The finished generation, or why there is none.
     pub outcome: Result<Ready, Problems>,
+    /// The files that were read.
+    pub seen: Seen,
 }
 
 /// A configuration that was found good.
@@ -109,22 +122,21 @@ impl Preparation {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(origin: Origin) -> io::Result<(Self, Receiver<Prepared>)> {
+        Self::start_with(move |job, seen| prepare(&origin, job, seen))
+    }
+
+    /// Starts the thread with another way of preparing.
+    pub(super) fn start_with(
+        prepare: impl Fn(&Job, &mut Seen) -> Result<Ready, Problems> + Send + 'static,
+    ) -> io::Result<(Self, Receiver<Prepared>)> {
         let (orders, todo) = unbounded();
         let (done, outcomes) = unbounded();
         thread::Builder::new().name("yt-prepare".to_owned()).spawn(move || {
             while let Ok(order) = todo.recv() {
                 match order {
                     Order::Prepare(job) => {
-                        let attempt = job.attempt;
-                        let prepared = catch_unwind(AssertUnwindSafe(|| prepare(&origin, &job)));
-                        let outcome = prepared.unwrap_or_else(|_| {
-                            let mut problems = Problems::default();
-                            problems.error(Problem::of_file(
-                                "an internal error; the configuration was not adopted",
-                            ));
-                            Err(problems)
-                        });
-                        if done.send(Prepared { attempt, outcome }).is_err() {
+                        let prepared = run(&job, &prepare);
+                        if done.send(prepared).is_err() {
                             return;
                         }
                     }
@@ -146,16 +158,92 @@ impl Preparation {
     }
 }
 
-fn prepare(origin: &Origin, job: &Job) -> Result<Ready, Problems> {
-    let content = match &job.source {
-        Source::File => read_file(&origin.path)?,
-        Source::Content(content) => Arc::clone(content),
+/// Runs one attempt. A panic in it is a failed attempt: the thread and what runs live on.
+fn run(job: &Job, prepare: impl Fn(&Job, &mut Seen) -> Result<Ready, Problems>) -> Prepared {
+    let mut seen = Seen::new();
+    let outcome = catch_unwind(AssertUnwindSafe(|| prepare(job, &mut seen))).unwrap_or_else(|_| {
+        let what = "an internal error; the configuration was not adopted";
+        Err(Problem::of_file(what).into())
+    });
+    Prepared { attempt: job.attempt, outcome, seen }
+}
+
+/// Reads and checks the configuration file, and notes what it and the files that it names were
+/// just before they were read.
+pub fn load(
+    path: &Path,
+    environment: &ProcessEnvironment,
+    seen: &mut Seen,
+) -> Result<(Arc<[u8]>, Loaded), Problems> {
+    let content = read_file(path, seen)?;
+    let loaded = parse_noting(&content, path, environment, seen)?;
+    Ok((content, loaded))
+}
+
+/// Reads the file that was there all the time while it was read. A file that somebody writes into
+/// at this moment is read again: half a list of buckets may be good YAML.
+fn read_file(path: &Path, seen: &mut Seen) -> Result<Arc<[u8]>, Problems> {
+    let mut before = Fingerprint::of(path);
+    for _ in 0..READS_MAX {
+        seen.insert(path.to_owned(), before);
+        let content = read(path);
+        let after = Fingerprint::of(path);
+        if after == before {
+            return Ok(Arc::from(content?));
+        }
+        before = after;
+        thread::sleep(READ_PAUSE);
+    }
+    Err(Problem::of_file("the configuration file changes all the time while it is read").into())
+}
+
+fn parse_noting(
+    content: &[u8],
+    path: &Path,
+    environment: &ProcessEnvironment,
+    seen: &mut Seen,
+) -> Result<Loaded, Problems> {
+    let files = NotedFiles {
+        files: FilesBeside::new(path),
+        folder: path.parent().unwrap_or_else(|| Path::new("")),
+        seen: RefCell::new(std::mem::take(seen)),
     };
+    let loaded = parse(content, environment, &files);
+    *seen = files.seen.into_inner();
+    loaded
+}
+
+/// Files beside the configuration, each noted as it was before it was read.
+struct NotedFiles<'p> {
+    files: FilesBeside,
+    folder: &'p Path,
+    seen: RefCell<Seen>,
+}
+
+impl FileReader for NotedFiles<'_> {
+    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+        let place = self.folder.join(path);
+        let print = Fingerprint::of(&place);
+        self.seen.borrow_mut().insert(place, print);
+        self.files.read(path, bytes_max)
+    }
+}
+
+pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Ready, Problems> {
     let running = &job.running;
-    let files = FilesBeside::new(&origin.path);
-    let loaded = parse(&content, &origin.environment, &files)?;
+    let (content, loaded) = match &job.source {
+        Source::File => load(&origin.path, &origin.environment, seen)?,
+        Source::Content(content) => {
+            let loaded = parse_noting(content, &origin.path, &origin.environment, seen)?;
+            (Arc::clone(content), loaded)
+        }
+    };
+    refuse_to_forget_tokens(&running.settings, &loaded.settings)?;
     let difference = diff(&running.settings, &loaded.settings);
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    if let Source::Content(content) = &job.source {
+        warnings.extend(of_going_back(&origin.path, content, running, &loaded.settings));
+    }
     if !difference.hot_changed {
         return Ok(Ready { difference, warnings, next: None, access_log: None });
     }
@@ -171,16 +259,69 @@ fn prepare(origin: &Origin, job: &Job) -> Result<Ready, Problems> {
             resolve: &|host, port| origin.resolver.addresses(host, port),
         },
     )?;
+    canary::verify(&running.settings, &settings, &snapshot, &mut warnings)?;
     let next = Running { snapshot: Arc::new(snapshot), settings: Arc::new(settings), content };
     Ok(Ready { difference, warnings, next: Some(next), access_log })
 }
 
-fn read_file(path: &Path) -> Result<Arc<[u8]>, Problems> {
-    read(path).map(Arc::from).map_err(|problem| {
-        let mut problems = Problems::default();
-        problems.error(problem);
-        problems
-    })
+/// What an operator who goes back to an earlier configuration should know.
+fn of_going_back(
+    path: &Path,
+    content: &[u8],
+    running: &Running,
+    settings: &Settings,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !read(path).is_ok_and(|on_disk| *on_disk == *content) {
+        warnings.push(
+            "the configuration file on disk differs from what is adopted here: the next reload \
+             adopts the file again"
+                .to_owned(),
+        );
+    }
+    let (now, then) = (&running.settings.auth, &settings.auth);
+    if !then.enforced {
+        return warnings;
+    }
+    let accepted =
+        |key: &KeySpec| now.enforced && now.keys.iter().any(|known| known.material == key.material);
+    for key in then.keys.iter().filter(|key| !accepted(key)) {
+        let what = match key.material {
+            KeyMaterial::Secret(_) => "a JWT secret",
+            KeyMaterial::PublicPem(_) => "a JWT public key",
+        };
+        warnings.push(format!(
+            "{}: {what} that the running configuration does not accept comes back to life",
+            key.path
+        ));
+    }
+    if then.jwks.is_some() && (then.jwks != now.jwks || !now.enforced) {
+        warnings.push(
+            "jwt.jwks_file: a key set that the running configuration does not accept comes back \
+             to life"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+/// A file without a `jwt` section and without any `auth` is one of public buckets. As the successor
+/// of one that asked for tokens it is more likely a mistake, such as a half-written or wrong file:
+/// what opens a bucket is written down.
+fn refuse_to_forget_tokens(running: &Settings, new: &Settings) -> Result<(), Problems> {
+    let protects = running.auth.enforced && running.buckets.iter().any(|b| b.auth.enabled);
+    if !protects || new.jwt_written {
+        return Ok(());
+    }
+    let mut problems = Problems::default();
+    problems.error(Problem {
+        path: "jwt".to_owned(),
+        line: None,
+        message: "is missing, but buckets of the running configuration ask for tokens; to let \
+                  everybody in, write jwt.enabled: false"
+            .to_owned(),
+    });
+    Err(problems)
 }
 
 fn open_access_log(

@@ -90,12 +90,7 @@ impl Socket {
 
     /// Reads what is there: `None` when that is nothing yet, `Some(0)` at the end.
     pub fn try_recv(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        // SAFETY: the pointer and length are those of a live mutable slice.
-        #[expect(unsafe_code, reason = "recv with MSG_DONTWAIT has no safe wrapper in std")]
-        let n = unsafe {
-            libc::recv(self.raw(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT)
-        };
-        would_block_is_none(n)
+        recv(self.raw(), into, libc::MSG_DONTWAIT)
     }
 
     /// Reads at least one byte, or 0 at the end. Tries before it waits.
@@ -112,10 +107,7 @@ impl Socket {
     pub fn try_send(&self, first: &[u8], second: &[u8]) -> io::Result<Option<usize>> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         if second.is_empty() {
-            // SAFETY: the pointer and length are those of a live slice.
-            #[expect(unsafe_code, reason = "send with MSG_DONTWAIT has no safe wrapper in std")]
-            let n = unsafe { libc::send(self.raw(), first.as_ptr().cast(), first.len(), flags) };
-            return would_block_is_none(n);
+            return send(self.raw(), first, flags);
         }
         let slices = [io::IoSlice::new(first), io::IoSlice::new(second)];
         match SockRef::from(&self.borrowed()).send_vectored_with_flags(&slices, flags) {
@@ -215,11 +207,40 @@ pub(super) fn has_unread_bytes(fd: RawFd) -> bool {
 }
 
 fn recv_peek(fd: RawFd, byte: &mut [u8; 1]) -> io::Result<Option<usize>> {
-    // SAFETY: the pointer is to one live byte, and the length is 1.
-    #[expect(unsafe_code, reason = "recv with MSG_PEEK has no safe wrapper that takes a number")]
-    let n =
-        unsafe { libc::recv(fd, byte.as_mut_ptr().cast(), 1, libc::MSG_PEEK | libc::MSG_DONTWAIT) };
-    would_block_is_none(n)
+    recv(fd, byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)
+}
+
+// glibc's own `recv` and `send` are thread cancellation points and pay for that on every call in a
+// process with threads; nobody cancels threads here.
+
+fn recv(fd: RawFd, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usize>> {
+    let no_address = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: the pointer and length are those of a live mutable slice, and the arguments are those
+    // of recvfrom(2); null for the address means that none is wanted.
+    #[expect(unsafe_code, reason = "recv with MSG_DONTWAIT has no safe wrapper in std")]
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_recvfrom,
+            fd,
+            into.as_mut_ptr(),
+            into.len(),
+            flags,
+            no_address,
+            no_address,
+        )
+    };
+    would_block_is_none(isize::try_from(n).unwrap_or(-1))
+}
+
+fn send(fd: RawFd, from: &[u8], flags: libc::c_int) -> io::Result<Option<usize>> {
+    let no_address = std::ptr::null::<libc::c_void>();
+    // SAFETY: the pointer and length are those of a live slice, and the arguments are those of
+    // sendto(2); null for the address means the connected peer.
+    #[expect(unsafe_code, reason = "send with MSG_DONTWAIT has no safe wrapper in std")]
+    let n = unsafe {
+        libc::syscall(libc::SYS_sendto, fd, from.as_ptr(), from.len(), flags, no_address, 0_usize)
+    };
+    would_block_is_none(isize::try_from(n).unwrap_or(-1))
 }
 
 pub(super) fn would_block_is_none(n: isize) -> io::Result<Option<usize>> {

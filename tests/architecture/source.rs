@@ -125,7 +125,9 @@ pub(crate) fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
     let relative = |path: &Path| path.strip_prefix(root).unwrap().display().to_string();
     found
         .iter()
-        .map(|path| Source::new(&relative(path), &fs::read_to_string(path).unwrap()))
+        // Some samples of bad input are not UTF-8.
+        .map(|path| (relative(path), fs::read(path).unwrap()))
+        .map(|(path, bytes)| Source::new(&path, &String::from_utf8_lossy(&bytes)))
         .collect()
 }
 

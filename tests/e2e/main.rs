@@ -11,6 +11,11 @@
 mod support;
 
 mod allowlist;
+mod auth;
+mod auth_closed;
+mod auth_keys;
+mod auth_leaks;
+mod auth_recipes;
 mod faults;
 mod framing;
 mod harness;
@@ -22,4 +27,9 @@ mod review_drain;
 mod review_fairness;
 mod review_limits;
 mod review_upstream;
+mod reload_load;
+mod reload_refusals;
+mod reload_service;
+mod reload_verify;
+mod reload_watch;
 mod serve;

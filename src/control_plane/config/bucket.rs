@@ -50,11 +50,11 @@ impl BucketReader {
             name: section.checked("name", checked_name).unwrap_or_default(),
             path_prefix: section.checked("path_prefix", checked_path_prefix).unwrap_or_default(),
             s3: section.section("s3", |s3| self.s3(s3)),
-            auth: section.section("auth", |auth| self.auth(auth)),
+            auth: section.section("auth", |auth| self.auth(auth, section.has("auth"))),
         }
     }
 
-    fn auth(&self, section: Section<'_>) -> BucketAuthSettings {
+    fn auth(&self, section: Section<'_>, is_there: bool) -> BucketAuthSettings {
         let enabled = section.optional_boolean("enabled");
         match (enabled, self.jwt_written) {
             (Ok(None), true) => {
@@ -62,6 +62,10 @@ impl BucketReader {
                     "enabled",
                     "must be written, true or false, because there is a jwt section",
                 );
+            }
+            // Whoever writes the section wants something of it, and rules alone ask for no token.
+            (Ok(None), false) if is_there => {
+                section.error("enabled", "must be written, true or false, in an auth section");
             }
             (Ok(Some(true)), false) => {
                 section.error(

@@ -3,7 +3,10 @@
 use super::{keys::ALGORITHMS, section::Section, walk::Noted};
 use crate::{
     model::Secret,
-    policy::auth::spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource},
+    policy::auth::{
+        JWKS_BYTES_MAX,
+        spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource},
+    },
 };
 
 pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
@@ -21,7 +24,11 @@ pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
     AuthSpec {
         enforced: enabled,
         keys: verification_keys(section, enabled),
-        jwks: section.named_file("jwks_file").ok().flatten().map(|file| file.to_vec()),
+        jwks: section
+            .named_file_of_at_most("jwks_file", JWKS_BYTES_MAX)
+            .ok()
+            .flatten()
+            .map(|file| file.to_vec()),
         issuer: section.optional_text("issuer").ok().flatten().map(|text| text.value.into_owned()),
         audience: section.texts("audience"),
         leeway: section.seconds("leeway"),

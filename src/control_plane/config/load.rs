@@ -63,8 +63,8 @@ impl Environment for BTreeMap<String, String> {
 
 /// Files that a configuration names: secrets, CA certificates, public keys, key sets.
 pub trait FileReader {
-    /// The whole file, or why not in words that follow the path.
-    fn read(&self, path: &Path) -> Result<Vec<u8>, String>;
+    /// The whole file of at most `bytes_max`, or why not in words that follow the path.
+    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String>;
 }
 
 /// Reads named files; relative paths start at the configuration file's folder.
@@ -81,14 +81,18 @@ impl FilesBeside {
 }
 
 impl FileReader for FilesBeside {
-    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
-        read_bounded(&self.folder.join(path), NAMED_FILE_BYTES_MAX)
+    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+        read_bounded(&self.folder.join(path), bytes_max)
     }
 }
 
 impl FileReader for BTreeMap<PathBuf, Vec<u8>> {
-    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
-        self.get(path).cloned().ok_or_else(|| "does not exist".to_owned())
+    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+        match self.get(path) {
+            None => Err("does not exist".to_owned()),
+            Some(bytes) if bytes.len() > bytes_max => Err(too_large(bytes_max)),
+            Some(bytes) => Ok(bytes.clone()),
+        }
     }
 }
 
@@ -111,7 +115,6 @@ fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
         io::ErrorKind::NotADirectory => "lies under something that is not a folder".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
-    let too_large = || format!("is larger than {bytes_max} bytes");
 
     // Without O_NONBLOCK, opening a FIFO that has no writer would wait for ever.
     let file = OpenOptions::new()
@@ -127,14 +130,18 @@ fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
         return Err("is not a regular file".to_owned());
     }
     if metadata.len() > bytes_max as u64 {
-        return Err(too_large());
+        return Err(too_large(bytes_max));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
     file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(explain)?;
     if bytes.len() > bytes_max {
-        return Err(too_large());
+        return Err(too_large(bytes_max));
     }
     Ok(bytes)
+}
+
+fn too_large(bytes_max: usize) -> String {
+    format!("is larger than {bytes_max} bytes")
 }
 
 #[cfg(test)]
@@ -173,9 +180,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("key"), "k").unwrap();
         let files = FilesBeside::new(&folder.path().join("config.yaml"));
-        assert_eq!(files.read(Path::new("key")).unwrap(), b"k");
-        assert_eq!(files.read(&folder.path().join("key")).unwrap(), b"k");
-        assert_eq!(files.read(Path::new("none")).unwrap_err(), "does not exist");
+        assert_eq!(files.read(Path::new("key"), 1).unwrap(), b"k");
+        assert_eq!(files.read(&folder.path().join("key"), 1).unwrap(), b"k");
+        assert_eq!(files.read(Path::new("none"), 1).unwrap_err(), "does not exist");
+        assert_eq!(files.read(Path::new("key"), 0).unwrap_err(), "is larger than 0 bytes");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{path::Path, rc::Rc, time::Duration};
 use super::{
     expand::expand,
     keys::{self, Key, Kind, Preset},
+    load::NAMED_FILE_BYTES_MAX,
     problem::quoted,
     scalar::{Text, found, json_scalar, plain_kind},
     walk::{At, Noted, Walk},
@@ -396,11 +397,20 @@ impl<'a> Section<'a> {
 
     /// The whole content of the file that a key names; none when it names none.
     pub(super) fn named_file(&self, name: &str) -> Result<Option<Rc<Vec<u8>>>, Noted> {
+        self.named_file_of_at_most(name, NAMED_FILE_BYTES_MAX)
+    }
+
+    /// The same for a file of which less is wanted.
+    pub(super) fn named_file_of_at_most(
+        &self,
+        name: &str,
+        bytes_max: usize,
+    ) -> Result<Option<Rc<Vec<u8>>>, Noted> {
         let Some(path) = self.optional_text(name)? else { return Ok(None) };
         if path.value.contains('\0') {
             return Err(self.error(name, "a path holds no NUL character"));
         }
-        match self.walk.file(Path::new(&*path.value)) {
+        match self.walk.file(Path::new(&*path.value), bytes_max) {
             Ok(content) => Ok(Some(content)),
             Err(why) => {
                 let shown = quoted(&path.value);

@@ -23,8 +23,8 @@ pub(super) type FileContent = Result<Rc<Vec<u8>>, Rc<str>>;
 pub(super) struct Walk<'w> {
     pub(super) environment: &'w dyn Environment,
     files: &'w dyn FileReader,
-    /// A file that many buckets name is read once.
-    contents: RefCell<HashMap<PathBuf, FileContent>>,
+    /// A file that many buckets name is read once (for each bound that it is read with).
+    contents: RefCell<HashMap<(PathBuf, usize), FileContent>>,
     problems: RefCell<Problems>,
 }
 
@@ -91,12 +91,13 @@ impl<'w> Walk<'w> {
     }
 
     /// The content of a file, read once.
-    pub(super) fn file(&self, path: &Path) -> FileContent {
-        if let Some(content) = self.contents.borrow().get(path) {
+    pub(super) fn file(&self, path: &Path, bytes_max: usize) -> FileContent {
+        let name = (path.to_owned(), bytes_max);
+        if let Some(content) = self.contents.borrow().get(&name) {
             return content.clone();
         }
-        let content = self.files.read(path).map(Rc::new).map_err(Rc::from);
-        self.contents.borrow_mut().insert(path.to_owned(), content.clone());
+        let content = self.files.read(path, bytes_max).map(Rc::new).map_err(Rc::from);
+        self.contents.borrow_mut().insert(name, content.clone());
         content
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    data_plane::exchange::{Exchange, Next, respond},
+    data_plane::exchange::{Exchange, Next, record, respond},
     handoff::message::{Answer, Call, DrainStep, FromWorker, IfMatch, Order},
     model::{Fault, Generation},
     policy::auth::permit_admin,
@@ -115,6 +115,7 @@ async fn admin(exchange: &mut Exchange<'_>, path: AdminPath) -> Next {
             return respond::fault(exchange, denial.fault).await;
         }
     };
+    record::count_key_use(exchange.core, permit.key_index());
     let subject = permit.subject().map(Box::from);
     exchange.record.subject.clone_from(&subject);
     let order = match path {

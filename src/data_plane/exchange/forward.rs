@@ -35,8 +35,9 @@ use crate::{
     telemetry::{cells::BucketCells, labels::UpstreamError},
 };
 
-/// Pieces up to this length, in bytes, are gathered with others into one send; longer ones are
-/// sent from where they are.
+/// Pieces up to this length, in bytes, are gathered with the head or with others into one plain
+/// send: copying so little costs less than the kernel's handling of a second slice. Longer ones
+/// are sent from where they are.
 const GATHER_BYTES_MAX: usize = 4_096;
 
 /// What is gathered goes out when it has reached this length, in bytes.
@@ -464,7 +465,7 @@ async fn stream_pieces(
                 let bytes = body.bytes(piece);
                 *sent += bytes.len() as u64;
                 this_turn += bytes.len();
-                if bytes.len() <= GATHER_BYTES_MAX && sink.framing == ClientFraming::Chunked {
+                if bytes.len() <= GATHER_BYTES_MAX {
                     sink.gather(bytes);
                     if sink.out.len() >= GATHERED_BYTES {
                         sink.flush(exchange, &[]).await?;

@@ -24,6 +24,8 @@ pub(crate) struct Record {
     pub(crate) status: u16,
     /// `code` of an answer of our own.
     pub(crate) code: &'static str,
+    /// Why the token was refused, in full; empty if it was not.
+    pub(crate) auth_reason: &'static str,
     /// Body bytes handed to the client's socket.
     pub(crate) bytes: u64,
     /// From the request being sent upstream to its first byte, in nanoseconds.
@@ -38,10 +40,7 @@ impl Record {
     /// Notes whose token let the request in.
     pub(crate) fn permitted(&mut self, core: &Core, permit: &Permit) {
         if let Some(key) = permit.key_index() {
-            let local = core.current();
-            if let Some(slot) = local.key_slots.get(key) {
-                core.cells.jwt_key_uses(*slot).inc();
-            }
+            count_key_use(core, key);
         }
         if core.current().access_log {
             self.subject = permit.subject().map(Box::from);
@@ -51,9 +50,18 @@ impl Record {
     /// Notes why a request was not let in.
     pub(crate) fn denied(&mut self, core: &Core, denial: &Denial) {
         core.cells.auth_failures(failure_of(denial.reason)).inc();
+        self.auth_reason = denial.reason.as_str();
         if core.current().access_log {
             self.subject = denial.subject.as_deref().map(Box::from);
         }
+    }
+}
+
+/// Counts a token that the key of this index verified, so that an operator sees which keys are
+/// still needed.
+pub(crate) fn count_key_use(core: &Core, key: usize) {
+    if let Some(slot) = core.current().key_slots.get(key) {
+        core.cells.jwt_key_uses(*slot).inc();
     }
 }
 
@@ -100,6 +108,7 @@ pub(crate) fn finish(exchange: &Exchange<'_>) {
             bucket: bucket.map_or("", |bucket| &bucket.name),
             status: record.status,
             code: record.code,
+            auth_reason: record.auth_reason,
             bytes: record.bytes,
             duration_us: duration / 1_000,
             upstream_us: record.upstream_ns.map(|ns| ns / 1_000),
@@ -129,6 +138,7 @@ pub(crate) fn refused_head(
             bucket: "",
             status: fault.status(),
             code: fault.code(),
+            auth_reason: "",
             bytes: 0,
             duration_us: 0,
             upstream_us: None,

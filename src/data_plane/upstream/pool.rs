@@ -18,6 +18,9 @@ use crate::{
 /// one's own may keep it for longer, and then reuse is worth having.
 const IDLE_MAX: Duration = Duration::from_mins(1);
 
+/// How long an idle connection over the limit is kept.
+const SPARE_MAX: Duration = Duration::from_secs(1);
+
 /// The idle connections and the addresses of one endpoint.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -25,6 +28,8 @@ pub(crate) struct Pool {
     addresses: RefCell<Arc<[SocketAddr]>>,
     idle: RefCell<Vec<Idle>>,
     retired: Cell<bool>,
+    /// Idle connections wanted at rest, as the bucket that gave one back last says.
+    most: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -41,6 +46,7 @@ impl Pool {
             addresses,
             idle: RefCell::default(),
             retired: Cell::new(false),
+            most: Cell::new(0),
         }
     }
 
@@ -88,12 +94,16 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection whose answer was complete, unless there are enough.
+    /// Keeps a connection whose answer was complete. More than `most` are kept only until a
+    /// [`Pool::sweep`] finds that they were not needed for a while: under load, connections are
+    /// idle for microseconds between two requests, and closing them there would mean connecting
+    /// again at once.
     pub(crate) fn give_back(&self, connection: Connection, most: usize, now: Monotonic) {
-        let mut idle = self.idle.borrow_mut();
-        if self.retired.get() || idle.len() >= most {
+        if self.retired.get() || most == 0 {
             return;
         }
+        self.most.set(most);
+        let mut idle = self.idle.borrow_mut();
         connection.given_back();
         connection.socket().watch().disarm();
         connection.socket().watch().waits_for_client(None);
@@ -104,12 +114,16 @@ impl Pool {
     pub(crate) fn sweep(&self, now: Monotonic) {
         let mut kept = Vec::new();
         let mut ended = Vec::new();
-        for mut idle in self.idle.take() {
-            let young =
-                now.since(idle.since) < u64::try_from(IDLE_MAX.as_nanos()).unwrap_or(u64::MAX);
-            if young && idle.connection.is_quiet() {
+        let all = self.idle.take();
+        // The oldest come first, so those over the limit are the ones that were needed least.
+        let mut over = all.len().saturating_sub(self.most.get());
+        for mut idle in all {
+            let age = Duration::from_nanos(now.since(idle.since));
+            let spare = over > 0 && age >= SPARE_MAX;
+            if age < IDLE_MAX && !spare && idle.connection.is_quiet() {
                 kept.push(idle);
             } else {
+                over = over.saturating_sub(1);
                 ended.push(idle);
             }
         }

@@ -24,6 +24,8 @@ pub struct AccessRecord<'a> {
     pub status: u16,
     /// Error code of an answer of our own ([`Fault::code`](crate::model::Fault::code)); empty if none.
     pub code: &'a str,
+    /// Why the token was refused, in full; empty if it was not.
+    pub auth_reason: &'a str,
     /// Response body bytes sent.
     pub bytes: u64,
     /// From the first byte of the request to the last of the response, in microseconds.
@@ -56,6 +58,8 @@ pub fn write_record(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     write_decimal(u64::from(record.status), out);
     out.extend_from_slice(b",\"code\":");
     write_optional(Some(record.code).filter(|code| !code.is_empty()), out);
+    out.extend_from_slice(b",\"auth_reason\":");
+    write_optional(Some(record.auth_reason).filter(|reason| !reason.is_empty()), out);
     out.extend_from_slice(b",\"bytes\":");
     write_decimal(record.bytes, out);
     out.extend_from_slice(b",\"duration_ms\":");
@@ -251,6 +255,7 @@ mod tests {
         bucket: "products",
         status: 200,
         code: "",
+        auth_reason: "",
         bytes: 1_024,
         duration_us: 1_234,
         upstream_us: Some(987),
@@ -275,8 +280,8 @@ mod tests {
             line(&RECORD),
             "{\"time\":\"2026-02-28T23:59:59.999Z\",\"request_id\":\"01JABC\",\
              \"client\":\"203.0.113.9:51234\",\"method\":\"GET\",\"path\":\"/products/a%20b.jpg\",\
-             \"bucket\":\"products\",\"status\":200,\"code\":null,\"bytes\":1024,\
-             \"duration_ms\":1.234,\"upstream_ms\":0.987,\"generation\":42,\"sub\":\"alice\",\
+             \"bucket\":\"products\",\"status\":200,\"code\":null,\"auth_reason\":null,\
+             \"bytes\":1024,\"duration_ms\":1.234,\"upstream_ms\":0.987,\"generation\":42,\"sub\":\"alice\",\
              \"aborted\":false}\n"
         );
     }
@@ -305,7 +310,7 @@ mod tests {
             ..RECORD
         };
         let json = json(&record);
-        for field in ["bucket", "upstream_ms", "sub"] {
+        for field in ["bucket", "auth_reason", "upstream_ms", "sub"] {
             assert_eq!(json[field], Value::Null, "{field}");
         }
         assert_eq!(json["code"], "no_route");

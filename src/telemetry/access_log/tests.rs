@@ -23,6 +23,7 @@ fn record(id: &str) -> AccessRecord<'_> {
         bucket: "a",
         status: 200,
         code: "",
+        auth_reason: "",
         bytes: 0,
         duration_us: 0,
         upstream_us: None,
