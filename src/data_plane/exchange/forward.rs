@@ -186,7 +186,7 @@ async fn ask<'x>(
     if connection.send_all(request).await.is_err() {
         return Err(failure(exchange, connection, 0));
     }
-    if connection.wait().await.is_err() {
+    if connection.wait_for_answer().await.is_err() {
         return Err(failure(exchange, connection, 0));
     }
     let mut buffer = core.buffers.large();

@@ -39,13 +39,18 @@ impl Connection {
         let addresses = pool.addresses();
         let deadline = watches.clock.refresh().plus(timeout);
         let mut last = UpstreamError::NoAddress;
-        for address in addresses.iter() {
+        for (number, address) in addresses.iter().enumerate() {
             let left = Duration::from_nanos(deadline.since(watches.clock.refresh()));
             if left.is_zero() {
                 return Err(UpstreamError::ConnectTimeout);
             }
-            match Socket::connect(*address, left, client, watches).await {
+            // One that is silent must leave time for those behind it.
+            let behind = u32::try_from(addresses.len() - number).unwrap_or(u32::MAX);
+            match Socket::connect(*address, left / behind.max(1), client, watches).await {
                 Ok(socket) => {
+                    if number > 0 {
+                        pool.prefer(*address);
+                    }
                     cells.upstream.connections(ConnectionState::Active).inc();
                     let mut connection =
                         Self { socket, tls: None, cells: Arc::clone(cells), reused: false };
@@ -62,7 +67,9 @@ impl Connection {
                             }
                             Err(_) if connection.ended() == Ended::ClientGone => return Ok(None),
                             Err(error) => {
-                                tracing::warn!(endpoint = &*pool.key(), %error, "TLS handshake failed");
+                                if pool.may_warn(watches.clock.coarse()) {
+                                    tracing::warn!(endpoint = &*pool.key(), %error, "TLS handshake failed");
+                                }
                                 return Err(UpstreamError::Tls);
                             }
                         }
@@ -130,6 +137,12 @@ impl Connection {
             None => self.socket.send_all(bytes, &[], || ()).await,
             Some(session) => session.send_all(&self.socket, bytes).await,
         }
+    }
+
+    /// Waits for the first byte of an answer, without holding a buffer.
+    pub(crate) async fn wait_for_answer(&self) -> io::Result<()> {
+        // Only a quiet connection is asked for anything, so no decrypted bytes wait inside.
+        self.socket.readable().await
     }
 
     /// Waits until [`Connection::recv`] is likely to return at once, without holding a buffer.

@@ -28,9 +28,14 @@ pub(crate) struct Pool {
     addresses: RefCell<Arc<[SocketAddr]>>,
     idle: RefCell<Vec<Idle>>,
     retired: Cell<bool>,
+    /// When a warning about the endpoint was last logged.
+    warned: Cell<Option<Monotonic>>,
     /// Idle connections wanted at rest, as the bucket that gave one back last says.
     most: Cell<usize>,
 }
+
+/// Time between two warnings about the same endpoint.
+const WARN_INTERVAL_NS: u64 = 60_000_000_000;
 
 #[derive(Debug)]
 struct Idle {
@@ -46,6 +51,7 @@ impl Pool {
             addresses,
             idle: RefCell::default(),
             retired: Cell::new(false),
+            warned: Cell::new(None),
             most: Cell::new(0),
         }
     }
@@ -73,6 +79,24 @@ impl Pool {
 
     pub(crate) fn set_addresses(&self, addresses: Arc<[SocketAddr]>) {
         *self.addresses.borrow_mut() = addresses;
+    }
+
+    /// Tries this address first from now on: the ones before it did not answer.
+    pub(crate) fn prefer(&self, address: SocketAddr) {
+        let mut addresses = self.addresses().to_vec();
+        if let Some(at) = addresses.iter().position(|known| *known == address) {
+            addresses.rotate_left(at);
+            self.set_addresses(addresses.into());
+        }
+    }
+
+    /// Whether a warning about the endpoint is due, so that clients can't flood the log.
+    pub(crate) fn may_warn(&self, now: Monotonic) -> bool {
+        let is_due = self.warned.get().is_none_or(|at| now.since(at) >= WARN_INTERVAL_NS);
+        if is_due {
+            self.warned.set(Some(now));
+        }
+        is_due
     }
 
     /// Closes the idle connections, and later each busy one as it comes back.

@@ -1,0 +1,198 @@
+//! Slow and stalling peers in every phase: each is given up in its time, and others do not notice.
+
+use std::io::Write;
+
+use crate::support::{
+    config::Config,
+    proxy::{Launch, Proxy},
+    raw_client::{Client, request_bytes},
+    scripted_origin::{ScriptedOrigin, refused_address},
+    tls_front::TlsFront,
+    waiting::wait_until,
+};
+
+#[test]
+fn slow_heads_slow_bodies_and_slow_readers_leave_the_service_up_for_others() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        while let Some(request) = conn.request() {
+            if request.target.ends_with("large") {
+                conn.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+                if !conn.try_send(vec![b'x'; 100_000_000]) {
+                    return;
+                }
+            } else {
+                conn.respond("200 OK", &[], b"x");
+            }
+        }
+    });
+    let config = Config::products(origin.url())
+        .set("server.timeouts.client_header", 1)
+        .set("server.timeouts.client_write", 1);
+    let proxy = Proxy::start(&config);
+    let mut slow = Vec::new();
+    for number in 0..90 {
+        let mut client = Client::connect_with_receive_buffer(proxy.address(), 4_096);
+        client.send(match number % 3 {
+            0 => b"GET /products/x HTTP/1.1\r\nHost: a\r\nX-".to_vec(),
+            1 => request_bytes("POST", "/products/x", &[("Content-Length", "100")]),
+            _ => request_bytes("GET", "/products/large", &[]),
+        });
+        slow.push(client);
+    }
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/products/x").status, 200);
+    }
+    // Then they are gone by themselves, and what was held for them is free.
+    wait_until("all of them to be given up", || proxy.metric_sum("connections") == 1.0);
+    wait_until("their upstream connections to end", || origin.open() <= 1);
+    drop(slow);
+}
+
+#[test]
+fn a_body_that_does_not_come_in_time_is_408() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url()).set("server.timeouts.client_header", 0.3);
+    let proxy = Proxy::start(&config);
+    for fields in [("Content-Length", "100"), ("Transfer-Encoding", "chunked")] {
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[fields]));
+        let mut writer = client.sending_half();
+        let drip = std::thread::spawn(move || {
+            // Bytes that keep coming do not move the deadline; the chunk's size never ends.
+            while writer.write_all(b"0").is_ok() {
+                std::thread::park_timeout(std::time::Duration::from_millis(50));
+            }
+        });
+        let answer = client.response("GET");
+        answer.assert_fault(408, "head_timeout");
+        assert!(answer.says_close());
+        drop(client);
+        drip.join().unwrap();
+    }
+    assert_eq!(origin.accepted(), 0);
+}
+
+#[test]
+fn a_large_body_that_stalls_is_cut_short() {
+    for sent in ["", "part"] {
+        let origin = ScriptedOrigin::start(move |conn, _| {
+            conn.expect_request();
+            conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n{sent}"));
+            conn.wait_closed();
+        });
+        let config = Config::products(origin.url()).set("buckets.0.s3.timeouts.read", 0.3);
+        let proxy = Proxy::start(&config);
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        let cut = client.try_response("GET").expect_err("a stalled body must not look whole");
+        assert_eq!(cut.response.unwrap().body, sent.as_bytes());
+        origin.wait_open(0);
+        let series = "upstream_errors_total{bucket=\"products\",reason=\"read_timeout\"}";
+        assert_eq!(proxy.metric(series), Some(1.0), "{}", proxy.metrics());
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_chunks_is_given_up() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunk = [b"4000\r\n".as_slice(), &[0; 16_384], b"\r\n"].concat();
+        while conn.try_send(&chunk) {}
+    });
+    let config = Config::products(origin.url()).set("server.timeouts.client_write", 0.5);
+    let proxy = Proxy::start(&config);
+    let mut client = Client::connect_with_receive_buffer(proxy.address(), 4_096);
+    client.send(request_bytes("GET", "/products/x", &[]));
+    origin.wait_open_after_first(0);
+    wait_until("the record", || proxy.stdout().records().len() == 1);
+    assert_eq!(proxy.stdout().records()[0]["aborted"], true);
+    drop(client);
+}
+
+#[test]
+fn a_head_that_drips_from_s3_is_504() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.send("HTTP/1.1 200 OK\r\nX-Drip: ");
+        while conn.try_send("x") {
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+    });
+    let config = Config::products(origin.url()).set("buckets.0.s3.timeouts.read", 0.5);
+    let proxy = Proxy::start(&config);
+    proxy.get("/products/x").assert_fault(504, "upstream_timeout");
+    origin.wait_open(0);
+}
+
+#[test]
+fn tls_to_a_server_that_is_silent_or_speaks_otherwise_fails_in_time_and_is_logged_once() {
+    let silent = ScriptedOrigin::start(|conn, _| conn.wait_closed());
+    let plain = ScriptedOrigin::start(|conn, _| {
+        conn.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        conn.wait_closed();
+    });
+    let https = |origin: &ScriptedOrigin| origin.url().replace("http:", "https:");
+    let config = Config::new()
+        .bucket("silent", https(&silent))
+        .set("buckets.0.s3.timeouts.connect", 0.3)
+        .bucket("plain", https(&plain));
+    let proxy = Proxy::start(&config);
+    proxy.get("/silent/x").assert_fault(504, "upstream_timeout");
+    silent.wait_open(0);
+    for _ in 0..20 {
+        proxy.get("/plain/x").assert_fault(502, "upstream_refused");
+    }
+    let warnings = proxy.stderr().text().matches("TLS handshake failed").count();
+    assert_eq!(warnings, 1, "{}", proxy.stderr().text());
+}
+
+#[test]
+fn many_requests_that_wait_for_s3_over_tls_hold_little_memory() {
+    const WAITING: usize = 200;
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.wait_closed();
+    });
+    let front = TlsFront::start(origin.address());
+    let launch = Launch::new();
+    launch.write("ca.pem", front.ca_pem());
+    let config = Config::products(front.url())
+        .set("buckets.0.s3.ca_file", launch.path("ca.pem").display().to_string());
+    let proxy = launch.config(&config).start();
+    assert_eq!(proxy.get("/health").status, 200);
+    let before = proxy.rss_kib();
+    let mut clients: Vec<_> = (0..WAITING).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send(request_bytes("GET", "/products/x", &[]));
+    }
+    wait_until("all requests", || origin.requests().len() == WAITING);
+    let each = proxy.rss_kib().saturating_sub(before) / WAITING as u64;
+    assert!(each <= 128, "{each} KiB for each request");
+}
+
+#[test]
+fn a_refused_head_is_counted_and_logged() {
+    let proxy = Proxy::start(&Config::products(format!("http://{}", refused_address())));
+    let mut client = proxy.client();
+    client.send("GET /products/x HTTP/1.1\r\nHost : SECRET\r\n\r\n");
+    let answer = client.response("GET");
+    answer.assert_fault(400, "bad_request");
+    wait_until("its record", || proxy.stdout().records().len() == 1);
+    let record = &proxy.stdout().records()[0];
+    assert_eq!((&record["status"], &record["code"]), (&400.into(), &"bad_request".into()));
+    assert_eq!(record["request_id"], answer.header("x-request-id").unwrap());
+    assert!(!proxy.output().contains("SECRET"));
+    assert!(proxy.metrics().contains("status=\"400\"} 1"), "{}", proxy.metrics());
+}
+
+#[test]
+fn the_next_address_of_a_name_is_tried() {
+    // `localhost` is ::1 and 127.0.0.1, or one of them; the origin listens on the latter only.
+    let origin = ScriptedOrigin::serving("x");
+    let port = origin.address().port();
+    let proxy = Proxy::start(&Config::products(format!("http://localhost:{port}")));
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/products/x").status, 200);
+    }
+}
