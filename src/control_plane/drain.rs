@@ -42,13 +42,14 @@ impl Drain {
                 self.until = now.plus(self.grace);
                 Next::Step(DrainStep::Closing)
             }
-            DrainStep::Closing if busy && !left.is_zero() => Next::Wait(left),
+            DrainStep::Closing | DrainStep::AdminClosing if busy && !left.is_zero() => {
+                Next::Wait(left)
+            }
             DrainStep::Closing => {
                 self.step = DrainStep::AdminClosing;
                 self.until = now.plus(ADMIN_GRACE);
                 Next::Step(DrainStep::AdminClosing)
             }
-            DrainStep::AdminClosing if busy && !left.is_zero() => Next::Wait(left),
             DrainStep::AdminClosing => Next::Exit,
         }
     }

@@ -8,7 +8,10 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::system::socket::{self, Accepted};
+use crate::system::{
+    socket::{self, Accepted},
+    watch::Shut,
+};
 
 /// Queue of connections that the kernel completed and nobody accepted yet. The kernel caps it at
 /// `net.core.somaxconn`.
@@ -82,6 +85,12 @@ impl CoreListener {
     /// queue (`ECONNABORTED`) is an error too.
     pub fn try_accept(&self) -> io::Result<Option<Accepted>> {
         socket::try_accept(self.inner.as_raw_fd())
+    }
+
+    /// Stops listening now. Closing the descriptor alone would do that only after a trip through
+    /// the event loop, and reset every connection that arrives until then.
+    pub fn close(self) {
+        socket::shutdown_fd(self.inner.as_raw_fd(), Shut::Read);
     }
 }
 

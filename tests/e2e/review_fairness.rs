@@ -45,7 +45,7 @@ fn endless() -> ScriptedOrigin {
         let mut chunks = Vec::new();
         for _ in 0..16 {
             chunks.extend_from_slice(b"10000\r\n");
-            chunks.extend_from_slice(&[b'x'; 65_536]);
+            chunks.extend_from_slice(&vec![b'x'; 65_536]);
             chunks.extend_from_slice(b"\r\n");
         }
         while conn.try_send(&chunks) {}

@@ -11,7 +11,9 @@ use crate::support::{
 /// The proxy under a hard limit on open files.
 fn with_open_files(limit: usize, config: &Config) -> Proxy {
     let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
-    let binary = option_env!("CARGO_BIN_EXE_yatagarasu").expect("an integration test");
+    let Some(binary) = option_env!("CARGO_BIN_EXE_yatagarasu") else {
+        panic!("only integration tests know the binary");
+    };
     Launch::of("/bin/sh").arguments(&["-c", &script, binary]).config(config).start()
 }
 
@@ -60,9 +62,9 @@ fn the_limit_on_connections_is_exact_on_one_core() {
     // All at once, so that they are accepted in one turn.
     let clients: Vec<_> = (0..50).map(|_| proxy.client()).collect();
     wait_until("all to be accepted or refused", || {
-        proxy.metric("connections_rejected_total{reason=\"limit\"}") == Some(40.0)
+        proxy.metric_count("connections_rejected_total") == 40
     });
     drop(clients);
     wait_until("room again", || proxy.get("/products/x").status == 200);
-    assert_eq!(proxy.metric_sum("upstream_errors_total"), 0.0);
+    assert_eq!(proxy.metric_count("upstream_errors_total"), 0);
 }

@@ -315,6 +315,18 @@ impl Proxy {
             .sum()
     }
 
+    /// The sum of all series of a family of whole numbers.
+    #[track_caller]
+    pub(crate) fn metric_count(&self, family: &str) -> u64 {
+        let page = self.metrics();
+        page.lines()
+            .filter_map(|line| line.strip_prefix(family))
+            .filter(|rest| rest.starts_with([' ', '{']))
+            .map(|rest| rest.rsplit(' ').next().unwrap_or_default())
+            .map(|number| number.parse::<u64>().expect("a whole number"))
+            .sum()
+    }
+
     /// The log so far.
     pub(crate) fn stderr(&self) -> &Lines {
         &self.stderr

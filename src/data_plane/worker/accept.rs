@@ -66,7 +66,7 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, open: OpenLi
                 Ok(Some(accepted)) => admit(&core, accepted, role),
                 Ok(None) if closing => {
                     // The queue is empty: closing now resets nobody.
-                    drop(listener);
+                    listener.close();
                     drop(open);
                     return;
                 }
