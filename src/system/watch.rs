@@ -180,10 +180,10 @@ impl Watches {
         }
     }
 
-    /// Ends every connection that waits for its next request.
+    /// Ends every connection that waits for its next request, unless that has just arrived.
     pub fn end_idle(&self) {
         for (_, watch) in self.all.borrow().iter() {
-            if watch.idle.get() {
+            if watch.idle.get() && !socket::has_unread_bytes(watch.fd) {
                 watch.end(Ended::Drain, Shut::Read);
             }
         }

@@ -225,7 +225,7 @@ impl Control {
             }
             FromWorker::Adopted { worker, generation } => self.fleet.adopted(worker, generation),
             FromWorker::Retired(snapshot) => self.preparation.drop_there(snapshot),
-            FromWorker::Drained { worker } => self.fleet.drained(worker),
+            FromWorker::Drained { worker, step } => self.fleet.drained(worker, step),
             FromWorker::Call { worker, ticket, call } => self.call(worker, ticket, call),
         }
         None

@@ -29,6 +29,7 @@ use crate::{
     },
     system::{
         buffers::Lent,
+        turn::TURN_BYTES,
         watch::{Ended, Shut},
     },
     telemetry::{cells::BucketCells, labels::UpstreamError},
@@ -456,12 +457,14 @@ async fn stream_pieces(
     sink: &mut Sink<'_>,
     sent: &mut u64,
 ) -> Result<(), End> {
+    let mut this_turn = 0;
     loop {
         match body.buffered().map_err(End::Upstream)? {
             Piece::Data(piece) if piece.is_empty() => {}
             Piece::Data(piece) => {
                 let bytes = body.bytes(piece);
                 *sent += bytes.len() as u64;
+                this_turn += bytes.len();
                 if bytes.len() <= GATHER_BYTES_MAX {
                     sink.gather(bytes);
                     if sink.out.len() >= GATHERED_BYTES {
@@ -474,6 +477,10 @@ async fn stream_pieces(
             }
             Piece::Wait => {
                 sink.flush(exchange, &[]).await?;
+                if this_turn >= TURN_BYTES {
+                    exchange.core.turns.next().await;
+                    this_turn = 0;
+                }
                 match body.left_to_splice() {
                     Some(left) if left >= SPLICE_BYTES_MIN => {
                         if !splice::relay(exchange, body, sent).await? {
