@@ -237,6 +237,7 @@ impl Stand {
             duration_us: duration_ns / 1_000,
             upstream_us: Some(duration_ns / 1_000),
             generation: 42,
+            auth_reason: "",
             sub: permit.subject(),
             aborted: false,
         };
