@@ -16,7 +16,7 @@ use yatagarasu::{
 };
 
 /// Pages whose names are checked.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "README.md",
     "docs/ARCHITECTURE.md",
     "docs/AUTH.md",
@@ -26,6 +26,7 @@ const PAGES: [&str; 9] = [
     "docs/LEXICON.md",
     "docs/METRICS.md",
     "docs/OPERATIONS.md",
+    "docs/RELOAD.md",
 ];
 
 fn root() -> &'static Path {

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     rc::Rc,
     sync::Arc,
 };
@@ -16,7 +16,7 @@ use crate::{
     },
     handoff::{
         message::{DrainStep, FromWorker},
-        snapshot::{Bucket, Snapshot},
+        snapshot::{Bucket, Endpoint, Snapshot},
     },
     policy::auth::TokenCache,
     protocol::{
@@ -93,26 +93,54 @@ impl Core {
     /// generations name are kept warm; the idle connections of the others are closed.
     pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
         let generation = snapshot.generation;
-        let mut pools = self.pools.borrow_mut();
-        let mut kept = HashMap::with_capacity(snapshot.endpoints.len());
-        let mut by_index = Vec::with_capacity(snapshot.endpoints.len());
-        for endpoint in &snapshot.endpoints {
-            let pool = pools
-                .remove(&endpoint.key)
-                .unwrap_or_else(|| Rc::new(Pool::new(Arc::clone(endpoint))));
-            pool.refresh(endpoint);
-            kept.insert(Arc::clone(&endpoint.key), Rc::clone(&pool));
-            by_index.push(pool);
-        }
-        for (_, orphan) in pools.drain() {
-            orphan.retire();
-        }
-        *pools = kept;
-        drop(pools);
+        let start = Monotonic::now();
+        let by_index = self.pools_of(&snapshot);
         let local = Rc::new(Local::new(snapshot, by_index, self.to_control.clone()));
         let _ = self.current.replace(local);
         self.cells.generation.set(generation.0);
         let _ = self.to_control.try_send(FromWorker::Adopted { worker: self.worker, generation });
+        let micros = Monotonic::now().since(start) / 1_000;
+        tracing::debug!(
+            worker = self.worker,
+            generation = generation.0,
+            micros,
+            "generation adopted"
+        );
+    }
+
+    /// The pools of a snapshot's endpoints, by index. What did not change costs a comparison of
+    /// pointers: with thousands of endpoints, hashing all their keys would hold requests up.
+    fn pools_of(&self, snapshot: &Snapshot) -> Vec<Rc<Pool>> {
+        let before = self.current();
+        let mut pools = self.pools.borrow_mut();
+        let mut by_index = Vec::with_capacity(snapshot.endpoints.len());
+        let mut moved = HashSet::new();
+        let unchanged = |index: usize, endpoint: &Arc<Endpoint>| {
+            let old = before.endpoints.get(index)?;
+            before.pools.get(index).filter(|_| Arc::ptr_eq(old, endpoint))
+        };
+        for (index, endpoint) in snapshot.endpoints.iter().enumerate() {
+            if let Some(pool) = unchanged(index, endpoint) {
+                by_index.push(Rc::clone(pool));
+                continue;
+            }
+            moved.insert(Arc::clone(&endpoint.key));
+            let pool = pools
+                .entry(Arc::clone(&endpoint.key))
+                .or_insert_with(|| Rc::new(Pool::new(Arc::clone(endpoint))));
+            pool.refresh(endpoint);
+            by_index.push(Rc::clone(pool));
+        }
+        for (index, old) in before.endpoints.iter().enumerate() {
+            let stays = snapshot.endpoints.get(index).is_some_and(|new| Arc::ptr_eq(old, new));
+            if stays || moved.contains(&old.key) {
+                continue;
+            }
+            if let Some(orphan) = pools.remove(&old.key) {
+                orphan.retire();
+            }
+        }
+        by_index
     }
 }
 

@@ -133,6 +133,7 @@ fn what_needs_a_restart_is_named_and_the_rest_adopted() {
     assert_eq!(proxy.metric("config_restart_required"), Some(0.0));
 }
 
+/// MUSTS, Reload 6 and 9; many more refused files are in `reload_refusals`.
 #[test]
 fn a_refused_file_changes_nothing_but_the_failure_counter() {
     let origin = ScriptedOrigin::serving("x");
@@ -249,6 +250,7 @@ fn without_jwt_the_admin_api_is_closed() {
     }
 }
 
+/// MUSTS, Reload 3.
 #[test]
 fn a_download_of_a_removed_bucket_is_finished() {
     let gate = Gate::default();
@@ -275,6 +277,7 @@ fn a_download_of_a_removed_bucket_is_finished() {
     wait_until("the removed bucket's series to go", || !proxy.metrics().contains("\"doomed\""));
 }
 
+/// MUSTS, Reload 1 and 4.
 #[test]
 fn fifty_reloads_under_load_lose_nothing() {
     const RELOADS: usize = 50;
@@ -318,6 +321,7 @@ fn fifty_reloads_under_load_lose_nothing() {
     assert_eq!(counts(&proxy), (RELOADS, 0));
 }
 
+/// MUSTS, Reload 2.
 #[test]
 fn one_request_sees_one_generation_in_every_field() {
     let mixed = std::sync::Arc::new(AtomicUsize::new(0));
@@ -384,6 +388,7 @@ fn a_rotated_jwt_secret_ends_old_tokens_at_once() {
     assert_eq!(answer.status, 200);
 }
 
+/// MUSTS, Reload 11.
 #[test]
 fn a_change_of_one_bucket_keeps_the_connections_of_others() {
     let (stable, changing) = (ScriptedOrigin::serving("s"), ScriptedOrigin::serving("c"));
@@ -403,6 +408,34 @@ fn a_change_of_one_bucket_keeps_the_connections_of_others() {
     changing.wait_open(0);
 }
 
+/// MUSTS, Reload 11: also when its place in the file changes, and when it comes back.
+#[test]
+fn a_bucket_that_moves_in_the_file_keeps_its_connections() {
+    let origins: Vec<_> = (0..3).map(|_| ScriptedOrigin::serving("x")).collect();
+    let with = |order: &[usize]| {
+        order
+            .iter()
+            .fold(Config::new(), |config, at| {
+                config.bucket(&format!("number-{at}"), origins[*at].url())
+            })
+            .with_jwt(&[])
+    };
+    let proxy = Proxy::start(&with(&[0, 1]));
+    let mut client = proxy.client();
+    let mut get = |at: usize| client.get(&format!("/number-{at}/x")).status;
+    for order in [&[0, 1][..], &[2, 0, 1], &[1, 2], &[0, 2, 1]] {
+        proxy.write_config(&with(order));
+        reload(&proxy);
+        assert!(order.iter().all(|at| get(*at) == 200), "{order:?}");
+        if !order.contains(&0) {
+            origins[0].wait_open(0);
+        }
+    }
+    let accepted: Vec<_> = origins.iter().map(ScriptedOrigin::accepted).collect();
+    assert_eq!(accepted, [2, 1, 1], "only the one that was removed had to connect again");
+}
+
+/// MUSTS, Reload 8: a hundred orders.
 #[test]
 fn a_storm_of_orders_ends_with_the_files_content() {
     let origin = ScriptedOrigin::serving("x");
@@ -430,6 +463,7 @@ fn a_storm_of_orders_ends_with_the_files_content() {
     assert_eq!(counts(&proxy).1, 0);
 }
 
+/// MUSTS, Reload 8.
 #[test]
 fn a_signal_during_the_start_is_neither_lost_nor_fatal() {
     let origin = ScriptedOrigin::serving("x");

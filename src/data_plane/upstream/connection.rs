@@ -139,18 +139,12 @@ impl Connection {
         }
     }
 
-    /// Waits for the first byte of an answer, without holding a buffer.
-    pub(crate) async fn wait_for_answer(&self) -> io::Result<()> {
-        // Only a quiet connection is asked for anything, so no decrypted bytes wait inside.
-        self.socket.readable().await
-    }
-
     /// Waits until [`Connection::recv`] is likely to return at once, without holding a buffer.
     pub(crate) async fn wait(&self) -> io::Result<()> {
         match &self.tls {
-            None => self.socket.readable().await,
             // Decrypted bytes may wait inside the session while the socket is silent.
-            Some(_) => Ok(()),
+            Some(session) if session.has_bytes() => Ok(()),
+            _ => self.socket.readable().await,
         }
     }
 

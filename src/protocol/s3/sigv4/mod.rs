@@ -94,8 +94,11 @@ impl fmt::Debug for SigningKey {
 ///
 /// It belongs to one core and one configuration generation and dies with it: that is what keeps
 /// new credentials from ever meeting an old key.
+///
+/// The key is boxed: a core makes room for one of each bucket when it adopts a generation, and most
+/// of thousands of buckets are not asked for on each core.
 #[derive(Debug, Default)]
-pub struct DailyKey(Option<SigningKey>);
+pub struct DailyKey(Option<Box<SigningKey>>);
 
 impl DailyKey {
     /// The key for the day of `date`. The secret and the region must be the same every time.
@@ -103,7 +106,7 @@ impl DailyKey {
         if self.0.as_ref().is_some_and(|key| !key.is_for(date)) {
             self.0 = None;
         }
-        self.0.get_or_insert_with(|| SigningKey::derive(secret, date, region))
+        self.0.get_or_insert_with(|| Box::new(SigningKey::derive(secret, date, region)))
     }
 }
 
