@@ -122,13 +122,20 @@ impl Preparation {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(origin: Origin) -> io::Result<(Self, Receiver<Prepared>)> {
+        Self::start_with(move |job, seen| prepare(&origin, job, seen))
+    }
+
+    /// Starts the thread with another way of preparing.
+    pub(super) fn start_with(
+        prepare: impl Fn(&Job, &mut Seen) -> Result<Ready, Problems> + Send + 'static,
+    ) -> io::Result<(Self, Receiver<Prepared>)> {
         let (orders, todo) = unbounded();
         let (done, outcomes) = unbounded();
         thread::Builder::new().name("yt-prepare".to_owned()).spawn(move || {
             while let Ok(order) = todo.recv() {
                 match order {
                     Order::Prepare(job) => {
-                        let prepared = run(&job, |job, seen| prepare(&origin, job, seen));
+                        let prepared = run(&job, &prepare);
                         if done.send(prepared).is_err() {
                             return;
                         }
@@ -152,7 +159,7 @@ impl Preparation {
 }
 
 /// Runs one attempt. A panic in it is a failed attempt: the thread and what runs live on.
-fn run(job: &Job, prepare: impl FnOnce(&Job, &mut Seen) -> Result<Ready, Problems>) -> Prepared {
+fn run(job: &Job, prepare: impl Fn(&Job, &mut Seen) -> Result<Ready, Problems>) -> Prepared {
     let mut seen = Seen::new();
     let outcome = catch_unwind(AssertUnwindSafe(|| prepare(job, &mut seen))).unwrap_or_else(|_| {
         let what = "an internal error; the configuration was not adopted";
@@ -198,7 +205,7 @@ fn parse_noting(
 ) -> Result<Loaded, Problems> {
     let files = NotedFiles {
         files: FilesBeside::new(path),
-        folder: path.parent().unwrap_or(Path::new("")),
+        folder: path.parent().unwrap_or_else(|| Path::new("")),
         seen: RefCell::new(std::mem::take(seen)),
     };
     let loaded = parse(content, environment, &files);
@@ -222,7 +229,7 @@ impl FileReader for NotedFiles<'_> {
     }
 }
 
-fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Ready, Problems> {
+pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Ready, Problems> {
     let running = &job.running;
     let (content, loaded) = match &job.source {
         Source::File => load(&origin.path, &origin.environment, seen)?,

@@ -83,11 +83,11 @@ impl Watcher {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start() -> io::Result<(Self, Receiver<Changed>)> {
-        let (notes, noted) = unbounded();
-        let (changes, changed) = unbounded();
+        let (notes, inbox) = unbounded();
+        let (outbox, changed) = unbounded();
         thread::Builder::new()
             .name("yt-watch".to_owned())
-            .spawn(move || look_again_and_again(&noted, &changes))?;
+            .spawn(move || look_again_and_again(&inbox, &outbox))?;
         Ok((Self { notes }, changed))
     }
 

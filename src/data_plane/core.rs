@@ -10,7 +10,10 @@ use std::{
 use crossbeam_channel::Sender;
 
 use crate::{
-    data_plane::{upstream::pool::Pool, worker::calls::Calls},
+    data_plane::{
+        upstream::pool::Pool,
+        worker::{calls::Calls, open::OpenCounts},
+    },
     handoff::{
         message::{DrainStep, FromWorker},
         snapshot::{Bucket, Snapshot},
@@ -25,6 +28,7 @@ use crate::{
         clock::{self, Monotonic},
         process,
         splice::Pipes,
+        turn::Turns,
         watch::Watches,
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
@@ -36,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) worker: usize,
     pub(crate) current: RefCell<Rc<Local>>,
     pub(crate) watches: Rc<Watches>,
+    pub(crate) turns: Rc<Turns>,
     pub(crate) buffers: Buffers,
     pub(crate) pipes: Pipes,
     pub(crate) pools: RefCell<HashMap<Arc<str>, Rc<Pool>>>,
@@ -46,7 +51,7 @@ pub(crate) struct Core {
     pub(crate) max_connections: u64,
     pub(crate) admin_elsewhere: bool,
     pub(crate) drain: Cell<DrainStep>,
-    pub(crate) open: Cell<usize>,
+    pub(crate) open: OpenCounts,
     pub(crate) calls: Calls,
     pub(crate) to_control: Sender<FromWorker>,
     pub(crate) access_log: RefCell<AccessLogSink>,

@@ -73,6 +73,22 @@ impl<T> Unclaimed<T> {
     }
 }
 
+/// For tests that play a worker without an event loop.
+#[cfg(test)]
+impl<T> Unclaimed<T> {
+    /// Whether the bell has rung since the last time it was asked.
+    pub(crate) fn was_rung(&self) -> bool {
+        let mut rung = [std::mem::MaybeUninit::uninit(); 64];
+        let bell = socket2::SockRef::from(&self.bell);
+        bell.recv_with_flags(&mut rung, libc::MSG_DONTWAIT).is_ok_and(|count| count > 0)
+    }
+
+    /// The next message, if there is one.
+    pub(crate) fn take(&self) -> Option<T> {
+        self.channel.try_recv().ok()
+    }
+}
+
 impl<T> Receiving<T> {
     /// The next message.
     ///

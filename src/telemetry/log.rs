@@ -82,6 +82,12 @@ pub fn init(level: Level) -> io::Result<LogLevel> {
     Ok(handle)
 }
 
+/// A log that nobody writes to and nobody reads, for tests of what owns one.
+#[cfg(test)]
+pub(crate) fn nowhere() -> LogLevel {
+    build(Level::ERROR, io::sink()).unwrap().1
+}
+
 fn build(
     level: Level,
     output: impl Write + Send + 'static,

@@ -3,7 +3,6 @@
 
 use std::{
     fmt::Write,
-    os::unix::fs::symlink,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
@@ -21,7 +20,7 @@ use crate::support::{
 };
 
 /// Two workers, the generation shown, the admin API open, no bucket protected.
-fn config(origin: &ScriptedOrigin) -> Config {
+pub(crate) fn config(origin: &ScriptedOrigin) -> Config {
     Config::products(origin.url())
         .set("server.threads", 2)
         .set("server.expose_generation", true)
@@ -29,11 +28,11 @@ fn config(origin: &ScriptedOrigin) -> Config {
 }
 
 /// A change of `config` that only its generation shows.
-fn touched(config: &Config, number: usize) -> Config {
+pub(crate) fn touched(config: &Config, number: usize) -> Config {
     config.clone().set("server.timeouts.client_idle", 100 + number)
 }
 
-fn post(proxy: &Proxy, target: &str, fields: &[(&str, &str)]) -> Response {
+pub(crate) fn post(proxy: &Proxy, target: &str, fields: &[(&str, &str)]) -> Response {
     let admin = bearer(&token::for_role("admin"));
     let fields = [&[("Authorization", admin.as_str())], fields].concat();
     Client::connect(proxy.admin_address()).request("POST", target, &fields)
@@ -41,7 +40,7 @@ fn post(proxy: &Proxy, target: &str, fields: &[(&str, &str)]) -> Response {
 
 /// A reload that succeeds.
 #[track_caller]
-fn reload(proxy: &Proxy) -> Value {
+pub(crate) fn reload(proxy: &Proxy) -> Value {
     let answer = post(proxy, "/admin/reload", &[]);
     assert_eq!(answer.status, 200, "{answer:?}");
     let report = answer.json();
@@ -49,12 +48,12 @@ fn reload(proxy: &Proxy) -> Value {
     report
 }
 
-fn generation_of(answer: &Response) -> u64 {
+pub(crate) fn generation_of(answer: &Response) -> u64 {
     answer.header("x-config-generation").expect("X-Config-Generation").parse().unwrap()
 }
 
 /// Reloads that succeeded and that failed.
-fn counts(proxy: &Proxy) -> (usize, usize) {
+pub(crate) fn counts(proxy: &Proxy) -> (usize, usize) {
     let page = proxy.metrics();
     let read = |name: &str| -> usize {
         let found = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -64,7 +63,7 @@ fn counts(proxy: &Proxy) -> (usize, usize) {
 }
 
 /// Ends the load when the test ends, also when it ends by a panic.
-struct Done<'a>(&'a AtomicBool);
+pub(crate) struct Done<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
@@ -485,44 +484,4 @@ fn history_and_rollback() {
     assert_eq!(status.status, 200, "{status:?}");
     assert!(!status.text().contains(token::JWT_SECRET));
     proxy.get("/admin/status").assert_fault(401, "missing_token");
-}
-
-#[test]
-fn a_watched_file_is_reloaded_when_it_changes() {
-    let origin = ScriptedOrigin::serving("x");
-    let first = config(&origin).set("reload.watch", true);
-    let proxy = Proxy::start(&first);
-    // By renaming over it, as editors do.
-    proxy.write_config(&touched(&first, 1));
-    wait_until("the renamed file", || proxy.metric("config_generation") == Some(2.0));
-    // By writing into it, with something unreadable in between.
-    let path = proxy.directory().join("config.yaml");
-    std::fs::write(&path, "server: {").unwrap();
-    std::fs::write(&path, touched(&first, 2).to_yaml()).unwrap();
-    wait_until("the rewritten file", || proxy.metric("config_generation") == Some(3.0));
-}
-
-#[test]
-fn a_watched_config_map_is_reloaded_when_it_is_swapped() {
-    let origin = ScriptedOrigin::serving("x");
-    let first = config(&origin).set("reload.watch", true);
-    let launch = Launch::new();
-    let mount = launch.path("mount");
-    let version = |number: usize, config: &Config| {
-        let folder = mount.join(format!("..version{number}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("config.yaml"), config.to_yaml()).unwrap();
-        symlink(format!("..version{number}"), mount.join("..data_tmp")).unwrap();
-        std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
-    };
-    version(1, &first);
-    symlink("..data/config.yaml", mount.join("config.yaml")).unwrap();
-    let path = mount.join("config.yaml").display().to_string();
-    let proxy = launch.arguments(&["--config", &path]).start();
-    for number in 2..5 {
-        version(number, &touched(&first, number));
-        wait_until("the swapped file", || {
-            proxy.metric("config_generation") == Some(f64::from(u32::try_from(number).unwrap()))
-        });
-    }
 }

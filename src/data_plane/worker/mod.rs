@@ -4,6 +4,7 @@
 pub(crate) mod accept;
 pub(crate) mod calls;
 mod mail;
+pub(crate) mod open;
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,7 +18,7 @@ use crossbeam_channel::Sender;
 
 use crate::{
     data_plane::core::{Core, Dates, Local, RequestIds},
-    data_plane::worker::accept::Role,
+    data_plane::worker::open::{OpenCounts, Role},
     handoff::{
         message::{DrainStep, FromWorker, ToWorker},
         snapshot::Snapshot,
@@ -29,6 +30,7 @@ use crate::{
         mailbox::Unclaimed,
         ring::{self, IoChoice, IoKind},
         splice::Pipes,
+        turn::Turns,
         watch::{Watches, every_tick},
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
@@ -93,6 +95,7 @@ async fn serve(
             Vec::new(),
             assignment.to_control.clone(),
         ))),
+        turns: Turns::start(io, &watches)?,
         watches,
         buffers: Buffers::default(),
         pipes: Pipes::default(),
@@ -102,7 +105,7 @@ async fn serve(
         max_connections: assignment.max_connections,
         admin_elsewhere: assignment.admin_listener.is_some(),
         drain: Cell::new(DrainStep::Serving),
-        open: Cell::new(0),
+        open: OpenCounts::default(),
         calls: calls::Calls::default(),
         to_control: assignment.to_control.clone(),
         access_log: RefCell::new(assignment.access_log),
@@ -130,7 +133,7 @@ async fn serve(
 /// Ticks between two looks at idle upstream connections.
 const SWEEP_TICKS: u64 = 10;
 
-/// Seconds without a connection after which free memory goes back to the allocator.
+/// Ticks without a connection after which free memory goes back to the allocator.
 const SHRINK_AFTER_TICKS: u64 = 300;
 
 thread_local! {
@@ -142,7 +145,7 @@ fn beat(core: &Core) {
     core.dates.refresh();
     core.access_log.borrow_mut().flush();
     let (count, quiet) = BEATS.get();
-    let quiet = if core.open.get() == 0 { quiet + 1 } else { 0 };
+    let quiet = if core.open.main_connections() == 0 { quiet + 1 } else { 0 };
     BEATS.set((count + 1, quiet));
     if count % SWEEP_TICKS == 0 {
         let pools: Vec<_> = core.pools.borrow().values().cloned().collect();

@@ -1,6 +1,8 @@
 //! The control thread: it waits for signals, workers and the preparation thread, and never blocks
 //! on anything else.
 
+mod log;
+
 use std::{sync::Arc, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, select};
@@ -9,7 +11,7 @@ use tracing::Level;
 use crate::{
     control_plane::{
         admin::{self, Rendered, ScrapeJob, StatusPage},
-        config::{Difference, Problem},
+        config::Difference,
         drain::{Drain, Next},
         fleet::Fleet,
         history::{Entry, History, Trigger},
@@ -22,7 +24,6 @@ use crate::{
         watcher::{Changed, Watcher},
     },
     handoff::message::{Call, DrainStep, FromWorker, Order},
-    model::Generation,
     system::clock::{Monotonic, unix_seconds},
     telemetry::{
         access_log::AccessLogHandle,
@@ -35,9 +36,6 @@ use crate::{
 /// How often the control thread looks around when nothing happens: for workers that missed a
 /// generation and for names to refresh.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Keys named in one log line about a reload; the full list is in the report.
-const LOGGED_KEYS_MAX: usize = 50;
 
 /// Everything that the control thread listens to.
 #[derive(Debug)]
@@ -112,51 +110,56 @@ impl Control {
     /// Runs until the process is to end.
     pub fn run(&mut self, inputs: &Inputs) -> End {
         loop {
-            let wait = match self.stop_step() {
-                Ok(wait) => wait.min(TICK),
-                Err(end) => return end,
-            };
-            select! {
-                recv(inputs.workers) -> message => {
-                    let end = message.map(|message| self.worker_says(message));
-                    if let Ok(Some(end)) = end {
-                        return end;
-                    }
-                }
-                recv(inputs.signals) -> signal => {
-                    if let Ok(signal) = signal
-                        && let Some(end) = self.signal(signal)
-                    {
-                        return end;
-                    }
-                }
-                recv(inputs.prepared) -> prepared => {
-                    if let Ok(prepared) = prepared {
-                        self.prepared(prepared);
-                    }
-                }
-                recv(inputs.resolved) -> resolved => {
-                    if let Ok(resolved) = resolved {
-                        self.resolved(&resolved);
-                    }
-                }
-                recv(inputs.rendered) -> rendered => {
-                    if let Ok(page) = rendered {
-                        self.fleet.answer(page.worker, page.ticket, page.answer);
-                    }
-                }
-                recv(inputs.changed) -> changed => {
-                    if changed.is_ok() {
-                        self.wish_for_the_file(Trigger::Watch);
-                    }
-                }
-                default(wait) => self.service.flush(),
+            if let Some(end) = self.turn(inputs, TICK) {
+                return end;
             }
-            self.fleet.retry(&self.running.snapshot);
-            self.check_gathering();
-            self.begin();
-            self.refresh_names();
         }
+    }
+
+    /// Takes one message, or none when nothing comes within `patience`, and does what is due.
+    fn turn(&mut self, inputs: &Inputs, patience: Duration) -> Option<End> {
+        let wait = match self.stop_step() {
+            Ok(wait) => wait.min(patience),
+            Err(end) => return Some(end),
+        };
+        let mut end = None;
+        select! {
+            recv(inputs.workers) -> message => {
+                end = message.ok().and_then(|message| self.worker_says(message));
+            }
+            recv(inputs.signals) -> signal => {
+                end = signal.ok().and_then(|signal| self.signal(signal));
+            }
+            recv(inputs.prepared) -> prepared => {
+                if let Ok(prepared) = prepared {
+                    self.prepared(prepared);
+                }
+            }
+            recv(inputs.resolved) -> resolved => {
+                if let Ok(resolved) = resolved {
+                    self.resolved(&resolved);
+                }
+            }
+            recv(inputs.rendered) -> rendered => {
+                if let Ok(page) = rendered {
+                    self.fleet.answer(page.worker, page.ticket, page.answer);
+                }
+            }
+            recv(inputs.changed) -> changed => {
+                if changed.is_ok() {
+                    self.wish_for_the_file(Trigger::Watch);
+                }
+            }
+            default(wait) => {
+                self.service.flush();
+                self.fleet.nudge(self.running.snapshot.generation);
+            }
+        }
+        self.fleet.retry(&self.running.snapshot);
+        self.check_gathering();
+        self.begin();
+        self.refresh_names();
+        end
     }
 
     /// One step of a stop that is under way. The time until the next one, or the end.
@@ -222,7 +225,7 @@ impl Control {
             }
             FromWorker::Adopted { worker, generation } => self.fleet.adopted(worker, generation),
             FromWorker::Retired(snapshot) => self.preparation.drop_there(snapshot),
-            FromWorker::Drained { worker } => self.fleet.drained(worker),
+            FromWorker::Drained { worker, step } => self.fleet.drained(worker, step),
             FromWorker::Call { worker, ticket, call } => self.call(worker, ticket, call),
         }
         None
@@ -409,7 +412,9 @@ impl Control {
         report.applied = difference.applied;
         report.restart_required = difference.restart_required;
         report.warnings = warnings;
+        let dry = attempt.kind == Kind::DryRun;
         match &report.outcome {
+            _ if dry => {}
             Outcome::Success => {
                 self.metrics.success_total += 1;
                 self.metrics.last_reload_successful = true;
@@ -421,9 +426,9 @@ impl Control {
             }
             Outcome::WouldSucceed | Outcome::PreconditionFailed | Outcome::Stopping => {}
         }
-        log(&report, attempt.trigger);
+        log::tell(&report, attempt.trigger);
         self.tell(&attempt.askers, &report);
-        if attempt.kind != Kind::DryRun {
+        if !dry {
             self.service.reloaded(&report);
             self.last = Some((report, attempt.trigger.as_str()));
         }
@@ -480,52 +485,5 @@ pub fn level(name: &str) -> Level {
     crate::telemetry::log::parse_level(name).unwrap_or(Level::INFO)
 }
 
-fn log(report: &Report, trigger: Trigger) {
-    let Report { generation: Generation(generation), duration_ms, changed, .. } = report;
-    let trigger = trigger.as_str();
-    for warning in &report.warnings {
-        tracing::warn!(trigger, "{warning}");
-    }
-    match &report.outcome {
-        Outcome::Success | Outcome::WouldSucceed => {
-            let named: Vec<&str> =
-                report.applied.iter().take(LOGGED_KEYS_MAX).map(String::as_str).collect();
-            tracing::info!(
-                trigger,
-                config_generation = generation,
-                changed,
-                workers = report.workers,
-                duration_ms,
-                applied = named.join(", "),
-                applied_keys = report.applied.len(),
-                "{}",
-                report.message()
-            );
-        }
-        Outcome::Refused(problems) => {
-            for problem in problems.iter().take(LOGGED_KEYS_MAX) {
-                tracing::error!(trigger, "{}", shown(problem));
-            }
-            tracing::error!(
-                trigger,
-                config_generation = generation,
-                problems = problems.len(),
-                "{}; the running configuration goes on",
-                report.message()
-            );
-        }
-        Outcome::Partial(lagging) => tracing::error!(
-            trigger,
-            config_generation = generation,
-            lagging = ?lagging,
-            duration_ms,
-            "{}",
-            report.message()
-        ),
-        _ => tracing::warn!(trigger, config_generation = generation, "{}", report.message()),
-    }
-}
-
-fn shown(problem: &Problem) -> String {
-    problem.to_string()
-}
+#[cfg(test)]
+mod tests;

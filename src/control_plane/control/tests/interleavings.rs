@@ -1,0 +1,214 @@
+//! The handoff under every order of events that a generator can think of: reloads, slow workers,
+//! lost wake-ups, full mailboxes, several triggers at once.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Small, so that it is full at times.
+const MAILBOX: usize = 3;
+
+const WORKERS: usize = 3;
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// The file gets a newer version.
+    Write,
+    /// A client of a worker asks for a reload.
+    Post(usize),
+    /// SIGHUP.
+    Signal,
+    /// The control thread takes a turn.
+    Turn,
+    /// A worker's event loop looks at its bell, and reads one message if it rang.
+    Wake(usize),
+    /// A worker reads on while it is awake.
+    Read(usize),
+    /// A worker's wake-up gets lost.
+    Lose(usize),
+    /// A request on a kept-alive connection of a worker.
+    Request(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let worker = 0..WORKERS;
+    prop_oneof![
+        2 => Just(Event::Write),
+        2 => worker.clone().prop_map(Event::Post),
+        1 => Just(Event::Signal),
+        6 => Just(Event::Turn),
+        3 => worker.clone().prop_map(Event::Wake),
+        3 => worker.clone().prop_map(Event::Read),
+        1 => worker.clone().prop_map(Event::Lose),
+        3 => worker.prop_map(Event::Request),
+    ]
+}
+
+/// A worker as the control thread cannot see it.
+#[derive(Debug, Default)]
+struct Model {
+    adopted: u64,
+    /// It reads its mailbox until that is empty; then only the bell wakes it.
+    awake: bool,
+    /// What the last request on its connection saw.
+    seen: u64,
+}
+
+struct World {
+    fixture: Fixture,
+    workers: Vec<Model>,
+    version: usize,
+    /// Version of the file when each ticket asked.
+    asked: HashMap<u64, usize>,
+    answered: HashMap<u64, Value>,
+    /// Versions by generation.
+    versions: HashMap<u64, usize>,
+    successes: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        // No attempt runs out of time here: a partial one may end before all workers adopted.
+        let fixture = Fixture::new(WORKERS, MAILBOX, 60.0);
+        let workers = (0..WORKERS).map(|_| Model { adopted: 1, ..Model::default() }).collect();
+        Self {
+            fixture,
+            workers,
+            version: FIRST_VERSION,
+            asked: HashMap::new(),
+            answered: HashMap::new(),
+            versions: HashMap::from([(1, FIRST_VERSION)]),
+            successes: 0,
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Write => {
+                self.version += 1;
+                self.fixture.write(&content(self.version, 60.0));
+            }
+            Event::Post(worker) => {
+                let ticket = self.asked.len() as u64;
+                self.asked.insert(ticket, self.version);
+                self.fixture.ask(worker, ticket, false);
+            }
+            Event::Signal => self.fixture.signals.send(Signal::Reload).unwrap(),
+            Event::Turn => self.turn(),
+            Event::Wake(worker) => {
+                self.workers[worker].awake |= self.fixture.workers[worker].was_rung();
+                self.read(worker);
+            }
+            Event::Read(worker) => self.read(worker),
+            Event::Lose(worker) => {
+                self.fixture.workers[worker].was_rung();
+            }
+            Event::Request(worker) => {
+                let worker = &mut self.workers[worker];
+                assert!(worker.adopted >= worker.seen, "a connection went back in time");
+                worker.seen = worker.adopted;
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        self.fixture.turn(Duration::from_millis(1));
+        let control = &self.fixture.control;
+        let running = control.running.snapshot.generation.0;
+        let version = control.running.snapshot.limits.headers;
+        let known = *self.versions.entry(running).or_insert(version);
+        assert_eq!(known, version, "a generation has one content");
+        if control.metrics.success_total > self.successes {
+            self.successes = control.metrics.success_total;
+            // The moment of the answer: nobody may see an older generation from now on.
+            for (index, worker) in self.workers.iter().enumerate() {
+                assert!(worker.adopted >= running, "worker {index} was counted and lags");
+            }
+        }
+    }
+
+    fn read(&mut self, index: usize) {
+        let worker = &mut self.workers[index];
+        if !worker.awake {
+            return;
+        }
+        match self.fixture.workers[index].take() {
+            None => worker.awake = false,
+            Some(ToWorker::Adopt(snapshot)) => {
+                let generation = snapshot.generation;
+                assert!(generation.0 >= worker.adopted, "an older generation came later");
+                worker.adopted = generation.0;
+                let message = FromWorker::Adopted { worker: index, generation };
+                self.fixture.to_control.send(message).unwrap();
+            }
+            Some(ToWorker::Answer { ticket, answer }) => {
+                let twice = self.answered.insert(ticket, json(&answer));
+                assert_eq!(twice, None, "one question, one answer");
+            }
+            Some(ToWorker::Addresses { .. } | ToWorker::Drain(_)) => {}
+        }
+    }
+
+    /// Lets everybody finish: turns and wake-ups only.
+    fn settle(&mut self) {
+        let deadline = Monotonic::now().plus(PATIENCE);
+        loop {
+            for worker in 0..WORKERS {
+                self.happen(Event::Wake(worker));
+                while self.workers[worker].awake {
+                    self.happen(Event::Read(worker));
+                }
+            }
+            self.turn();
+            let control = &self.fixture.control;
+            let newest = control.running.snapshot.generation;
+            let idle = control.queue.current.is_none()
+                && control.fleet.lagging(newest).is_empty()
+                && self.fixture.inputs.workers.is_empty()
+                && self.fixture.inputs.signals.is_empty();
+            if idle {
+                break;
+            }
+            assert!(Monotonic::now() < deadline, "it never ends: {control:?}");
+        }
+        // The last answers may still lie in mailboxes.
+        for worker in 0..WORKERS {
+            self.workers[worker].awake = true;
+            while self.workers[worker].awake {
+                self.read(worker);
+            }
+        }
+    }
+
+    fn check_the_end(&self) {
+        let running = self.fixture.control.running.snapshot.generation.0;
+        for (index, worker) in self.workers.iter().enumerate() {
+            assert_eq!(worker.adopted, running, "worker {index} is left behind");
+        }
+        for (ticket, answer) in &self.answered {
+            assert_eq!(answer["status"], "success", "{answer}");
+            let generation = answer["config_generation"].as_u64().unwrap();
+            let (then, now) = (self.asked[ticket], self.versions[&generation]);
+            assert!(now >= then, "asked about version {then}, answered about {now}");
+        }
+        assert_eq!(self.fixture.control.metrics.failure_total, 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn generations_never_go_back_and_answers_are_true(
+        events in prop::collection::vec(event(), 1..120)
+    ) {
+        let mut world = World::new();
+        for event in events {
+            world.happen(event);
+        }
+        world.settle();
+        world.check_the_end();
+    }
+}

@@ -1,0 +1,329 @@
+//! The control thread with workers that a test plays: stalled, slow, deaf, or well.
+
+mod interleavings;
+
+use std::{fs, sync::OnceLock};
+
+use crossbeam_channel::unbounded;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    control_plane::{
+        config::{Problems, ProcessEnvironment},
+        prepare::{self, Job, Origin},
+        resolver,
+        watcher::Seen,
+    },
+    handoff::message::{Answer, ToWorker},
+    model::Generation,
+    policy::auth::install_crypto,
+    system::mailbox::{Unclaimed, mailbox},
+    telemetry::{access_log, log},
+};
+
+/// How long a message that is known to come is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A control thread without a thread, and everything around it.
+struct Fixture {
+    control: Control,
+    inputs: Inputs,
+    to_control: Sender<FromWorker>,
+    signals: Sender<Signal>,
+    workers: Vec<Unclaimed<ToWorker>>,
+    folder: TempDir,
+}
+
+/// A configuration whose limit on header fields is `version`, so that a snapshot tells it.
+fn content(version: usize, reload_timeout: f64) -> String {
+    format!(
+        "server: {{ limits: {{ headers: {version} }} }}\n\
+         admin: {{ reload_timeout: {reload_timeout} }}\n\
+         buckets:\n\
+         - name: a\n  path_prefix: /a\n  s3: {{ bucket: aaa, region: r, endpoint: 'http://127.0.0.1:9', anonymous: true }}\n"
+    )
+}
+
+/// The smallest version that is a good limit.
+const FIRST_VERSION: usize = 10;
+
+fn shared_resolver() -> Resolver {
+    static RESOLVER: OnceLock<Resolver> = OnceLock::new();
+    RESOLVER.get_or_init(|| resolver::start().0).clone()
+}
+
+type Preparing = Box<dyn Fn(&Origin, &Job, &mut Seen) -> Result<Ready, Problems> + Send>;
+
+impl Fixture {
+    fn new(workers: usize, capacity: usize, reload_timeout: f64) -> Self {
+        Self::preparing(workers, capacity, reload_timeout, Box::new(prepare::prepare))
+    }
+
+    fn preparing(workers: usize, capacity: usize, timeout: f64, preparing: Preparing) -> Self {
+        install_crypto();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        fs::write(&path, content(FIRST_VERSION, timeout)).unwrap();
+        let environment = ProcessEnvironment::capture();
+        let (content, loaded) =
+            prepare::load(&path, &environment, &mut Seen::new()).expect("a good configuration");
+        let resolver = shared_resolver();
+        let snapshot = Arc::new(prepare::first(&loaded.settings, workers, &resolver).unwrap());
+        let origin = Origin { path, environment, resolver: resolver.clone() };
+        let (preparation, prepared) =
+            Preparation::start_with(move |job, seen| preparing(&origin, job, seen)).unwrap();
+        let (watcher, changed) = Watcher::start().unwrap();
+        let (scraper, rendered) = admin::start_scraper().unwrap();
+        let (to_control, from_workers) = unbounded();
+        let (signals, signalled) = unbounded();
+        let (sending, receiving) = (0..workers).map(|_| mailbox(capacity).unwrap()).unzip();
+        let control = Control {
+            fleet: Fleet::new(sending, Generation::FIRST),
+            cores: CoreCells::for_workers(workers).into_vec().into(),
+            running: Running { snapshot, settings: Arc::new(loaded.settings), content },
+            preparation,
+            resolver,
+            watcher,
+            service: ServiceManager::default(),
+            scraper,
+            access_log: access_log::start("/dev/null").unwrap().0,
+            log: log::nowhere(),
+            queue: Queue::default(),
+            history: History::default(),
+            metrics: ReloadMetrics {
+                generation: Generation::FIRST,
+                last_reload_successful: true,
+                ..ReloadMetrics::default()
+            },
+            restart_required: Vec::new(),
+            last: None,
+            started: Monotonic::now(),
+            refreshed: Monotonic::now(),
+            drain: None,
+        };
+        let inputs = Inputs {
+            workers: from_workers,
+            signals: signalled,
+            prepared,
+            resolved: crossbeam_channel::never(),
+            rendered,
+            changed,
+        };
+        Self { control, inputs, to_control, signals, workers: receiving, folder }
+    }
+
+    /// Replaces the file in one step, as the preparation may read it at any time.
+    fn write(&self, text: &str) {
+        let new = self.folder.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.folder.path().join("config.yaml")).unwrap();
+    }
+
+    fn turn(&mut self, patience: Duration) {
+        assert_eq!(self.control.turn(&self.inputs, patience), None);
+    }
+
+    /// Turns until `done`, playing workers with `work` in between.
+    #[track_caller]
+    fn until(&mut self, mut work: impl FnMut(&mut Self), done: impl Fn(&Self) -> bool) {
+        let deadline = Monotonic::now().plus(PATIENCE);
+        while !done(self) {
+            assert!(Monotonic::now() < deadline, "nothing comes of it");
+            self.turn(Duration::from_millis(1));
+            work(self);
+        }
+    }
+
+    fn ask(&self, worker: usize, ticket: u64, dry_run: bool) {
+        let order = Order::Reload { dry_run, if_match: None };
+        let call = Call::Order { order, request_id: "id".into(), subject: None };
+        self.to_control.send(FromWorker::Call { worker, ticket, call }).unwrap();
+    }
+
+    /// Worker `index` reads its mail, adopts, acknowledges, and keeps the answers.
+    fn work(&self, index: usize, answers: &mut Vec<Answer>) {
+        while let Some(message) = self.workers[index].take() {
+            match message {
+                ToWorker::Adopt(snapshot) => {
+                    let generation = snapshot.generation;
+                    self.to_control
+                        .send(FromWorker::Adopted { worker: index, generation })
+                        .unwrap();
+                }
+                ToWorker::Answer { answer, .. } => answers.push(answer),
+                ToWorker::Addresses { .. } | ToWorker::Drain(_) => {}
+            }
+        }
+    }
+}
+
+fn json(answer: &Answer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+/// MUSTS, Reload 12.
+#[test]
+fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
+    let mut fixture = Fixture::new(3, 256, 0.05);
+    let mut answers = Vec::new();
+    fixture.write(&content(11, 0.05));
+    fixture.ask(0, 1, false);
+    // Worker 2 does not read its mailbox.
+    let mut replies = Vec::new();
+    fixture.until(
+        |fixture| (0..2).for_each(|index| fixture.work(index, &mut replies)),
+        |fixture| fixture.control.last.is_some(),
+    );
+    fixture.work(0, &mut replies);
+    answers.append(&mut replies);
+    let [answer] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((answer.status, answer.code), (504, "reload_partial"));
+    let report = json(answer);
+    assert_eq!(report["status"], "partial");
+    assert_eq!(report["config_generation"], 2);
+    assert_eq!(report["lagging_workers"], serde_json::json!([2]));
+    assert_eq!(report["workers"], 2);
+    let metrics = fixture.control.metrics;
+    assert_eq!((metrics.success_total, metrics.failure_total), (0, 1));
+    assert_eq!(fixture.control.fleet.lagging(Generation(2)), [2]);
+
+    // It wakes up and finds the generation in its mailbox; nobody has to ask again.
+    fixture.until(
+        |fixture| fixture.work(2, &mut Vec::new()),
+        |fixture| fixture.control.fleet.lagging(Generation(2)).is_empty(),
+    );
+    // What it missed does not keep later reloads from succeeding.
+    fixture.write(&content(12, 0.05));
+    fixture.ask(0, 2, false);
+    fixture.until(
+        |fixture| (0..3).for_each(|index| fixture.work(index, &mut Vec::new())),
+        |fixture| fixture.control.metrics.success_total == 1,
+    );
+}
+
+/// MUSTS, Reload 12: the mailbox is bounded, and the newest generation is what fits in.
+#[test]
+fn a_worker_whose_mailbox_is_full_gets_the_newest_generation_when_there_is_room() {
+    let mut fixture = Fixture::new(2, 1, 0.02);
+    for version in 11..20 {
+        fixture.write(&content(version, 0.02));
+        fixture.signals.send(Signal::Reload).unwrap();
+        let attempts = (version - 10) as u64;
+        fixture.until(
+            |fixture| fixture.work(0, &mut Vec::new()),
+            |fixture| fixture.control.metrics.failure_total == attempts,
+        );
+    }
+    assert_eq!(fixture.control.running.snapshot.generation, Generation(10));
+    // Its mailbox holds the first one that it was sent, and then the last.
+    let mut seen = Vec::new();
+    fixture.until(
+        |fixture| {
+            while let Some(ToWorker::Adopt(snapshot)) = fixture.workers[1].take() {
+                let generation = snapshot.generation;
+                seen.push(generation.0);
+                fixture.to_control.send(FromWorker::Adopted { worker: 1, generation }).unwrap();
+            }
+        },
+        |fixture| fixture.control.fleet.lagging(Generation(10)).is_empty(),
+    );
+    assert_eq!(seen, [2, 10]);
+}
+
+/// MUSTS, Reload 7.
+#[test]
+fn a_panic_while_preparing_is_a_failed_reload() {
+    let mut fixture = Fixture::preparing(
+        1,
+        256,
+        10.0,
+        Box::new(|origin, job, seen| {
+            assert_ne!(job.attempt, 1, "this one is meant to fail");
+            prepare::prepare(origin, job, seen)
+        }),
+    );
+    fixture.write(&content(11, 10.0));
+    fixture.ask(0, 1, false);
+    fixture.until(|_| {}, |fixture| fixture.control.last.is_some());
+    let mut answers = Vec::new();
+    fixture.work(0, &mut answers);
+    assert_eq!(answers[0].status, 400);
+    assert!(json(&answers[0])["error"].as_str().unwrap().contains("internal error"));
+    let metrics = fixture.control.metrics;
+    assert_eq!((metrics.success_total, metrics.failure_total), (0, 1));
+    assert_eq!(fixture.control.running.snapshot.generation, Generation::FIRST);
+    // The thread lives on.
+    fixture.signals.send(Signal::Reload).unwrap();
+    fixture.until(
+        |fixture| fixture.work(0, &mut Vec::new()),
+        |fixture| fixture.control.metrics.success_total == 1,
+    );
+    assert_eq!(fixture.control.running.snapshot.generation, Generation(2));
+}
+
+/// MUSTS, Reload 9: each attempt moves exactly one counter, and a dry run none.
+#[test]
+fn every_attempt_is_counted_once_and_a_dry_run_never() {
+    let mut fixture = Fixture::new(1, 256, 10.0);
+    for (text, dry_run, counted) in [
+        (content(11, 10.0), true, (0, 0)),
+        ("nonsense".to_owned(), true, (0, 0)),
+        ("nonsense".to_owned(), false, (0, 1)),
+        (content(11, 10.0), false, (1, 1)),
+        (content(11, 10.0), false, (2, 1)),
+    ] {
+        fixture.write(&text);
+        fixture.ask(0, 1, dry_run);
+        let mut answers = Vec::new();
+        let asked = std::cell::Cell::new(false);
+        fixture.until(
+            |fixture| {
+                fixture.work(0, &mut answers);
+                asked.set(!answers.is_empty());
+            },
+            |_| asked.get(),
+        );
+        let metrics = fixture.control.metrics;
+        assert_eq!((metrics.success_total, metrics.failure_total), counted, "{text}");
+    }
+    assert!(fixture.control.metrics.last_reload_successful);
+}
+
+/// No answer is about an older state of the file than the question.
+#[test]
+fn a_question_that_comes_during_an_attempt_is_answered_by_a_later_one() {
+    let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
+    let mut fixture = Fixture::preparing(
+        1,
+        256,
+        10.0,
+        Box::new(move |origin, job, seen| {
+            let prepared = prepare::prepare(origin, job, seen);
+            let _ = gate.recv();
+            prepared
+        }),
+    );
+    fixture.write(&content(11, 10.0));
+    fixture.ask(0, 1, false);
+    fixture.until(|_| {}, |fixture| fixture.control.queue.current.is_some());
+    // The attempt may have read the file; who asks now means what is written now.
+    fixture.write("nonsense");
+    fixture.ask(0, 2, false);
+    fixture.turn(Duration::from_millis(1));
+    let mut answers = Vec::new();
+    let mut release = 2;
+    let count = std::cell::Cell::new(0);
+    fixture.until(
+        |fixture| {
+            if release > 0 && release_one.try_send(()).is_ok() {
+                release -= 1;
+            }
+            fixture.work(0, &mut answers);
+            count.set(answers.len());
+        },
+        |_| count.get() == 2,
+    );
+    assert_eq!(answers[1].status, 400, "the second question is about the second file");
+}

@@ -1,0 +1,115 @@
+//! Reloads under load, and very many of them.
+
+#[path = "../../loadtest/reload/scenario.rs"]
+mod scenario;
+
+use std::{env, sync::atomic::AtomicBool, sync::atomic::Ordering, thread};
+
+use crate::{
+    reload::{Done, config, counts, post},
+    support::{
+        config::Config,
+        load::FastOrigin,
+        proxy::{Launch, Proxy},
+        scripted_origin::ScriptedOrigin,
+    },
+};
+
+/// MUSTS, Reload 1 and 4: also with large bodies, rotated secrets and moving prefixes.
+#[test]
+fn fifty_reloads_that_change_everything_lose_nothing() {
+    let outcome = scenario::run(Launch::new(), 50);
+    assert!(outcome.small >= 50 * 4 && outcome.large >= 1, "{outcome:?}");
+}
+
+/// Buckets of the configuration that is reloaded very often.
+const BUCKETS: usize = 1_000;
+
+/// Reloads in the short form. `YATAGARASU_RELOADS=10000` asks for the long one.
+const RELOADS: usize = 80;
+
+/// What resident memory may grow by from one quarter of the reloads to the end, in KiB: less than
+/// one snapshot of a thousand buckets for every ten reloads of the short form.
+const GROWTH_KIB_MAX: u64 = 16 * 1_024;
+
+fn thousand(url: &str, number: usize) -> Config {
+    (0..BUCKETS)
+        .fold(Config::new(), |config, bucket| {
+            let name = format!("bucket-{bucket}");
+            let secret = format!("secret key {number} of bucket {bucket}");
+            config.bucket_with_keys(&name, url, "AKIDTHOUSAND", &secret)
+        })
+        .with_jwt(&[])
+        .set("server.threads", 2)
+        .set("metrics.per_bucket", false)
+}
+
+/// MUSTS, Reload 10.
+#[test]
+fn memory_reaches_a_plateau_under_very_many_reloads() {
+    let reloads = env::var("YATAGARASU_RELOADS").map_or(RELOADS, |text| text.parse().unwrap());
+    let origin = FastOrigin::start(b"x");
+    let proxy = Proxy::start(&thousand(&origin.url(), 0));
+    let done = AtomicBool::new(false);
+    let (early, late) = thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut client = proxy.client();
+                while !done.load(Ordering::SeqCst) {
+                    assert_eq!(client.get("/bucket-500/x").status, 200);
+                }
+            });
+        }
+        let _done = Done(&done);
+        let mut early = 0;
+        for number in 1..=reloads {
+            proxy.write_config(&thousand(&origin.url(), number));
+            let answer = post(&proxy, "/admin/reload", &[]);
+            assert_eq!(answer.status, 200, "{answer:?}");
+            if number == reloads / 4 {
+                early = proxy.rss_kib();
+            }
+        }
+        (early, proxy.rss_kib())
+    });
+    assert!(late <= early + GROWTH_KIB_MAX, "resident: {early} KiB, then {late} KiB");
+    assert_eq!(counts(&proxy), (reloads, 0));
+}
+
+/// MUSTS, Reload 3: what was begun in a generation is finished with it.
+#[test]
+fn a_large_body_of_a_removed_bucket_arrives_whole() {
+    use crate::support::{gate::Gate, raw_client::request_bytes, token, token::bearer};
+    const PIECE: usize = 1_000_003;
+    let gate = Gate::default();
+    let held = gate.clone();
+    let piece = |number: u8| {
+        (0..=252_u8).cycle().take(PIECE).map(|byte| byte ^ number).collect::<Vec<u8>>()
+    };
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        conn.expect_request();
+        conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 20 * PIECE));
+        for number in 0..20 {
+            if number == 1 {
+                conn.wait(&held);
+            }
+            conn.send(piece(number));
+        }
+    });
+    let other = ScriptedOrigin::serving("x");
+    let with = config(&other).bucket("doomed", origin.url()).with_jwt(&[]);
+    let proxy = Proxy::start(&with);
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/doomed/x", &[]));
+    let answer = client.head("GET").unwrap();
+    // Not only its bucket goes: so do the secret and the admin's.
+    proxy.write_config(&config(&other).set("jwt.secret", "another-secret-that-is-long-enough-too"));
+    let admin = bearer(&token::for_role("admin"));
+    let report = proxy.client().request("POST", "/admin/reload", &[("Authorization", &admin)]);
+    assert_eq!(report.status, 200, "{report:?}");
+    gate.open();
+    let mut body = Vec::new();
+    client.body(answer.framing, &mut |bytes| body.extend_from_slice(bytes)).unwrap();
+    assert_eq!(body.len(), 20 * PIECE);
+    assert!(body.chunks(PIECE).zip(0..).all(|(found, number)| found == piece(number)));
+}

@@ -1,0 +1,136 @@
+//! `s3.verify`: credentials that S3 refuses are found out before any core has seen them.
+
+use serde_json::Value;
+
+use crate::{
+    reload::{config, counts, post, reload},
+    support::{
+        config::{ACCESS_KEY, Config, SECRET_KEY},
+        proxy::{Launch, Proxy},
+        s3_server::S3Server,
+        scripted_origin::{ScriptedOrigin, refused_address},
+        tls_front::TlsFront,
+    },
+};
+
+const WRONG_KEY: &str = "a-wrong-secret-key-never-shown";
+
+fn verified(endpoint: String, how: &str) -> Config {
+    Config::products(endpoint)
+        .set("server.threads", 2)
+        .with_jwt(&[])
+        .set("buckets.0.s3.verify", how)
+}
+
+fn warnings(report: &Value) -> String {
+    report["warnings"].to_string()
+}
+
+#[test]
+fn wrong_credentials_are_refused_before_anybody_uses_them() {
+    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    s3.put("products", "x", "content");
+    let first = verified(s3.url(), "require");
+    let proxy = Proxy::start(&first);
+    assert!(s3.requests().is_empty(), "never at start");
+
+    for (key, value, code) in
+        [("secret_key", WRONG_KEY, "SignatureDoesNotMatch"), ("access_key", "AKIDUNKNOWN", "")]
+    {
+        proxy.write_config(&first.clone().set(&format!("buckets.0.s3.{key}"), value));
+        let asked = s3.requests().len();
+        for target in ["/admin/reload?dry_run=true", "/admin/reload"] {
+            let answer = post(&proxy, target, &[]);
+            assert_eq!(answer.status, 400, "{key}: {answer:?}");
+            let error = answer.json()["error"].as_str().unwrap().to_owned();
+            assert!(error.contains("buckets[0].s3") && error.contains(code), "{error}");
+        }
+        assert_eq!(s3.requests().len(), asked + 2, "one request each");
+        assert_eq!(proxy.get("/products/x").text(), "content", "with the old credentials");
+    }
+    assert_eq!(proxy.metric("config_generation"), Some(1.0));
+    assert_eq!(counts(&proxy), (0, 2));
+
+    // Another key of the same bucket does not ask again.
+    proxy.write_config(&first.clone().set("buckets.0.s3.max_idle_connections", 3));
+    let asked = s3.requests().len();
+    reload(&proxy);
+    assert_eq!(s3.requests().len(), asked);
+    // Good credentials do, and a key that is not there is fine.
+    let moved = first.set("buckets.0.s3.endpoint", s3.url().replace("127.0.0.1", "localhost"));
+    proxy.write_config(&moved);
+    let report = reload(&proxy);
+    assert!(report.get("warnings").is_none(), "{report}");
+    assert_eq!(s3.requests().len(), asked + 1);
+    assert!(s3.requests().last().unwrap().target.starts_with("/products/yatagarasu-verify-"));
+    assert!(!proxy.output().contains("never-shown"));
+}
+
+#[test]
+fn a_refusal_can_be_a_warning_or_not_be_asked_for() {
+    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    let first = verified(s3.url(), "none");
+    let proxy = Proxy::start(&first);
+    let wrong = first.set("buckets.0.s3.secret_key", WRONG_KEY);
+    proxy.write_config(&wrong);
+    assert!(reload(&proxy).get("warnings").is_none());
+    assert!(s3.requests().is_empty());
+    let wrong = wrong.set("buckets.0.s3.secret_key", "another-wrong-key-never-shown");
+    proxy.write_config(&wrong.set("buckets.0.s3.verify", "warn"));
+    let report = reload(&proxy);
+    assert_eq!(report["config_generation"], 3);
+    let shown = warnings(&report);
+    assert!(shown.contains("buckets[products].s3.verify"), "{report}");
+    assert!(shown.contains("SignatureDoesNotMatch"), "{report}");
+}
+
+#[test]
+fn what_is_not_about_credentials_is_a_warning() {
+    let denied = "<Error><Code>AccessDenied</Code></Error>";
+    let denying = ScriptedOrigin::always(format!(
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{denied}",
+        denied.len()
+    ));
+    let skewed = "<Error><Code>RequestTimeTooSkewed</Code></Error>";
+    let skewing = ScriptedOrigin::always(format!(
+        "HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{skewed}\r\n0\r\n\r\n",
+        skewed.len()
+    ));
+    let garbled = ScriptedOrigin::always("nonsense\r\n\r\n");
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&config(&origin));
+    for (url, word) in [
+        (denying.url(), "AccessDenied"),
+        (format!("http://{}", refused_address()), "cannot be asked"),
+        (garbled.url(), "cannot be asked"),
+    ] {
+        proxy.write_config(&verified(url, "require"));
+        let report = reload(&proxy);
+        assert!(warnings(&report).contains(word), "{word}: {report}");
+    }
+    // A wrong clock makes every signature wrong.
+    proxy.write_config(&verified(skewing.url(), "require"));
+    let answer = post(&proxy, "/admin/reload", &[]);
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.text().contains("RequestTimeTooSkewed"));
+}
+
+#[test]
+fn an_encrypted_endpoint_is_asked_too() {
+    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    let front = TlsFront::start(s3.address());
+    let launch = Launch::new();
+    launch.write("ca.pem", front.ca_pem());
+    let first = verified(front.url(), "require").set("buckets.0.s3.ca_file", "ca.pem");
+    let proxy = launch.config(&first).start();
+    proxy.write_config(&first.clone().set("buckets.0.s3.secret_key", WRONG_KEY));
+    let answer = post(&proxy, "/admin/reload", &[]);
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.text().contains("SignatureDoesNotMatch"), "{answer:?}");
+    proxy.write_config(&first.set("buckets.0.s3.region", "us-west-2"));
+    let answer = post(&proxy, "/admin/reload", &[]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // Without the authority's certificate it cannot be asked.
+    proxy.write_config(&verified(front.url(), "require"));
+    assert!(warnings(&reload(&proxy)).contains("cannot be asked"));
+}

@@ -1,0 +1,150 @@
+//! `reload.watch`: a changed file is adopted by itself, and never half of it (MUSTS, Reload 14).
+
+use std::{fs::OpenOptions, io::Write as _, os::unix::fs::symlink};
+
+use serde_json::json;
+
+use crate::{
+    reload::{config, counts, touched},
+    support::{
+        config::Config,
+        proxy::{Launch, Proxy},
+        scripted_origin::ScriptedOrigin,
+        token,
+        waiting::wait_until,
+    },
+};
+
+fn wait_generation(proxy: &Proxy, generation: u32) {
+    let what = format!("generation {generation}");
+    wait_until(&what, || proxy.metric("config_generation") == Some(f64::from(generation)));
+}
+
+#[test]
+fn a_watched_file_is_reloaded_when_it_changes() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin).set("reload.watch", true);
+    let proxy = Proxy::start(&first);
+    // By renaming over it, as editors do.
+    proxy.write_config(&touched(&first, 1));
+    wait_until("the renamed file", || proxy.metric("config_generation") == Some(2.0));
+    // By writing into it, with something unreadable in between.
+    let path = proxy.directory().join("config.yaml");
+    std::fs::write(&path, "server: {").unwrap();
+    std::fs::write(&path, touched(&first, 2).to_yaml()).unwrap();
+    wait_until("the rewritten file", || proxy.metric("config_generation") == Some(3.0));
+}
+
+#[test]
+fn a_watched_config_map_is_reloaded_when_it_is_swapped() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin).set("reload.watch", true);
+    let launch = Launch::new();
+    let mount = launch.path("mount");
+    let version = |number: usize, config: &Config| {
+        let folder = mount.join(format!("..version{number}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("config.yaml"), config.to_yaml()).unwrap();
+        symlink(format!("..version{number}"), mount.join("..data_tmp")).unwrap();
+        std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+    };
+    version(1, &first);
+    symlink("..data/config.yaml", mount.join("config.yaml")).unwrap();
+    let path = mount.join("config.yaml").display().to_string();
+    let proxy = launch.arguments(&["--config", &path]).start();
+    for number in 2..5 {
+        version(number, &touched(&first, number));
+        wait_until("the swapped file", || {
+            proxy.metric("config_generation") == Some(f64::from(u32::try_from(number).unwrap()))
+        });
+    }
+}
+
+#[test]
+fn a_file_that_is_being_written_is_not_adopted_half() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin).set("reload.watch", true);
+    let proxy = Proxy::start(&first);
+    let path = proxy.directory().join("config.yaml");
+    for number in 2..7 {
+        // The first part alone is a good configuration, without the second bucket.
+        let part = touched(&first, number as usize).to_yaml();
+        let rest = "# ".to_owned() + &"-".repeat(100_000) + "\nlogging: { level: debug }\n";
+        let mut file = OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        file.write_all(part.as_bytes()).unwrap();
+        file.write_all(rest.as_bytes()).unwrap();
+        drop(file);
+        wait_generation(&proxy, number);
+    }
+    wait_until("one success for each file", || counts(&proxy) == (5, 0));
+}
+
+#[test]
+fn a_secret_file_is_watched_too() {
+    let origin = ScriptedOrigin::serving("x");
+    let launch = Launch::new();
+    launch.write("jwt-secret", token::JWT_SECRET);
+    launch.write("key", "the first secret of a file");
+    let first = config(&origin).set("reload.watch", true).set(
+        "buckets.0.s3",
+        json!({
+            "bucket": "products",
+            "region": "us-east-1",
+            "endpoint": origin.url(),
+            "access_key": "AKIDFILE",
+            // Relative to the configuration.
+            "secret_key_file": "key",
+        }),
+    );
+    let proxy = launch.config(&first).start();
+    std::fs::write(proxy.directory().join("key"), "the second secret of a file").unwrap();
+    wait_generation(&proxy, 2);
+    // A refused change keeps the files watched that it does not name.
+    proxy.write_config_text("nonsense");
+    wait_until("the refusal", || counts(&proxy).1 == 1);
+    std::fs::write(proxy.directory().join("key"), "the third secret of a file").unwrap();
+    wait_until("another attempt", || counts(&proxy).1 == 2);
+    proxy.write_config(&first);
+    wait_generation(&proxy, 3);
+    assert!(!proxy.output().contains("secret of a file"));
+}
+
+#[test]
+fn watching_is_switched_on_and_off_by_a_reload() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let watching = first.clone().set("reload.watch", true);
+    let proxy = Proxy::start(&first);
+    proxy.write_config(&watching);
+    proxy.signal("HUP");
+    wait_generation(&proxy, 2);
+    proxy.write_config(&touched(&watching, 1));
+    wait_generation(&proxy, 3);
+    // The file that the watcher finds switches it off; what comes then needs a signal again.
+    proxy.write_config(&first);
+    wait_generation(&proxy, 4);
+    wait_until("the attempts to end", || counts(&proxy) == (3, 0));
+    proxy.write_config(&touched(&first, 2));
+    proxy.signal("HUP");
+    wait_generation(&proxy, 5);
+    // A watcher that still ran would have had the same news, and another attempt.
+    wait_until("one attempt more", || counts(&proxy) == (4, 0));
+    assert!(proxy.stderr().records().iter().any(|record| record["trigger"] == "watch"));
+}
+
+#[test]
+fn a_refused_file_is_tried_once_and_the_next_one_adopted() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin).set("reload.watch", true);
+    let proxy = Proxy::start(&first);
+    proxy.write_config_text("buckets: 7");
+    wait_until("the refusal", || counts(&proxy) == (0, 1));
+    assert_eq!(proxy.metric("config_last_reload_successful"), Some(0.0));
+    proxy.write_config(&touched(&first, 1));
+    wait_generation(&proxy, 2);
+    std::fs::remove_file(proxy.directory().join("config.yaml")).unwrap();
+    wait_until("the refusal of a missing file", || counts(&proxy) == (1, 2));
+    proxy.write_config(&first);
+    wait_generation(&proxy, 3);
+    wait_until("the last success", || counts(&proxy) == (2, 2));
+}

@@ -1,0 +1,362 @@
+//! `docs/RELOAD.md` against the real binary: every key of its table is reloaded, and what the page
+//! promises for it is what the report says. The files beside it name metrics that exist.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a failed expectation of a test tool is a failed test, also outside #[test] functions"
+)]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+use support::{
+    config::Config,
+    proxy::Launch,
+    raw_client::Client,
+    s3_server::S3Server,
+    tls_front::TlsFront,
+    token::{self, bearer},
+};
+use yatagarasu::{
+    control_plane::config::keys::{Applies, KEYS, Kind},
+    telemetry::definitions,
+};
+
+fn read(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The keys of the page's table, with the word that the page has for each.
+fn documented() -> BTreeMap<String, String> {
+    let page = read("RELOAD.md");
+    let section = page.split("## What is hot and what is not").nth(1).expect("the section");
+    let section = section.split("\n## ").next().unwrap();
+    let mut keys = BTreeMap::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for key in cells[1].split('`').filter(|part| !part.trim().is_empty()) {
+            let before = keys.insert(key.to_owned(), cells[2].to_owned());
+            assert_eq!(before, None, "{key} stands twice");
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_table_has_every_key_with_the_word_of_the_program() {
+    let expected: BTreeMap<String, String> = KEYS
+        .iter()
+        .filter(|key| !matches!(key.kind, Kind::Section))
+        .map(|key| {
+            let word = match key.applies {
+                Applies::Hot => "hot",
+                Applies::Restart => "restart",
+            };
+            (key.path.to_owned(), word.to_owned())
+        })
+        .collect();
+    assert_eq!(documented(), expected);
+}
+
+/// What is set at which path.
+type Setting = (&'static str, Value);
+
+/// A change of one key: what must stand there before, and what is set then.
+struct Change {
+    before: Vec<Setting>,
+    after: Vec<Setting>,
+}
+
+fn simple(path: &'static str, value: impl Into<Value>) -> Change {
+    Change { before: vec![], after: vec![(path, value.into())] }
+}
+
+fn from_to(path: &'static str, before: Value, after: Value) -> Change {
+    Change { before: vec![(path, before)], after: vec![(path, after)] }
+}
+
+fn rules(claim: &str, operator: &str, value: &str) -> Value {
+    json!([{ "claim": claim, "operator": operator, "value": value }])
+}
+
+fn sources(source: Value) -> Value {
+    json!([{ "type": "bearer" }, source])
+}
+
+/// Another value for each key.
+fn change(key: &str) -> Change {
+    const SECRET: &str = "another-secret-of-more-than-enough-characters";
+    let keys = |key: Value| json!([key]);
+    match key {
+        "server.address" => simple("server.address", "127.0.0.2"),
+        "server.port" => simple("server.port", 1),
+        "server.threads" => simple("server.threads", 1),
+        "server.max_connections" => simple("server.max_connections", 77),
+        "server.io" => simple("server.io", "epoll"),
+        "admin.listen" => simple("admin.listen", "127.0.0.1:1"),
+        "server.limits.header_bytes" => simple("server.limits.header_bytes", 20_000),
+        "server.limits.uri_bytes" => simple("server.limits.uri_bytes", 4_096),
+        "server.limits.headers" => simple("server.limits.headers", 50),
+        "server.limits.body_bytes" => simple("server.limits.body_bytes", 5),
+        "server.timeouts.client_header" => simple("server.timeouts.client_header", 3),
+        "server.timeouts.client_idle" => simple("server.timeouts.client_idle", 3),
+        "server.timeouts.client_write" => simple("server.timeouts.client_write", 3),
+        "server.timeouts.drain_delay" => simple("server.timeouts.drain_delay", 3),
+        "server.timeouts.drain" => simple("server.timeouts.drain", 3),
+        "server.expose_generation" => simple("server.expose_generation", true),
+        "buckets" => simple("buckets.1", Value::Null),
+        "buckets[].name" => simple("buckets.0.name", "renamed"),
+        "buckets[].path_prefix" => simple("buckets.0.path_prefix", "/elsewhere"),
+        "buckets[].s3.bucket" => simple("buckets.0.s3.bucket", "another"),
+        "buckets[].s3.region" => simple("buckets.0.s3.region", "eu-west-1"),
+        "buckets[].s3.key_prefix" => simple("buckets.0.s3.key_prefix", "below/"),
+        "buckets[].s3.addressing" => simple("buckets.0.s3.addressing", "virtual"),
+        "buckets[].s3.endpoint" => simple("buckets.0.s3.endpoint", "http://127.0.0.1:9"),
+        "buckets[].s3.ca_file" => simple("buckets.0.s3.ca_file", "ca.pem"),
+        "buckets[].s3.access_key" => simple("buckets.0.s3.access_key", "AKIDOTHER"),
+        "buckets[].s3.secret_key" => simple("buckets.0.s3.secret_key", "another secret key"),
+        "buckets[].s3.session_token" => simple("buckets.0.s3.session_token", "a-token"),
+        "buckets[].s3.access_key_file" => Change {
+            before: vec![],
+            after: vec![
+                ("buckets.0.s3.access_key", Value::Null),
+                ("buckets.0.s3.access_key_file", "text".into()),
+            ],
+        },
+        "buckets[].s3.secret_key_file" => Change {
+            before: vec![],
+            after: vec![
+                ("buckets.0.s3.secret_key", Value::Null),
+                ("buckets.0.s3.secret_key_file", "text".into()),
+            ],
+        },
+        "buckets[].s3.session_token_file" => simple("buckets.0.s3.session_token_file", "text"),
+        "buckets[].s3.anonymous" => Change {
+            before: vec![],
+            after: vec![
+                ("buckets.0.s3.access_key", Value::Null),
+                ("buckets.0.s3.secret_key", Value::Null),
+                ("buckets.0.s3.anonymous", true.into()),
+            ],
+        },
+        "buckets[].s3.timeouts.connect" => simple("buckets.0.s3.timeouts.connect", 3),
+        "buckets[].s3.timeouts.first_byte" => simple("buckets.0.s3.timeouts.first_byte", 3),
+        "buckets[].s3.timeouts.read" => simple("buckets.0.s3.timeouts.read", 3),
+        "buckets[].s3.max_idle_connections" => simple("buckets.0.s3.max_idle_connections", 3),
+        "buckets[].s3.verify" => simple("buckets.0.s3.verify", "warn"),
+        "buckets[].auth.enabled" => simple("buckets.0.auth.enabled", true),
+        "buckets[].auth.claims" => simple("buckets.0.auth.claims", rules("a", "equals", "b")),
+        "jwt.enabled" => simple("jwt.enabled", false),
+        "jwt.algorithm" => simple("jwt.algorithm", "HS512"),
+        "jwt.secret" => simple("jwt.secret", SECRET),
+        "jwt.secret_file" => Change {
+            before: vec![],
+            after: vec![("jwt.secret", Value::Null), ("jwt.secret_file", "text".into())],
+        },
+        "jwt.public_key_file" => Change {
+            before: vec![],
+            after: vec![
+                ("jwt.secret", Value::Null),
+                ("jwt.algorithm", "ES256".into()),
+                ("jwt.public_key_file", "public.pem".into()),
+            ],
+        },
+        "jwt.keys" => simple("jwt.keys", keys(json!({ "secret": SECRET }))),
+        "jwt.keys[].id" => from_to(
+            "jwt.keys",
+            keys(json!({ "id": "a", "secret": SECRET })),
+            keys(json!({ "id": "b", "secret": SECRET })),
+        ),
+        "jwt.keys[].algorithm" => from_to(
+            "jwt.keys",
+            keys(json!({ "algorithm": "HS256", "secret": SECRET })),
+            keys(json!({ "algorithm": "HS384", "secret": SECRET })),
+        ),
+        "jwt.keys[].secret" => from_to(
+            "jwt.keys",
+            keys(json!({ "secret": SECRET })),
+            keys(json!({ "secret": format!("{SECRET}-2") })),
+        ),
+        "jwt.keys[].secret_file" => from_to(
+            "jwt.keys",
+            keys(json!({ "secret": SECRET })),
+            keys(json!({ "secret_file": "text" })),
+        ),
+        "jwt.keys[].public_key_file" => from_to(
+            "jwt.keys",
+            keys(json!({ "algorithm": "ES256", "public_key_file": "public.pem" })),
+            keys(json!({ "algorithm": "ES256", "public_key_file": "public-2.pem" })),
+        ),
+        "jwt.jwks_file" => simple("jwt.jwks_file", "jwks.json"),
+        "jwt.issuer" => simple("jwt.issuer", "somebody"),
+        "jwt.audience" => simple("jwt.audience", json!(["somebody"])),
+        "jwt.leeway" => simple("jwt.leeway", 3),
+        "jwt.require_exp" => simple("jwt.require_exp", false),
+        "jwt.token_sources" => {
+            simple("jwt.token_sources", sources(json!({ "type": "cookie", "name": "t" })))
+        }
+        "jwt.token_sources[].type" => from_to(
+            "jwt.token_sources",
+            sources(json!({ "type": "query", "name": "t" })),
+            sources(json!({ "type": "cookie", "name": "t" })),
+        ),
+        "jwt.token_sources[].name" => from_to(
+            "jwt.token_sources",
+            sources(json!({ "type": "cookie", "name": "t" })),
+            sources(json!({ "type": "cookie", "name": "u" })),
+        ),
+        "jwt.token_sources[].prefix" => from_to(
+            "jwt.token_sources",
+            sources(json!({ "type": "header", "name": "x-token", "prefix": "a" })),
+            sources(json!({ "type": "header", "name": "x-token", "prefix": "b" })),
+        ),
+        "jwt.claims" => simple("jwt.claims", rules("a", "equals", "b")),
+        "jwt.admin_claims" => simple("jwt.admin_claims", rules("a", "equals", "b")),
+        "admin.reload_timeout" => simple("admin.reload_timeout", 3),
+        "metrics.enabled" => simple("metrics.enabled", false),
+        "metrics.per_bucket" => simple("metrics.per_bucket", false),
+        "logging.level" => simple("logging.level", "debug"),
+        "logging.access_log.enabled" => simple("logging.access_log.enabled", false),
+        "logging.access_log.path" => simple("logging.access_log.path", "access.log"),
+        "reload.watch" => simple("reload.watch", true),
+        _ => claim_change(key),
+    }
+}
+
+/// Changes inside a claim rule; what stands before fits the operator's token.
+fn claim_change(key: &str) -> Change {
+    let (list, part) = key.rsplit_once("[].").unwrap_or_else(|| panic!("no change for {key}"));
+    let path = match list {
+        "buckets[].auth.claims" => "buckets.0.auth.claims",
+        "jwt.claims" => "jwt.claims",
+        "jwt.admin_claims" => "jwt.admin_claims",
+        _ => panic!("no change for {key}"),
+    };
+    let after = match part {
+        "claim" => rules("sub", "equals", "admin"),
+        "operator" => rules("role", "not_equals", "admin"),
+        "value" => rules("role", "equals", "somebody"),
+        _ => panic!("no change for {key}"),
+    };
+    from_to(path, rules("role", "equals", "admin"), after)
+}
+
+/// What the report calls a key; none where it names a whole that the key is a part of.
+fn name_in_report(key: &str) -> Option<String> {
+    let is_part = key.ends_with("_file") || key.matches("[]").count() > 1;
+    let in_list = ["jwt.keys", "jwt.token_sources[]", "jwt.claims[]", "jwt.admin_claims[]"];
+    if is_part || in_list.iter().any(|list| key.starts_with(list)) {
+        return None;
+    }
+    match key {
+        "buckets" | "buckets[].name" | "jwt.algorithm" | "jwt.secret" => None,
+        _ => Some(key.replace("buckets[]", "buckets[products]")),
+    }
+}
+
+fn with(config: &Config, settings: &[Setting]) -> Config {
+    settings.iter().fold(config.clone(), |config, (path, value)| match *path {
+        // A bucket more.
+        "buckets.1" => config.bucket("more", "http://127.0.0.1:9").with_jwt(&[]),
+        path => config.set(path, value.clone()),
+    })
+}
+
+#[test]
+fn every_key_of_the_table_is_what_the_table_says() {
+    let s3 = S3Server::start(&[("AKIDX", "a secret")]);
+    let front = TlsFront::start(s3.address());
+    let pem = || rcgen::KeyPair::generate().unwrap().public_key_pem();
+    let jwks = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k",
+        "k": "YW5vdGhlci1zZWNyZXQtb2YtbW9yZS10aGFuLWVub3VnaC1jaGFyYWN0ZXJz" }] });
+    let base = Config::products("http://localhost:9").with_jwt(&[]).set("server.threads", 2);
+    let admin = bearer(&token::for_role("admin"));
+    for (key, word) in documented() {
+        if key == "logging.access_log.format" {
+            // There is one format only, so there is no change that could be made.
+            continue;
+        }
+        let Change { before, after } = change(&key);
+        let launch = Launch::new();
+        launch.write("text", "the-content-of-a-file-with-a-secret-in-it");
+        launch.write("ca.pem", front.ca_pem());
+        launch.write("public.pem", &pem());
+        launch.write("public-2.pem", &pem());
+        launch.write("jwks.json", &jwks.to_string());
+        let first = with(&base, &before);
+        let proxy = launch.config(&first).start();
+        proxy.write_config(&with(&first, &after));
+        let answer = Client::connect(proxy.address()).request(
+            "POST",
+            "/admin/reload",
+            &[("Authorization", &admin)],
+        );
+        assert_eq!(answer.status, 200, "{key}: {answer:?}");
+        let report = answer.json();
+        let list = |name: &str| -> BTreeSet<String> {
+            let items = report[name].as_array().unwrap();
+            items.iter().map(|item| item.as_str().unwrap().to_owned()).collect()
+        };
+        let (applied, waiting) = (list("applied"), list("restart_required"));
+        if word == "restart" {
+            assert_eq!(report["changed"], false, "{key}: {report}");
+            assert_eq!(report["config_generation"], 1, "{key}: {report}");
+            assert!(applied.is_empty(), "{key}: {report}");
+            let named = format!("{key}: running ");
+            assert!(waiting.iter().any(|line| line.starts_with(&named)), "{key}: {report}");
+            continue;
+        }
+        assert_eq!(word, "hot", "{key}");
+        assert_eq!(report["changed"], true, "{key}: {report}");
+        assert_eq!(report["config_generation"], 2, "{key}: {report}");
+        assert_eq!(report["workers"], 2, "{key}: {report}");
+        assert!(waiting.is_empty(), "{key}: {report}");
+        assert!(!applied.is_empty(), "{key}: {report}");
+        if let Some(name) = name_in_report(&key) {
+            assert!(applied.contains(&name), "{key}: {report}");
+        }
+        assert!(!report.to_string().contains("content-of-a-file"), "{key}: {report}");
+    }
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_that_exist() {
+    let known: BTreeSet<&str> = definitions::ALL.iter().map(|metric| metric.name).collect();
+    let families = ["config_", "http_", "auth_", "jwt_", "upstream_", "process_"];
+    for name in ["alerts/reload.yaml", "grafana/reload.json"] {
+        let text = read(name);
+        if name.ends_with(".json") {
+            let _: Value = serde_json::from_str(&text).unwrap();
+        } else {
+            let _: Value = serde_yaml::from_str(&text).unwrap();
+        }
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let mut found = 0;
+        for word in words.filter(|word| families.iter().any(|family| word.starts_with(family))) {
+            assert!(known.contains(word), "{name}: {word} is no metric");
+            found += 1;
+        }
+        assert!(found > 3, "{name} names no metric");
+    }
+    for metric in known.iter().filter(|metric| metric.starts_with("config_")) {
+        assert!(read("grafana/reload.json").contains(metric) || *metric == "config_generation");
+    }
+}
+
+#[test]
+fn the_unit_says_what_the_program_can_do() {
+    let unit = read("systemd/yatagarasu.service");
+    for line in ["Type=notify-reload", "NotifyAccess=main"] {
+        assert!(unit.lines().any(|found| found == line), "{line}");
+    }
+    let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let words = command.split(' ').map(Into::into);
+    assert!(yatagarasu::cli::parse(words).is_ok(), "{command}");
+}
