@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     net::{SocketAddr, TcpListener},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
     thread,
@@ -339,13 +340,20 @@ fn check_descriptors(settings: &Settings) {
 fn spawn(assignment: Assignment, to_control: Sender<FromWorker>) -> io::Result<()> {
     let worker = assignment.worker;
     thread::Builder::new().name(format!("yt-worker-{worker}")).spawn(move || {
-        let error = match worker::run(assignment) {
-            Ok(()) => "the event loop ended".to_owned(),
-            Err(error) => error,
-        };
+        let error = why_it_ended(|| worker::run(assignment));
         let _ = to_control.send(FromWorker::Failed { worker, error });
     })?;
     Ok(())
+}
+
+/// Runs a worker to its end, a panic outside of its connections included: a process that lost a
+/// core must not go on as if it had it.
+fn why_it_ended(run: impl FnOnce() -> Result<(), String>) -> String {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => "the event loop ended".to_owned(),
+        Ok(Err(error)) => error,
+        Err(_) => "it panicked".to_owned(),
+    }
 }
 
 /// Waits until every worker runs: only then is the address announced.
@@ -411,5 +419,17 @@ fn serve(mut control: Control, inputs: &Inputs) -> Exit {
             tracing::error!("a worker ended: {why}");
             Exit::CouldNotStart
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_is_reported_like_one_that_fails() {
+        assert_eq!(why_it_ended(|| panic!("a bug")), "it panicked");
+        assert_eq!(why_it_ended(|| Err("no ring".to_owned())), "no ring");
+        assert_eq!(why_it_ended(|| Ok(())), "the event loop ended");
     }
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::{handoff::message::DrainStep, system::clock::Monotonic};
 
+/// How long answers on the admin listener may take once nothing else is left.
+const ADMIN_GRACE: Duration = Duration::from_secs(1);
+
 /// Where a stop is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
@@ -39,9 +42,12 @@ impl Drain {
                 self.until = now.plus(self.grace);
                 Next::Step(DrainStep::Closing)
             }
-            DrainStep::Closing if busy && !left.is_zero() => Next::Wait(left),
+            DrainStep::Closing | DrainStep::AdminClosing if busy && !left.is_zero() => {
+                Next::Wait(left)
+            }
             DrainStep::Closing => {
                 self.step = DrainStep::AdminClosing;
+                self.until = now.plus(ADMIN_GRACE);
                 Next::Step(DrainStep::AdminClosing)
             }
             DrainStep::AdminClosing => Next::Exit,
@@ -65,7 +71,8 @@ mod tests {
         assert_eq!(drain.next(after_delay, true), Next::Wait(2 * SECOND));
         let later = after_delay.plus(2 * SECOND);
         assert_eq!(drain.next(later, true), Next::Step(DrainStep::AdminClosing));
-        assert_eq!(drain.next(later, true), Next::Exit);
+        assert_eq!(drain.next(later, true), Next::Wait(ADMIN_GRACE));
+        assert_eq!(drain.next(later.plus(ADMIN_GRACE), true), Next::Exit);
     }
 
     #[test]

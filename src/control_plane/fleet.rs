@@ -18,13 +18,17 @@ struct Member {
     adopted: Generation,
     /// Its mailbox was full when a generation was sent: it gets the newest one later.
     behind: bool,
-    drained: bool,
+    /// The last step of stopping that it was told of.
+    told: DrainStep,
+    /// The last step of stopping that it has come to the end of.
+    done: DrainStep,
 }
 
 /// All workers.
 #[derive(Debug)]
 pub struct Fleet {
     members: Vec<Member>,
+    step: DrainStep,
 }
 
 impl Fleet {
@@ -32,9 +36,15 @@ impl Fleet {
     pub fn new(mailboxes: Vec<Sending<ToWorker>>, generation: Generation) -> Self {
         let members = mailboxes
             .into_iter()
-            .map(|mailbox| Member { mailbox, adopted: generation, behind: false, drained: false })
+            .map(|mailbox| Member {
+                mailbox,
+                adopted: generation,
+                behind: false,
+                told: DrainStep::Serving,
+                done: DrainStep::Serving,
+            })
             .collect();
-        Self { members }
+        Self { members, step: DrainStep::Serving }
     }
 
     /// Number of workers.
@@ -54,8 +64,10 @@ impl Fleet {
         }
     }
 
-    /// Sends the newest generation to the workers that missed it.
+    /// Sends the newest generation and the present step of stopping to the workers that missed
+    /// them.
     pub fn retry(&mut self, newest: &Arc<Snapshot>) {
+        self.drain(self.step);
         for member in self.members.iter_mut().filter(|member| member.behind) {
             member.behind = member.mailbox.send(ToWorker::Adopt(Arc::clone(newest))).is_err();
         }
@@ -106,21 +118,29 @@ impl Fleet {
     }
 
     /// Tells every worker to take a step of stopping.
-    pub fn drain(&self, step: DrainStep) {
-        for member in &self.members {
-            let _ = member.mailbox.send(ToWorker::Drain(step));
+    pub fn drain(&mut self, step: DrainStep) {
+        self.step = step;
+        for member in self.members.iter_mut().filter(|member| member.told < step) {
+            if member.mailbox.send(ToWorker::Drain(step)).is_ok() {
+                member.told = step;
+            }
         }
     }
 
-    /// Notes that a worker has no client left.
-    pub fn drained(&mut self, worker: usize) {
+    /// Notes that a worker has come to the end of a step.
+    pub fn drained(&mut self, worker: usize, step: DrainStep) {
         if let Some(member) = self.members.get_mut(worker) {
-            member.drained = true;
+            member.done = member.done.max(step);
         }
     }
 
-    /// The workers that still have clients.
+    /// The workers that are not at the end of the present step.
     pub fn busy(&self) -> BTreeSet<usize> {
-        self.members.iter().enumerate().filter(|(_, m)| !m.drained).map(|(i, _)| i).collect()
+        self.members
+            .iter()
+            .enumerate()
+            .filter(|(_, m)| m.done < self.step)
+            .map(|(i, _)| i)
+            .collect()
     }
 }

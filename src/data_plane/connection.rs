@@ -6,13 +6,14 @@ use crate::{
     data_plane::{
         core::Core,
         exchange::{self, Next, respond},
-        worker::accept::Role,
+        worker::open::Open,
     },
     model::Fault,
     protocol::http1::{Progress, RequestError, RequestHead, parse_request},
     system::{
         buffers::Lent,
         socket::Socket,
+        turn::TURN_REQUESTS,
         watch::{Ended, Shut},
     },
     telemetry::labels::ConnectionState,
@@ -25,6 +26,10 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes that a lingering close reads and throws away at most.
 const LINGER_BYTES_MAX: usize = 4 * 1_048_576;
+
+/// How long a connection that was accepted while the process stops may take to send a request: it
+/// was opened before, so the request is on its way.
+const LATE_REQUEST: Duration = Duration::from_secs(1);
 
 /// Bytes from the client that no exchange has used yet. Holds no buffer while there are none.
 #[derive(Debug, Default)]
@@ -88,33 +93,35 @@ impl<'c> Input<'c> {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(core: &Rc<Core>, socket: Socket, peer: SocketAddr, role: Role) {
-    core.cells.connections(ConnectionState::Active).inc();
+pub(crate) async fn serve(core: &Rc<Core>, socket: Socket, peer: SocketAddr, open: &Open) {
     let mut input = Input::default();
     let mut first = true;
     let mut head = RequestHead::default();
+    let mut this_turn = 0;
     loop {
-        let next = match read_head(core, &socket, &mut input, &mut head, first).await {
-            Ok(()) => exchange::run(core, &socket, peer, role, &mut input, &head).await,
+        let next = match read_head(core, &socket, &mut input, &mut head, first, open).await {
+            Ok(()) => exchange::run(core, &socket, peer, open.role(), &mut input, &head).await,
             Err(Some(fault)) => respond::refuse_head(core, &socket, peer, fault).await,
-            Err(None) => Next::Close,
+            Err(None) => break,
         };
         first = false;
         match next {
             Next::KeepAlive => {}
-            Next::Close if input.is_empty() => break,
-            // Closing with unread bytes would make the kernel send a reset.
-            Next::Close | Next::Linger => {
+            Next::Close => {
                 linger(core, &socket).await;
                 break;
             }
             Next::Abort => {
-                socket.abort();
+                socket.set_abortive(true);
                 break;
             }
         }
+        this_turn += 1;
+        if this_turn == TURN_REQUESTS {
+            core.turns.next().await;
+            this_turn = 0;
+        }
     }
-    core.cells.connections(ConnectionState::Active).dec();
 }
 
 /// Reads until `head` is complete.
@@ -127,26 +134,32 @@ async fn read_head<'c>(
     input: &mut Input<'c>,
     head: &mut RequestHead,
     first: bool,
+    open: &Open,
 ) -> Result<(), Option<Fault>> {
     let timeouts = core.current().timeouts;
     // One absolute deadline for the head, from accept or from its first byte.
     let mut begun = !input.is_empty();
-    if begun || first {
+    if begun {
         socket.watch().arm(timeouts.client_header, Shut::Read);
+    } else if first {
+        let latest = if core.is_closing() { LATE_REQUEST } else { timeouts.client_header };
+        socket.watch().arm(timeouts.client_header.min(latest), Shut::Read);
     }
     loop {
-        if !input.is_empty() {
+        if begun {
             let local = core.current();
             match parse_request(input.bytes(), &local.limits, head) {
                 Ok(Progress::Complete) => {
                     socket.watch().disarm();
                     return Ok(());
                 }
+                // A client that keeps sending slowly never sees the end of its stream.
+                Ok(Progress::Partial) if socket.watch().ended() == Ended::Deadline => {
+                    return Err(Some(Fault::HeadTimeout));
+                }
                 Ok(Progress::Partial) => {}
                 Err(error) => return Err(Some(fault_of(&error))),
             }
-        }
-        if begun {
             if socket.readable().await.is_err() {
                 return Err(None);
             }
@@ -158,11 +171,11 @@ async fn read_head<'c>(
                 socket.watch().arm(timeouts.client_idle, Shut::Read);
             }
             socket.watch().set_idle(true);
-            core.cells.connections(ConnectionState::Active).dec();
-            core.cells.connections(ConnectionState::Idle).inc();
+            if !first {
+                open.set_state(ConnectionState::Idle);
+            }
             let readable = socket.readable().await;
-            core.cells.connections(ConnectionState::Idle).dec();
-            core.cells.connections(ConnectionState::Active).inc();
+            open.set_state(ConnectionState::Active);
             socket.watch().set_idle(false);
             if readable.is_err() {
                 return Err(None);
@@ -180,10 +193,6 @@ async fn read_head<'c>(
                 }
             }
             Ok(_) => {}
-        }
-        // A client that keeps sending slowly never sees the end of its stream.
-        if begun && socket.watch().ended() == Ended::Deadline {
-            return Err(Some(Fault::HeadTimeout));
         }
     }
 }

@@ -10,7 +10,11 @@ use std::{
 use crossbeam_channel::Sender;
 
 use crate::{
-    data_plane::{upstream::pool::Pool, worker::calls::Calls},
+    data_plane::{
+        fading::Fading,
+        upstream::pool::Pool,
+        worker::{calls::Calls, open::OpenCounts},
+    },
     handoff::{
         message::{DrainStep, FromWorker},
         snapshot::{Bucket, Endpoint, Snapshot},
@@ -25,6 +29,7 @@ use crate::{
         clock::{self, Monotonic},
         process,
         splice::Pipes,
+        turn::Turns,
         watch::Watches,
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
@@ -36,6 +41,7 @@ pub(crate) struct Core {
     pub(crate) worker: usize,
     pub(crate) current: RefCell<Rc<Local>>,
     pub(crate) watches: Rc<Watches>,
+    pub(crate) turns: Rc<Turns>,
     pub(crate) buffers: Buffers,
     pub(crate) pipes: Pipes,
     pub(crate) pools: RefCell<HashMap<Arc<str>, Rc<Pool>>>,
@@ -46,9 +52,11 @@ pub(crate) struct Core {
     pub(crate) max_connections: u64,
     pub(crate) admin_elsewhere: bool,
     pub(crate) drain: Cell<DrainStep>,
-    pub(crate) open: Cell<usize>,
+    pub(crate) open: OpenCounts,
     pub(crate) calls: Calls,
     pub(crate) to_control: Sender<FromWorker>,
+    /// What is left of generations that are over.
+    pub(crate) fading: Rc<Fading>,
     pub(crate) access_log: RefCell<AccessLogSink>,
     pub(crate) ids: RequestIds,
     pub(crate) dates: Dates,
@@ -90,7 +98,12 @@ impl Core {
         let generation = snapshot.generation;
         let start = Monotonic::now();
         let by_index = self.pools_of(&snapshot);
-        let local = Rc::new(Local::new(snapshot, by_index, self.to_control.clone()));
+        let local = Rc::new(Local::new(
+            snapshot,
+            by_index,
+            self.to_control.clone(),
+            Rc::clone(&self.fading),
+        ));
         let _ = self.current.replace(local);
         self.cells.generation.set(generation.0);
         let _ = self.to_control.try_send(FromWorker::Adopted { worker: self.worker, generation });
@@ -148,6 +161,7 @@ pub(crate) struct Local {
     signing: Vec<RefCell<DailyKey>>,
     pub(crate) tokens: RefCell<TokenCache>,
     retired: Sender<FromWorker>,
+    fading: Rc<Fading>,
 }
 
 impl Local {
@@ -155,6 +169,7 @@ impl Local {
         snapshot: Arc<Snapshot>,
         pools: Vec<Rc<Pool>>,
         retired: Sender<FromWorker>,
+        fading: Rc<Fading>,
     ) -> Self {
         let signing = snapshot.buckets.iter().map(|_| RefCell::default()).collect();
         Self {
@@ -163,6 +178,7 @@ impl Local {
             signing,
             tokens: RefCell::new(TokenCache::new()),
             retired,
+            fading,
         }
     }
 
@@ -205,6 +221,7 @@ impl Drop for Local {
         if let Some(snapshot) = self.snapshot.take() {
             let _ = self.retired.try_send(FromWorker::Retired(snapshot));
         }
+        self.fading.add(self.tokens.take());
     }
 }
 

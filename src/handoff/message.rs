@@ -80,10 +80,12 @@ pub enum FromWorker {
         /// What is asked for.
         call: Call,
     },
-    /// No client connection is left on the main listener.
+    /// Nothing is left that a step of stopping waits for.
     Drained {
         /// Index of the worker.
         worker: usize,
+        /// The step.
+        step: DrainStep,
     },
 }
 

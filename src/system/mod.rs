@@ -16,4 +16,5 @@ pub mod ring;
 pub mod socket;
 pub mod splice;
 pub mod tls;
+pub mod turn;
 pub mod watch;

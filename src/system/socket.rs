@@ -11,7 +11,7 @@ use std::{
 use monoio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Type};
 
-use crate::system::watch::{Shut, Watched, Watches};
+use crate::system::watch::{Client, Ended, Shut, Watched, Watches};
 
 /// A connected, non-blocking stream socket that belongs to this core.
 #[derive(Debug)]
@@ -32,13 +32,15 @@ impl Socket {
         Ok(Self { watched: Watched::new(watches, raw), stream })
     }
 
-    /// Connects to `address`; the caller bounds the time by arming the watch through `armed`.
+    /// Connects to `address` on behalf of `client`.
     ///
     /// # Errors
-    /// What `connect(2)` reports; `TimedOut` when `within` passed.
+    /// What `connect(2)` reports; `TimedOut` when `within` passed, `ConnectionAborted` when the
+    /// client is gone.
     pub async fn connect(
         address: SocketAddr,
         within: Duration,
+        client: Client,
         watches: &Rc<Watches>,
     ) -> io::Result<Self> {
         let socket = socket2::Socket::new(
@@ -54,9 +56,15 @@ impl Socket {
         };
         let socket = Self::new(OwnedFd::from(socket), watches)?;
         if in_progress {
-            match monoio::time::timeout(within, socket.writable()).await {
-                Ok(ready) => ready?,
-                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            socket.watch().arm(within, Shut::Both);
+            socket.watch().waits_for_client(Some(client));
+            socket.writable().await?;
+            match socket.watch().ended() {
+                Ended::No => socket.watch().disarm(),
+                Ended::Deadline => return Err(io::ErrorKind::TimedOut.into()),
+                Ended::ClientGone | Ended::Drain => {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
             }
             if let Some(error) = SockRef::from(&socket.borrowed()).take_error()? {
                 return Err(error);
@@ -149,9 +157,11 @@ impl Socket {
         let _ = SockRef::from(&self.borrowed()).shutdown(std::net::Shutdown::Write);
     }
 
-    /// Makes closing send a reset, so that the peer can't take what it got for a whole message.
-    pub fn abort(&self) {
-        let _ = SockRef::from(&self.borrowed()).set_linger(Some(Duration::ZERO));
+    /// Makes closing send a reset, so that the peer can't take what it got for a whole message; or
+    /// an orderly end again. Holds for the end of the process too.
+    pub fn set_abortive(&self, abortive: bool) {
+        let linger = abortive.then_some(Duration::ZERO);
+        let _ = SockRef::from(&self.borrowed()).set_linger(linger);
     }
 
     fn borrowed(&self) -> BorrowedFd<'_> {
@@ -174,16 +184,26 @@ pub(super) fn shutdown_fd(fd: RawFd, shut: Shut) {
         Shut::Read => libc::SHUT_RD,
         Shut::Both => libc::SHUT_RDWR,
     };
-    // SAFETY: no pointers; a closed or foreign number only makes the call fail, and a watch is
-    // removed before its descriptor is closed.
+    // SAFETY: no pointers. The number is the caller's own descriptor: a watch is removed before its
+    // descriptor is closed, so it never names a socket that somebody opened since.
     #[expect(unsafe_code, reason = "shutdown by number has no safe wrapper in std")]
     let _ = unsafe { libc::shutdown(fd, how) };
 }
 
-/// Whether the peer of `fd` closed or reset the connection and left no bytes behind.
-pub(super) fn is_closed_by_peer(fd: RawFd) -> bool {
+/// Whether a client reset the connection, or ended it and left no bytes behind.
+pub(super) fn is_gone(client: Client) -> bool {
     let mut byte = [0_u8; 1];
-    matches!(recv_peek(fd, &mut byte), Ok(Some(0)) | Err(_))
+    match recv_peek(client.fd, &mut byte) {
+        Ok(Some(0)) => !client.may_finish,
+        Ok(_) => false,
+        Err(_) => true,
+    }
+}
+
+/// Whether bytes have arrived on `fd` that nobody has read.
+pub(super) fn has_unread_bytes(fd: RawFd) -> bool {
+    let mut byte = [0_u8; 1];
+    matches!(recv_peek(fd, &mut byte), Ok(Some(1..)))
 }
 
 fn recv_peek(fd: RawFd, byte: &mut [u8; 1]) -> io::Result<Option<usize>> {

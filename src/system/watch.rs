@@ -56,10 +56,18 @@ pub struct Watch {
     shut: Cell<Shut>,
     ended: Cell<Ended>,
     idle: Cell<bool>,
-    waits_for: Cell<RawFd>,
+    waits_for: Cell<Option<Client>>,
 }
 
-const NO_FD: RawFd = -1;
+/// A client socket on whose behalf another socket waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The descriptor, which must stay open for as long as it is waited for.
+    pub fd: RawFd,
+    /// Whether the client said that it sends nothing more after this request, so that the end of
+    /// its stream does not mean that it is gone: only a reset does.
+    pub may_finish: bool,
+}
 
 impl Watch {
     fn new(fd: RawFd) -> Self {
@@ -69,7 +77,7 @@ impl Watch {
             shut: Cell::new(Shut::Both),
             ended: Cell::new(Ended::No),
             idle: Cell::new(false),
-            waits_for: Cell::new(NO_FD),
+            waits_for: Cell::new(None),
         }
     }
 
@@ -89,9 +97,9 @@ impl Watch {
         self.idle.set(idle);
     }
 
-    /// While set, the socket is ended when the client socket `fd` is found closed.
-    pub fn waits_for_client(&self, fd: Option<RawFd>) {
-        self.waits_for.set(fd.unwrap_or(NO_FD));
+    /// While set, the socket is ended when the client is found gone.
+    pub fn waits_for_client(&self, client: Option<Client>) {
+        self.waits_for.set(client);
     }
 
     /// Why the socket was ended from this side, if it was.
@@ -162,20 +170,20 @@ impl Watches {
             if deadline != 0 && deadline <= now.0 {
                 watch.end(Ended::Deadline, watch.shut.get());
             }
-            if check_clients {
-                let client = watch.waits_for.get();
-                if client != NO_FD && socket::is_closed_by_peer(client) {
-                    watch.waits_for.set(NO_FD);
-                    watch.end(Ended::ClientGone, Shut::Both);
-                }
+            if check_clients
+                && let Some(client) = watch.waits_for.get()
+                && socket::is_gone(client)
+            {
+                watch.waits_for.set(None);
+                watch.end(Ended::ClientGone, Shut::Both);
             }
         }
     }
 
-    /// Ends every connection that waits for its next request.
+    /// Ends every connection that waits for its next request, unless that has just arrived.
     pub fn end_idle(&self) {
         for (_, watch) in self.all.borrow().iter() {
-            if watch.idle.get() {
+            if watch.idle.get() && !socket::has_unread_bytes(watch.fd) {
                 watch.end(Ended::Drain, Shut::Read);
             }
         }

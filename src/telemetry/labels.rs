@@ -146,8 +146,8 @@ const STATUSES: [u16; 24] = [
     500, 501, 502, 503, 504,
 ];
 
-/// Labels of the other statuses, by class.
-const OTHER_STATUSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+/// Labels of the other statuses, by class; `none` is for a client that left before its answer.
+const OTHER_STATUSES: [&str; 5] = ["none", "2xx", "3xx", "4xx", "5xx"];
 
 /// How many counters a row by status has.
 pub(crate) const STATUS_SLOTS: usize = STATUSES.len() + OTHER_STATUSES.len();
@@ -164,10 +164,11 @@ const fn status_slots() -> [u8; STATUS_END as usize] {
     let mut status = 0;
     while status < slots.len() {
         let class = match status {
-            0..300 => 0,
-            300..400 => 1,
-            400..500 => 2,
-            _ => 3,
+            0 => 0,
+            1..300 => 1,
+            300..400 => 2,
+            400..500 => 3,
+            _ => 4,
         };
         slots[status] = (STATUSES.len() + class) as u8;
         status += 1;
@@ -213,9 +214,15 @@ mod tests {
 
     #[test]
     fn other_statuses_share_the_slot_of_their_class() {
-        for (status, label) in
-            [(207, "2xx"), (302, "3xx"), (418, "4xx"), (505, "5xx"), (599, "5xx"), (600, "5xx")]
-        {
+        for (status, label) in [
+            (0, "none"),
+            (207, "2xx"),
+            (302, "3xx"),
+            (418, "4xx"),
+            (505, "5xx"),
+            (599, "5xx"),
+            (600, "5xx"),
+        ] {
             assert_eq!(status_label(status_slot(status)), label, "{status}");
         }
     }

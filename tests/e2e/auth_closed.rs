@@ -144,14 +144,14 @@ fn a_reload_does_not_take_a_file_that_forgets_about_tokens() {
     proxy.get("/products/x").assert_fault(401, "missing_token");
 
     // In two written steps it may go.
-    for (config, enforced) in [(protected.clone().set("jwt.enabled", false), 0.0), (public, 0.0)] {
+    for config in [protected.set("jwt.enabled", false), public] {
         let before = proxy.metric("config_reload_success_total").unwrap();
         proxy.write_config(&config);
         proxy.signal("HUP");
         wait_until("the step", || {
             proxy.metric("config_reload_success_total") == Some(before + 1.0)
         });
-        assert_eq!(proxy.metric("auth_enforced"), Some(enforced));
+        assert_eq!(proxy.metric("auth_enforced"), Some(0.0));
     }
     assert_eq!(proxy.get("/products/x").text(), "secret object");
 }

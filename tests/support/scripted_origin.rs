@@ -249,6 +249,26 @@ impl OriginConnection {
         while !gate.pass_within(STOP_CHECK) && !self.shared.stopping.load(Ordering::SeqCst) {}
     }
 
+    /// Waits at a gate, or until the peer ends the connection or the test ends; whether the gate
+    /// is open.
+    pub(crate) fn wait_or_closed(&self, gate: &Gate) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let open = loop {
+            if gate.pass_within(STOP_CHECK) {
+                break true;
+            }
+            let gone = !matches!(
+                self.stream.peek(&mut [0]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock
+            );
+            if gone || self.shared.stopping.load(Ordering::SeqCst) {
+                break false;
+            }
+        };
+        self.stream.set_nonblocking(false).unwrap();
+        open
+    }
+
     /// Reads, and records, until the peer ends the connection.
     pub(crate) fn wait_closed(&mut self) {
         while self.fill() {}

@@ -225,7 +225,7 @@ impl Control {
             }
             FromWorker::Adopted { worker, generation } => self.fleet.adopted(worker, generation),
             FromWorker::Retired(snapshot) => self.preparation.drop_there(snapshot),
-            FromWorker::Drained { worker } => self.fleet.drained(worker),
+            FromWorker::Drained { worker, step } => self.fleet.drained(worker, step),
             FromWorker::Call { worker, ticket, call } => self.call(worker, ticket, call),
         }
         None
@@ -429,7 +429,10 @@ impl Control {
         log::tell(&report, attempt.trigger);
         self.tell(&attempt.askers, &report);
         if !dry {
-            self.service.reloaded(&report);
+            // Who stops is not ready again.
+            if self.drain.is_none() {
+                self.service.reloaded(&report);
+            }
             self.last = Some((report, attempt.trigger.as_str()));
         }
     }

@@ -74,6 +74,9 @@ impl<'c> Body<'c> {
     /// Malformed chunks.
     pub(crate) fn buffered(&mut self) -> Result<Piece, UpstreamError> {
         let available = self.window.len();
+        if self.ended {
+            return Ok(Piece::End);
+        }
         match &mut self.framing {
             Framing::Fixed(0) => {
                 self.ended = true;
@@ -150,6 +153,11 @@ impl<'c> Body<'c> {
             }
             Err(_) => Err(self.failure(UpstreamError::Reset)),
         }
+    }
+
+    /// Whether it was ended because nobody waits for it any more.
+    pub(crate) fn client_is_gone(&self) -> bool {
+        self.connection.ended() == Ended::ClientGone
     }
 
     fn was_left_alone(&self) -> bool {

@@ -29,6 +29,7 @@ use crate::{
     },
     system::{
         buffers::Lent,
+        turn::TURN_BYTES,
         watch::{Ended, Shut},
     },
     telemetry::{cells::BucketCells, labels::UpstreamError},
@@ -45,6 +46,10 @@ const GATHERED_BYTES: usize = 16_384;
 /// A body of at least so many bytes is worth moving inside the kernel: below it, setting up the
 /// pipe costs more than copying.
 const SPLICE_BYTES_MIN: u64 = 524_288;
+
+/// Interim answers (1xx) to one request that are absorbed; S3 sends none, or one. Without a bound
+/// a server could hold a request for ever.
+const INTERIM_ANSWERS_MAX: usize = 16;
 
 /// Serves an object that the client may read.
 pub(crate) async fn forward(
@@ -68,11 +73,9 @@ pub(crate) async fn forward(
     let fetched = fetch(exchange, bucket, pool, cells, &request, &mut head).await;
     let (connection, arrived) = match fetched {
         Ok(fetched) => fetched,
+        Err(_) if exchange.record.aborted => return Next::Abort,
         Err(error) => {
             cells.upstream.error(error).inc();
-            if exchange.record.aborted {
-                return Next::Abort;
-            }
             return respond::fault(exchange, fault_of(error)).await;
         }
     };
@@ -147,7 +150,12 @@ async fn fetch<'x>(
         }
     }
     let timeout = bucket.timeouts.connect;
-    let mut connection = Connection::open(pool, timeout, &core.watches, cells).await?;
+    let client = exchange.client();
+    let opened = Connection::open(pool, timeout, client, &core.watches, cells).await?;
+    let Some(mut connection) = opened else {
+        exchange.record.aborted = true;
+        return Err(UpstreamError::Reset);
+    };
     core.cells.upstream_connects.inc();
     match ask(exchange, bucket, &mut connection, request, head).await {
         Ok(arrived) => Ok((connection, arrived)),
@@ -171,10 +179,10 @@ async fn ask<'x>(
     head: &mut ResponseHead,
 ) -> Result<Arrived<'x>, Failed> {
     let core = exchange.core;
-    let asked = core.watches.clock.coarse();
+    let asked = core.watches.clock.refresh();
     let watch = connection.socket().watch();
     watch.arm(bucket.timeouts.first_byte, Shut::Both);
-    watch.waits_for_client(Some(exchange.socket.raw()));
+    watch.waits_for_client(Some(exchange.client()));
     if connection.send_all(request).await.is_err() {
         return Err(failure(exchange, connection, 0));
     }
@@ -184,6 +192,7 @@ async fn ask<'x>(
     let mut buffer = core.buffers.large();
     let mut filled = 0;
     let mut at = 0;
+    let mut interim = 0;
     head.reset();
     loop {
         let room = buffer.get_mut(filled..).unwrap_or_default();
@@ -191,7 +200,7 @@ async fn ask<'x>(
             Ok(0) | Err(_) => return Err(failure(exchange, connection, filled)),
             Ok(count) => count,
         };
-        if filled == 0 {
+        if filled == 0 && interim == 0 {
             exchange.record.upstream_ns = Some(core.watches.clock.refresh().since(asked));
             connection.socket().watch().arm(bucket.timeouts.read, Shut::Both);
         }
@@ -206,6 +215,10 @@ async fn ask<'x>(
                     return Err(Failed::With(UpstreamError::Protocol));
                 }
                 Ok(Progress::Complete) if head.is_interim() => {
+                    interim += 1;
+                    if interim > INTERIM_ANSWERS_MAX {
+                        return Err(Failed::With(UpstreamError::Protocol));
+                    }
                     at += head.head_len;
                     head.reset();
                 }
@@ -285,12 +298,21 @@ async fn relay(
         && may_be_credentials_error(head.status)
         && !matches!(framing, ClientFraming::None)
     {
-        match inspect(&mut body, &mut sink).await {
+        let inspected = if is_coded(head, body.bytes(head_at..end)) {
+            Inspected::Failed(UpstreamError::Protocol)
+        } else {
+            inspect(&mut body, &mut sink).await
+        };
+        match inspected {
             Inspected::Ours(error) => {
                 cells.upstream.error(error).inc();
                 return refuse_credentials(exchange, bucket, error).await;
             }
             Inspected::Theirs => {}
+            Inspected::Failed(_) if body.client_is_gone() => {
+                exchange.record.aborted = true;
+                return Next::Abort;
+            }
             Inspected::Failed(error) => {
                 cells.upstream.error(error).inc();
                 return respond::fault(exchange, fault_of(error)).await;
@@ -298,19 +320,28 @@ async fn relay(
         }
     }
     exchange.record.status = head.status;
+    // To this client the end of the connection is the end of the body: until it is complete, every
+    // end, that of the process included, must be a reset.
+    if framing.must_close() {
+        exchange.socket.set_abortive(true);
+    }
     let done = stream(exchange, &mut body, &mut sink).await;
     exchange.record.bytes = done.sent;
     match done.end {
+        Ok(()) if framing.must_close() => exchange.socket.set_abortive(false),
         Ok(()) => {}
-        Err(End::Upstream(error)) => {
+        Err(End::Upstream(error)) if !body.client_is_gone() => {
             cells.upstream.error(error).inc();
             if !sink.begun {
+                if framing.must_close() {
+                    exchange.socket.set_abortive(false);
+                }
                 return respond::fault(exchange, fault_of(error)).await;
             }
             exchange.record.aborted = true;
             return Next::Abort;
         }
-        Err(End::Client) => {
+        Err(End::Client | End::Upstream(_)) => {
             exchange.record.aborted = true;
             return Next::Abort;
         }
@@ -426,12 +457,14 @@ async fn stream_pieces(
     sink: &mut Sink<'_>,
     sent: &mut u64,
 ) -> Result<(), End> {
+    let mut this_turn = 0;
     loop {
         match body.buffered().map_err(End::Upstream)? {
             Piece::Data(piece) if piece.is_empty() => {}
             Piece::Data(piece) => {
                 let bytes = body.bytes(piece);
                 *sent += bytes.len() as u64;
+                this_turn += bytes.len();
                 if bytes.len() <= GATHER_BYTES_MAX {
                     sink.gather(bytes);
                     if sink.out.len() >= GATHERED_BYTES {
@@ -444,6 +477,10 @@ async fn stream_pieces(
             }
             Piece::Wait => {
                 sink.flush(exchange, &[]).await?;
+                if this_turn >= TURN_BYTES {
+                    exchange.core.turns.next().await;
+                    this_turn = 0;
+                }
                 match body.left_to_splice() {
                     Some(left) if left >= SPLICE_BYTES_MIN => {
                         if !splice::relay(exchange, body, sent).await? {
@@ -459,6 +496,13 @@ async fn stream_pieces(
             }
         }
     }
+}
+
+/// Whether the body is in a content coding. Nobody asked for one, and a coded error document
+/// cannot be searched for our key id.
+fn is_coded(head: &ResponseHead, message: &[u8]) -> bool {
+    head.header_values(message, b"content-encoding")
+        .any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 enum Inspected {

@@ -18,7 +18,7 @@ use crate::{
         connection::Input,
         core::{Core, Local, REQUEST_ID_CHARS},
         exchange::{builtin::Builtin, drain::BodyEnd, record::Record},
-        worker::accept::Role,
+        worker::open::{OpenAdminRequest, Role},
     },
     model::{Fault, limits::OBJECT_KEY_BYTES_MAX},
     policy::auth::{Permit, TokenCarrier, permit_object},
@@ -26,7 +26,11 @@ use crate::{
         http1::{Method, RequestFraming, RequestHead},
         s3::canonical_path,
     },
-    system::{clock::Monotonic, socket::Socket},
+    system::{
+        clock::Monotonic,
+        socket::Socket,
+        watch::{Client, Ended},
+    },
 };
 
 /// What becomes of the connection after an exchange.
@@ -34,10 +38,8 @@ use crate::{
 pub(crate) enum Next {
     /// It waits for the next request.
     KeepAlive,
-    /// It is closed; everything was read.
-    Close,
     /// It is closed once the client has stopped sending.
-    Linger,
+    Close,
     /// It is reset, so that a cut-short body can't be taken for a whole one.
     Abort,
 }
@@ -72,13 +74,15 @@ enum Plan {
 
 /// Serves one request whose head is complete.
 pub(crate) async fn run<'c>(
-    core: &'c Core,
+    core: &'c Rc<Core>,
     socket: &Socket,
     peer: SocketAddr,
     role: Role,
     input: &mut Input<'c>,
     head: &RequestHead,
 ) -> Next {
+    // Those of the main listener are waited for as connections.
+    let _in_progress = (role == Role::Admin).then(|| OpenAdminRequest::new(core));
     let started = core.watches.clock.refresh();
     let now = core.dates.unix_seconds(started);
     let mut exchange = Exchange {
@@ -90,7 +94,8 @@ pub(crate) async fn run<'c>(
         bytes: input.bytes(),
         id: core.ids.next(),
         started,
-        keep_alive: !head.close && !core.is_closing(),
+        // A connection whose time ran out just as the request came can be answered, but not kept.
+        keep_alive: !head.close && !core.is_closing() && socket.watch().ended() == Ended::No,
         allow: respond::ALLOW,
         record: Record::default(),
     };
@@ -131,11 +136,8 @@ pub(crate) async fn run<'c>(
         // Answered early; what is left of the body must not be read as the next request.
         match drain::drain(&exchange, rest).await {
             Ok(all) => drained = all,
-            Err(_) => next = Next::Linger,
+            Err(_) => next = Next::Close,
         }
-    }
-    if (unread_body || refused.is_some()) && next == Next::Close {
-        next = Next::Linger;
     }
     record::finish(&exchange);
     input.consume(head.head_len + drained.consumed);
@@ -215,6 +217,12 @@ impl Exchange<'_> {
     /// before the answer's head is written.
     pub(crate) fn notice_drain(&mut self) {
         self.keep_alive &= !self.core.is_closing();
+    }
+
+    /// The client, to be watched while it waits. One that asked for a last answer may finish
+    /// sending and wait for it (RFC 9112 section 9.6).
+    pub(crate) fn client(&self) -> Client {
+        Client { fd: self.socket.raw(), may_finish: self.head.close }
     }
 
     /// Whether the answer must not have a body.

@@ -143,7 +143,7 @@ pub(crate) async fn refuse_head(
     socket.watch().arm(core.current().timeouts.client_write, Shut::Both);
     let sent = socket.send_all(&out, &[], || ()).await;
     record::refused_head(core, peer, fault, &id);
-    if sent.is_err() { Next::Abort } else { Next::Linger }
+    if sent.is_err() { Next::Abort } else { Next::Close }
 }
 
 /// Writes a whole answer to a connection that will not be served.

@@ -4,13 +4,11 @@ use crate::{
     data_plane::exchange::{Exchange, body::Body, forward::End, respond},
     system::{
         splice::Pipe,
+        turn::TURN_BYTES,
         watch::{Ended, Shut},
     },
     telemetry::labels::UpstreamError,
 };
-
-/// After so many bytes without waiting, the loop is given a chance to serve others.
-const TURN_BYTES: usize = 1_048_576;
 
 /// Moves the rest of the body. False when the kernel has no pipe for it: copy instead.
 pub(crate) async fn relay(
@@ -62,8 +60,8 @@ async fn pump(
             Err(_) => return Err(End::Client),
         }
         if this_turn >= TURN_BYTES {
-            // Also a trip through the event loop, when there is room.
             respond::client_writable(exchange).await.map_err(|_| End::Client)?;
+            exchange.core.turns.after_readiness().await;
             this_turn = 0;
         }
     }

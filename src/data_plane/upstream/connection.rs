@@ -7,7 +7,7 @@ use crate::{
     system::{
         socket::Socket,
         tls::TlsSession,
-        watch::{Ended, Shut, Watches},
+        watch::{Client, Ended, Shut, Watches},
     },
     telemetry::{
         cells::BucketCells,
@@ -28,13 +28,14 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects to the first address of the pool's endpoint that answers, within `timeout`
-    /// altogether, TLS handshake included.
+    /// altogether, TLS handshake included. None when the client that waits is gone.
     pub(crate) async fn open(
         pool: &Pool,
         timeout: Duration,
+        client: Client,
         watches: &Rc<Watches>,
         cells: &Arc<BucketCells>,
-    ) -> Result<Self, UpstreamError> {
+    ) -> Result<Option<Self>, UpstreamError> {
         let addresses = pool.addresses();
         let deadline = watches.clock.refresh().plus(timeout);
         let mut last = UpstreamError::NoAddress;
@@ -43,29 +44,32 @@ impl Connection {
             if left.is_zero() {
                 return Err(UpstreamError::ConnectTimeout);
             }
-            match Socket::connect(*address, left, watches).await {
+            match Socket::connect(*address, left, client, watches).await {
                 Ok(socket) => {
                     cells.upstream.connections(ConnectionState::Active).inc();
                     let mut connection =
                         Self { socket, tls: None, cells: Arc::clone(cells), reused: false };
-                    if let Some(client) = pool.tls() {
+                    if let Some(tls) = pool.tls() {
+                        connection.socket.watch().waits_for_client(Some(client));
                         let left = Duration::from_nanos(deadline.since(watches.clock.refresh()));
                         connection.socket.watch().arm(left, Shut::Both);
-                        let session = TlsSession::connect(&client, &connection.socket).await;
+                        let session = TlsSession::connect(&tls, &connection.socket).await;
                         connection.socket.watch().disarm();
                         match session {
                             Ok(session) => connection.tls = Some(Box::new(session)),
                             Err(_) if connection.ended() == Ended::Deadline => {
                                 return Err(UpstreamError::ConnectTimeout);
                             }
+                            Err(_) if connection.ended() == Ended::ClientGone => return Ok(None),
                             Err(error) => {
                                 tracing::warn!(endpoint = &*pool.key(), %error, "TLS handshake failed");
                                 return Err(UpstreamError::Tls);
                             }
                         }
                     }
-                    return Ok(connection);
+                    return Ok(Some(connection));
                 }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     last = UpstreamError::ConnectTimeout;
                 }

@@ -11,8 +11,13 @@ use std::{
 };
 
 use crate::{
-    data_plane::{connection, core::Core, exchange::respond},
-    handoff::message::{DrainStep, FromWorker},
+    data_plane::{
+        connection,
+        core::Core,
+        exchange::respond,
+        worker::open::{Open, OpenListener, Role},
+    },
+    handoff::message::DrainStep,
     model::Fault,
     system::{
         listener::{CoreListener, is_exhausted},
@@ -22,15 +27,6 @@ use crate::{
     },
     telemetry::labels::RejectReason,
 };
-
-/// What a listener is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Objects, and the built-in endpoints unless they have a listener of their own.
-    Main,
-    /// The built-in endpoints only.
-    Admin,
-}
 
 /// Connections accepted before the loop looks at anything else.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -45,7 +41,8 @@ thread_local! {
 
 /// Starts accepting on a listener.
 pub(super) fn spawn(core: &Rc<Core>, listener: CoreListener, role: Role) {
-    monoio::spawn(accept(Rc::clone(core), listener, role));
+    let open = OpenListener::new(core, role);
+    monoio::spawn(accept(Rc::clone(core), listener, role, open));
 }
 
 /// Makes the accepting tasks look at the drain step.
@@ -60,7 +57,7 @@ fn closes_at(role: Role) -> DrainStep {
     }
 }
 
-async fn accept(core: Rc<Core>, listener: CoreListener, role: Role) {
+async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, open: OpenListener) {
     loop {
         let closing = core.drain.get() >= closes_at(role);
         let mut exhausted = false;
@@ -70,7 +67,7 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role) {
                 Ok(None) if closing => {
                     // The queue is empty: closing now resets nobody.
                     drop(listener);
-                    report_drained(&core);
+                    drop(open);
                     return;
                 }
                 Ok(None) => break,
@@ -125,7 +122,7 @@ fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
     let open = Open::new(core, role);
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        let served = connection::serve(&core, socket, accepted.peer, role);
+        let served = connection::serve(&core, socket, accepted.peer, &open);
         if panic::caught(AssertUnwindSafe(served)).await.is_err() {
             core.cells.panics.inc();
             tracing::error!(worker = core.worker, "a connection's task panicked and was ended");
@@ -145,36 +142,5 @@ fn refuse(core: &Core, fd: OwnedFd) {
         let mut discarded = [0_u8; 1_024];
         socket.finish();
         let _ = socket.try_recv(&mut discarded);
-    }
-}
-
-/// Counts one open client connection for as long as it lives.
-struct Open {
-    core: Rc<Core>,
-    role: Role,
-}
-
-impl Open {
-    fn new(core: &Rc<Core>, role: Role) -> Self {
-        if role == Role::Main {
-            core.open.set(core.open.get() + 1);
-        }
-        Self { core: Rc::clone(core), role }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if self.role == Role::Main {
-            self.core.open.set(self.core.open.get() - 1);
-            report_drained(&self.core);
-        }
-    }
-}
-
-fn report_drained(core: &Core) {
-    if core.is_closing() && core.open.get() == 0 {
-        core.access_log.borrow_mut().flush();
-        let _ = core.to_control.try_send(FromWorker::Drained { worker: core.worker });
     }
 }

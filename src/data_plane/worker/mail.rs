@@ -3,7 +3,10 @@
 use std::rc::Rc;
 
 use crate::{
-    data_plane::{core::Core, worker::accept},
+    data_plane::{
+        core::Core,
+        worker::{accept, open},
+    },
     handoff::message::{DrainStep, ToWorker},
     system::mailbox::Receiving,
 };
@@ -36,5 +39,7 @@ fn drain(core: &Rc<Core>, step: DrainStep) {
     }
     if step >= DrainStep::Closing {
         accept::wake(core);
+        // There may be nothing to wait for.
+        open::report_done(core);
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod accept;
 pub(crate) mod calls;
 mod mail;
+pub(crate) mod open;
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,7 +18,8 @@ use crossbeam_channel::Sender;
 
 use crate::{
     data_plane::core::{Core, Dates, Local, RequestIds},
-    data_plane::worker::accept::Role,
+    data_plane::fading::Fading,
+    data_plane::worker::open::{OpenCounts, Role},
     handoff::{
         message::{DrainStep, FromWorker, ToWorker},
         snapshot::Snapshot,
@@ -29,6 +31,7 @@ use crate::{
         mailbox::Unclaimed,
         ring::{self, IoChoice, IoKind},
         splice::Pipes,
+        turn::Turns,
         watch::{Watches, every_tick},
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
@@ -86,13 +89,16 @@ async fn serve(
     let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
     };
+    let fading = Rc::new(Fading::default());
     let core = Rc::new(Core {
         worker: assignment.worker,
         current: RefCell::new(Rc::new(Local::new(
             Arc::clone(&assignment.snapshot),
             Vec::new(),
             assignment.to_control.clone(),
+            Rc::clone(&fading),
         ))),
+        turns: Turns::start(io, &watches)?,
         watches,
         buffers: Buffers::default(),
         pipes: Pipes::default(),
@@ -102,9 +108,10 @@ async fn serve(
         max_connections: assignment.max_connections,
         admin_elsewhere: assignment.admin_listener.is_some(),
         drain: Cell::new(DrainStep::Serving),
-        open: Cell::new(0),
+        open: OpenCounts::default(),
         calls: calls::Calls::default(),
         to_control: assignment.to_control.clone(),
+        fading,
         access_log: RefCell::new(assignment.access_log),
         ids: RequestIds::new(),
         dates: Dates::new(),
@@ -130,7 +137,7 @@ async fn serve(
 /// Ticks between two looks at idle upstream connections.
 const SWEEP_TICKS: u64 = 10;
 
-/// Seconds without a connection after which free memory goes back to the allocator.
+/// Ticks without a connection after which free memory goes back to the allocator.
 const SHRINK_AFTER_TICKS: u64 = 300;
 
 thread_local! {
@@ -141,8 +148,9 @@ fn beat(core: &Core) {
     core.watches.tick();
     core.dates.refresh();
     core.access_log.borrow_mut().flush();
+    core.fading.fade();
     let (count, quiet) = BEATS.get();
-    let quiet = if core.open.get() == 0 { quiet + 1 } else { 0 };
+    let quiet = if core.open.main_connections() == 0 { quiet + 1 } else { 0 };
     BEATS.set((count + 1, quiet));
     if count % SWEEP_TICKS == 0 {
         let pools: Vec<_> = core.pools.borrow().values().cloned().collect();

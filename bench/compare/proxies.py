@@ -1,0 +1,215 @@
+"""The proxies that are compared, each with a configuration that a friend of it would write.
+
+All of them keep connections to client and origin alive, write no access log and cache nothing.
+nginx has buffers large enough not to touch a disk; HAProxy comes as it is and with splicing; Envoy and
+Yatagarasu also sign each request for S3 and, on /private, check a JWT (HS256). The others do neither,
+so that they have less to do.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+JWT_SECRET = "compare-secret-compare-secret-compare-secret"
+ACCESS_KEY, SECRET_KEY, REGION = "AKIACOMPARE", "compare-secret-key", "us-east-1"
+
+
+def _base64url(raw):
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def bearer():
+    """An Authorization value that is good for a day."""
+    head = _base64url(b'{"alg":"HS256","typ":"JWT"}')
+    claims = {"sub": "compare", "role": "user", "exp": int(time.time()) + 86_400}
+    body = _base64url(json.dumps(claims).encode())
+    signature = hmac.new(JWT_SECRET.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest()
+    return f"Bearer {head}.{body}.{_base64url(signature)}"
+
+
+@dataclass
+class Launch:
+    """How to start a proxy."""
+
+    argv: list
+    environment: dict = field(default_factory=dict)
+
+
+@dataclass
+class Kind:
+    """A proxy that can be compared."""
+
+    name: str
+    program: str
+    # (kind, directory, port, origin port, workers, buckets) -> Launch; writes its configuration.
+    launch: object
+    version: tuple
+    jwt: bool = False
+    # Whether it can be started with many buckets, for the start-up figures.
+    many_buckets: bool = False
+
+    def path(self):
+        """The program, or None where it is not installed."""
+        return shutil.which(self.program)
+
+
+def origin(directory, port):
+    """nginx with the objects in memory, in front of nothing."""
+    return _nginx(directory, "origin", 1, f"""
+    sendfile on; tcp_nopush on;
+    open_file_cache max=1000 inactive=1h; open_file_cache_valid 1h;
+    server {{ listen 127.0.0.1:{port} backlog=4096; root {directory}/objects; }}""")
+
+
+def _nginx(directory, name, workers, http):
+    own = Path(directory, name)
+    own.mkdir()
+    temporary = "".join(f"{kind}_temp_path {own}/{kind};\n" for kind in
+                        ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    config = own / "nginx.conf"
+    config.write_text(f"""daemon off; user root; worker_processes {workers};
+pid {own}/pid; error_log stderr crit;
+events {{ worker_connections 8192; }}
+http {{
+    {temporary}
+    access_log off; tcp_nodelay on; default_type application/octet-stream;
+    keepalive_timeout 300s; keepalive_requests 100000000;
+    {http}
+}}
+""", encoding="utf-8")
+    return Launch(["nginx", "-e", "stderr", "-c", config])
+
+
+def nginx(kind, directory, port, origin_port, workers, buckets):
+    places = ["/"] if buckets == 1 else [f"^~ /bucket-{number:05}/" for number in range(buckets)]
+    passing = f"""{{
+        proxy_pass http://origin{'' if buckets == 1 else '/bench/'}; proxy_http_version 1.1; proxy_set_header Connection "";
+        proxy_buffer_size 64k; proxy_buffers 8 256k; proxy_busy_buffers_size 512k; proxy_max_temp_file_size 0; }}"""
+    return _nginx(directory, f"{kind.name}-{port}", workers, f"""
+    upstream origin {{ server 127.0.0.1:{origin_port}; keepalive 512; keepalive_requests 100000000; }}
+    server {{ listen 127.0.0.1:{port} backlog=4096;
+    {' '.join(f'location {place} {passing}' for place in places)} }}""")
+
+
+def haproxy(kind, directory, port, origin_port, workers, _buckets):
+    splice = kind.name == "haproxy-splice"
+    config = Path(directory, f"{kind.name}-{port}.cfg")
+    config.write_text(f"""global
+    nbthread {workers}
+    maxconn 4096
+    {"tune.bufsize 262144" if splice else ""}
+    {"tune.pipesize 1048576" if splice else ""}
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 300s
+    timeout server 300s
+    http-reuse always
+frontend clients
+    bind 127.0.0.1:{port}
+    default_backend origin
+backend origin
+    {"option splice-response" if splice else ""}
+    server one 127.0.0.1:{origin_port} pool-max-conn -1
+""", encoding="utf-8")
+    return Launch(["haproxy", "-db", "-f", config])
+
+
+def envoy(kind, directory, port, origin_port, workers, _buckets):
+    extensions = "type.googleapis.com/envoy.extensions"
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    to_origin = {"cluster": "origin", "timeout": "0s"}
+    keys = {"keys": [{"kty": "oct", "alg": "HS256", "k": _base64url(JWT_SECRET.encode())}]}
+    manager = {
+        "@type": f"{extensions}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "compare",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+            {"match": {"prefix": "/private/"}, "route": {**to_origin, "prefix_rewrite": "/bench/"}},
+            {"match": {"prefix": "/"}, "route": to_origin},
+        ]}]},
+        "http_filters": [
+            {"name": "envoy.filters.http.jwt_authn", "typed_config": {
+                "@type": f"{extensions}.filters.http.jwt_authn.v3.JwtAuthentication",
+                "providers": {"compare": {
+                    "local_jwks": {"inline_string": json.dumps(keys)},
+                    "jwt_cache_config": {"jwt_cache_size": 1000},
+                }},
+                "rules": [{"match": {"prefix": "/private/"}, "requires": {"provider_name": "compare"}}],
+            }},
+            {"name": "envoy.filters.http.aws_request_signing", "typed_config": {
+                "@type": f"{extensions}.filters.http.aws_request_signing.v3.AwsRequestSigning",
+                "service_name": "s3", "region": REGION, "use_unsigned_payload": True,
+            }},
+            {"name": "envoy.filters.http.router", "typed_config": {
+                "@type": f"{extensions}.filters.http.router.v3.Router"}},
+        ],
+    }
+    endpoint = {"socket_address": {"address": "127.0.0.1", "port_value": origin_port}}
+    config = Path(directory, f"envoy-{port}.json")
+    config.write_text(json.dumps({"static_resources": {
+        "listeners": [{"address": address, "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}],
+        "clusters": [{"name": "origin", "connect_timeout": "5s", "load_assignment": {
+            "cluster_name": "origin",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": endpoint}}]}],
+        }}],
+    }}), encoding="utf-8")
+    argv = [kind.program, "--concurrency", workers, "--disable-hot-restart", "--log-level", "error", "-c", config]
+    return Launch(argv, {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY})
+
+
+def varnish(kind, directory, port, origin_port, _workers, _buckets):
+    config = Path(directory, f"varnish-{port}.vcl")
+    config.write_text(f"""vcl 4.1;
+backend default {{ .host = "127.0.0.1"; .port = "{origin_port}"; }}
+sub vcl_recv {{ return (pass); }}
+""", encoding="utf-8")
+    return Launch([kind.program, "-F", "-j", "none", "-n", Path(directory, f"varnish-{port}"),
+                   "-a", f"127.0.0.1:{port}", "-f", config, "-s", "malloc,256m"])
+
+
+def yatagarasu(kind, directory, port, origin_port, workers, buckets):
+    def bucket(name, enabled):
+        return {
+            "name": name,
+            "path_prefix": f"/{name}",
+            "s3": {
+                "bucket": "bench",
+                "region": REGION,
+                "endpoint": f"http://127.0.0.1:{origin_port}",
+                "access_key": ACCESS_KEY,
+                "secret_key": SECRET_KEY,
+                "max_idle_connections": 1024,
+            },
+            "auth": {"enabled": enabled},
+        }
+
+    many = [bucket(f"bucket-{number:05}", False) for number in range(buckets)] if buckets > 1 else []
+    config = Path(directory, f"{kind.name}-{port}.yaml")
+    # JSON is YAML.
+    config.write_text(json.dumps({
+        "server": {"address": "127.0.0.1", "port": port, "threads": workers},
+        "buckets": many or [bucket("bench", False), bucket("private", True)],
+        "jwt": {"enabled": True, "algorithm": "HS256", "secret": JWT_SECRET},
+        "logging": {"level": "warn", "access_log": {"enabled": False}},
+    }), encoding="utf-8")
+    return Launch([kind.program, "--config", config])
+
+
+PEERS = [
+    Kind("nginx", "nginx", nginx, ("-v",), many_buckets=True),
+    Kind("haproxy", "haproxy", haproxy, ("-v",)),
+    Kind("haproxy-splice", "haproxy", haproxy, ("-v",)),
+    Kind("envoy", "envoy", envoy, ("--version",), jwt=True),
+    Kind("varnish", "varnishd", varnish, ("-V",)),
+]
+
+
+def build(name, program):
+    """A build of this project."""
+    return Kind(name, str(Path(program).resolve()), yatagarasu, ("--version",), jwt=True, many_buckets=True)

@@ -1,0 +1,170 @@
+//! Clients that go away, half or wholly, and what is freed, counted and logged then.
+
+use crate::support::{
+    config::Config,
+    gate::Gate,
+    proxy::Proxy,
+    raw_client::{Client, End, request_bytes},
+    scripted_origin::{FullQueue, ScriptedOrigin},
+    waiting::wait_until,
+};
+
+fn proxy_of(origin: &ScriptedOrigin) -> Proxy {
+    Proxy::start(&Config::products(origin.url()))
+}
+
+/// An origin that answers when the gate opens.
+fn gated(gate: &Gate) -> ScriptedOrigin {
+    let held = gate.clone();
+    ScriptedOrigin::start(move |conn, _| {
+        while conn.request().is_some() {
+            if conn.wait_or_closed(&held) {
+                conn.respond("200 OK", &[], b"answer");
+            }
+        }
+    })
+}
+
+#[test]
+fn a_client_that_closes_while_the_answer_is_awaited_frees_the_upstream() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.wait_closed();
+    });
+    let proxy = proxy_of(&origin);
+    for reset in [false, true] {
+        let before = origin.requests().len();
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        wait_until("the request", || origin.requests().len() > before);
+        if reset {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        origin.wait_open(0);
+    }
+    wait_until("both records", || proxy.stdout().records().len() == 2);
+    for record in proxy.stdout().records() {
+        assert_eq!(record["aborted"], true, "{record}");
+        assert_eq!(record["status"], 0, "{record}");
+    }
+    let page = proxy.metrics();
+    assert!(
+        !page.lines().any(|line| {
+            line.starts_with("http_requests_total{bucket=\"products\"") && line.contains("2xx")
+        }),
+        "an aborted request is no success:\n{page}"
+    );
+    assert_eq!(proxy.metric_sum("upstream_errors_total"), 0.0, "S3 did nothing wrong:\n{page}");
+    assert_eq!(proxy.metric_sum("upstream_connections"), 0.0);
+}
+
+#[test]
+fn a_client_that_closes_while_connecting_frees_the_upstream() {
+    let full = FullQueue::start();
+    let config = Config::products(full.url()).set("buckets.0.s3.timeouts.connect", 60);
+    let proxy = Proxy::start(&config);
+    let before = proxy.open_fds();
+    for reset in [false, true] {
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        wait_until("both connections", || proxy.open_fds() >= before + 2);
+        if reset {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        wait_until("both connections to be closed", || proxy.open_fds() <= before);
+    }
+}
+
+#[test]
+fn a_client_that_closes_in_a_stalled_body_frees_the_upstream_and_is_no_fault_of_s3() {
+    for framing in [
+        "Content-Length: 100\r\n\r\npart",
+        "Content-Length: 100000000\r\n\r\npart",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\npart",
+    ] {
+        let origin = ScriptedOrigin::start(move |conn, _| {
+            conn.expect_request();
+            conn.send(format!("HTTP/1.1 200 OK\r\n{framing}"));
+            conn.wait_closed();
+        });
+        let proxy = proxy_of(&origin);
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        client.head("GET").unwrap();
+        client.read_exactly(4);
+        drop(client);
+        origin.wait_open(0);
+        wait_until("the record", || proxy.stdout().records().len() == 1);
+        assert_eq!(proxy.stdout().records()[0]["aborted"], true);
+        assert_eq!(proxy.metric_sum("upstream_errors_total"), 0.0, "{framing}");
+    }
+}
+
+#[test]
+fn a_client_that_asks_for_one_answer_may_finish_sending_and_wait_for_it() {
+    let gate = Gate::default();
+    let origin = gated(&gate);
+    let proxy = proxy_of(&origin);
+    let mut last = proxy.client();
+    last.send(request_bytes("GET", "/products/last", &[("Connection", "close")]));
+    last.finish_sending();
+    let mut old = proxy.client();
+    old.send("GET /products/old HTTP/1.0\r\n\r\n");
+    old.finish_sending();
+    wait_until("two requests", || origin.requests().len() == 2);
+    // Clients that are gone are looked for; when this one was found, the others were looked at.
+    let mut gone = proxy.client();
+    gone.send(request_bytes("GET", "/products/gone", &[]));
+    wait_until("three requests", || origin.requests().len() == 3);
+    drop(gone);
+    origin.wait_open(2);
+    gate.open();
+    assert_eq!(last.response("GET").text(), "answer");
+    assert_eq!(old.response("GET").text(), "answer");
+}
+
+#[test]
+fn the_tail_of_an_answer_survives_bytes_that_nobody_reads() {
+    const LENGTH: usize = 3 * 1_048_576;
+    let origin = ScriptedOrigin::serving(vec![b'x'; LENGTH]);
+    let proxy = proxy_of(&origin);
+    for surplus in ["GET /products/never HTTP/1.1\r\nHost: a\r\n\r\n", "\0garbage"] {
+        let mut client = Client::connect_with_receive_buffer(proxy.address(), 16_384);
+        client.send(request_bytes("GET", "/products/x", &[("Connection", "close")]));
+        let answer = client.head("GET").unwrap();
+        client.send(surplus);
+        let mut length = 0;
+        let body = client.body(answer.framing, &mut |bytes| length += bytes.len());
+        assert_eq!((length, body), (LENGTH, Ok(())));
+        assert_eq!(client.expect_end(), End::Fin);
+    }
+    assert_eq!(origin.requests().len(), 2);
+}
+
+#[test]
+fn an_early_refusal_survives_a_body_that_goes_on_coming() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = proxy_of(&origin);
+    for fields in [
+        vec![("Content-Length", "1000000000")],
+        vec![("Content-Length", "100000"), ("Connection", "close")],
+        vec![("Content-Length", "100000"), ("Expect", "100-continue")],
+    ] {
+        let mut client = proxy.client();
+        client.send(request_bytes("POST", "/products/x", &fields));
+        // More than the sockets hold, so that a reset would be seen by the sender.
+        for _ in 0..50 {
+            client.send_if_open([b'x'; 2_000]);
+        }
+        let answer = client.response("POST");
+        assert_eq!(answer.status, 405, "{answer:?}");
+        client.finish_sending_if_open();
+        let (rest, _) = client.read_to_end();
+        assert!(rest.is_empty());
+    }
+    assert_eq!(origin.accepted(), 0);
+}

@@ -1,0 +1,157 @@
+//! One client, however busy, leaves its core's others their turn, over either event loop.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use crate::support::{
+    config::{ACCESS_KEY, Config, SECRET_KEY},
+    proxy::{Launch, Proxy},
+    raw_client::request_bytes,
+    s3_server::S3Server,
+    scripted_origin::ScriptedOrigin,
+    tls_front::TlsFront,
+    waiting::wait_until,
+};
+
+/// Event loops that every worker must be fair on.
+const EVENT_LOOPS: [&str; 2] = ["auto", "epoll"];
+
+/// Answers of others while one client keeps its core busy.
+const OTHERS: usize = 20;
+
+/// Reads, and throws away, until the connection ends.
+fn discard(mut stream: TcpStream) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 1_048_576];
+        while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
+    })
+}
+
+/// Others are answered, and orders of the control thread arrive, while `busy` holds.
+fn assert_fair(proxy: &Proxy, io: &str) {
+    for _ in 0..OTHERS {
+        assert_eq!(proxy.get("/health").status, 200, "{io}");
+        assert_eq!(proxy.client().get("/metrics").status, 200, "{io}");
+    }
+}
+
+/// An origin that sends chunks without end.
+fn endless() -> ScriptedOrigin {
+    ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let mut chunks = Vec::new();
+        for _ in 0..16 {
+            chunks.extend_from_slice(b"10000\r\n");
+            chunks.extend_from_slice(&[b'x'; 65_536]);
+            chunks.extend_from_slice(b"\r\n");
+        }
+        while conn.try_send(&chunks) {}
+    })
+}
+
+#[test]
+fn a_client_that_never_stops_asking_does_not_starve_others() {
+    let origin = ScriptedOrigin::serving("x");
+    for io in EVENT_LOOPS {
+        let proxy = Proxy::start(&Config::products(origin.url()).set("server.io", io));
+        let client = proxy.client();
+        let mut asking = client.sending_half();
+        let reading = discard(client.sending_half());
+        let writing = std::thread::spawn(move || {
+            let many = request_bytes("GET", "/health", &[]).repeat(1_000);
+            while asking.write_all(&many).is_ok() {}
+        });
+        assert_fair(&proxy, io);
+        client.reset();
+        drop(proxy);
+        writing.join().unwrap();
+        reading.join().unwrap();
+    }
+}
+
+#[test]
+fn a_fast_download_does_not_starve_others() {
+    for io in EVENT_LOOPS {
+        let origin = endless();
+        let proxy = Proxy::start(&Config::products(origin.url()).set("server.io", io));
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        client.head("GET").unwrap();
+        let reading = discard(client.sending_half());
+        assert_fair(&proxy, io);
+        drop(proxy);
+        reading.join().unwrap();
+    }
+}
+
+#[test]
+fn a_fast_spliced_download_does_not_starve_others() {
+    for io in EVENT_LOOPS {
+        let origin = ScriptedOrigin::start(|conn, _| {
+            conn.expect_request();
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000\r\n\r\n");
+            let block = vec![b'x'; 1_048_576];
+            while conn.try_send(&block) {}
+        });
+        let proxy = Proxy::start(&Config::products(origin.url()).set("server.io", io));
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        client.head("GET").unwrap();
+        let reading = discard(client.sending_half());
+        assert_fair(&proxy, io);
+        drop(proxy);
+        reading.join().unwrap();
+    }
+}
+
+#[test]
+fn a_fast_download_over_tls_does_not_starve_others() {
+    for io in EVENT_LOOPS {
+        let origin = endless();
+        let front = TlsFront::start(origin.address());
+        let launch = Launch::new();
+        launch.write("ca.pem", front.ca_pem());
+        let config = Config::products(front.url())
+            .set("server.io", io)
+            .set("buckets.0.s3.ca_file", launch.path("ca.pem").display().to_string());
+        let proxy = launch.config(&config).start();
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        client.head("GET").unwrap();
+        let reading = discard(client.sending_half());
+        assert_fair(&proxy, io);
+        drop(proxy);
+        reading.join().unwrap();
+    }
+}
+
+#[test]
+fn both_event_loops_serve_reload_and_stop() {
+    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    let large = vec![b'x'; 3 * 1_048_576];
+    s3.put("products", "small", "small");
+    s3.put("products", "large", &large);
+    for io in ["io_uring", "epoll"] {
+        let config = Config::products(s3.url()).set("server.threads", 2).set("server.io", io);
+        let mut proxy = Proxy::start(&config);
+        let running = proxy.stderr().event("worker running").expect("a running worker");
+        assert!(running["io"].as_str().unwrap().starts_with(io), "{running}");
+        let mut client = proxy.client();
+        for _ in 0..5 {
+            assert_eq!(client.get("/products/small").text(), "small");
+            assert!(client.get("/products/large").body == large);
+            assert_eq!(client.request("HEAD", "/products/large", &[]).status, 200);
+            assert_eq!(client.get("/products/missing").status, 404);
+        }
+        proxy.write_config(&config.clone().set("server.expose_generation", true));
+        proxy.signal("HUP");
+        wait_until("the reload", || {
+            client.get("/products/small").header("x-config-generation") == Some("2")
+        });
+        proxy.signal("TERM");
+        assert_eq!(proxy.wait_exit().code(), Some(0), "{io}");
+    }
+}
