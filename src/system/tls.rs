@@ -135,6 +135,11 @@ impl TlsSession {
         Ok(())
     }
 
+    /// Whether the next read needs nothing from the socket: bytes or the end have been decrypted.
+    pub fn has_bytes(&self) -> bool {
+        !self.connection.wants_read()
+    }
+
     /// Whether decrypted bytes wait that nobody asked for. Takes in what the socket holds (session
     /// tickets may arrive on an idle connection).
     pub fn is_quiet(&mut self, socket: &Socket) -> bool {

@@ -179,7 +179,9 @@ async fn ask<'x>(
     head: &mut ResponseHead,
 ) -> Result<Arrived<'x>, Failed> {
     let core = exchange.core;
-    let asked = core.watches.clock.refresh();
+    let clock = &core.watches.clock;
+    // On a pooled connection no time has passed since the request's own reading of the clock.
+    let asked = if connection.reused { clock.coarse() } else { clock.refresh() };
     let watch = connection.socket().watch();
     watch.arm(bucket.timeouts.first_byte, Shut::Both);
     watch.waits_for_client(Some(exchange.client()));

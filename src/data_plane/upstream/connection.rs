@@ -135,9 +135,9 @@ impl Connection {
     /// Waits until [`Connection::recv`] is likely to return at once, without holding a buffer.
     pub(crate) async fn wait(&self) -> io::Result<()> {
         match &self.tls {
-            None => self.socket.readable().await,
             // Decrypted bytes may wait inside the session while the socket is silent.
-            Some(_) => Ok(()),
+            Some(session) if session.has_bytes() => Ok(()),
+            _ => self.socket.readable().await,
         }
     }
 
