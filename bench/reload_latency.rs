@@ -59,6 +59,10 @@ const PAIRS: usize = 5;
 /// Length of a phase. The first tenth is not counted.
 const PHASE: Duration = Duration::from_secs(4);
 
+/// A quiet phase with a higher percentile than this says that something else has the processors:
+/// then the ratio says nothing about reloads.
+const QUIET_P99_MAX: Duration = Duration::from_millis(10);
+
 /// Reloads of the large file.
 const LARGE_RELOADS: usize = 5;
 
@@ -121,6 +125,9 @@ fn compare(origin: &FastOrigin, buckets: usize, per_second: u32) {
         reloading.push(with);
     }
     let (without, with) = (median(&mut quiet), median(&mut reloading));
+    if without > QUIET_P99_MAX {
+        println!("  the machine is too busy for these figures to mean anything");
+    }
     let ratio = with.as_secs_f64() / without.as_secs_f64();
     println!(
         "  median p99: {:.0} us without, {:.0} us with: ratio {ratio:.3}",

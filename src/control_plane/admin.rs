@@ -8,10 +8,12 @@ use serde_json::{Map, Value, json};
 use crate::{
     control_plane::{
         history::History,
+        prepare::BACKGROUND_NICE,
         report::{self, Report},
     },
     handoff::{message::Answer, snapshot::Snapshot},
     model::Generation,
+    system::process,
     telemetry::{
         cells::CoreCells,
         labels::ConnectionState,
@@ -60,6 +62,7 @@ pub fn start_scraper() -> io::Result<(Sender<ScrapeJob>, Receiver<Rendered>)> {
     let (jobs, todo) = unbounded::<ScrapeJob>();
     let (done, rendered) = unbounded();
     thread::Builder::new().name("yt-metrics".to_owned()).spawn(move || {
+        process::lower_priority(BACKGROUND_NICE);
         while let Ok(job) = todo.recv() {
             let ScrapeJob { worker, ticket, .. } = job;
             let answer = scrape(&job);

@@ -125,7 +125,6 @@ fn ask_all(snapshot: &Snapshot, asked: &[usize]) -> Vec<Verdict> {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..AT_ONCE_MAX.min(asked.len()) {
-            // The thread that waits here takes no part, so that a panic stays with the bucket.
             scope.spawn(|| {
                 while Monotonic::now() < until {
                     let number = next.fetch_add(1, Ordering::Relaxed);

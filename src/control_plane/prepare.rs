@@ -28,8 +28,13 @@ use crate::{
     model::Generation,
     policy::auth::spec::{KeyMaterial, KeySpec},
     protocol::s3::address,
+    system::process,
     telemetry::access_log::AccessLogTarget,
 };
+
+/// How much nicer than the workers those threads are that nobody waits for within milliseconds:
+/// where a worker needs the processor, they get a tenth of it.
+pub(super) const BACKGROUND_NICE: i32 = 10;
 
 /// How often a file that changes under the reader is read in one attempt.
 const READS_MAX: usize = 5;
@@ -132,6 +137,7 @@ impl Preparation {
         let (orders, todo) = unbounded();
         let (done, outcomes) = unbounded();
         thread::Builder::new().name("yt-prepare".to_owned()).spawn(move || {
+            process::lower_priority(BACKGROUND_NICE);
             while let Ok(order) = todo.recv() {
                 match order {
                     Order::Prepare(job) => {

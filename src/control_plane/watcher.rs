@@ -20,7 +20,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use crate::system::clock::Monotonic;
+use crate::{
+    control_plane::prepare::BACKGROUND_NICE,
+    system::{clock::Monotonic, process},
+};
 
 /// Time between two looks.
 const POLL: Duration = Duration::from_millis(100);
@@ -85,9 +88,10 @@ impl Watcher {
     pub fn start() -> io::Result<(Self, Receiver<Changed>)> {
         let (notes, inbox) = unbounded();
         let (outbox, changed) = unbounded();
-        thread::Builder::new()
-            .name("yt-watch".to_owned())
-            .spawn(move || look_again_and_again(&inbox, &outbox))?;
+        thread::Builder::new().name("yt-watch".to_owned()).spawn(move || {
+            process::lower_priority(BACKGROUND_NICE);
+            look_again_and_again(&inbox, &outbox);
+        })?;
         Ok((Self { notes }, changed))
     }
 

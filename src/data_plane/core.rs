@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 
 use crate::{
     data_plane::{
+        fading::Fading,
         upstream::pool::Pool,
         worker::{calls::Calls, open::OpenCounts},
     },
@@ -54,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) open: OpenCounts,
     pub(crate) calls: Calls,
     pub(crate) to_control: Sender<FromWorker>,
+    /// What is left of generations that are over.
+    pub(crate) fading: Rc<Fading>,
     pub(crate) access_log: RefCell<AccessLogSink>,
     pub(crate) ids: RequestIds,
     pub(crate) dates: Dates,
@@ -95,7 +98,12 @@ impl Core {
         let generation = snapshot.generation;
         let start = Monotonic::now();
         let by_index = self.pools_of(&snapshot);
-        let local = Rc::new(Local::new(snapshot, by_index, self.to_control.clone()));
+        let local = Rc::new(Local::new(
+            snapshot,
+            by_index,
+            self.to_control.clone(),
+            Rc::clone(&self.fading),
+        ));
         let _ = self.current.replace(local);
         self.cells.generation.set(generation.0);
         let _ = self.to_control.try_send(FromWorker::Adopted { worker: self.worker, generation });
@@ -153,6 +161,7 @@ pub(crate) struct Local {
     signing: Vec<RefCell<DailyKey>>,
     pub(crate) tokens: RefCell<TokenCache>,
     retired: Sender<FromWorker>,
+    fading: Rc<Fading>,
 }
 
 impl Local {
@@ -160,6 +169,7 @@ impl Local {
         snapshot: Arc<Snapshot>,
         pools: Vec<Rc<Pool>>,
         retired: Sender<FromWorker>,
+        fading: Rc<Fading>,
     ) -> Self {
         let signing = snapshot.buckets.iter().map(|_| RefCell::default()).collect();
         Self {
@@ -168,6 +178,7 @@ impl Local {
             signing,
             tokens: RefCell::new(TokenCache::new()),
             retired,
+            fading,
         }
     }
 
@@ -210,6 +221,7 @@ impl Drop for Local {
         if let Some(snapshot) = self.snapshot.take() {
             let _ = self.retired.try_send(FromWorker::Retired(snapshot));
         }
+        self.fading.add(self.tokens.take());
     }
 }
 

@@ -5,5 +5,6 @@
 mod connection;
 mod core;
 mod exchange;
+mod fading;
 mod upstream;
 pub mod worker;

@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, io::Write as _, os::unix::fs::symlink};
 use serde_json::json;
 
 use crate::{
-    reload::{config, counts, touched},
+    reload::{config, counts, reload, touched},
     support::{
         config::Config,
         proxy::{Launch, Proxy},
@@ -67,7 +67,7 @@ fn a_file_that_is_being_written_is_not_adopted_half() {
     let proxy = Proxy::start(&first);
     let path = proxy.directory().join("config.yaml");
     for number in 2..7 {
-        // The first part alone is a good configuration, without the second bucket.
+        // The first part alone is a good configuration, with another log level.
         let part = touched(&first, number as usize).to_yaml();
         let rest = "# ".to_owned() + &"-".repeat(100_000) + "\nlogging: { level: debug }\n";
         let mut file = OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
@@ -76,7 +76,10 @@ fn a_file_that_is_being_written_is_not_adopted_half() {
         drop(file);
         wait_generation(&proxy, number);
     }
-    wait_until("one success for each file", || counts(&proxy) == (5, 0));
+    // A half would have been a generation of its own.
+    let report = reload(&proxy);
+    assert_eq!((&report["config_generation"], &report["changed"]), (&json!(6), &json!(false)));
+    assert_eq!(counts(&proxy), (6, 0));
 }
 
 #[test]

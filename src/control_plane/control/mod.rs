@@ -429,7 +429,10 @@ impl Control {
         log::tell(&report, attempt.trigger);
         self.tell(&attempt.askers, &report);
         if !dry {
-            self.service.reloaded(&report);
+            // Who stops is not ready again.
+            if self.drain.is_none() {
+                self.service.reloaded(&report);
+            }
             self.last = Some((report, attempt.trigger.as_str()));
         }
     }

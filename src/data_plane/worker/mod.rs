@@ -18,6 +18,7 @@ use crossbeam_channel::Sender;
 
 use crate::{
     data_plane::core::{Core, Dates, Local, RequestIds},
+    data_plane::fading::Fading,
     data_plane::worker::open::{OpenCounts, Role},
     handoff::{
         message::{DrainStep, FromWorker, ToWorker},
@@ -88,12 +89,14 @@ async fn serve(
     let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
     };
+    let fading = Rc::new(Fading::default());
     let core = Rc::new(Core {
         worker: assignment.worker,
         current: RefCell::new(Rc::new(Local::new(
             Arc::clone(&assignment.snapshot),
             Vec::new(),
             assignment.to_control.clone(),
+            Rc::clone(&fading),
         ))),
         turns: Turns::start(io, &watches)?,
         watches,
@@ -108,6 +111,7 @@ async fn serve(
         open: OpenCounts::default(),
         calls: calls::Calls::default(),
         to_control: assignment.to_control.clone(),
+        fading,
         access_log: RefCell::new(assignment.access_log),
         ids: RequestIds::new(),
         dates: Dates::new(),
@@ -144,6 +148,7 @@ fn beat(core: &Core) {
     core.watches.tick();
     core.dates.refresh();
     core.access_log.borrow_mut().flush();
+    core.fading.fade();
     let (count, quiet) = BEATS.get();
     let quiet = if core.open.main_connections() == 0 { quiet + 1 } else { 0 };
     BEATS.set((count + 1, quiet));

@@ -81,6 +81,20 @@ impl TokenCache {
         self.old.remove(digest);
     }
 
+    /// Forgets at most `most` tokens and says how many, for a cache that is over and too large to be
+    /// dropped at once.
+    pub fn forget(&mut self, most: usize) -> usize {
+        let mut forgotten = 0;
+        for tokens in [&mut self.old, &mut self.young] {
+            let some: Vec<Digest> = tokens.keys().take(most - forgotten).copied().collect();
+            for digest in &some {
+                tokens.remove(digest);
+            }
+            forgotten += some.len();
+        }
+        forgotten
+    }
+
     /// A cache that meets another policy forgets everything, so that a mistake in who owns it
     /// cannot make a revoked key count.
     fn bind(&mut self, policy: u64) {
@@ -173,6 +187,18 @@ mod tests {
         assert!(cache.get(1, &digest(1)).is_some());
         assert!(cache.get(2, &digest(1)).is_none());
         assert!(cache.get(1, &digest(1)).is_none());
+    }
+
+    #[test]
+    fn it_is_forgotten_in_parts() {
+        let mut cache = TokenCache::new();
+        for number in 0..CACHED_TOKENS_MAX {
+            cache.insert(1, digest(number), token(10));
+        }
+        let all = cache.len();
+        assert_eq!(cache.forget(all - 10), all - 10);
+        assert_eq!((cache.len(), cache.forget(100), cache.len()), (10, 10, 0));
+        assert_eq!(cache.forget(1), 0);
     }
 
     #[test]

@@ -295,12 +295,14 @@ fn every_attempt_is_counted_once_and_a_dry_run_never() {
 #[test]
 fn a_question_that_comes_during_an_attempt_is_answered_by_a_later_one() {
     let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
+    let (has_read, first_read) = unbounded();
     let mut fixture = Fixture::preparing(
         1,
         256,
         10.0,
         Box::new(move |origin, job, seen| {
             let prepared = prepare::prepare(origin, job, seen);
+            let _ = has_read.send(());
             let _ = gate.recv();
             prepared
         }),
@@ -308,7 +310,8 @@ fn a_question_that_comes_during_an_attempt_is_answered_by_a_later_one() {
     fixture.write(&content(11, 10.0));
     fixture.ask(0, 1, false);
     fixture.until(|_| {}, |fixture| fixture.control.queue.current.is_some());
-    // The attempt may have read the file; who asks now means what is written now.
+    first_read.recv().unwrap();
+    // The attempt has read the file; who asks now means what is written now.
     fixture.write("nonsense");
     fixture.ask(0, 2, false);
     fixture.turn(Duration::from_millis(1));
@@ -325,5 +328,6 @@ fn a_question_that_comes_during_an_attempt_is_answered_by_a_later_one() {
         },
         |_| count.get() == 2,
     );
+    assert_eq!(answers[0].status, 200, "the first question is about the first file");
     assert_eq!(answers[1].status, 400, "the second question is about the second file");
 }
