@@ -26,7 +26,10 @@ fn error_document(code: &str, padding: usize) -> String {
 fn chunked(status: &str, body: &str) -> Vec<u8> {
     let mut bytes = format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n");
     for part in body.as_bytes().chunks(1_000) {
-        bytes += &format!("{:x}\r\n{}\r\n", part.len(), std::str::from_utf8(part).unwrap());
+        let part = std::str::from_utf8(part).unwrap();
+        for piece in [&format!("{:x}", part.len()), "\r\n", part, "\r\n"] {
+            bytes.push_str(piece);
+        }
     }
     (bytes + "0\r\n\r\n").into_bytes()
 }
