@@ -30,7 +30,12 @@ pub fn lower_priority(nice: i32) {
     let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
-/// Fills `bytes` with random bytes from the kernel.
+/// Fills at most 256 `bytes` with random bytes from the kernel. A library's generator would first
+/// gather entropy of its own, which takes longer than the rest of a start.
 pub fn random(bytes: &mut [u8]) -> io::Result<()> {
-    aws_lc_rs::rand::fill(bytes).map_err(|_| io::Error::other("no random bytes"))
+    // SAFETY: the pointer and length are those of a live mutable slice.
+    #[expect(unsafe_code, reason = "getrandom has no safe wrapper in std")]
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    // Up to 256 bytes come whole (getrandom(2)).
+    if usize::try_from(got) == Ok(bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -28,7 +28,7 @@ use crate::{
         },
     },
     system::{
-        buffers::Lent,
+        buffers::{LARGE_BYTES, Lent},
         turn::TURN_BYTES,
         watch::{Ended, Shut},
     },
@@ -70,7 +70,8 @@ pub(crate) async fn forward(
     let mut request = core.buffers.scratch();
     append_request(exchange, &local, index, bucket, key, permit, &mut request);
     let mut head = ResponseHead::default();
-    let fetched = fetch(exchange, bucket, pool, cells, &request, &mut head).await;
+    let target = Target { bucket, pool, cells };
+    let fetched = fetch(exchange, &target, &request, &mut head).await;
     let (connection, arrived) = match fetched {
         Ok(fetched) => fetched,
         Err(_) if exchange.record.aborted => return Next::Abort,
@@ -80,7 +81,7 @@ pub(crate) async fn forward(
         }
     };
     cells.record_upstream(head.status, exchange.record.upstream_ns.unwrap_or(0));
-    relay(exchange, &Target { bucket, pool, cells }, &head, connection, arrived).await
+    relay(exchange, &target, &head, connection, arrived).await
 }
 
 /// The request to S3. Signing takes the [`Permit`]: there is no other way to get here.
@@ -135,15 +136,14 @@ struct Arrived<'c> {
 /// one, and once more on a fresh one if that proves stale (RFC 9112 section 9.3.1).
 async fn fetch<'x>(
     exchange: &mut Exchange<'x>,
-    bucket: &Bucket,
-    pool: &Pool,
-    cells: &Arc<BucketCells>,
+    target: &Target<'_>,
     request: &[u8],
     head: &mut ResponseHead,
 ) -> Result<(Connection, Arrived<'x>), UpstreamError> {
     let core = exchange.core;
+    let Target { bucket, pool, cells } = target;
     if let Some(mut connection) = pool.take(cells) {
-        match ask(exchange, bucket, &mut connection, request, head).await {
+        match ask(exchange, target, &mut connection, request, head).await {
             Ok(arrived) => return Ok((connection, arrived)),
             Err(Failed::Stale) => {}
             Err(Failed::With(error)) => return Err(error),
@@ -157,7 +157,7 @@ async fn fetch<'x>(
         return Err(UpstreamError::Reset);
     };
     core.cells.upstream_connects.inc();
-    match ask(exchange, bucket, &mut connection, request, head).await {
+    match ask(exchange, target, &mut connection, request, head).await {
         Ok(arrived) => Ok((connection, arrived)),
         Err(Failed::Stale) => Err(UpstreamError::Reset),
         Err(Failed::With(error)) => Err(error),
@@ -173,12 +173,13 @@ enum Failed {
 
 async fn ask<'x>(
     exchange: &mut Exchange<'x>,
-    bucket: &Bucket,
+    target: &Target<'_>,
     connection: &mut Connection,
     request: &[u8],
     head: &mut ResponseHead,
 ) -> Result<Arrived<'x>, Failed> {
     let core = exchange.core;
+    let Target { bucket, pool, .. } = target;
     let clock = &core.watches.clock;
     // On a pooled connection no time has passed since the request's own reading of the clock.
     let asked = if connection.reused { clock.coarse() } else { clock.refresh() };
@@ -191,12 +192,17 @@ async fn ask<'x>(
     if connection.wait().await.is_err() {
         return Err(failure(exchange, connection, 0));
     }
-    let mut buffer = core.buffers.large();
+    // What arrives with the head is copied; of a large object that should be little, because the
+    // rest can be moved without copying.
+    let mut buffer = if pool.expects_large() { core.buffers.small() } else { core.buffers.large() };
     let mut filled = 0;
     let mut at = 0;
     let mut interim = 0;
     head.reset();
     loop {
+        if filled == buffer.len() {
+            buffer.grow(LARGE_BYTES);
+        }
         let room = buffer.get_mut(filled..).unwrap_or_default();
         let count = match connection.recv(room).await {
             Ok(0) | Err(_) => return Err(failure(exchange, connection, filled)),
@@ -226,6 +232,8 @@ async fn ask<'x>(
                 }
                 Ok(Progress::Complete) => {
                     connection.socket().watch().disarm();
+                    let large = |length| length >= SPLICE_BYTES_MIN;
+                    pool.expect_large(head.content_length.is_some_and(large));
                     return Ok(Arrived { buffer, head_at: at, end: filled });
                 }
             }

@@ -30,6 +30,8 @@ pub(crate) struct Pool {
     retired: Cell<bool>,
     /// When a warning about the endpoint was last logged.
     warned: Cell<Option<Monotonic>>,
+    /// Whether the last object of this endpoint was large.
+    large: Cell<bool>,
     /// Idle connections wanted at rest, as the bucket that gave one back last says.
     most: Cell<usize>,
 }
@@ -52,6 +54,7 @@ impl Pool {
             idle: RefCell::default(),
             retired: Cell::new(false),
             warned: Cell::new(None),
+            large: Cell::new(false),
             most: Cell::new(0),
         }
     }
@@ -97,6 +100,16 @@ impl Pool {
             self.warned.set(Some(now));
         }
         is_due
+    }
+
+    /// Whether the next object is likely to be as large as the last one was.
+    pub(crate) fn expects_large(&self) -> bool {
+        self.large.get()
+    }
+
+    /// Notes whether an object was large.
+    pub(crate) fn expect_large(&self, large: bool) {
+        self.large.set(large);
     }
 
     /// Closes the idle connections, and later each busy one as it comes back.
