@@ -1,6 +1,8 @@
 //! More of what S3 servers do: error bodies however they are framed, interim answers without end,
 //! and bodies whose cut could pass for an end.
 
+use std::io::Write;
+
 use crate::support::{
     config::{ACCESS_KEY, Config},
     gate::Gate,
@@ -24,14 +26,14 @@ fn error_document(code: &str, padding: usize) -> String {
 
 /// An answer in chunks of at most 1,000 bytes, as S3 sends its errors.
 fn chunked(status: &str, body: &str) -> Vec<u8> {
-    let mut bytes = format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut bytes = Vec::new();
+    write!(bytes, "HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
     for part in body.as_bytes().chunks(1_000) {
-        let part = std::str::from_utf8(part).unwrap();
-        for piece in [&format!("{:x}", part.len()), "\r\n", part, "\r\n"] {
-            bytes.push_str(piece);
-        }
+        write!(bytes, "{:x}\r\n", part.len()).unwrap();
+        bytes.extend_from_slice(&[part, b"\r\n"].concat());
     }
-    (bytes + "0\r\n\r\n").into_bytes()
+    bytes.extend_from_slice(b"0\r\n\r\n");
+    bytes
 }
 
 #[test]

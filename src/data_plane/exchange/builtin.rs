@@ -76,6 +76,9 @@ impl Builtin {
 pub(crate) async fn answer(exchange: &mut Exchange<'_>, what: Builtin) -> Next {
     match what {
         Builtin::Health => respond::answer(exchange, &status_page(200, "", "healthy")).await,
+        Builtin::Ready if exchange.core.drain.get() >= DrainStep::NotReady => {
+            respond::fault(exchange, Fault::ShuttingDown).await
+        }
         Builtin::Ready => {
             let page = readiness(exchange);
             respond::answer(exchange, &page).await
@@ -89,9 +92,6 @@ pub(crate) async fn answer(exchange: &mut Exchange<'_>, what: Builtin) -> Next {
 /// 200 when every core serves a generation, 503 while the process stops.
 fn readiness(exchange: &Exchange<'_>) -> Answer {
     let core = exchange.core;
-    if core.drain.get() >= DrainStep::NotReady {
-        return status_page(503, Fault::ShuttingDown.code(), "draining");
-    }
     if core.fleet.iter().all(|cells| cells.generation.get() > 0) {
         status_page(200, "", "ready")
     } else {
