@@ -8,8 +8,8 @@ use crate::{
         exchange::{
             Exchange, Next,
             body::{Body, Piece},
-            respond::{self, PSEUDONYM, deliver},
-            splice,
+            respond::{self, PSEUDONYM},
+            stream::{End, SPLICE_BYTES_MIN, Sink, stream},
         },
         upstream::{connection::Connection, pool::Pool},
     },
@@ -18,8 +18,8 @@ use crate::{
     policy::auth::Permit,
     protocol::{
         http1::{
-            CHUNK_END, ClientFraming, LAST_CHUNK, Progress, ResponseHead, append_connection,
-            append_field, append_framing, client_framing, encode_chunk_head, parse_response,
+            ClientFraming, Progress, ResponseHead, append_connection, append_field, append_framing,
+            client_framing, parse_response,
         },
         s3::{
             SigningInput, append_signed_headers, credential_problem, encode_key,
@@ -29,23 +29,10 @@ use crate::{
     },
     system::{
         buffers::{LARGE_BYTES, Lent},
-        turn::TURN_BYTES,
         watch::{Ended, Shut},
     },
     telemetry::{cells::BucketCells, labels::UpstreamError},
 };
-
-/// Pieces up to this length, in bytes, are gathered with the head or with others into one plain
-/// send: copying so little costs less than the kernel's handling of a second slice. Longer ones
-/// are sent from where they are.
-const GATHER_BYTES_MAX: usize = 4_096;
-
-/// What is gathered goes out when it has reached this length, in bytes.
-const GATHERED_BYTES: usize = 16_384;
-
-/// A body of at least so many bytes is worth moving inside the kernel: below it, setting up the
-/// pipe costs more than copying.
-const SPLICE_BYTES_MIN: u64 = 524_288;
 
 /// Interim answers (1xx) to one request that are absorbed; S3 sends none, or one. Without a bound
 /// a server could hold a request for ever.
@@ -389,123 +376,6 @@ fn append_answer(
     respond::append_own(exchange, out);
     append_connection(exchange.head.version, !exchange.keep_alive, out);
     out.extend_from_slice(b"\r\n");
-}
-
-/// What goes to the client, gathered until a send is worth it. Starts with the head.
-struct Sink<'o> {
-    out: &'o mut Vec<u8>,
-    framing: ClientFraming,
-    /// Whether the end of a chunk is still to be written.
-    open_chunk: bool,
-    /// Whether anything was sent.
-    begun: bool,
-}
-
-impl Sink<'_> {
-    fn open_piece(&mut self, length: usize) {
-        if self.framing == ClientFraming::Chunked {
-            self.close_piece();
-            encode_chunk_head(length, self.out);
-            self.open_chunk = true;
-        }
-    }
-
-    fn close_piece(&mut self) {
-        if self.open_chunk {
-            self.out.extend_from_slice(CHUNK_END);
-            self.open_chunk = false;
-        }
-    }
-
-    fn gather(&mut self, piece: &[u8]) {
-        self.open_piece(piece.len());
-        self.out.extend_from_slice(piece);
-    }
-
-    fn finish(&mut self) {
-        if self.framing == ClientFraming::Chunked {
-            self.close_piece();
-            self.out.extend_from_slice(LAST_CHUNK);
-        }
-    }
-
-    async fn flush(&mut self, exchange: &Exchange<'_>, more: &[u8]) -> Result<(), End> {
-        if self.out.is_empty() && more.is_empty() {
-            return Ok(());
-        }
-        self.begun = true;
-        deliver(exchange, self.out, more).await.map_err(|_| End::Client)?;
-        self.out.clear();
-        Ok(())
-    }
-}
-
-/// Why a body was not passed on to its end.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// The client is gone or does not read.
-    Client,
-    /// S3 failed.
-    Upstream(UpstreamError),
-}
-
-struct Streamed {
-    /// Body bytes handed to the client's socket.
-    sent: u64,
-    end: Result<(), End>,
-}
-
-async fn stream(exchange: &Exchange<'_>, body: &mut Body<'_>, sink: &mut Sink<'_>) -> Streamed {
-    let mut sent = 0;
-    let end = stream_pieces(exchange, body, sink, &mut sent).await;
-    Streamed { sent, end }
-}
-
-async fn stream_pieces(
-    exchange: &Exchange<'_>,
-    body: &mut Body<'_>,
-    sink: &mut Sink<'_>,
-    sent: &mut u64,
-) -> Result<(), End> {
-    let mut this_turn = 0;
-    loop {
-        match body.buffered().map_err(End::Upstream)? {
-            Piece::Data(piece) if piece.is_empty() => {}
-            Piece::Data(piece) => {
-                let bytes = body.bytes(piece);
-                *sent += bytes.len() as u64;
-                this_turn += bytes.len();
-                if bytes.len() <= GATHER_BYTES_MAX {
-                    sink.gather(bytes);
-                    if sink.out.len() >= GATHERED_BYTES {
-                        sink.flush(exchange, &[]).await?;
-                    }
-                } else {
-                    sink.open_piece(bytes.len());
-                    sink.flush(exchange, bytes).await?;
-                }
-            }
-            Piece::Wait => {
-                sink.flush(exchange, &[]).await?;
-                if this_turn >= TURN_BYTES {
-                    exchange.core.turns.next().await;
-                    this_turn = 0;
-                }
-                match body.left_to_splice() {
-                    Some(left) if left >= SPLICE_BYTES_MIN => {
-                        if !splice::relay(exchange, body, sent).await? {
-                            body.wait().await.map_err(End::Upstream)?;
-                        }
-                    }
-                    _ => body.wait().await.map_err(End::Upstream)?,
-                }
-            }
-            Piece::End => {
-                sink.finish();
-                return sink.flush(exchange, &[]).await;
-            }
-        }
-    }
 }
 
 /// Whether the body is in a content coding. Nobody asked for one, and a coded error document

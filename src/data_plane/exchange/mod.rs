@@ -10,6 +10,7 @@ mod forward;
 mod record;
 pub(crate) mod respond;
 mod splice;
+mod stream;
 
 use std::{net::SocketAddr, rc::Rc};
 

@@ -1,7 +1,7 @@
 //! A large plain body, moved from socket to socket inside the kernel.
 
 use crate::{
-    data_plane::exchange::{Exchange, body::Body, forward::End, respond},
+    data_plane::exchange::{Exchange, body::Body, respond, stream::End},
     system::{
         splice::Pipe,
         turn::TURN_BYTES,

@@ -1,0 +1,151 @@
+//! Passing a body on: pieces as they arrive from S3, framed for the client, gathered where that
+//! saves a system call, moved inside the kernel where that is possible.
+
+use crate::{
+    data_plane::exchange::{
+        Exchange,
+        body::{Body, Piece},
+        respond::deliver,
+        splice,
+    },
+    protocol::http1::{CHUNK_END, ClientFraming, LAST_CHUNK, encode_chunk_head},
+    system::turn::TURN_BYTES,
+    telemetry::labels::UpstreamError,
+};
+
+/// A body of at least so many bytes is worth moving inside the kernel: below it, setting up the
+/// pipe costs more than copying.
+pub(crate) const SPLICE_BYTES_MIN: u64 = 524_288;
+
+/// Pieces up to this length, in bytes, are gathered with the head or with others into one plain
+/// send: copying so little costs less than the kernel's handling of a second slice. Longer ones
+/// are sent from where they are.
+const GATHER_BYTES_MAX: usize = 4_096;
+
+/// What is gathered goes out when it has reached this length, in bytes.
+const GATHERED_BYTES: usize = 16_384;
+
+/// What goes to the client, gathered until a send is worth it. Starts with the head.
+pub(crate) struct Sink<'o> {
+    pub(crate) out: &'o mut Vec<u8>,
+    pub(crate) framing: ClientFraming,
+    /// Whether the end of a chunk is still to be written.
+    pub(crate) open_chunk: bool,
+    /// Whether anything was sent.
+    pub(crate) begun: bool,
+}
+
+impl Sink<'_> {
+    fn open_piece(&mut self, length: usize) {
+        if self.framing == ClientFraming::Chunked {
+            self.close_piece();
+            encode_chunk_head(length, self.out);
+            self.open_chunk = true;
+        }
+    }
+
+    fn close_piece(&mut self) {
+        if self.open_chunk {
+            self.out.extend_from_slice(CHUNK_END);
+            self.open_chunk = false;
+        }
+    }
+
+    /// Adds a piece to what goes out next.
+    pub(crate) fn gather(&mut self, piece: &[u8]) {
+        self.open_piece(piece.len());
+        self.out.extend_from_slice(piece);
+    }
+
+    fn finish(&mut self) {
+        if self.framing == ClientFraming::Chunked {
+            self.close_piece();
+            self.out.extend_from_slice(LAST_CHUNK);
+        }
+    }
+
+    async fn flush(&mut self, exchange: &Exchange<'_>, more: &[u8]) -> Result<(), End> {
+        if self.out.is_empty() && more.is_empty() {
+            return Ok(());
+        }
+        self.begun = true;
+        deliver(exchange, self.out, more).await.map_err(|_| End::Client)?;
+        self.out.clear();
+        Ok(())
+    }
+}
+
+/// Why a body was not passed on to its end.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client is gone or does not read.
+    Client,
+    /// S3 failed.
+    Upstream(UpstreamError),
+}
+
+/// What became of a body.
+pub(crate) struct Streamed {
+    /// Body bytes handed to the client's socket.
+    pub(crate) sent: u64,
+    /// Whether all of it was.
+    pub(crate) end: Result<(), End>,
+}
+
+/// Passes the rest of the body on, with what is gathered in the sink before it.
+pub(crate) async fn stream(
+    exchange: &Exchange<'_>,
+    body: &mut Body<'_>,
+    sink: &mut Sink<'_>,
+) -> Streamed {
+    let mut sent = 0;
+    let end = stream_pieces(exchange, body, sink, &mut sent).await;
+    Streamed { sent, end }
+}
+
+async fn stream_pieces(
+    exchange: &Exchange<'_>,
+    body: &mut Body<'_>,
+    sink: &mut Sink<'_>,
+    sent: &mut u64,
+) -> Result<(), End> {
+    let mut this_turn = 0;
+    loop {
+        match body.buffered().map_err(End::Upstream)? {
+            Piece::Data(piece) if piece.is_empty() => {}
+            Piece::Data(piece) => {
+                let bytes = body.bytes(piece);
+                *sent += bytes.len() as u64;
+                this_turn += bytes.len();
+                if bytes.len() <= GATHER_BYTES_MAX {
+                    sink.gather(bytes);
+                    if sink.out.len() >= GATHERED_BYTES {
+                        sink.flush(exchange, &[]).await?;
+                    }
+                } else {
+                    sink.open_piece(bytes.len());
+                    sink.flush(exchange, bytes).await?;
+                }
+            }
+            Piece::Wait => {
+                sink.flush(exchange, &[]).await?;
+                if this_turn >= TURN_BYTES {
+                    exchange.core.turns.next().await;
+                    this_turn = 0;
+                }
+                match body.left_to_splice() {
+                    Some(left) if left >= SPLICE_BYTES_MIN => {
+                        if !splice::relay(exchange, body, sent).await? {
+                            body.wait().await.map_err(End::Upstream)?;
+                        }
+                    }
+                    _ => body.wait().await.map_err(End::Upstream)?,
+                }
+            }
+            Piece::End => {
+                sink.finish();
+                return sink.flush(exchange, &[]).await;
+            }
+        }
+    }
+}
