@@ -33,3 +33,6 @@ mod review_fairness;
 mod review_limits;
 mod review_upstream;
 mod serve;
+mod spec_answers;
+mod spec_hot;
+mod spec_start;
