@@ -1,11 +1,14 @@
 //! What is promised about every answer, every record and every series.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::Value;
 
 use crate::support::{
     config::Config,
+    gate::Gate,
     proxy::Proxy,
-    raw_client::{Client, Response},
+    raw_client::{Client, Response, request_bytes},
     scripted_origin::{ScriptedOrigin, refused_address},
     token::{self, bearer},
     waiting::wait_until,
@@ -189,6 +192,33 @@ fn a_record_has_exactly_the_promised_fields() {
     let of_malformed = find(400);
     assert_eq!(of_malformed["request_id"].as_str(), malformed.header("x-request-id"));
     assert_eq!(of_malformed["bytes"], malformed.body.len());
+}
+
+#[test]
+fn the_time_of_a_record_is_the_end_of_the_request() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        conn.expect_request();
+        conn.wait(&held);
+        conn.respond("200 OK", &[], b"x");
+    });
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    wait_until("the request", || !origin.requests().is_empty());
+    let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    gate.open();
+    assert_eq!(client.response("GET").status, 200);
+    wait_until("its record", || !proxy.stdout().records().is_empty());
+    let record = proxy.stdout().records().remove(0);
+    let time = record["time"].as_str().unwrap();
+    // Seconds and milliseconds; that the same minute of another day is meant is unlikely.
+    let in_minute: u128 =
+        time[17..19].parse::<u128>().unwrap() * 1_000 + time[20..23].parse::<u128>().unwrap();
+    // Both clocks are rounded down to milliseconds, the proxy's twice.
+    let late = (in_minute + 60_000 - (sent - 2) % 60_000) % 60_000;
+    assert!(late < 30_000, "{record} ended before {sent}");
 }
 
 #[test]

@@ -58,6 +58,22 @@ fn numbers_and_booleans_come_from_variables() {
     assert!(named, "{unset:?}");
 }
 
+#[test]
+fn a_comparison_ends_like_a_validation() {
+    let launch = Launch::new().arguments(&["--config", "new.yaml", "--diff", "old.yaml"]);
+    launch.write("old.yaml", &unused().to_yaml());
+    launch.write("new.yaml", &unused().set("server.port", 1).to_yaml());
+    let compared = launch.run();
+    assert_eq!(compared.code, Some(0), "{compared:?}");
+    let report: Value = serde_json::from_str(&compared.stdout).unwrap();
+    assert_eq!(report["restart_required"][0], "server.port: running 0, file 1");
+    launch.write("new.yaml", "buckets: 7\n");
+    let refused = launch.run();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("new.yaml"), "{refused:?}");
+    assert_eq!(launch.arguments(&["--validate"]).run().code, Some(2));
+}
+
 fn workers(proxy: &Proxy) -> usize {
     let page = proxy.metrics();
     page.lines().filter(|line| line.starts_with("config_worker_generation{")).count()

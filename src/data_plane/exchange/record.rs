@@ -100,7 +100,7 @@ pub(crate) fn finish(exchange: &Exchange<'_>) {
     }
     if exchange.local.access_log {
         core.access_log.borrow_mut().push(&AccessRecord {
-            unix_ms: core.dates.unix_millis(exchange.started),
+            unix_ms: core.dates.unix_millis(now),
             request_id: &exchange.id,
             client: exchange.peer,
             method,
