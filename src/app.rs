@@ -228,9 +228,13 @@ fn start(
         Some(address) => listener::open(address, workers)
             .map_err(because(&format!("cannot listen on admin.listen {address}")))?,
     };
+    // A log that is off asks for no file; the reload that switches it on opens its own.
+    let target = match &settings.logging.access_log {
+        log if log.enabled => log.target.path().to_string_lossy(),
+        _ => "-".into(),
+    };
     let (access_log, sinks) =
-        access_log::start(&settings.logging.access_log.target.path().to_string_lossy())
-            .map_err(because("logging.access_log.path cannot be opened"))?;
+        access_log::start(&target).map_err(because("logging.access_log.path cannot be opened"))?;
 
     let (resolver, news) = resolver::start();
     for warning in prepare::learn_names(&resolver, &settings) {

@@ -330,12 +330,14 @@ fn refuse_to_forget_tokens(running: &Settings, new: &Settings) -> Result<(), Pro
     Err(problems)
 }
 
+/// The target to switch to. While the log is off its file is not touched, so the writer may hold
+/// another one when it is switched on.
 fn open_access_log(
     running: &Settings,
     new: &Settings,
 ) -> Result<Option<AccessLogTarget>, Problems> {
-    let wanted = &new.logging.access_log;
-    if !wanted.enabled || running.logging.access_log.target == wanted.target {
+    let (held, wanted) = (&running.logging.access_log, &new.logging.access_log);
+    if !wanted.enabled || (held.enabled && held.target == wanted.target) {
         return Ok(None);
     }
     AccessLogTarget::open(&wanted.target.path().to_string_lossy()).map(Some).map_err(|error| {

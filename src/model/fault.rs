@@ -166,3 +166,50 @@ impl Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_fault_has_a_code_of_its_own() {
+        use Fault::{
+            AdminClosed, AdminNotFound, BadPath, BadRequest, BodyTooLarge, ClaimsRefused,
+            ExpectationFailed, HeadTimeout, HeadTooLarge, Internal, InvalidToken, KeyTooLong,
+            MethodNotAllowed, MissingToken, NoKey, NoRoute, ShuttingDown, TooManyConnections,
+            UnknownTransferCoding, UpstreamCredentials, UpstreamProtocol, UpstreamRefused,
+            UpstreamTimeout, UriTooLong, VersionNotSupported,
+        };
+        let faults = [
+            NoRoute,
+            NoKey,
+            BadPath,
+            KeyTooLong,
+            BadRequest,
+            UnknownTransferCoding,
+            VersionNotSupported,
+            MethodNotAllowed,
+            ExpectationFailed,
+            UriTooLong,
+            HeadTooLarge,
+            BodyTooLarge,
+            HeadTimeout,
+            MissingToken,
+            InvalidToken(""),
+            ClaimsRefused,
+            AdminClosed,
+            AdminNotFound,
+            UpstreamRefused,
+            UpstreamTimeout,
+            UpstreamProtocol,
+            UpstreamCredentials,
+            TooManyConnections,
+            ShuttingDown,
+            Internal,
+        ];
+        let codes: HashSet<_> = faults.iter().map(|fault| fault.code()).collect();
+        assert_eq!(codes.len(), faults.len());
+    }
+}

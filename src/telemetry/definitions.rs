@@ -75,7 +75,7 @@ definitions! {
     HTTP_REQUESTS: Counter "http_requests_total" ["bucket", "method", "status"] "requests",
         "Finished client requests by what the client was told.";
     HTTP_REQUEST_DURATION: Histogram "http_request_duration_seconds" ["bucket"] "seconds",
-        "Time from the first byte of a request to the last byte of its response.";
+        "Time from the end of a request's head to the last byte of its response.";
     HTTP_RESPONSE_BYTES: Counter "http_response_bytes_total" ["bucket"] "bytes",
         "Response body bytes sent to clients.";
     CONNECTIONS: Gauge "connections" ["state"] "connections",

@@ -34,3 +34,6 @@ mod review_limits;
 mod review_slow;
 mod review_upstream;
 mod serve;
+mod spec_answers;
+mod spec_hot;
+mod spec_start;

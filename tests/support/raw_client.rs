@@ -95,11 +95,15 @@ impl Response {
         self.fields.all("connection").iter().any(|value| value.eq_ignore_ascii_case("close"))
     }
 
-    /// Checks status and `code` of one of the proxy's own answers.
+    /// Checks status, `code` and form of one of the proxy's own answers.
     #[track_caller]
     pub(crate) fn assert_fault(&self, status: u16, code: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.code(), code);
+        let json = self.json();
+        assert_eq!(json["status"], "error", "{self:?}");
+        assert!(json["message"].as_str().is_some_and(|text| !text.is_empty()), "{self:?}");
+        assert_eq!(json["request_id"].as_str(), self.header("x-request-id"), "{self:?}");
     }
 }
 

@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// How long a client waits for the control plane. It answers reloads within their own deadline
-/// (`admin.reload_timeout`, at most 300 s), so this only bounds a control thread that is gone.
-const CALL_TIMEOUT: Duration = Duration::from_secs(330);
+/// (`admin.reload_timeout`, at most an hour), so this only bounds a control thread that is gone.
+const CALL_TIMEOUT: Duration = Duration::from_mins(61);
 
 /// An endpoint of the proxy itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

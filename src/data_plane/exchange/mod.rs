@@ -160,8 +160,9 @@ impl Exchange<'_> {
                 _ => Fault::BadPath,
             });
         }
+        let builtin = Builtin::of(path);
         let builtin_here = role == Role::Admin || !self.core.admin_elsewhere;
-        if builtin_here && let Some(builtin) = Builtin::of(path) {
+        if builtin_here && let Some(builtin) = builtin {
             self.allow = builtin.allowed();
             return if builtin.allows(self.head.method, self.head.method_span.of(self.bytes)) {
                 Plan::Builtin(builtin)
@@ -170,6 +171,11 @@ impl Exchange<'_> {
             } else {
                 Plan::Refuse(Fault::MethodNotAllowed)
             };
+        }
+        if builtin.is_some() && self.local.router.route(path).is_none() {
+            // It lives on the admin listener, and no bucket has taken its path here: whatever the
+            // method, there is no such thing.
+            return Plan::Refuse(Fault::NoRoute);
         }
         match self.head.method {
             Method::Options => return Plan::Options,

@@ -100,7 +100,7 @@ pub(crate) fn finish(exchange: &Exchange<'_>) {
     }
     if exchange.local.access_log {
         core.access_log.borrow_mut().push(&AccessRecord {
-            unix_ms: core.dates.unix_millis(exchange.started),
+            unix_ms: core.dates.unix_millis(now),
             request_id: &exchange.id,
             client: exchange.peer,
             method,
@@ -125,9 +125,11 @@ pub(crate) fn refused_head(
     peer: SocketAddr,
     fault: Fault,
     id: &[u8; REQUEST_ID_CHARS],
+    bytes: u64,
+    aborted: bool,
 ) {
     let local = core.current();
-    core.cells.unrouted.record(MethodLabel::Other, fault.status(), 0, 0);
+    core.cells.unrouted.record(MethodLabel::Other, fault.status(), 0, bytes);
     if local.access_log {
         core.access_log.borrow_mut().push(&AccessRecord {
             unix_ms: core.dates.unix_millis(core.watches.clock.refresh()),
@@ -139,12 +141,12 @@ pub(crate) fn refused_head(
             status: fault.status(),
             code: fault.code(),
             auth_reason: "",
-            bytes: 0,
+            bytes,
             duration_us: 0,
             upstream_us: None,
             generation: local.generation.0,
             sub: None,
-            aborted: false,
+            aborted,
         });
     }
 }

@@ -139,10 +139,10 @@ pub(crate) async fn refuse_head(
 ) -> Next {
     let id = core.ids.next();
     let mut out = core.buffers.scratch();
-    append_refusal(core, fault, &id, &mut out);
+    let bytes = append_refusal(core, fault, &id, &mut out);
     socket.watch().arm(core.current().timeouts.client_write, Shut::Both);
     let sent = socket.send_all(&out, &[], || ()).await;
-    record::refused_head(core, peer, fault, &id);
+    record::refused_head(core, peer, fault, &id, bytes, sent.is_err());
     if sent.is_err() { Next::Abort } else { Next::Close }
 }
 
@@ -151,7 +151,13 @@ pub(crate) fn write_refusal(core: &Core, fault: Fault, out: &mut Vec<u8>) {
     append_refusal(core, fault, &core.ids.next(), out);
 }
 
-fn append_refusal(core: &Core, fault: Fault, id: &[u8; REQUEST_ID_CHARS], out: &mut Vec<u8>) {
+/// Returns the length of the body.
+fn append_refusal(
+    core: &Core,
+    fault: Fault,
+    id: &[u8; REQUEST_ID_CHARS],
+    out: &mut Vec<u8>,
+) -> u64 {
     let body = fault_body(fault, id);
     let reply = Reply {
         status: fault.status(),
@@ -169,6 +175,7 @@ fn append_refusal(core: &Core, fault: Fault, id: &[u8; REQUEST_ID_CHARS], out: &
     append_connection(Version::Http11, true, out);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(&body);
+    body.len() as u64
 }
 
 fn append_head(core: &Core, reply: &Reply<'_>, out: &mut Vec<u8>) {

@@ -8,7 +8,7 @@ use std::{
 /// What is logged of one request. Bytes that came from the client may hold anything.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessRecord<'a> {
-    /// When the request was complete, in milliseconds since 1970 (UTC).
+    /// When the request ended, in milliseconds since 1970 (UTC).
     pub unix_ms: u64,
     /// The id that was sent as `X-Request-Id`.
     pub request_id: &'a [u8],
@@ -28,7 +28,7 @@ pub struct AccessRecord<'a> {
     pub auth_reason: &'a str,
     /// Response body bytes sent.
     pub bytes: u64,
-    /// From the first byte of the request to the last of the response, in microseconds.
+    /// From the end of the request's head to the last byte of the response, in microseconds.
     pub duration_us: u64,
     /// From the request being sent to S3 to the first byte of its answer, in microseconds.
     pub upstream_us: Option<u64>,
