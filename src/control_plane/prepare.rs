@@ -254,7 +254,6 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
         return Ok(Ready { difference, warnings, next: None, access_log: None });
     }
     let settings = loaded.settings.with_restart_keys_of(&running.settings);
-    let access_log = open_access_log(&running.settings, &settings)?;
     warnings.extend(learn_names(&origin.resolver, &settings));
     let snapshot = compile(
         &settings,
@@ -266,6 +265,8 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
         },
     )?;
     canary::verify(&running.settings, &settings, &snapshot, &mut warnings)?;
+    // Last, since it may make a file, which nothing that is refused may leave behind.
+    let access_log = open_access_log(&running.settings, &settings)?;
     let next = Running { snapshot: Arc::new(snapshot), settings: Arc::new(settings), content };
     Ok(Ready { difference, warnings, next: Some(next), access_log })
 }

@@ -37,7 +37,10 @@ fn wrong_credentials_are_refused_before_anybody_uses_them() {
     for (key, value, code) in
         [("secret_key", WRONG_KEY, "SignatureDoesNotMatch"), ("access_key", "AKIDUNKNOWN", "")]
     {
-        proxy.write_config(&first.clone().set(&format!("buckets.0.s3.{key}"), value));
+        let refused = first.clone().set(&format!("buckets.0.s3.{key}"), value);
+        let log = proxy.directory().join("made-by-nobody.log");
+        let path = log.display().to_string();
+        proxy.write_config(&refused.set("logging.access_log.path", path));
         let asked = s3.requests().len();
         for target in ["/admin/reload?dry_run=true", "/admin/reload"] {
             let answer = post(&proxy, target, &[]);
@@ -46,6 +49,7 @@ fn wrong_credentials_are_refused_before_anybody_uses_them() {
             assert!(error.contains("buckets[0].s3") && error.contains(code), "{error}");
         }
         assert_eq!(s3.requests().len(), asked + 2, "one request each");
+        assert!(!log.exists(), "a refusal leaves nothing behind");
         assert_eq!(proxy.get("/products/x").text(), "content", "with the old credentials");
     }
     assert_eq!(proxy.metric("config_generation"), Some(1.0));

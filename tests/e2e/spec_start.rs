@@ -98,7 +98,7 @@ fn every_core_that_may_be_used_gets_a_worker() {
 /// The proxy under a soft and a hard limit on open files.
 fn with_open_files(soft: usize, hard: usize, config: &Config) -> Proxy {
     let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
-    let binary = option_env!("CARGO_BIN_EXE_yatagarasu").expect("an integration test");
+    let binary = env!("CARGO_BIN_EXE_yatagarasu");
     Launch::of("/bin/sh").arguments(&["-c", &script, binary]).config(config).start()
 }
 
