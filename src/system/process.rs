@@ -23,7 +23,7 @@ pub fn raise_open_file_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// Gives the calling thread a lower priority than the workers have (`nice` is added to its own).
+/// Gives the calling thread a lower priority than the workers have (it gets this nice value, 0 to 19).
 pub fn lower_priority(nice: i32) {
     // SAFETY: no pointers; on Linux a `who` of 0 means the calling thread only.
     #[expect(unsafe_code, reason = "setpriority has no safe wrapper in std")]
