@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How much nicer than the workers those threads are that nobody waits for within milliseconds:
-/// where a worker needs the processor, they get a tenth of it.
+/// where a worker needs the processor, they get a sixtieth of it.
 pub(super) const BACKGROUND_NICE: i32 = 19;
 
 /// How often a file that changes under the reader is read in one attempt.
