@@ -151,7 +151,7 @@ pub const KEYS: &[Key] = &[
     key("buckets[].s3.timeouts.connect", Seconds(HOUR_SECONDS), Is("5"), "seconds", Hot, "TCP connect and TLS handshake together"),
     key("buckets[].s3.timeouts.first_byte", Seconds(HOUR_SECONDS), Is("30"), "seconds", Hot, "From the request to the first byte of the answer"),
     key("buckets[].s3.timeouts.read", Seconds(HOUR_SECONDS), Is("30"), "seconds", Hot, "Without a byte while the body arrives"),
-    key("buckets[].s3.max_idle_connections", Integer(0, 65_536), Is("64"), "connections", Hot, "Idle connections kept to the endpoint, per core"),
+    key("buckets[].s3.max_idle_connections", Integer(0, 65_536), Is("64"), "connections", Hot, "Idle connections kept to the endpoint, per core; more than these only for a second after a burst"),
     key("buckets[].s3.verify", Choice(&["none", "warn", "require"]), Is("none"), "", Hot, "One signed request before a reload adopts a changed bucket; `require` refuses the reload when S3 refuses the credentials"),
     key("buckets[].auth", Section, Otherwise("not protected; required with a jwt section"), "", Hot, "Who may read the bucket"),
     key("buckets[].auth.enabled", Boolean, Otherwise("false; required with a jwt section"), "", Hot, "Whether a token is asked for"),
