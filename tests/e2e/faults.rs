@@ -593,3 +593,22 @@ fn faults_of_one_upstream_do_not_touch_another() {
     }
     assert_eq!(good.accepted(), 1);
 }
+
+#[test]
+fn a_large_head_behind_a_large_object_is_read_whole() {
+    let long = "m".repeat(20_000);
+    let sent = long.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        conn.expect_request();
+        conn.respond("200 OK", &[], &[b'x'; 600_000]);
+        conn.expect_request();
+        conn.respond("200 OK", &[("X-Amz-Meta-Long", &sent)], b"second");
+    });
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = proxy.client();
+    assert_eq!(client.get("/products/large").body.len(), 600_000);
+    let answer = client.get("/products/small");
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"second"[..]));
+    assert_eq!(answer.header("x-amz-meta-long"), Some(&long[..]));
+    assert_eq!(origin.accepted(), 1, "the second answer came on the same connection");
+}
