@@ -600,7 +600,7 @@ fn a_large_head_behind_a_large_object_is_read_whole() {
     let sent = long.clone();
     let origin = ScriptedOrigin::start(move |conn, _| {
         conn.expect_request();
-        conn.respond("200 OK", &[], &[b'x'; 600_000]);
+        conn.respond("200 OK", &[], &"x".repeat(600_000).into_bytes());
         conn.expect_request();
         conn.respond("200 OK", &[("X-Amz-Meta-Long", &sent)], b"second");
     });
