@@ -118,7 +118,7 @@ pub(crate) async fn serve(core: &Rc<Core>, socket: Socket, peer: SocketAddr, ope
         }
         this_turn += 1;
         if this_turn == TURN_REQUESTS {
-            core.turns.next().await;
+            core.watches.turns.next().await;
             this_turn = 0;
         }
     }
@@ -160,9 +160,7 @@ async fn read_head<'c>(
                 Ok(Progress::Partial) => {}
                 Err(error) => return Err(Some(fault_of(&error))),
             }
-            if socket.readable().await.is_err() {
-                return Err(None);
-            }
+            socket.readable().await;
         } else {
             if core.is_closing() && !first {
                 return Err(None);
@@ -174,12 +172,9 @@ async fn read_head<'c>(
             if !first {
                 open.set_state(ConnectionState::Idle);
             }
-            let readable = socket.readable().await;
+            socket.readable().await;
             open.set_state(ConnectionState::Active);
             socket.watch().set_idle(false);
-            if readable.is_err() {
-                return Err(None);
-            }
         }
         match input.try_fill(core, socket) {
             Ok(Some(0)) | Err(_) => {
@@ -213,7 +208,8 @@ async fn linger(core: &Core, socket: &Socket) {
     socket.finish();
     socket.watch().arm(LINGER, Shut::Both);
     let mut discarded = 0;
-    while discarded < LINGER_BYTES_MAX && socket.readable().await.is_ok() {
+    while discarded < LINGER_BYTES_MAX {
+        socket.readable().await;
         let mut buffer = core.buffers.small();
         match socket.try_recv(&mut buffer) {
             Ok(Some(0)) | Err(_) => break,

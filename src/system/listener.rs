@@ -4,13 +4,14 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     os::fd::AsRawFd,
+    rc::Rc,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::system::{
     socket::{self, Accepted},
-    watch::Shut,
+    watch::{Watched, Watches},
 };
 
 /// Queue of connections that the kernel completed and nobody accepted yet. The kernel caps it at
@@ -61,7 +62,9 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
 /// A listener that belongs to this core's event loop.
 #[derive(Debug)]
 pub struct CoreListener {
-    inner: monoio::net::TcpListener,
+    // Declared before the descriptor, so that the watch is gone before that is closed.
+    watched: Watched,
+    inner: TcpListener,
 }
 
 impl CoreListener {
@@ -69,13 +72,13 @@ impl CoreListener {
     ///
     /// # Errors
     /// When the event loop cannot register it.
-    pub fn new(listener: TcpListener) -> io::Result<Self> {
-        Ok(Self { inner: monoio::net::TcpListener::from_std(listener)? })
+    pub fn new(listener: TcpListener, watches: &Rc<Watches>) -> io::Result<Self> {
+        Ok(Self { watched: Watched::new(watches, listener.as_raw_fd())?, inner: listener })
     }
 
     /// Waits until a connection is there to be accepted.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.inner.readable(false).await
+    pub async fn readable(&self) {
+        self.watched.readable().await;
     }
 
     /// Accepts one connection; `None` when the queue is empty.
@@ -84,13 +87,11 @@ impl CoreListener {
     /// `EMFILE` and `ENFILE` when descriptors are exhausted; a connection that was reset in the
     /// queue (`ECONNABORTED`) is an error too.
     pub fn try_accept(&self) -> io::Result<Option<Accepted>> {
-        socket::try_accept(self.inner.as_raw_fd())
-    }
-
-    /// Stops listening now. Closing the descriptor alone would do that only after a trip through
-    /// the event loop, and reset every connection that arrives until then.
-    pub fn close(self) {
-        socket::shutdown_fd(self.inner.as_raw_fd(), Shut::Read);
+        let accepted = socket::try_accept(self.inner.as_raw_fd())?;
+        if accepted.is_none() {
+            self.watched.readiness.would_block_reading();
+        }
+        Ok(accepted)
     }
 }
 

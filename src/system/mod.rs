@@ -12,6 +12,7 @@ pub mod listener;
 pub mod mailbox;
 pub mod panic;
 pub mod process;
+mod readiness;
 pub mod ring;
 pub mod socket;
 pub mod splice;

@@ -3,12 +3,11 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     rc::Rc,
     time::Duration,
 };
 
-use monoio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::system::watch::{Client, Ended, Shut, Watched, Watches};
@@ -16,9 +15,9 @@ use crate::system::watch::{Client, Ended, Shut, Watched, Watches};
 /// A connected, non-blocking stream socket that belongs to this core.
 #[derive(Debug)]
 pub struct Socket {
-    // Declared before the stream, so that the watch is gone before the descriptor is closed.
+    // Declared before the descriptor, so that the watch is gone before that is closed.
     watched: Watched,
-    stream: TcpStream,
+    fd: OwnedFd,
 }
 
 impl Socket {
@@ -27,9 +26,7 @@ impl Socket {
     /// # Errors
     /// When the event loop cannot register it.
     pub fn new(fd: OwnedFd, watches: &Rc<Watches>) -> io::Result<Self> {
-        let raw = fd.as_raw_fd();
-        let stream = TcpStream::from_std(std::net::TcpStream::from(fd))?;
-        Ok(Self { watched: Watched::new(watches, raw), stream })
+        Ok(Self { watched: Watched::new(watches, fd.as_raw_fd())?, fd })
     }
 
     /// Connects to `address` on behalf of `client`.
@@ -58,7 +55,8 @@ impl Socket {
         if in_progress {
             socket.watch().arm(within, Shut::Both);
             socket.watch().waits_for_client(Some(client));
-            socket.writable().await?;
+            socket.watch().readiness.would_block_writing();
+            socket.writable().await;
             match socket.watch().ended() {
                 Ended::No => socket.watch().disarm(),
                 Ended::Deadline => return Err(io::ErrorKind::TimedOut.into()),
@@ -66,7 +64,7 @@ impl Socket {
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
             }
-            if let Some(error) = SockRef::from(&socket.borrowed()).take_error()? {
+            if let Some(error) = SockRef::from(&socket.fd).take_error()? {
                 return Err(error);
             }
         }
@@ -78,19 +76,26 @@ impl Socket {
         &self.watched
     }
 
-    /// Waits until reading would not block.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.stream.readable(false).await
+    /// Waits until reading is likely not to block.
+    pub async fn readable(&self) {
+        self.watched.readable().await;
     }
 
-    /// Waits until writing would not block.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.stream.writable(false).await
+    /// Waits until writing is likely not to block.
+    pub async fn writable(&self) {
+        self.watched.writable().await;
     }
 
     /// Reads what is there: `None` when that is nothing yet, `Some(0)` at the end.
     pub fn try_recv(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        recv(self.raw(), into, libc::MSG_DONTWAIT)
+        let received = recv(self.raw(), into, libc::MSG_DONTWAIT)?;
+        match received {
+            // A stream that gives less than there is room for has no more at the moment.
+            Some(count) if count < into.len() => self.watched.readiness.drained(),
+            Some(_) => {}
+            None => self.watched.readiness.would_block_reading(),
+        }
+        Ok(received)
     }
 
     /// Reads at least one byte, or 0 at the end. Tries before it waits.
@@ -99,22 +104,27 @@ impl Socket {
             if let Some(n) = self.try_recv(into)? {
                 return Ok(n);
             }
-            self.readable().await?;
+            self.readable().await;
         }
     }
 
     /// Sends what fits, of two slices as if they were one: `None` when nothing fits.
     pub fn try_send(&self, first: &[u8], second: &[u8]) -> io::Result<Option<usize>> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        if second.is_empty() {
-            return send(self.raw(), first, flags);
+        let sent = if second.is_empty() {
+            send(self.raw(), first, flags)?
+        } else {
+            let slices = [io::IoSlice::new(first), io::IoSlice::new(second)];
+            match SockRef::from(&self.fd).send_vectored_with_flags(&slices, flags) {
+                Ok(n) => Some(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
+                Err(e) => return Err(e),
+            }
+        };
+        if sent.is_none() {
+            self.watched.readiness.would_block_writing();
         }
-        let slices = [io::IoSlice::new(first), io::IoSlice::new(second)];
-        match SockRef::from(&self.borrowed()).send_vectored_with_flags(&slices, flags) {
-            Ok(n) => Ok(Some(n)),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(e) => Err(e),
-        }
+        Ok(sent)
     }
 
     /// Sends two slices to their end, calling `progress` after each part that was taken.
@@ -135,16 +145,24 @@ impl Socket {
                 second = second.get(sent - of_first..).unwrap_or_default();
                 progress();
             } else {
-                self.writable().await?;
+                self.writable().await;
             }
         }
         Ok(())
     }
 
-    /// Whether an idle connection is still usable: open, and nothing has arrived on it.
+    /// Whether an idle connection is still usable: open, and nothing has arrived on it up to the
+    /// last turn of the event loop.
     pub fn is_quiet(&self) -> bool {
+        if !self.watched.readiness.may_read() {
+            return true;
+        }
         let mut byte = [0_u8; 1];
-        matches!(recv_peek(self.raw(), &mut byte), Ok(None))
+        let quiet = matches!(recv_peek(self.raw(), &mut byte), Ok(None));
+        if quiet {
+            self.watched.readiness.would_block_reading();
+        }
+        quiet
     }
 
     /// Ends one or both directions.
@@ -154,27 +172,19 @@ impl Socket {
 
     /// Ends sending; the peer sees the end of the stream after everything that was sent.
     pub fn finish(&self) {
-        let _ = SockRef::from(&self.borrowed()).shutdown(std::net::Shutdown::Write);
+        let _ = SockRef::from(&self.fd).shutdown(std::net::Shutdown::Write);
     }
 
     /// Makes closing send a reset, so that the peer can't take what it got for a whole message; or
     /// an orderly end again. Holds for the end of the process too.
     pub fn set_abortive(&self, abortive: bool) {
         let linger = abortive.then_some(Duration::ZERO);
-        let _ = SockRef::from(&self.borrowed()).set_linger(linger);
-    }
-
-    fn borrowed(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open for as long as the stream, which `self` borrows.
-        #[expect(unsafe_code, reason = "the runtime's stream has no AsFd")]
-        unsafe {
-            BorrowedFd::borrow_raw(self.raw())
-        }
+        let _ = SockRef::from(&self.fd).set_linger(linger);
     }
 
     /// The descriptor, for watching and splicing.
     pub fn raw(&self) -> RawFd {
-        self.stream.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 }
 
@@ -318,4 +328,118 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let pair =
         unsafe { (OwnedFd::from_raw_fd(a.into_raw_fd()), OwnedFd::from_raw_fd(b.into_raw_fd())) };
     Ok(pair)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::system::ring::{self, IoChoice};
+
+    /// Runs `test` on each kind of event loop.
+    fn with_watches<F: Future<Output = ()>>(test: impl Fn(Rc<Watches>) -> F) {
+        for choice in [IoChoice::Auto, IoChoice::Epoll] {
+            ring::run(choice, |_, _| async { test(Watches::start().unwrap()).await }).unwrap();
+        }
+    }
+
+    /// Runs `test` with a watched socket and its peer.
+    fn with_pair<F: Future<Output = ()>>(test: impl Fn(Rc<Socket>, std::fs::File) -> F) {
+        with_watches(|watches| {
+            let (ours, theirs) = pair().unwrap();
+            test(Rc::new(Socket::new(ours, &watches).unwrap()), std::fs::File::from(theirs))
+        });
+    }
+
+    #[test]
+    fn what_arrives_after_a_short_read_is_reported() {
+        with_pair(|socket, mut peer| async move {
+            let mut into = [0; 8];
+            for round in 0..3 {
+                assert!(socket.is_quiet(), "round {round}");
+                peer.write_all(b"abc").unwrap();
+                socket.readable().await;
+                assert!(!socket.is_quiet(), "round {round}");
+                assert_eq!(socket.try_recv(&mut into).unwrap(), Some(3));
+            }
+        });
+    }
+
+    #[test]
+    fn what_a_read_left_behind_is_still_there_to_be_read() {
+        with_pair(|socket, mut peer| async move {
+            peer.write_all(b"abcd").unwrap();
+            socket.readable().await;
+            let mut into = [0; 2];
+            for _ in 0..2 {
+                assert!(!socket.is_quiet());
+                socket.readable().await;
+                assert_eq!(socket.try_recv(&mut into).unwrap(), Some(2));
+            }
+            // Whether there is more could not be known; asking finds out.
+            assert!(socket.is_quiet());
+            assert_eq!(socket.try_recv(&mut into).unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn an_end_that_came_with_the_last_bytes_is_not_forgotten() {
+        with_pair(|socket, mut peer| async move {
+            peer.write_all(b"abc").unwrap();
+            drop(peer);
+            socket.readable().await;
+            let mut into = [0; 8];
+            assert_eq!(socket.try_recv(&mut into).unwrap(), Some(3));
+            assert!(!socket.is_quiet());
+            socket.readable().await;
+            assert_eq!(socket.try_recv(&mut into).unwrap(), Some(0));
+        });
+    }
+
+    #[test]
+    fn a_full_socket_is_waited_for_until_the_peer_has_read() {
+        with_pair(|socket, peer| async move {
+            let piece = [0; 8_192];
+            let mut sent = 0;
+            while let Some(count) = socket.try_send(&piece, &[]).unwrap() {
+                sent += count;
+            }
+            let reader = std::thread::spawn(move || {
+                let mut read = 0;
+                let mut into = [0; 8_192];
+                let mut peer = peer;
+                while read < sent {
+                    match peer.read(&mut into) {
+                        Ok(count) => read += count,
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                        Err(e) => panic!("{e}"),
+                    }
+                }
+                peer
+            });
+            socket.writable().await;
+            let _peer = reader.join().unwrap();
+            assert!(socket.try_send(&piece, &[]).unwrap().is_some());
+        });
+    }
+
+    #[test]
+    fn ending_a_socket_wakes_who_waits_for_it() {
+        with_watches(|watches| async move {
+            let (ours, _theirs) = pair().unwrap();
+            let socket = Rc::new(Socket::new(ours, &watches).unwrap());
+            let waiting = Rc::clone(&socket);
+            let task = monoio::spawn(async move {
+                waiting.readable().await;
+                waiting.watch().ended()
+            });
+            socket.watch().arm(Duration::ZERO, Shut::Both);
+            while socket.watch().ended() == Ended::No {
+                crate::system::watch::sleep(Duration::from_millis(1)).await;
+                watches.tick();
+            }
+            assert_eq!(task.await, Ended::Deadline);
+        });
+    }
 }

@@ -85,8 +85,11 @@ impl Pipe {
         let room = self.capacity - self.filled.min(self.capacity);
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(room);
         let moved = splice(from.raw(), self.write.as_raw_fd(), most)?;
-        if let Some(n) = moved {
-            self.filled += n;
+        match moved {
+            Some(n) => self.filled += n,
+            // An empty pipe has room, so it is the socket that has nothing.
+            None if self.filled == 0 => from.watch().readiness.would_block_reading(),
+            None => {}
         }
         Ok(moved)
     }
@@ -94,8 +97,9 @@ impl Pipe {
     /// Moves bytes from the pipe into the socket: `None` when the socket takes none now.
     pub fn drain(&mut self, to: &Socket) -> io::Result<Option<usize>> {
         let moved = splice(self.read.as_raw_fd(), to.raw(), self.filled)?;
-        if let Some(n) = moved {
-            self.filled -= n.min(self.filled);
+        match moved {
+            Some(n) => self.filled -= n.min(self.filled),
+            None => to.watch().readiness.would_block_writing(),
         }
         Ok(moved)
     }

@@ -168,7 +168,7 @@ impl TlsSession {
                     }
                     return Ok(n);
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => socket.readable().await?,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => socket.readable().await,
                 Err(e) => return Err(e),
             }
         }
@@ -178,7 +178,7 @@ impl TlsSession {
         while self.connection.wants_write() {
             match self.connection.write_tls(&mut Nonblocking(socket)) {
                 Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => socket.writable().await,
                 Err(e) => return Err(e),
             }
         }

@@ -7,6 +7,8 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
     os::fd::RawFd,
     rc::Rc,
     time::Duration,
@@ -16,7 +18,9 @@ use slab::Slab;
 
 use crate::system::{
     clock::{CoreClock, Monotonic},
+    readiness::{Event, Poller, Readiness},
     socket,
+    turn::Turns,
 };
 
 /// How often a core looks at its deadlines. A deadline fires at most this much late, never early.
@@ -52,6 +56,7 @@ pub enum Shut {
 #[derive(Debug)]
 pub struct Watch {
     fd: RawFd,
+    pub(super) readiness: Readiness,
     deadline: Cell<u64>,
     shut: Cell<Shut>,
     ended: Cell<Ended>,
@@ -73,6 +78,7 @@ impl Watch {
     fn new(fd: RawFd) -> Self {
         Self {
             fd,
+            readiness: Readiness::default(),
             deadline: Cell::new(0),
             shut: Cell::new(Shut::Both),
             ended: Cell::new(Ended::No),
@@ -111,14 +117,18 @@ impl Watch {
         self.deadline.set(0);
         self.ended.set(why);
         socket::shutdown_fd(self.fd, shut);
+        self.readiness.end();
     }
 }
 
 /// All watches of one core.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watches {
+    poller: Rc<Poller>,
     all: RefCell<Slab<Rc<Watch>>>,
     ticks: Cell<u32>,
+    /// The tasks that let others go first.
+    pub turns: Turns,
     /// The core's clock, refreshed at each tick.
     pub clock: CoreClock,
 }
@@ -132,11 +142,26 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Starts watching `fd`, which must stay open until the value is dropped.
-    pub fn new(watches: &Rc<Watches>, fd: RawFd) -> Self {
+    /// Starts watching `fd`, which must stay open until the value is dropped, and be closed then.
+    ///
+    /// # Errors
+    /// When the kernel can't watch it.
+    pub fn new(watches: &Rc<Watches>, fd: RawFd) -> io::Result<Self> {
         let watch = Rc::new(Watch::new(fd));
         let slot = watches.all.borrow_mut().insert(Rc::clone(&watch));
-        Self { watches: Rc::clone(watches), slot, watch }
+        let member = Self { watches: Rc::clone(watches), slot, watch };
+        watches.poller.add(fd, slot as u64)?;
+        Ok(member)
+    }
+
+    /// Waits until reading is worth a try.
+    pub async fn readable(&self) {
+        poll_fn(|context| self.watch.readiness.poll_readable(context)).await;
+    }
+
+    /// Waits until writing is worth a try.
+    pub async fn writable(&self) {
+        poll_fn(|context| self.watch.readiness.poll_writable(context)).await;
     }
 
     /// Ends the socket when `after` has passed.
@@ -160,6 +185,36 @@ impl Drop for Watched {
 }
 
 impl Watches {
+    /// Starts watching on the event loop of the calling thread.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptors left.
+    pub fn start() -> io::Result<Rc<Self>> {
+        let poller = Rc::new(Poller::new()?);
+        let watches = Rc::new(Self {
+            turns: Turns::new(Rc::clone(&poller)),
+            poller,
+            all: RefCell::default(),
+            ticks: Cell::new(0),
+            clock: CoreClock::default(),
+        });
+        monoio::spawn(serve(Rc::clone(&watches)));
+        Ok(watches)
+    }
+
+    /// Wakes whoever waits for something that has happened.
+    fn look(&self) {
+        let all = self.all.borrow();
+        self.poller.look(|event| match event {
+            Event::Bell => self.turns.begin(),
+            Event::Of { key, events } => {
+                if let Some(watch) = usize::try_from(key).ok().and_then(|slot| all.get(slot)) {
+                    events.note(&watch.readiness);
+                }
+            }
+        });
+    }
+
     /// Looks at every deadline. Call it each [`TICK`].
     pub fn tick(&self) {
         let now = self.clock.refresh();
@@ -197,6 +252,18 @@ impl Watches {
     /// Whether no socket is watched.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Passes on what the kernel tells, turn after turn.
+async fn serve(watches: Rc<Watches>) {
+    loop {
+        if let Err(error) = watches.poller.changed().await {
+            // Nothing is lost: what has happened is still there to be seen.
+            tracing::error!(%error, "the event loop can't wait for sockets");
+            sleep(TICK).await;
+        }
+        watches.look();
     }
 }
 

@@ -124,9 +124,7 @@ impl<'c> Body<'c> {
             self.buffer = None;
         }
         self.connection.socket().watch().arm(self.read_timeout, Shut::Both);
-        if self.connection.wait().await.is_err() {
-            return Err(self.failure(UpstreamError::Reset));
-        }
+        self.connection.wait().await;
         let core = self.core;
         let buffer = self.buffer.get_or_insert_with(|| core.buffers.large());
         if self.window.end == buffer.len() {

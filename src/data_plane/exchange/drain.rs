@@ -34,9 +34,7 @@ pub(crate) async fn drain(exchange: &Exchange<'_>, rest: &[u8]) -> Result<BodyEn
     let socket = exchange.socket;
     socket.watch().arm(local.timeouts.client_header, Shut::Read);
     loop {
-        if socket.readable().await.is_err() {
-            return Err(Fault::BadRequest);
-        }
+        socket.readable().await;
         let mut buffer = exchange.core.buffers.small();
         match socket.try_recv(&mut buffer) {
             _ if socket.watch().ended() == Ended::Deadline => return Err(Fault::HeadTimeout),

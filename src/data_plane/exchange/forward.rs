@@ -176,9 +176,7 @@ async fn ask<'x>(
     if connection.send_all(request).await.is_err() {
         return Err(failure(exchange, connection, 0));
     }
-    if connection.wait().await.is_err() {
-        return Err(failure(exchange, connection, 0));
-    }
+    connection.wait().await;
     // What arrives with the head is copied; of a large object that should be little, because the
     // rest can be moved without copying.
     let mut buffer = if pool.expects_large() { core.buffers.small() } else { core.buffers.large() };

@@ -40,9 +40,9 @@ async fn pump(
                 Ok(None) => {
                     let socket = body.connection.socket();
                     socket.watch().arm(read_timeout, Shut::Both);
-                    let readable = socket.readable().await;
+                    socket.readable().await;
                     socket.watch().disarm();
-                    if readable.is_err() || body.connection.ended() != Ended::No {
+                    if body.connection.ended() != Ended::No {
                         return Err(End::Upstream(ended(body, UpstreamError::Reset)));
                     }
                     this_turn = 0;
@@ -56,12 +56,14 @@ async fn pump(
                 *sent += count as u64;
                 this_turn += count;
             }
-            Ok(None) => this_turn = TURN_BYTES,
+            Ok(None) => {
+                respond::client_writable(exchange).await;
+                this_turn = 0;
+            }
             Err(_) => return Err(End::Client),
         }
         if this_turn >= TURN_BYTES {
-            respond::client_writable(exchange).await.map_err(|_| End::Client)?;
-            exchange.core.turns.after_readiness().await;
+            exchange.core.watches.turns.next().await;
             this_turn = 0;
         }
     }

@@ -130,7 +130,7 @@ async fn stream_pieces(
             Piece::Wait => {
                 sink.flush(exchange, &[]).await?;
                 if this_turn >= TURN_BYTES {
-                    exchange.core.turns.next().await;
+                    exchange.core.watches.turns.next().await;
                     this_turn = 0;
                 }
                 match body.left_to_splice() {

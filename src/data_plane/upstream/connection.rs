@@ -140,11 +140,10 @@ impl Connection {
     }
 
     /// Waits until [`Connection::recv`] is likely to return at once, without holding a buffer.
-    pub(crate) async fn wait(&self) -> io::Result<()> {
-        match &self.tls {
-            // Decrypted bytes may wait inside the session while the socket is silent.
-            Some(session) if session.has_bytes() => Ok(()),
-            _ => self.socket.readable().await,
+    pub(crate) async fn wait(&self) {
+        // Decrypted bytes may wait inside the session while the socket is silent.
+        if !self.tls.as_ref().is_some_and(|session| session.has_bytes()) {
+            self.socket.readable().await;
         }
     }
 

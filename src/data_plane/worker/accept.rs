@@ -61,16 +61,20 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, open: OpenLi
     loop {
         let closing = core.drain.get() >= closes_at(role);
         let mut exhausted = false;
+        let mut more = true;
         for _ in 0..ACCEPTS_PER_TURN {
             match listener.try_accept() {
                 Ok(Some(accepted)) => admit(&core, accepted, role),
                 Ok(None) if closing => {
                     // The queue is empty: closing now resets nobody.
-                    listener.close();
+                    drop(listener);
                     drop(open);
                     return;
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    more = false;
+                    break;
+                }
                 Err(error) if is_exhausted(&error) => {
                     core.cells.rejected(RejectReason::FdExhausted).inc();
                     exhausted = true;
@@ -82,9 +86,11 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, open: OpenLi
         }
         if exhausted {
             sleep(EXHAUSTED_PAUSE).await;
-            continue;
+        } else if more {
+            core.watches.turns.next().await;
+        } else {
+            readable_or_woken(&core, &listener, role).await;
         }
-        readable_or_woken(&core, &listener, role).await;
     }
 }
 

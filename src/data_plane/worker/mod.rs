@@ -31,7 +31,6 @@ use crate::{
         mailbox::Unclaimed,
         ring::{self, IoChoice, IoKind},
         splice::Pipes,
-        turn::Turns,
         watch::{Watches, every_tick},
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
@@ -84,7 +83,7 @@ async fn serve(
     refused: Option<String>,
     pinned: Option<cpu::Core>,
 ) -> std::io::Result<()> {
-    let watches = Rc::new(Watches::default());
+    let watches = Watches::start()?;
     let mailbox = assignment.mailbox.claim(&watches)?;
     let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
@@ -98,7 +97,6 @@ async fn serve(
             assignment.to_control.clone(),
             Rc::clone(&fading),
         ))),
-        turns: Turns::start(io, &watches)?,
         watches,
         buffers: Buffers::default(),
         pipes: Pipes::default(),
@@ -118,9 +116,9 @@ async fn serve(
         warned: RefCell::default(),
     });
     core.adopt(assignment.snapshot);
-    accept::spawn(&core, CoreListener::new(assignment.listener)?, Role::Main);
+    accept::spawn(&core, CoreListener::new(assignment.listener, &core.watches)?, Role::Main);
     if let Some(listener) = assignment.admin_listener {
-        accept::spawn(&core, CoreListener::new(listener)?, Role::Admin);
+        accept::spawn(&core, CoreListener::new(listener, &core.watches)?, Role::Admin);
     }
     let _ = assignment.to_control.send(FromWorker::Running {
         worker: core.worker,
