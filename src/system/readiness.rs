@@ -186,8 +186,29 @@ impl Poller {
     /// # Errors
     /// What `epoll_ctl(2)` reports.
     pub(super) fn add(&self, fd: RawFd, key: u64) -> io::Result<()> {
-        let wanted = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-        self.control(libc::EPOLL_CTL_ADD, fd, wanted, key)
+        self.control(libc::EPOLL_CTL_ADD, fd, EVERYTHING, key)
+    }
+
+    /// Reports nothing of a descriptor that was added until it is asked for.
+    pub(super) fn pause(&self, fd: RawFd, key: u64) {
+        let _ = self.control(libc::EPOLL_CTL_MOD, fd, libc::EPOLLONESHOT, key);
+    }
+
+    /// Reports once when a paused descriptor can be read, or is readable already.
+    pub(super) fn report_readable(&self, fd: RawFd, key: u64) {
+        let once = libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLONESHOT;
+        let _ = self.control(libc::EPOLL_CTL_MOD, fd, once, key);
+    }
+
+    /// Reports once when a paused descriptor can be written, or is writable already.
+    pub(super) fn report_writable(&self, fd: RawFd, key: u64) {
+        let once = libc::EPOLLOUT | libc::EPOLLONESHOT;
+        let _ = self.control(libc::EPOLL_CTL_MOD, fd, once, key);
+    }
+
+    /// Reports everything of a paused descriptor again, what it holds already included.
+    pub(super) fn resume(&self, fd: RawFd, key: u64) {
+        let _ = self.control(libc::EPOLL_CTL_MOD, fd, EVERYTHING, key);
     }
 
     /// Makes the next look find [`Event::Bell`], and the event loop go round once without waiting.
@@ -251,6 +272,8 @@ impl Poller {
         }
     }
 }
+
+const EVERYTHING: libc::c_int = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
 
 const BELL_FLAGS: libc::c_int = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
 

@@ -150,7 +150,7 @@ impl Watched {
         let watch = Rc::new(Watch::new(fd));
         let slot = watches.all.borrow_mut().insert(Rc::clone(&watch));
         let member = Self { watches: Rc::clone(watches), slot, watch };
-        watches.poller.add(fd, slot as u64)?;
+        watches.poller.add(fd, member.key())?;
         Ok(member)
     }
 
@@ -164,9 +164,53 @@ impl Watched {
         poll_fn(|context| self.watch.readiness.poll_writable(context)).await;
     }
 
+    /// Hears of the descriptor only what it waits for, until the value is dropped. Where bytes keep
+    /// arriving while others are still being sent, being told of each of them would cost more than
+    /// asking, which is one system call for each wait.
+    pub fn on_demand(&self) -> OnDemand<'_> {
+        self.watches.poller.pause(self.watch.fd, self.key());
+        OnDemand(self)
+    }
+
+    fn key(&self) -> u64 {
+        self.slot as u64
+    }
+
     /// Ends the socket when `after` has passed.
     pub fn arm(&self, after: Duration, shut: Shut) {
         self.watch.arm(self.watches.clock.coarse(), after, shut);
+    }
+}
+
+/// A descriptor of which only what is waited for is reported.
+#[derive(Debug)]
+pub struct OnDemand<'w>(&'w Watched);
+
+impl OnDemand<'_> {
+    /// Waits until reading does not block.
+    pub async fn readable(&self) {
+        let Watch { fd, readiness, ended, .. } = &**self.0;
+        if ended.get() == Ended::No {
+            readiness.would_block_reading();
+            self.0.watches.poller.report_readable(*fd, self.0.key());
+        }
+        self.0.readable().await;
+    }
+
+    /// Waits until writing does not block, and there is room for a good deal.
+    pub async fn writable(&self) {
+        let Watch { fd, readiness, ended, .. } = &**self.0;
+        if ended.get() == Ended::No {
+            readiness.would_block_writing();
+            self.0.watches.poller.report_writable(*fd, self.0.key());
+        }
+        self.0.writable().await;
+    }
+}
+
+impl Drop for OnDemand<'_> {
+    fn drop(&mut self) {
+        self.0.watches.poller.resume(self.0.watch.fd, self.0.key());
     }
 }
 

@@ -110,7 +110,7 @@ pub(crate) async fn deliver(
 }
 
 /// Waits until the client takes more, for as long as `client_write` allows.
-pub(crate) async fn client_writable(exchange: &Exchange<'_>) {
+async fn client_writable(exchange: &Exchange<'_>) {
     let watch = exchange.socket.watch();
     watch.arm(exchange.local.timeouts.client_write, Shut::Both);
     exchange.socket.writable().await;

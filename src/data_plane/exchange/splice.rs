@@ -1,11 +1,11 @@
 //! A large plain body, moved from socket to socket inside the kernel.
 
 use crate::{
-    data_plane::exchange::{Exchange, body::Body, respond, stream::End},
+    data_plane::exchange::{Exchange, body::Body, stream::End},
     system::{
         splice::Pipe,
         turn::TURN_BYTES,
-        watch::{Ended, Shut},
+        watch::{Ended, OnDemand, Shut},
     },
     telemetry::labels::UpstreamError,
 };
@@ -16,32 +16,42 @@ pub(crate) async fn relay(
     body: &mut Body<'_>,
     sent: &mut u64,
 ) -> Result<bool, End> {
-    let Some(mut pipe) = exchange.core.pipes.take() else {
-        return Ok(false);
-    };
-    let moved = pump(exchange, body, &mut pipe, sent).await;
+    let Some(left) = body.left_to_splice() else { return Ok(false) };
+    let Some(mut pipe) = exchange.core.pipes.take() else { return Ok(false) };
+    let mut taken = 0;
+    let moved = pump(exchange, body, &mut pipe, left, &mut taken, sent).await;
+    body.spliced(taken);
     exchange.core.pipes.give_back(pipe);
     moved.map(|()| true)
 }
 
+/// Moves `left` bytes, counting those that have left the upstream socket and those that have
+/// reached the client's.
 async fn pump(
     exchange: &Exchange<'_>,
-    body: &mut Body<'_>,
+    body: &Body<'_>,
     pipe: &mut Pipe,
+    left: u64,
+    taken: &mut u64,
     sent: &mut u64,
 ) -> Result<(), End> {
-    let read_timeout = body.read_timeout();
+    let (upstream, client) = (body.connection.socket(), exchange.socket);
+    let (upstream_watch, client_watch) = (upstream.watch(), client.watch());
+    // A body that is over in one turn is not worth the calls that this takes.
+    let mut on_demand = None;
     let mut this_turn = 0;
-    while let Some(left) = body.left_to_splice().filter(|left| *left > 0 || pipe.filled > 0) {
-        if left > 0 && pipe.filled == 0 {
-            match pipe.fill(body.connection.socket(), left) {
+    while *taken < left || pipe.filled > 0 {
+        if pipe.filled == 0 {
+            match pipe.fill(upstream, left - *taken) {
                 Ok(Some(0)) => return Err(End::Upstream(ended(body, UpstreamError::Truncated))),
-                Ok(Some(count)) => body.spliced(count as u64),
+                Ok(Some(count)) => *taken += count as u64,
                 Ok(None) => {
-                    let socket = body.connection.socket();
-                    socket.watch().arm(read_timeout, Shut::Both);
-                    socket.readable().await;
-                    socket.watch().disarm();
+                    upstream_watch.arm(body.read_timeout(), Shut::Both);
+                    match &on_demand {
+                        None => upstream.readable().await,
+                        Some((arrives, _)) => OnDemand::readable(arrives).await,
+                    }
+                    upstream_watch.disarm();
                     if body.connection.ended() != Ended::No {
                         return Err(End::Upstream(ended(body, UpstreamError::Reset)));
                     }
@@ -51,19 +61,21 @@ async fn pump(
                 Err(_) => return Err(End::Upstream(ended(body, UpstreamError::Reset))),
             }
         }
-        match pipe.drain(exchange.socket) {
+        match pipe.drain(client) {
             Ok(Some(count)) => {
                 *sent += count as u64;
                 this_turn += count;
             }
-            Ok(None) => {
-                respond::client_writable(exchange).await;
-                this_turn = 0;
-            }
+            Ok(None) => this_turn = TURN_BYTES,
             Err(_) => return Err(End::Client),
         }
         if this_turn >= TURN_BYTES {
-            exchange.core.watches.turns.next().await;
+            // A trip through the event loop, after which there is room for a good deal.
+            client_watch.arm(exchange.local.timeouts.client_write, Shut::Both);
+            let (_, leaves) = on_demand
+                .get_or_insert_with(|| (upstream_watch.on_demand(), client_watch.on_demand()));
+            OnDemand::writable(leaves).await;
+            client_watch.disarm();
             this_turn = 0;
         }
     }
