@@ -191,7 +191,7 @@ impl Local {
         index: usize,
         bucket: &Bucket,
         date: &AmzDate,
-        sign: impl FnOnce(&SigningKey),
+        sign: impl FnOnce(&mut SigningKey),
     ) {
         let Some(credentials) = &bucket.credentials else { return };
         if let Some(daily) = self.signing.get(index) {

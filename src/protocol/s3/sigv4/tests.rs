@@ -5,10 +5,8 @@ const SECRET: &[u8] = b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const MAY_24_2013: u64 = 1_369_353_600;
 
-fn hex(bytes: &[u8]) -> String {
-    let mut out = Vec::new();
-    append_hash(bytes, &mut out);
-    String::from_utf8(out).unwrap()
+fn text(hash: &[u8]) -> String {
+    String::from_utf8(hex(hash).to_vec()).unwrap()
 }
 
 fn input() -> SigningInput<'static> {
@@ -21,7 +19,7 @@ fn input() -> SigningInput<'static> {
     }
 }
 
-fn signed(key: &SigningKey, date: &AmzDate, input: &SigningInput<'_>) -> String {
+fn signed(key: &mut SigningKey, date: &AmzDate, input: &SigningInput<'_>) -> String {
     let mut scratch = b"left over".to_vec();
     let mut out = b"GET / HTTP/1.1\r\n".to_vec();
     append_signed_headers(key, date, input, &mut scratch, &mut out);
@@ -37,20 +35,29 @@ fn the_get_object_example_of_the_aws_documentation_gives_its_signature() {
          x-amz-content-sha256:{EMPTY_SHA256}\nx-amz-date:20130524T000000Z\n\n\
          host;range;x-amz-content-sha256;x-amz-date\n{EMPTY_SHA256}"
     );
-    let canonical_hash = digest::digest(&digest::SHA256, canonical_request.as_bytes());
+    let canonical_hash = Sha256::digest(canonical_request);
+    assert_eq!(
+        text(&canonical_hash),
+        "7344ae5b7ee6c3e7e6b0fe0640412a37625d1fbfff95c48bbb2dc43964946972"
+    );
     let date = AmzDate::from_unix(MAY_24_2013);
-    let key = SigningKey::derive(SECRET, &date, "us-east-1");
-    let mut string_to_sign = Vec::new();
-    append_string_to_sign(&date, &key.scope, canonical_hash.as_ref(), &mut string_to_sign);
-    assert_eq!(
-        String::from_utf8(string_to_sign.clone()).unwrap(),
-        "AWS4-HMAC-SHA256\n20130524T000000Z\n20130524/us-east-1/s3/aws4_request\n\
-         7344ae5b7ee6c3e7e6b0fe0640412a37625d1fbfff95c48bbb2dc43964946972"
-    );
-    assert_eq!(
-        hex(hmac::sign(&key.key, &string_to_sign).as_ref()),
-        "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
-    );
+    let mut key = SigningKey::derive(SECRET, &date, "us-east-1");
+    for _ in 0..2 {
+        assert_eq!(
+            text(&key.sign(&date, &canonical_hash)),
+            "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+        );
+    }
+}
+
+#[test]
+fn a_key_follows_the_seconds() {
+    let dates = [0, 1, 1, 0, 59, 1].map(|second| AmzDate::from_unix(MAY_24_2013 + second));
+    let mut key = SigningKey::derive(SECRET, &dates[0], "us-east-1");
+    for date in dates {
+        let mut fresh = SigningKey::derive(SECRET, &date, "us-east-1");
+        assert_eq!(signed(&mut key, &date, &input()), signed(&mut fresh, &date, &input()));
+    }
 }
 
 #[test]
@@ -70,14 +77,14 @@ fn the_canonical_request_has_the_documented_lines() {
 
 #[test]
 fn the_empty_body_has_that_hash() {
-    assert_eq!(hex(digest::digest(&digest::SHA256, b"").as_ref()), EMPTY_SHA256);
+    assert_eq!(text(&Sha256::digest(b"")), EMPTY_SHA256);
 }
 
 #[test]
 fn the_fields_are_appended_whole_lines_after_what_is_there() {
     let date = AmzDate::from_unix(MAY_24_2013);
-    let key = SigningKey::derive(SECRET, &date, "us-east-1");
-    let head = signed(&key, &date, &input());
+    let mut key = SigningKey::derive(SECRET, &date, "us-east-1");
+    let head = signed(&mut key, &date, &input());
     let lines: Vec<&str> = head.split("\r\n").collect();
     assert_eq!(lines.len(), 5);
     assert_eq!(lines[0], "GET / HTTP/1.1");
@@ -92,7 +99,8 @@ fn the_fields_are_appended_whole_lines_after_what_is_there() {
     assert_eq!(signature.len(), 64);
     assert_eq!(lines[4], "");
 
-    let with_token = signed(&key, &date, &SigningInput { session_token: Some(b"T0K"), ..input() });
+    let with_token =
+        signed(&mut key, &date, &SigningInput { session_token: Some(b"T0K"), ..input() });
     assert!(with_token.contains("\r\nx-amz-security-token: T0K\r\nauthorization: "));
     assert!(
         with_token
@@ -109,8 +117,8 @@ fn a_daily_key_is_right_on_both_sides_of_midnight_and_back() {
     let mut daily = DailyKey::default();
     // A clock that is set back must not be served with the key of tomorrow either.
     for date in [before, before, after, after, before, after] {
-        let derived = SigningKey::derive(SECRET, &date, "us-east-1");
-        let expected = signed(&derived, &date, &input());
+        let mut derived = SigningKey::derive(SECRET, &date, "us-east-1");
+        let expected = signed(&mut derived, &date, &input());
         let key = daily.get(SECRET, &date, "us-east-1");
         assert!(key.is_for(&date));
         assert_eq!(signed(key, &date, &input()), expected);
@@ -122,7 +130,7 @@ fn keys_differ_by_secret_day_and_region() {
     let date = AmzDate::from_unix(MAY_24_2013);
     let tomorrow = AmzDate::from_unix(MAY_24_2013 + 86_400);
     let raw = |secret: &[u8], date: &AmzDate, region: &str| {
-        hex(hmac::sign(&SigningKey::derive(secret, date, region).key, b"x").as_ref())
+        text(&SigningKey::derive(secret, date, region).sign(date, &[0; 32]))
     };
     let one = raw(SECRET, &date, "us-east-1");
     assert_eq!(raw(SECRET, &date, "us-east-1"), one);
