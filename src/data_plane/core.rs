@@ -22,7 +22,7 @@ use crate::{
     policy::auth::TokenCache,
     protocol::{
         http1::{IMF_FIXDATE_BYTES, imf_fixdate},
-        s3::{AmzDate, DailyKey, SigningKey},
+        s3::{AmzDate, DailyKey, RecentSignatures, SigningKey},
     },
     system::{
         buffers::Buffers,
@@ -157,6 +157,7 @@ pub(crate) struct Local {
     snapshot: Option<Arc<Snapshot>>,
     pools: Vec<Rc<Pool>>,
     signing: Vec<RefCell<DailyKey>>,
+    signatures: RefCell<RecentSignatures>,
     pub(crate) tokens: RefCell<TokenCache>,
     retired: Sender<FromWorker>,
     fading: Rc<Fading>,
@@ -174,6 +175,7 @@ impl Local {
             snapshot: Some(snapshot),
             pools,
             signing,
+            signatures: RefCell::default(),
             tokens: RefCell::new(TokenCache::new()),
             retired,
             fading,
@@ -184,19 +186,21 @@ impl Local {
         self.pools.get(bucket.endpoint)
     }
 
-    /// Gives `sign` the signing key of a bucket for a day. It is derived once per day, core and
-    /// generation.
+    /// Gives `sign` the signing key of a bucket for a day, which is derived once per day, core and
+    /// generation, and the signatures made lately.
     pub(crate) fn with_signing_key(
         &self,
         index: usize,
         bucket: &Bucket,
         date: &AmzDate,
-        sign: impl FnOnce(&mut SigningKey),
+        sign: impl FnOnce(&mut SigningKey, &mut RecentSignatures),
     ) {
         let Some(credentials) = &bucket.credentials else { return };
         if let Some(daily) = self.signing.get(index) {
             let secret = credentials.secret_key.expose();
-            sign(daily.borrow_mut().get(secret, date, &bucket.region));
+            let mut daily = daily.borrow_mut();
+            let key = daily.get(secret, date, &bucket.region);
+            sign(key, &mut self.signatures.borrow_mut());
         }
     }
 }

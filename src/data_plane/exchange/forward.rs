@@ -22,7 +22,7 @@ use crate::{
             client_framing, parse_response,
         },
         s3::{
-            SigningInput, append_signed_headers, credential_problem, encode_key,
+            SigningInput, append_signed_headers_once, credential_problem, encode_key,
             error_body::{is_clock_skew, may_be_credentials_error},
             error_code,
         },
@@ -97,7 +97,7 @@ fn append_request(
     if let Some(credentials) = &bucket.credentials {
         let mut scratch = exchange.core.buffers.scratch();
         let mut signed = exchange.core.buffers.scratch();
-        local.with_signing_key(index, bucket, &date, |signing_key| {
+        local.with_signing_key(index, bucket, &date, |key, recent| {
             let input = SigningInput {
                 method,
                 host: &bucket.host,
@@ -105,7 +105,8 @@ fn append_request(
                 access_key: &credentials.access_key,
                 session_token: credentials.session_token.as_ref().map(Secret::expose),
             };
-            append_signed_headers(signing_key, &date, &input, &mut scratch, &mut signed);
+            let (scratch, signed) = (&mut scratch, &mut signed);
+            append_signed_headers_once(recent, index, key, &date, &input, scratch, signed);
         });
         out.extend_from_slice(&signed);
     }

@@ -25,4 +25,7 @@ pub use name::{
     validate_session_token,
 };
 pub use path::{PathError, canonical_path};
-pub use sigv4::{AmzDate, DailyKey, SigningInput, SigningKey, append_signed_headers};
+pub use sigv4::{
+    AmzDate, DailyKey, RecentSignatures, SigningInput, SigningKey, append_signed_headers,
+    append_signed_headers_once,
+};

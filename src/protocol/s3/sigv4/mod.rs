@@ -17,9 +17,11 @@ use aws_lc_rs::hmac;
 use sha2::{Digest, Sha256, digest::Output};
 use zeroize::Zeroizing;
 
-pub use self::date::AmzDate;
+pub use self::{date::AmzDate, recent::RecentSignatures};
+use recent::Signature;
 
 mod date;
+mod recent;
 
 /// Lower-case hexadecimal SHA-256 of the empty body, as a literal for `concat!`.
 macro_rules! empty_sha256 {
@@ -100,7 +102,7 @@ impl SigningKey {
         }
     }
 
-    /// The signature of the string to sign (SigV4, "Create a string to sign").
+    /// The signature of the string to sign (AWS, "Create a string to sign").
     fn sign(&mut self, date: &AmzDate, canonical_hash: &[u8]) -> Output<Sha256> {
         let mut inner = match &self.begun {
             Some((second, begun)) if second == date => begun.clone(),
@@ -189,13 +191,45 @@ pub fn append_signed_headers(
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
+    let signature = signature(key, date, input, scratch);
+    append_fields(key, date, input, &signature, out);
+}
+
+/// The same, with a signature that is made only if `recent` does not know it. `bucket` stands for
+/// the credentials, the region and the host, which must not change while `recent` lives.
+pub fn append_signed_headers_once(
+    recent: &mut RecentSignatures,
+    bucket: usize,
+    key: &mut SigningKey,
+    date: &AmzDate,
+    input: &SigningInput<'_>,
+    scratch: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) {
+    let signature = recent.get_or(bucket, date, input, || signature(key, date, input, scratch));
+    append_fields(key, date, input, &signature, out);
+}
+
+fn signature(
+    key: &mut SigningKey,
+    date: &AmzDate,
+    input: &SigningInput<'_>,
+    scratch: &mut Vec<u8>,
+) -> Signature {
     debug_assert!(key.is_for(date), "the key is of another day than the date");
     debug_assert!(!input.target.contains(&b'?'), "the target has a query");
-
     scratch.clear();
     append_canonical_request(date, input, scratch);
-    let signature = key.sign(date, &Sha256::digest(&scratch[..]));
+    hex(&key.sign(date, &Sha256::digest(&scratch[..])))
+}
 
+fn append_fields(
+    key: &SigningKey,
+    date: &AmzDate,
+    input: &SigningInput<'_>,
+    signature: &Signature,
+    out: &mut Vec<u8>,
+) {
     let token_bytes = input.session_token.map_or(0, <[u8]>::len);
     out.reserve(FIXED_BYTES + input.access_key.len() + token_bytes);
     out.extend_from_slice(b"x-amz-date: ");
@@ -217,7 +251,7 @@ pub fn append_signed_headers(
     } else {
         concat!(", SignedHeaders=", signed_headers!(), ", Signature=").as_bytes()
     });
-    out.extend_from_slice(&hex(&signature));
+    out.extend_from_slice(signature);
     out.extend_from_slice(b"\r\n");
 }
 
