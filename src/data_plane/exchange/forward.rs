@@ -133,7 +133,7 @@ async fn fetch<'x>(
     if let Some(mut connection) = pool.take(cells) {
         match ask(exchange, target, &mut connection, request, head).await {
             Ok(arrived) => return Ok((connection, arrived)),
-            Err(Failed::Stale) => {}
+            Err(Failed::Stale) => head.reset(),
             Err(Failed::With(error)) => return Err(error),
         }
     }
@@ -184,7 +184,6 @@ async fn ask<'x>(
     let mut filled = 0;
     let mut at = 0;
     let mut interim = 0;
-    head.reset();
     loop {
         if filled == buffer.len() {
             buffer.grow(LARGE_BYTES);

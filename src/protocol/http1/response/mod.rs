@@ -223,7 +223,7 @@ fn read_head(
     let reason_start = (STATUS_LINE_BYTES_MIN + 1).min(head.fields_start - 2);
     head.reason = Span::new(reason_start, head.fields_start - 2);
 
-    let fields = Fields::read(&buf[..head_len], parsed.headers)?;
+    let fields = Fields::read(&buf[..head_len], parsed.headers, &mut head.passed)?;
     head.has_date = fields.has_date;
     head.has_via = fields.has_via;
     head.content_length = fields.content_length;
@@ -246,7 +246,6 @@ fn read_head(
         head.length = BodyLength::None;
     }
     head.close |= head.length == BodyLength::UntilClose;
-    head.passed = fields.passed;
     Ok(())
 }
 
@@ -315,19 +314,23 @@ struct Fields {
     nominations: usize,
     has_date: bool,
     has_via: bool,
-    passed: FieldRuns,
 }
 
 impl Fields {
-    /// `head` is the whole head; `lines` its fields.
-    fn read(head: &[u8], lines: &[httparse::Header<'_>]) -> Result<Self, ResponseError> {
+    /// `head` is the whole head; `lines` its fields, of which `passed` gets those that go on.
+    fn read(
+        head: &[u8],
+        lines: &[httparse::Header<'_>],
+        passed: &mut FieldRuns,
+    ) -> Result<Self, ResponseError> {
         let mut fields = Self::default();
+        passed.clear();
         for (at, line) in lines.iter().enumerate() {
             match Fate::of(line.name) {
-                Fate::Pass => fields.passed.push(line_span(head, lines, at))?,
+                Fate::Pass => passed.push(line_span(head, lines, at))?,
                 Fate::Date => {
                     fields.has_date = true;
-                    fields.passed.push(line_span(head, lines, at))?;
+                    passed.push(line_span(head, lines, at))?;
                 }
                 Fate::Drop => {}
                 Fate::Via => fields.has_via = true,
@@ -353,16 +356,17 @@ impl Fields {
             }
         }
         if fields.nominations > 0 {
-            fields.drop_nominated(head, lines)?;
+            fields.drop_nominated(head, lines, passed)?;
         }
         Ok(fields)
     }
 
     /// Finds the passed fields again, now without those that `Connection` names.
     fn drop_nominated(
-        &mut self,
+        &self,
         head: &[u8],
         lines: &[httparse::Header<'_>],
+        passed: &mut FieldRuns,
     ) -> Result<(), ResponseError> {
         if self.nominations > CONNECTION_OPTIONS_MAX {
             return Err(ResponseError::Malformed("too many connection options"));
@@ -374,11 +378,11 @@ impl Fields {
                 .flat_map(|line| list_members(line.value))
                 .any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
         };
-        self.passed = FieldRuns::default();
+        passed.clear();
         for (at, line) in lines.iter().enumerate() {
-            let passes = matches!(Fate::of(line.name), Fate::Pass | Fate::Date);
-            if passes && (is_meant_for_all_recipients(line.name) || !is_nominated(line.name)) {
-                self.passed.push(line_span(head, lines, at))?;
+            let goes_on = matches!(Fate::of(line.name), Fate::Pass | Fate::Date);
+            if goes_on && (is_meant_for_all_recipients(line.name) || !is_nominated(line.name)) {
+                passed.push(line_span(head, lines, at))?;
             }
         }
         Ok(())
@@ -418,6 +422,10 @@ struct FieldRuns {
 impl FieldRuns {
     fn as_slice(&self) -> &[Span] {
         &self.runs[..self.len]
+    }
+
+    fn clear(&mut self) {
+        self.len = 0;
     }
 
     fn push(&mut self, line: Span) -> Result<(), ResponseError> {
