@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import select
 import socket
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 from proxies import bearer
 from stand import LOAD_CORE, Process, free_port
 
-OBJECT_BYTES = {"1k": 1 << 10, "64k": 64 << 10, "1m": 1 << 20, "10m": 10 << 20, "100m": 100 << 20}
+# Of "1k-each" every request asks for another object.
+OBJECT_BYTES = {"1k": 1 << 10, "1k-each": 1 << 10, "64k": 64 << 10, "1m": 1 << 20, "10m": 10 << 20, "100m": 100 << 20}
 # From this size on, answers are counted by their bytes, so that those that are under way when a turn
 # ends count for their part.
 COUNTED_BY_BYTES = 1 << 20
@@ -23,7 +25,7 @@ STREAMS, STREAM_SECONDS = 256, 5
 IDLE_CONNECTIONS, IDLE_SECONDS = 1000, 3
 SCALING_LOADS = (("1k", 64), ("64k", 32))
 START_BUCKETS, START_REPEATS = (10, 10_000), 5
-REPORT = Path(__file__).resolve().parent / "report.lua"
+HERE = Path(__file__).resolve().parent
 
 
 class Target:
@@ -65,9 +67,11 @@ class Target:
         argv = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]
         for name, value in self.headers.items():
             argv += ["-H", f"{name}: {value}"]
-        argv += ["-s", REPORT, f"http://127.0.0.1:{self.port}{self.prefix}/{size}"]
+        script = HERE / ("each.lua" if size.endswith("-each") else "report.lua")
+        argv += ["-s", script, f"http://127.0.0.1:{self.port}{self.prefix}/{size}"]
         before = self.process.cpu_seconds()
-        done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=False)
+        environment = {**os.environ, "COMPARE_LIBRARY": str(HERE)}
+        done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=False, env=environment)
         after = self.process.cpu_seconds()
         said = [line for line in done.stdout.splitlines() if line.startswith("{")]
         if not said:

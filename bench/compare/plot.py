@@ -21,7 +21,8 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 
 def describe(load):
     size, connections = load.split(":")
-    return f"{size[:-1]} {size[-1].upper()}iB, {connections} connections"
+    size, _, each = size.partition("-")
+    return f"{size[:-1]} {size[-1].upper()}iB{', another object each time' if each else ''}, {connections} connections"
 
 
 def _bar(row, top, x):

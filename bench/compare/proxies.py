@@ -64,7 +64,8 @@ def origin(directory, port):
     return _nginx(directory, "origin", 1, f"""
     sendfile on; tcp_nopush on;
     open_file_cache max=1000 inactive=1h; open_file_cache_valid 1h;
-    server {{ listen 127.0.0.1:{port} backlog=4096; root {directory}/objects; }}""")
+    server {{ listen 127.0.0.1:{port} backlog=4096; root {directory}/objects;
+    location /bench/1k-each- {{ rewrite ^ /bench/1k break; }} }}""")
 
 
 def _nginx(directory, name, workers, http):
