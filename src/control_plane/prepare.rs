@@ -73,6 +73,8 @@ pub struct Job {
     pub running: Running,
     /// How many workers there are.
     pub workers: usize,
+    /// Whether nothing of it will be adopted, whatever comes of it.
+    pub dry_run: bool,
 }
 
 /// What came of a [`Job`].
@@ -266,7 +268,10 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     )?;
     canary::verify(&running.settings, &settings, &snapshot, &mut warnings)?;
     // Last, since it may make a file, which nothing that is refused may leave behind.
-    let access_log = open_access_log(&running.settings, &settings)?;
+    let mut access_log = open_access_log(&running.settings, &settings)?;
+    if job.dry_run {
+        access_log.take().into_iter().for_each(AccessLogTarget::discard);
+    }
     let next = Running { snapshot: Arc::new(snapshot), settings: Arc::new(settings), content };
     Ok(Ready { difference, warnings, next: Some(next), access_log })
 }

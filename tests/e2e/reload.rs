@@ -241,6 +241,29 @@ fn only_an_admin_may_reload() {
 }
 
 #[test]
+fn a_dry_run_leaves_no_file_behind() {
+    let origin = ScriptedOrigin::serving("x");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let proxy = Proxy::start(&config(&origin));
+    let other = config(&origin).set("logging.access_log.path", log.display().to_string());
+    proxy.write_config(&other);
+    let dry_run = || {
+        let report = post(&proxy, "/admin/reload?dry_run=true", &[]).json();
+        assert_eq!(report["applied"], json!(["logging.access_log.path"]), "{report}");
+    };
+    dry_run();
+    assert!(!log.exists());
+    // A file that was there stays.
+    std::fs::write(&log, "older\n").unwrap();
+    dry_run();
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "older\n");
+    std::fs::remove_file(&log).unwrap();
+    assert_eq!(post(&proxy, "/admin/reload", &[]).status, 200);
+    assert!(log.exists());
+}
+
+#[test]
 fn without_jwt_the_admin_api_is_closed() {
     let origin = ScriptedOrigin::serving("x");
     for off in [Config::products(origin.url()), config(&origin).set("jwt.enabled", false)] {

@@ -299,7 +299,8 @@ impl Control {
                 Begun::Attempt => {
                     let Some(attempt) = &self.queue.current else { return };
                     let number = attempt.number;
-                    if attempt.kind != Kind::DryRun {
+                    let dry_run = attempt.kind == Kind::DryRun;
+                    if !dry_run {
                         self.service.reloading();
                     }
                     let source = match &attempt.kind {
@@ -315,6 +316,7 @@ impl Control {
                                 source,
                                 running: self.running.clone(),
                                 workers: self.fleet.len(),
+                                dry_run,
                             });
                         }
                         None => self.end(Outcome::UnknownGeneration, Difference::default(), vec![]),

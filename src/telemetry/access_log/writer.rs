@@ -33,6 +33,8 @@ pub struct AccessLogTarget {
     output: LineOutput<File>,
     /// None for standard output, which cannot be opened again.
     path: Option<PathBuf>,
+    /// Whether opening it made the file.
+    created: bool,
 }
 
 impl AccessLogTarget {
@@ -43,23 +45,42 @@ impl AccessLogTarget {
     /// What the operating system says.
     pub fn open(path: &str) -> io::Result<Self> {
         if path == "-" {
-            return Ok(Self { output: LineOutput::new(standard_output()?), path: None });
+            let output = LineOutput::new(standard_output()?);
+            return Ok(Self { output, path: None, created: false });
         }
-        let file = open_file(Path::new(path))?;
-        Ok(Self { output: LineOutput::new(file), path: Some(path.into()) })
+        let (file, created) = match open_file(Path::new(path), OpenOptions::create_new) {
+            Ok(file) => (file, true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                (open_file(Path::new(path), OpenOptions::create)?, false)
+            }
+            Err(e) => return Err(e),
+        };
+        Ok(Self { output: LineOutput::new(file), path: Some(path.into()), created })
+    }
+
+    /// Closes a target that was opened only to see whether it can be, and leaves no file behind that
+    /// was not there before.
+    pub fn discard(self) {
+        if let Some(path) = self.path.filter(|_| self.created) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     #[cfg(test)]
     pub(super) const fn from_file(file: File) -> Self {
-        Self { output: LineOutput::new(file), path: None }
+        Self { output: LineOutput::new(file), path: None, created: false }
     }
 }
 
 /// `O_NONBLOCK`: a named pipe without a reader is an error instead of a reload that hangs.
 /// `O_NOCTTY`: a terminal does not become the one whose hang-up ends this process.
-fn open_file(path: &Path) -> io::Result<File> {
+fn open_file(
+    path: &Path,
+    creating: fn(&mut OpenOptions, bool) -> &mut OpenOptions,
+) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    OpenOptions::new().append(true).create(true).mode(FILE_MODE).custom_flags(flags).open(path)
+    let mut options = OpenOptions::new();
+    creating(&mut options, true).append(true).mode(FILE_MODE).custom_flags(flags).open(path)
 }
 
 /// What the writer was told and has not done yet. The newest target wins, so a writer that
@@ -213,7 +234,7 @@ impl Writer {
         if orders.reopen
             && let Some(path) = &self.target.path
         {
-            match open_file(path) {
+            match open_file(path, OpenOptions::create) {
                 Ok(file) => self.target.output = LineOutput::new(file),
                 Err(error) => {
                     let path = path.display();
