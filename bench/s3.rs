@@ -14,7 +14,7 @@ const TOKEN: [u8; 700] = [b'T'; 700];
 fn sign(c: &mut Criterion) {
     let date = AmzDate::from_unix(TODAY);
     let secret = b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-    let mut key = SigningKey::derive(secret, &date, "us-east-1");
+    let key = SigningKey::derive(secret, &date, "us-east-1");
     let mut scratch = Vec::with_capacity(4096);
     let mut out = Vec::with_capacity(4096);
     for (name, session_token) in [("sign", None), ("sign_with_token", Some(&TOKEN[..]))] {
@@ -28,7 +28,7 @@ fn sign(c: &mut Criterion) {
         c.bench_function(name, |b| {
             b.iter(|| {
                 out.clear();
-                append_signed_headers(&mut key, &date, black_box(&input), &mut scratch, &mut out);
+                append_signed_headers(&key, &date, black_box(&input), &mut scratch, &mut out);
                 black_box(&out);
             });
         });

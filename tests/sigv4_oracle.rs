@@ -40,7 +40,7 @@ impl Case {
     /// Our header fields, by name.
     fn ours(&self) -> Vec<(String, String)> {
         let date = AmzDate::from_unix(self.seconds);
-        let mut key = SigningKey::derive(self.secret.as_bytes(), &date, &self.region);
+        let key = SigningKey::derive(self.secret.as_bytes(), &date, &self.region);
         let target = self.target();
         let input = SigningInput {
             method: self.method,
@@ -50,7 +50,7 @@ impl Case {
             session_token: self.session_token.as_deref().map(str::as_bytes),
         };
         let mut out = Vec::new();
-        append_signed_headers(&mut key, &date, &input, &mut Vec::new(), &mut out);
+        append_signed_headers(&key, &date, &input, &mut Vec::new(), &mut out);
         let text = String::from_utf8(out).unwrap();
         let mut fields: Vec<(String, String)> = text
             .strip_suffix("\r\n")

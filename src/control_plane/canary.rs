@@ -269,8 +269,7 @@ fn request(bucket: &Bucket, credentials: &Credentials) -> io::Result<Vec<u8>> {
     append_field("Host", bucket.host.as_bytes(), &mut request);
     append_field("Connection", b"close", &mut request);
     let date = AmzDate::from_unix(unix_seconds());
-    let mut signing_key =
-        SigningKey::derive(credentials.secret_key.expose(), &date, &bucket.region);
+    let signing_key = SigningKey::derive(credentials.secret_key.expose(), &date, &bucket.region);
     let input = SigningInput {
         method: "GET",
         host: &bucket.host,
@@ -278,7 +277,7 @@ fn request(bucket: &Bucket, credentials: &Credentials) -> io::Result<Vec<u8>> {
         access_key: &credentials.access_key,
         session_token: credentials.session_token.as_ref().map(Secret::expose),
     };
-    append_signed_headers(&mut signing_key, &date, &input, &mut Vec::new(), &mut request);
+    append_signed_headers(&signing_key, &date, &input, &mut Vec::new(), &mut request);
     request.extend_from_slice(b"\r\n");
     Ok(request)
 }

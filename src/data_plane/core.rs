@@ -193,7 +193,7 @@ impl Local {
         index: usize,
         bucket: &Bucket,
         date: &AmzDate,
-        sign: impl FnOnce(&mut SigningKey, &mut RecentSignatures),
+        sign: impl FnOnce(&SigningKey, &mut RecentSignatures),
     ) {
         let Some(credentials) = &bucket.credentials else { return };
         if let Some(daily) = self.signing.get(index) {

@@ -13,8 +13,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
-use sha2::{Digest, Sha256, digest::Output};
+use aws_lc_rs::{digest, hmac};
 use zeroize::Zeroizing;
 
 pub use self::{date::AmzDate, recent::RecentSignatures};
@@ -50,29 +49,15 @@ pub const EMPTY_SHA256: &str = empty_sha256!();
 /// Bytes that a signature adds to the parts that vary, rounded up: one reservation is enough.
 const FIXED_BYTES: usize = 512;
 
-/// Block of the hash in HMAC, and what the key is combined with (RFC 2104 section 2).
-const HMAC_BLOCK_BYTES: usize = 64;
-const HMAC_INNER_PAD: u8 = 0x36;
-const HMAC_OUTER_PAD: u8 = 0x5c;
-
 /// Hexadecimal digits of a SHA-256 value.
-const HASH_DIGITS: usize = 64;
+const HASH_DIGITS: usize = 2 * digest::SHA256_OUTPUT_LEN;
 
 const HEX_LOWER: &[u8; 16] = b"0123456789abcdef";
 
 /// The signing key of one secret, day and region, with the credential scope it is good for, so
 /// that a signature can never name a scope other than its key's.
-///
-/// It holds hashes that have taken in what the messages to be signed have in common, which leaves
-/// half of the work (RFC 2104 section 4). They are wiped when dropped, as keys are.
 pub struct SigningKey {
-    /// The inner hash of HMAC, with the key in it.
-    inner: Sha256,
-    /// The outer one.
-    outer: Sha256,
-    /// The inner one with the first lines of the string to sign in it, which stay the same for a
-    /// second.
-    begun: Option<(AmzDate, Sha256)>,
+    key: hmac::Key,
     /// `20130524/us-east-1/s3/aws4_request`
     scope: Box<str>,
 }
@@ -89,36 +74,10 @@ impl SigningKey {
         let of_region = hmac_of(of_date.as_ref(), region.as_bytes());
         let of_service = hmac_of(of_region.as_ref(), b"s3");
         let signing = hmac_of(of_service.as_ref(), b"aws4_request");
-        let keyed = |pad: u8| {
-            let mut block = Zeroizing::new([pad; HMAC_BLOCK_BYTES]);
-            block.iter_mut().zip(signing.as_ref()).for_each(|(padded, key)| *padded ^= key);
-            Sha256::new_with_prefix(&block[..])
-        };
         Self {
-            inner: keyed(HMAC_INNER_PAD),
-            outer: keyed(HMAC_OUTER_PAD),
-            begun: None,
+            key: hmac::Key::new(hmac::HMAC_SHA256, signing.as_ref()),
             scope: format!("{}/{region}/s3/aws4_request", date.date()).into_boxed_str(),
         }
-    }
-
-    /// The signature of the string to sign (AWS, "Create a string to sign").
-    fn sign(&mut self, date: &AmzDate, canonical_hash: &[u8]) -> Output<Sha256> {
-        let mut inner = match &self.begun {
-            Some((second, begun)) if second == date => begun.clone(),
-            _ => {
-                let mut begun = self.inner.clone();
-                begun.update(b"AWS4-HMAC-SHA256\n");
-                begun.update(date.as_bytes());
-                begun.update(b"\n");
-                begun.update(self.scope.as_bytes());
-                begun.update(b"\n");
-                self.begun = Some((*date, begun.clone()));
-                begun
-            }
-        };
-        inner.update(hex(canonical_hash));
-        self.outer.clone().chain_update(inner.finalize()).finalize()
     }
 
     /// Whether the key is good for that day. A key of yesterday signs nothing today.
@@ -145,7 +104,7 @@ pub struct DailyKey(Option<Box<SigningKey>>);
 
 impl DailyKey {
     /// The key for the day of `date`. The secret and the region must be the same every time.
-    pub fn get(&mut self, secret: &[u8], date: &AmzDate, region: &str) -> &mut SigningKey {
+    pub fn get(&mut self, secret: &[u8], date: &AmzDate, region: &str) -> &SigningKey {
         if self.0.as_ref().is_some_and(|key| !key.is_for(date)) {
             self.0 = None;
         }
@@ -185,7 +144,7 @@ impl fmt::Debug for SigningInput<'_> {
 ///
 /// `scratch` is overwritten; reusing one saves an allocation. It holds the session token after.
 pub fn append_signed_headers(
-    key: &mut SigningKey,
+    key: &SigningKey,
     date: &AmzDate,
     input: &SigningInput<'_>,
     scratch: &mut Vec<u8>,
@@ -200,7 +159,7 @@ pub fn append_signed_headers(
 pub fn append_signed_headers_once(
     recent: &mut RecentSignatures,
     bucket: usize,
-    key: &mut SigningKey,
+    key: &SigningKey,
     date: &AmzDate,
     input: &SigningInput<'_>,
     scratch: &mut Vec<u8>,
@@ -211,7 +170,7 @@ pub fn append_signed_headers_once(
 }
 
 fn signature(
-    key: &mut SigningKey,
+    key: &SigningKey,
     date: &AmzDate,
     input: &SigningInput<'_>,
     scratch: &mut Vec<u8>,
@@ -220,7 +179,10 @@ fn signature(
     debug_assert!(!input.target.contains(&b'?'), "the target has a query");
     scratch.clear();
     append_canonical_request(date, input, scratch);
-    hex(&key.sign(date, &Sha256::digest(&scratch[..])))
+    let canonical_hash = digest::digest(&digest::SHA256, scratch);
+    scratch.clear();
+    append_string_to_sign(date, &key.scope, canonical_hash.as_ref(), scratch);
+    hex(hmac::sign(&key.key, scratch).as_ref())
 }
 
 fn append_fields(
@@ -277,6 +239,15 @@ fn append_canonical_request(date: &AmzDate, input: &SigningInput<'_>, out: &mut 
     } else {
         out.extend_from_slice(concat!("\n\n", signed_headers!(), "\n", empty_sha256!()).as_bytes());
     }
+}
+
+fn append_string_to_sign(date: &AmzDate, scope: &str, canonical_hash: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"AWS4-HMAC-SHA256\n");
+    out.extend_from_slice(date.as_bytes());
+    out.push(b'\n');
+    out.extend_from_slice(scope.as_bytes());
+    out.push(b'\n');
+    out.extend_from_slice(&hex(canonical_hash));
 }
 
 /// A SHA-256 value in lower-case hexadecimal.
