@@ -4,11 +4,14 @@ use crate::{
     data_plane::exchange::{Exchange, body::Body, stream::End},
     system::{
         splice::Pipe,
-        turn::TURN_BYTES,
         watch::{Ended, OnDemand, Shut},
     },
     telemetry::labels::UpstreamError,
 };
+
+/// Bytes that are moved without waiting before others get their turn: moving is several times faster
+/// than copying.
+const TURN_BYTES: usize = 4 * 1_048_576;
 
 /// Moves the rest of the body. False when the kernel has no pipe for it: copy instead.
 pub(crate) async fn relay(
@@ -64,7 +67,7 @@ async fn pump(
         match pipe.drain(client) {
             Ok(Some(count)) => {
                 *sent += count as u64;
-                this_turn += count;
+                this_turn = if pipe.filled > 0 { TURN_BYTES } else { this_turn + count };
             }
             Ok(None) => this_turn = TURN_BYTES,
             Err(_) => return Err(End::Client),
