@@ -163,7 +163,14 @@ async fn read_head<'c>(
             socket.readable().await;
         } else {
             if core.is_closing() && !first {
-                return Err(None);
+                // Closing over bytes that nobody has read resets the connection, and what the
+                // client has not received of the last answer would be lost. So they are served.
+                if !matches!(input.try_fill(core, socket), Ok(Some(1..))) {
+                    return Err(None);
+                }
+                begun = true;
+                socket.watch().arm(timeouts.client_header, Shut::Read);
+                continue;
             }
             if !first {
                 socket.watch().arm(timeouts.client_idle, Shut::Read);

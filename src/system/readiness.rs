@@ -86,6 +86,11 @@ impl Readiness {
         }
     }
 
+    /// Notes that a read took some of what had arrived, and perhaps not all.
+    pub(super) fn may_have_more(&self) {
+        self.readable.set(true);
+    }
+
     /// Notes that a read would have blocked.
     pub(super) fn would_block_reading(&self) {
         self.readable.set(false);

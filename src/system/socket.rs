@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     rc::Rc,
     time::Duration,
 };
@@ -228,7 +228,7 @@ fn recv(fd: RawFd, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usi
     // SAFETY: the pointer and length are those of a live mutable slice, and the arguments are those
     // of recvfrom(2); null for the address means that none is wanted.
     #[expect(unsafe_code, reason = "recv with MSG_DONTWAIT has no safe wrapper in std")]
-    let n = unsafe {
+    let mut call = || unsafe {
         libc::syscall(
             libc::SYS_recvfrom,
             fd,
@@ -239,7 +239,7 @@ fn recv(fd: RawFd, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usi
             no_address,
         )
     };
-    would_block_is_none(isize::try_from(n).unwrap_or(-1))
+    would_block_is_none(|| isize::try_from(call()).unwrap_or(-1))
 }
 
 fn send(fd: RawFd, from: &[u8], flags: libc::c_int) -> io::Result<Option<usize>> {
@@ -247,20 +247,25 @@ fn send(fd: RawFd, from: &[u8], flags: libc::c_int) -> io::Result<Option<usize>>
     // SAFETY: the pointer and length are those of a live slice, and the arguments are those of
     // sendto(2); null for the address means the connected peer.
     #[expect(unsafe_code, reason = "send with MSG_DONTWAIT has no safe wrapper in std")]
-    let n = unsafe {
+    let call = || unsafe {
         libc::syscall(libc::SYS_sendto, fd, from.as_ptr(), from.len(), flags, no_address, 0_usize)
     };
-    would_block_is_none(isize::try_from(n).unwrap_or(-1))
+    would_block_is_none(|| isize::try_from(call()).unwrap_or(-1))
 }
 
-pub(super) fn would_block_is_none(n: isize) -> io::Result<Option<usize>> {
-    if let Ok(n) = usize::try_from(n) {
-        return Ok(Some(n));
-    }
-    let error = io::Error::last_os_error();
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-        _ => Err(error),
+/// The result of a call that does not block: `None` when it would have. A signal makes it be called
+/// again, for "would block" is remembered until the kernel reports a change.
+pub(super) fn would_block_is_none(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
+    loop {
+        if let Ok(n) = usize::try_from(call()) {
+            return Ok(Some(n));
+        }
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::WouldBlock => return Ok(None),
+            io::ErrorKind::Interrupted => {}
+            _ => return Err(error),
+        }
     }
 }
 
@@ -275,22 +280,29 @@ pub struct Accepted {
 
 /// Accepts one connection: `None` when the queue is empty.
 pub(super) fn try_accept(listener: RawFd) -> io::Result<Option<Accepted>> {
-    // SAFETY: a zeroed sockaddr_storage is a valid value, and the kernel writes at most
-    // `length` bytes of it.
-    #[expect(unsafe_code, reason = "accept4 has no safe wrapper in std")]
-    let (fd, storage, length) = unsafe {
-        let mut storage: libc::sockaddr_storage = std::mem::zeroed();
-        let mut length = socklen(size_of::<libc::sockaddr_storage>());
-        let fd = libc::accept4(
-            listener,
-            (&raw mut storage).cast(),
-            &raw mut length,
-            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
-        );
-        (fd, storage, length)
-    };
-    if fd < 0 {
-        return would_block_is_none(-1).map(|_| None);
+    // SAFETY: a zeroed sockaddr_storage is a valid value.
+    #[expect(unsafe_code, reason = "std does not make one")]
+    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let whole = socklen(size_of::<libc::sockaddr_storage>());
+    let (mut length, mut fd) = (whole, -1);
+    let accepted = would_block_is_none(|| {
+        length = whole;
+        // SAFETY: both pointers are to live values, and the kernel writes at most `length` bytes of
+        // the first.
+        #[expect(unsafe_code, reason = "accept4 has no safe wrapper in std")]
+        let accepted = unsafe {
+            libc::accept4(
+                listener,
+                (&raw mut storage).cast(),
+                &raw mut length,
+                libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+            )
+        };
+        fd = accepted;
+        accepted as isize
+    })?;
+    if accepted.is_none() {
+        return Ok(None);
     }
     // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
     #[expect(unsafe_code, reason = "takes ownership of the accepted descriptor")]
@@ -323,11 +335,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (a, b) = std::os::unix::net::UnixStream::pair()?;
     a.set_nonblocking(true)?;
     b.set_nonblocking(true)?;
-    // SAFETY: each number was just given up by the stream that owned it.
-    #[expect(unsafe_code, reason = "moves ownership from UnixStream to OwnedFd")]
-    let pair =
-        unsafe { (OwnedFd::from_raw_fd(a.into_raw_fd()), OwnedFd::from_raw_fd(b.into_raw_fd())) };
-    Ok(pair)
+    Ok((OwnedFd::from(a), OwnedFd::from(b)))
 }
 
 #[cfg(test)]

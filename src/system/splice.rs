@@ -86,7 +86,11 @@ impl Pipe {
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(room);
         let moved = splice(from.raw(), self.write.as_raw_fd(), most)?;
         match moved {
-            Some(n) => self.filled += n,
+            Some(n) => {
+                self.filled += n;
+                // What is behind these bytes is unknown until a call finds nothing.
+                from.watch().readiness.may_have_more();
+            }
             // An empty pipe has room, so it is the socket that has nothing.
             None if self.filled == 0 => from.watch().readiness.would_block_reading(),
             None => {}
@@ -109,7 +113,7 @@ fn splice(from: RawFd, to: RawFd, most: usize) -> io::Result<Option<usize>> {
     // SAFETY: no offsets are passed (null is allowed for sockets and pipes), and both descriptors
     // are open for as long as their owners, which the callers borrow.
     #[expect(unsafe_code, reason = "splice has no safe wrapper in std")]
-    let n = unsafe {
+    let call = || unsafe {
         libc::splice(
             from,
             std::ptr::null_mut(),
@@ -119,5 +123,5 @@ fn splice(from: RawFd, to: RawFd, most: usize) -> io::Result<Option<usize>> {
             libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK,
         )
     };
-    would_block_is_none(n)
+    would_block_is_none(call)
 }

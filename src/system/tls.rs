@@ -143,6 +143,9 @@ impl TlsSession {
     /// Whether decrypted bytes wait that nobody asked for. Takes in what the socket holds (session
     /// tickets may arrive on an idle connection).
     pub fn is_quiet(&mut self, socket: &Socket) -> bool {
+        if self.has_bytes() {
+            return false;
+        }
         loop {
             match self.connection.read_tls(&mut Nonblocking(socket)) {
                 Ok(0) => return false,

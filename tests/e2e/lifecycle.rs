@@ -330,6 +330,27 @@ fn the_tail_of_a_large_answer_survives_the_stop() {
 }
 
 #[test]
+fn a_request_sent_ahead_does_not_cut_the_answer_before_it_off_at_the_stop() {
+    const LENGTH: usize = 4 * 1024 * 1024;
+    let origin = ScriptedOrigin::serving(vec![b'x'; LENGTH]);
+    let mut proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = Client::connect_with_receive_buffer(proxy.address(), 16_384);
+    client.send(request_bytes("GET", "/products/x", &[]));
+    let first = client.head("GET").unwrap();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    proxy.signal("TERM");
+    wait_refused(proxy.address());
+    let mut length = 0;
+    client.body(first.framing, &mut |bytes| length += bytes.len()).unwrap();
+    assert_eq!(length, LENGTH);
+    let second = client.head("GET").unwrap();
+    assert!(second.says_close());
+    client.body(second.framing, &mut |bytes| length += bytes.len()).unwrap();
+    assert_eq!(length, 2 * LENGTH);
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
 fn connections_over_the_limit_are_refused_and_counted() {
     let origin = ScriptedOrigin::serving("x");
     let config =

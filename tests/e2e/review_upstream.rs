@@ -6,9 +6,10 @@ use std::io::Write;
 use crate::support::{
     config::{ACCESS_KEY, Config},
     gate::Gate,
-    proxy::Proxy,
+    proxy::{Launch, Proxy},
     raw_client::{End, Framing, request_bytes},
     scripted_origin::{ScriptedOrigin, response_bytes},
+    tls_front::TlsFront,
     waiting::wait_until,
 };
 
@@ -51,6 +52,9 @@ fn error_bodies_in_chunks_pass_at_once_and_leave_the_connection_in_order() {
                 assert!(answer.text() == body, "{status} with {padding}");
             }
             assert_eq!(origin.accepted(), 1);
+            let sent = "http_response_bytes_total{bucket=\"products\"}";
+            let both = (2 * body.len()) as f64;
+            wait_until("both bodies to be counted", || proxy.metric(sent) == Some(both));
         }
     }
 }
@@ -256,4 +260,38 @@ fn gauges_of_connections_return_to_zero() {
     });
     // The one that asks.
     wait_until("no client connection but one", || proxy.metric_count("connections") == 1);
+}
+
+#[test]
+fn what_comes_decrypted_behind_an_answer_is_not_taken_for_the_next_one() {
+    // After a large answer the proxy reads 16,384 bytes at a time: the second answer fills that
+    // exactly, and what the origin smuggles in behind it is the TLS session's only.
+    const ROOM: usize = 16_384;
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 16000\r\nX-Amz-Meta-Fill: ";
+    let fill = "f".repeat(ROOM - 16_000 - head.len() - 4);
+    let mut poisoned = format!("{head}{fill}\r\n\r\n{}", "b".repeat(16_000)).into_bytes();
+    assert_eq!(poisoned.len(), ROOM);
+    poisoned.extend(response_bytes("200 OK", &[], b"poisoned"));
+    let origin = ScriptedOrigin::start(move |conn, number| {
+        if number == 0 {
+            conn.expect_request();
+            conn.respond("200 OK", &[], &vec![b'a'; 600_000]);
+            conn.expect_request();
+            conn.send(&poisoned);
+            conn.wait_closed();
+        } else {
+            conn.expect_request();
+            conn.respond("200 OK", &[], b"fresh");
+        }
+    });
+    let front = TlsFront::start(origin.address());
+    let launch = Launch::new();
+    launch.write("ca.pem", front.ca_pem());
+    let config = Config::products(front.url())
+        .set("buckets.0.s3.ca_file", launch.path("ca.pem").display().to_string());
+    let proxy = launch.config(&config).start();
+    let mut client = proxy.client();
+    assert_eq!(client.get("/products/x").body.len(), 600_000);
+    assert_eq!(client.get("/products/x").body.len(), 16_000);
+    assert_eq!(client.get("/products/x").text(), "fresh");
 }

@@ -118,11 +118,7 @@ impl<'c> Body<'c> {
     /// # Errors
     /// The upstream is silent for too long, fails, or ends the connection before the body's end.
     pub(crate) async fn wait(&mut self) -> Result<(), UpstreamError> {
-        if self.window.is_empty() {
-            self.window = 0..0;
-            // Nothing to keep: hold no buffer while waiting.
-            self.buffer = None;
-        }
+        self.release_buffer();
         self.connection.socket().watch().arm(self.read_timeout, Shut::Both);
         self.connection.wait().await;
         let core = self.core;
@@ -177,6 +173,14 @@ impl<'c> Body<'c> {
                 Some(left)
             }
             _ => None,
+        }
+    }
+
+    /// Gives the buffer back where nothing in it is to be kept: none is held while waiting.
+    pub(crate) fn release_buffer(&mut self) {
+        if self.window.is_empty() {
+            self.window = 0..0;
+            self.buffer = None;
         }
     }
 

@@ -288,6 +288,7 @@ async fn relay(
     let window = head_at + head.head_len..end;
     let mut body = Body::new(core, connection, buffer, window, head.length, bucket.timeouts.read);
     let mut sink = Sink { out: &mut out, framing, open_chunk: false, begun: false };
+    let mut inspected_bytes = 0;
 
     if bucket.credentials.is_some()
         && may_be_credentials_error(head.status)
@@ -303,7 +304,7 @@ async fn relay(
                 cells.upstream.error(error).inc();
                 return refuse_credentials(exchange, bucket, error).await;
             }
-            Inspected::Theirs => {}
+            Inspected::Theirs { length } => inspected_bytes = length,
             Inspected::Failed(_) if body.client_is_gone() => {
                 exchange.record.aborted = true;
                 return Next::Abort;
@@ -321,7 +322,7 @@ async fn relay(
         exchange.socket.set_abortive(true);
     }
     let done = stream(exchange, &mut body, &mut sink).await;
-    exchange.record.bytes = done.sent;
+    exchange.record.bytes = inspected_bytes + done.sent;
     match done.end {
         Ok(()) if framing.must_close() => exchange.socket.set_abortive(false),
         Ok(()) => {}
@@ -386,8 +387,8 @@ fn is_coded(head: &ResponseHead, message: &[u8]) -> bool {
 enum Inspected {
     /// The error is about our credentials.
     Ours(UpstreamError),
-    /// Any other answer; what was read of it is in the sink.
-    Theirs,
+    /// Any other answer; what was read of it, so many bytes, is in the sink.
+    Theirs { length: u64 },
     /// The body did not arrive.
     Failed(UpstreamError),
 }
@@ -417,7 +418,7 @@ async fn inspect(body: &mut Body<'_>, sink: &mut Sink<'_>) -> Inspected {
             if !read.is_empty() {
                 sink.gather(&read);
             }
-            Inspected::Theirs
+            Inspected::Theirs { length: read.len() as u64 }
         }
     }
 }

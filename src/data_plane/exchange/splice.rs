@@ -21,6 +21,7 @@ pub(crate) async fn relay(
 ) -> Result<bool, End> {
     let Some(left) = body.left_to_splice() else { return Ok(false) };
     let Some(mut pipe) = exchange.core.pipes.take() else { return Ok(false) };
+    body.release_buffer();
     let mut taken = 0;
     let moved = pump(exchange, body, &mut pipe, left, &mut taken, sent).await;
     body.spliced(taken);
