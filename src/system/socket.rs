@@ -216,6 +216,15 @@ pub(super) fn has_unread_bytes(fd: RawFd) -> bool {
     matches!(recv_peek(fd, &mut byte), Ok(Some(1..)))
 }
 
+/// Bytes that were sent on `fd` and that its peer has not acknowledged (`SIOCOUTQ`, `tcp(7)`).
+pub(super) fn unacknowledged_bytes(fd: RawFd) -> Option<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the pointer is to a live integer, which is what this request writes.
+    #[expect(unsafe_code, reason = "SIOCOUTQ has no safe wrapper in std")]
+    let done = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+    u64::try_from(bytes).ok().filter(|_| done == 0)
+}
+
 fn recv_peek(fd: RawFd, byte: &mut [u8; 1]) -> io::Result<Option<usize>> {
     recv(fd, byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)
 }

@@ -58,6 +58,10 @@ pub struct Watch {
     fd: RawFd,
     pub(super) readiness: Readiness,
     deadline: Cell<u64>,
+    /// Nanoseconds that each step of progress of a send may take; 0 for a deadline of another kind.
+    sending: Cell<u64>,
+    /// Bytes that the peer had not acknowledged when that was last looked at.
+    unacknowledged: Cell<Option<u64>>,
     shut: Cell<Shut>,
     ended: Cell<Ended>,
     idle: Cell<bool>,
@@ -80,6 +84,8 @@ impl Watch {
             fd,
             readiness: Readiness::default(),
             deadline: Cell::new(0),
+            sending: Cell::new(0),
+            unacknowledged: Cell::new(None),
             shut: Cell::new(Shut::Both),
             ended: Cell::new(Ended::No),
             idle: Cell::new(false),
@@ -90,7 +96,34 @@ impl Watch {
     /// Ends the socket when `after` has passed since `now`, which may be one tick old.
     pub fn arm(&self, now: Monotonic, after: Duration, shut: Shut) {
         self.deadline.set(now.plus(after + TICK).0);
+        self.sending.set(0);
         self.shut.set(shut);
+    }
+
+    /// Ends the socket when for `after` the peer has not acknowledged anything that was sent. To be
+    /// writable again takes more: the kernel waits until a third of the send buffer is free.
+    fn arm_sending(&self, now: Monotonic, after: Duration) {
+        self.arm(now, after, Shut::Both);
+        self.sending.set(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
+        self.unacknowledged.set(None);
+    }
+
+    /// Whether the peer has taken something of what is being sent since the last look, which moves
+    /// the deadline. Looks only when it has passed, or at the first tick of a wait.
+    fn has_progressed(&self, now: Monotonic) -> bool {
+        let after = self.sending.get();
+        let before = self.unacknowledged.get();
+        let is_over = self.deadline.get() <= now.0;
+        if after == 0 || (before.is_some() && !is_over) {
+            return false;
+        }
+        let left = socket::unacknowledged_bytes(self.fd);
+        self.unacknowledged.set(left);
+        let progressed = is_over && before.zip(left).is_some_and(|(before, left)| left < before);
+        if progressed {
+            self.deadline.set(now.plus(Duration::from_nanos(after)).0);
+        }
+        progressed
     }
 
     /// Takes the deadline away.
@@ -180,6 +213,11 @@ impl Watched {
     pub fn arm(&self, after: Duration, shut: Shut) {
         self.watch.arm(self.watches.clock.coarse(), after, shut);
     }
+
+    /// Ends the socket when its peer takes nothing of what is sent for `after`.
+    pub fn arm_sending(&self, after: Duration) {
+        self.watch.arm_sending(self.watches.clock.coarse(), after);
+    }
 }
 
 /// A descriptor of which only what is waited for is reported.
@@ -266,7 +304,7 @@ impl Watches {
         let check_clients = self.ticks.get().is_multiple_of(CLIENT_CHECK_TICKS);
         for (_, watch) in self.all.borrow().iter() {
             let deadline = watch.deadline.get();
-            if deadline != 0 && deadline <= now.0 {
+            if deadline != 0 && !watch.has_progressed(now) && deadline <= now.0 {
                 watch.end(Ended::Deadline, watch.shut.get());
             }
             if check_clients

@@ -6,7 +6,7 @@ use crate::support::{
     config::Config,
     proxy::{Launch, Proxy},
     raw_client::{Client, request_bytes},
-    scripted_origin::{ScriptedOrigin, refused_address},
+    scripted_origin::{ScriptedOrigin, refused_address, response_bytes},
     tls_front::TlsFront,
     waiting::wait_until,
 };
@@ -194,5 +194,32 @@ fn the_next_address_of_a_name_is_tried() {
     let proxy = Proxy::start(&Config::products(format!("http://localhost:{port}")));
     for _ in 0..3 {
         assert_eq!(proxy.get("/products/x").status, 200);
+    }
+}
+
+#[test]
+fn a_client_that_takes_little_but_steadily_is_not_given_up() {
+    const LENGTH: usize = 8 * 1_048_576;
+    let spliced = response_bytes("200 OK", &[], &vec![b'x'; LENGTH]);
+    let mut copied = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    copied.extend(format!("{LENGTH:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(LENGTH)).into_bytes());
+    for answer in [spliced, copied] {
+        let origin = ScriptedOrigin::always(answer);
+        let config = Config::products(origin.url()).set("server.timeouts.client_write", 0.5);
+        let proxy = Proxy::start(&config);
+        let mut client = Client::connect_with_receive_buffer(proxy.address(), 65_536);
+        client.send(request_bytes("GET", "/products/x", &[]));
+        let framing = client.head("GET").unwrap().framing;
+        // Slower than the third of a send buffer in each of those half seconds, for which the
+        // kernel waits before it calls the socket writable; and then as fast as can be.
+        let (mut pieces, mut length) = (0, 0);
+        let end = client.body(framing, &mut |bytes| {
+            (pieces, length) = (pieces + 1, length + bytes.len());
+            if pieces < 100 {
+                std::thread::park_timeout(std::time::Duration::from_millis(30));
+            }
+        });
+        assert!(end.is_ok(), "{end:?} after {length} bytes in {pieces} pieces");
+        assert_eq!(length, LENGTH);
     }
 }

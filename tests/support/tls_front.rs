@@ -103,7 +103,7 @@ fn forward(secure: TcpStream, plain: SocketAddr, config: Arc<ServerConfig>, done
         let (session, mut plain) = (Arc::clone(&session), plain.try_clone().unwrap());
         let mut secure = secure.try_clone().unwrap();
         thread::spawn(move || {
-            let mut chunk = [0; 65_536];
+            let mut chunk = vec![0; 65_536];
             while let Ok(length @ 1..) = plain.read(&mut chunk) {
                 let mut session = session.lock().unwrap();
                 session.writer().write_all(&chunk[..length]).unwrap();

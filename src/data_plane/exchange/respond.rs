@@ -112,7 +112,7 @@ pub(crate) async fn deliver(
 /// Waits until the client takes more, for as long as `client_write` allows.
 async fn client_writable(exchange: &Exchange<'_>) {
     let watch = exchange.socket.watch();
-    watch.arm(exchange.local.timeouts.client_write, Shut::Both);
+    watch.arm_sending(exchange.local.timeouts.client_write);
     exchange.socket.writable().await;
     watch.disarm();
 }

@@ -75,7 +75,7 @@ async fn pump(
         }
         if this_turn >= TURN_BYTES {
             // A trip through the event loop, after which there is room for a good deal.
-            client_watch.arm(exchange.local.timeouts.client_write, Shut::Both);
+            client_watch.arm_sending(exchange.local.timeouts.client_write);
             let (_, leaves) = on_demand
                 .get_or_insert_with(|| (upstream_watch.on_demand(), client_watch.on_demand()));
             OnDemand::writable(leaves).await;
