@@ -205,12 +205,6 @@ impl Poller {
         let _ = self.control(libc::EPOLL_CTL_MOD, fd, once, key);
     }
 
-    /// Reports once when a paused descriptor can be written, or is writable already.
-    pub(super) fn report_writable(&self, fd: RawFd, key: u64) {
-        let once = libc::EPOLLOUT | libc::EPOLLONESHOT;
-        let _ = self.control(libc::EPOLL_CTL_MOD, fd, once, key);
-    }
-
     /// Reports everything of a paused descriptor again, what it holds already included.
     pub(super) fn resume(&self, fd: RawFd, key: u64) {
         let _ = self.control(libc::EPOLL_CTL_MOD, fd, EVERYTHING, key);

@@ -101,9 +101,10 @@ impl Pipe {
     /// Moves bytes from the pipe into the socket: `None` when the socket takes none now.
     pub fn drain(&mut self, to: &Socket) -> io::Result<Option<usize>> {
         let moved = splice(self.read.as_raw_fd(), to.raw(), self.filled)?;
-        match moved {
-            Some(n) => self.filled -= n.min(self.filled),
-            None => to.watch().readiness.would_block_writing(),
+        self.filled -= moved.unwrap_or(0).min(self.filled);
+        if self.filled > 0 {
+            // It takes all that it has room for.
+            to.watch().readiness.would_block_writing();
         }
         Ok(moved)
     }

@@ -67,8 +67,8 @@ mod tests {
     #[test]
     fn a_task_that_never_waits_otherwise_leaves_others_and_timers_their_turn() {
         for choice in [IoChoice::Auto, IoChoice::Epoll] {
-            let turns_taken = ring::run(choice, |kind, _| async move {
-                let watches = Watches::start(kind).unwrap();
+            let turns_taken = ring::run(choice, |_, _| async move {
+                let watches = Watches::start().unwrap();
                 let over = Rc::new(Cell::new(false));
                 let busy = (0..3).map(|_| {
                     let (watches, over) = (Rc::clone(&watches), Rc::clone(&over));

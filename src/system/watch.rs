@@ -3,8 +3,8 @@
 //! Every socket has a [`Watch`], a cell that says until when the present wait may last. One task
 //! per core looks at all of them at each tick; where a deadline has passed it shuts the socket
 //! down, so that whatever waits for it wakes up, finds the socket at its end and reads the reason
-//! here. Setting a deadline is one store, and nothing is ever cancelled. The deadline of a send moves on
-//! for as long as the peer acknowledges something.
+//! here. Setting a deadline is one store, and nothing is ever cancelled. The deadline of a send moves
+//! on for as long as the peer acknowledges something.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,7 +20,6 @@ use slab::Slab;
 use crate::system::{
     clock::{CoreClock, Monotonic},
     readiness::{Event, Poller, Readiness},
-    ring::IoKind,
     socket,
     turn::Turns,
 };
@@ -236,16 +235,6 @@ impl OnDemand<'_> {
         }
         self.0.readable().await;
     }
-
-    /// Waits until writing does not block, and there is room for a good deal.
-    pub async fn writable(&self) {
-        let Watch { fd, readiness, ended, .. } = &**self.0;
-        if ended.get() == Ended::No {
-            readiness.would_block_writing();
-            self.0.watches.poller.report_writable(*fd, self.0.key());
-        }
-        self.0.writable().await;
-    }
 }
 
 impl Drop for OnDemand<'_> {
@@ -269,11 +258,11 @@ impl Drop for Watched {
 }
 
 impl Watches {
-    /// Starts watching on the event loop of the calling thread, which is one of this kind.
+    /// Starts watching on the event loop of the calling thread.
     ///
     /// # Errors
     /// When the kernel has no descriptors left.
-    pub fn start(kind: IoKind) -> io::Result<Rc<Self>> {
+    pub fn start() -> io::Result<Rc<Self>> {
         let poller = Rc::new(Poller::new()?);
         let watches = Rc::new(Self {
             turns: Turns::new(Rc::clone(&poller)),
@@ -282,7 +271,7 @@ impl Watches {
             ticks: Cell::new(0),
             clock: CoreClock::default(),
         });
-        monoio::spawn(serve(Rc::clone(&watches), kind));
+        monoio::spawn(serve(Rc::clone(&watches)));
         Ok(watches)
     }
 
@@ -340,7 +329,7 @@ impl Watches {
 }
 
 /// Passes on what the kernel tells, turn after turn.
-async fn serve(watches: Rc<Watches>, kind: IoKind) {
+async fn serve(watches: Rc<Watches>) {
     loop {
         if let Err(error) = watches.poller.changed().await {
             // Nothing is lost: what has happened is still there to be seen.
@@ -348,11 +337,6 @@ async fn serve(watches: Rc<Watches>, kind: IoKind) {
             sleep(TICK).await;
         }
         watches.look();
-        if kind == IoKind::Epoll {
-            // There the wait is over at once while more keeps arriving, and whoever was woken would
-            // not get to run. A new task is the last in the queue.
-            monoio::spawn(async {}).await;
-        }
     }
 }
 

@@ -53,7 +53,7 @@ async fn pump(
                     upstream_watch.arm(body.read_timeout(), Shut::Both);
                     match &on_demand {
                         None => upstream.readable().await,
-                        Some((arrives, _)) => OnDemand::readable(arrives).await,
+                        Some(arrives) => OnDemand::readable(arrives).await,
                     }
                     upstream_watch.disarm();
                     if body.connection.ended() != Ended::No {
@@ -68,20 +68,24 @@ async fn pump(
         match pipe.drain(client) {
             Ok(Some(count)) => {
                 *sent += count as u64;
-                this_turn = if pipe.filled > 0 { TURN_BYTES } else { this_turn + count };
+                this_turn += count;
             }
-            Ok(None) => this_turn = TURN_BYTES,
+            Ok(None) => {}
             Err(_) => return Err(End::Client),
         }
-        if this_turn >= TURN_BYTES {
-            // A trip through the event loop, after which there is room for a good deal.
-            client_watch.arm_sending(exchange.local.timeouts.client_write);
-            let (_, leaves) = on_demand
-                .get_or_insert_with(|| (upstream_watch.on_demand(), client_watch.on_demand()));
-            OnDemand::writable(leaves).await;
-            client_watch.disarm();
-            this_turn = 0;
+        if pipe.filled == 0 && this_turn < TURN_BYTES {
+            continue;
         }
+        on_demand.get_or_insert_with(|| upstream_watch.on_demand());
+        if pipe.filled > 0 {
+            // The client's socket is full. When it is reported, there is room for a good deal.
+            client_watch.arm_sending(exchange.local.timeouts.client_write);
+            client.writable().await;
+            client_watch.disarm();
+        } else {
+            exchange.core.watches.turns.next().await;
+        }
+        this_turn = 0;
     }
     Ok(())
 }

@@ -83,7 +83,7 @@ async fn serve(
     refused: Option<String>,
     pinned: Option<cpu::Core>,
 ) -> std::io::Result<()> {
-    let watches = Watches::start(io)?;
+    let watches = Watches::start()?;
     let mailbox = assignment.mailbox.claim(&watches)?;
     let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
