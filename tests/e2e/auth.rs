@@ -8,12 +8,12 @@ pub(crate) mod keys;
 use serde_json::{Value, json};
 
 use crate::support::{
-    config::Config,
+    config::{Config, SECRET_KEY},
     proxy::Proxy,
     raw_client::{Client, Response},
     scripted_origin::ScriptedOrigin,
     token::{self, JWT_SECRET, bearer, mint, unix_now},
-    waiting::wait_for,
+    waiting::{wait_for, wait_until},
 };
 
 /// A secret that no configuration here knows.
@@ -413,4 +413,72 @@ fn a_token_that_expires_is_refused_though_it_was_remembered() {
     assert_eq!(statuses[0], 200);
     refused.assert_fault(401, "invalid_token");
     assert_eq!(refused.json()["message"], "Authentication failed: Token expired");
+}
+
+#[test]
+fn tokens_decide_and_go_no_further() {
+    let origin = ScriptedOrigin::serving("secret object");
+    let config = Config::new()
+        .bucket("public", origin.url())
+        .bucket("private", origin.url())
+        .with_jwt(&["private"])
+        .set(
+            "jwt.token_sources",
+            serde_json::json!([
+                { "type": "bearer" },
+                { "type": "header", "name": "X-Auth-Token", "prefix": "" },
+                { "type": "query", "name": "token" },
+                { "type": "cookie", "name": "token" },
+            ]),
+        )
+        .set("logging.level", "trace");
+    let proxy = Proxy::start(&config);
+
+    let missing = proxy.get("/private/x");
+    missing.assert_fault(401, "missing_token");
+    assert_eq!(missing.json()["message"], "Authentication required: Missing token");
+    assert!(missing.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
+    assert_eq!(proxy.get("/public/x").status, 200);
+
+    let good = token::for_role("user");
+    let bearing = bearer(&good);
+    let cookie = format!("a=b; token={good}; c=d");
+    let query = format!("/private/x?a=b&token={good}");
+    assert_eq!(proxy.get_with("/private/x", &[("Authorization", &bearing)]).status, 200);
+    assert_eq!(proxy.get_with("/private/x", &[("X-Auth-Token", &good)]).status, 200);
+    assert_eq!(proxy.get_with("/private/x", &[("Cookie", &cookie)]).status, 200);
+    assert_eq!(proxy.get(&query).status, 200);
+
+    let claims = serde_json::json!({ "role": "user", "exp": unix_now() + 60 });
+    let forged = mint("another-secret-of-more-than-enough-characters", &claims);
+    let answer = proxy.get_with("/private/x", &[("Authorization", &bearer(&forged))]);
+    answer.assert_fault(401, "invalid_token");
+    let both = [("Authorization", bearer(&forged)), ("X-Auth-Token", good.clone())];
+    let both: Vec<_> = both.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    proxy.get_with("/private/x", &both).assert_fault(401, "invalid_token");
+
+    assert_eq!(origin.requests().len(), 5);
+    wait_until("the access log", || proxy.stdout().records().len() >= 8);
+    let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
+    for secret in [signature(&good), signature(&forged), JWT_SECRET.into(), SECRET_KEY.into()] {
+        assert!(!origin.received().contains(&secret), "{secret} at the origin");
+        assert!(!proxy.output().contains(&secret), "{secret} in the logs");
+    }
+}
+
+#[test]
+fn claims_that_do_not_fit_are_403() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url()).with_jwt(&["products"]).set(
+        "jwt.claims",
+        serde_json::json!([{ "claim": "role", "operator": "equals", "value": "user" }]),
+    );
+    let proxy = Proxy::start(&config);
+    let as_role = |role: &str| {
+        let bearing = bearer(&token::for_role(role));
+        proxy.get_with("/products/x", &[("Authorization", &bearing)])
+    };
+    assert_eq!(as_role("user").status, 200);
+    as_role("guest").assert_fault(403, "claims_refused");
+    assert_eq!(origin.requests().len(), 1);
 }

@@ -5,14 +5,9 @@ use crate::support::{
     config::Config,
     gate::Gate,
     proxy::Proxy,
-    raw_client::{End, Response, request_bytes},
-    scripted_origin::{FullQueue, ScriptedOrigin, refused_address, response_bytes},
-    waiting::wait_until,
+    raw_client::{End, Framing, Response, request_bytes},
+    scripted_origin::{ScriptedOrigin, refused_address, response_bytes},
 };
-
-fn proxy_of(origin: &ScriptedOrigin) -> Proxy {
-    Proxy::start(&Config::products(origin.url()))
-}
 
 /// The proxy's answer to a GET when the first upstream connection runs `script`; later ones work.
 #[track_caller]
@@ -22,7 +17,7 @@ fn answer_to_bytes(bytes: impl Into<Vec<u8>>) -> Response {
         conn.expect_request();
         conn.try_send(&bytes);
     });
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     let answer = proxy.get("/products/x");
     origin.wait_open(0);
     assert_eq!(origin.accepted(), 1, "an answer on a fresh connection is not asked for again");
@@ -65,7 +60,7 @@ fn breaking(first: &'static str, reset: bool) -> ScriptedOrigin {
 fn a_counted_body_cut_short_is_seen_as_incomplete() {
     for reset in [false, true] {
         let origin = breaking("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npartial", reset);
-        let proxy = proxy_of(&origin);
+        let proxy = Proxy::in_front_of(&origin);
         assert_cut_short(&origin, &proxy, b"partial");
     }
 }
@@ -86,7 +81,7 @@ fn a_large_body_cut_short_is_seen_as_incomplete() {
                 conn.reset();
             }
         });
-        let proxy = proxy_of(&origin);
+        let proxy = Proxy::in_front_of(&origin);
         assert_cut_short(&origin, &proxy, &vec![b'x'; LENGTH - 1]);
     }
 }
@@ -102,7 +97,7 @@ fn a_chunked_body_cut_short_gets_no_last_chunk() {
     ] {
         for reset in [false, true] {
             let origin = breaking(first, reset);
-            let proxy = proxy_of(&origin);
+            let proxy = Proxy::in_front_of(&origin);
             assert_cut_short(&origin, &proxy, b"partial");
         }
     }
@@ -131,7 +126,7 @@ fn malformed_chunks_cut_the_body_short() {
             conn.send(format!("{head}{chunks}"));
             conn.wait_closed();
         });
-        let proxy = proxy_of(&origin);
+        let proxy = Proxy::in_front_of(&origin);
         let mut client = proxy.client();
         client.send(request_bytes("GET", "/products/x", &[]));
         match client.try_response("GET") {
@@ -158,7 +153,7 @@ fn a_reset_before_the_head_is_502() {
         conn.expect_request();
         conn.reset();
     });
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     let answer = proxy.get("/products/x");
     assert_eq!(answer.status, 502);
     assert!(["upstream_refused", "upstream_protocol_error"].contains(&answer.code().as_str()));
@@ -237,218 +232,6 @@ fn a_refused_connection_is_502() {
 }
 
 #[test]
-fn a_connect_that_hangs_is_504() {
-    let full = FullQueue::start();
-    let config = Config::products(full.url()).set("buckets.0.s3.timeouts.connect", 0.3);
-    let proxy = Proxy::start(&config);
-    proxy.get("/products/x").assert_fault(504, "upstream_timeout");
-}
-
-#[test]
-fn a_late_first_byte_is_504_and_frees_the_upstream() {
-    let origin = ScriptedOrigin::start(|conn, number| {
-        conn.expect_request();
-        if number > 0 {
-            return conn.respond("200 OK", &[], b"next");
-        }
-        conn.wait_closed();
-    });
-    let config = Config::products(origin.url()).set("buckets.0.s3.timeouts.first_byte", 0.3);
-    let proxy = Proxy::start(&config);
-    let mut client = proxy.client();
-    client.get("/products/x").assert_fault(504, "upstream_timeout");
-    origin.wait_open(0);
-    assert_eq!(client.get("/products/x").text(), "next", "the client's connection goes on");
-}
-
-#[test]
-fn a_body_that_stalls_is_cut_short() {
-    for framing in
-        ["Content-Length: 100\r\n\r\npart", "Transfer-Encoding: chunked\r\n\r\n4\r\npart"]
-    {
-        let origin = ScriptedOrigin::start(move |conn, _| {
-            conn.expect_request();
-            conn.send(format!("HTTP/1.1 200 OK\r\n{framing}"));
-            conn.wait_closed();
-        });
-        let config = Config::products(origin.url()).set("buckets.0.s3.timeouts.read", 0.3);
-        let proxy = Proxy::start(&config);
-        let mut client = proxy.client();
-        client.send(request_bytes("GET", "/products/x", &[]));
-        client.try_response("GET").expect_err("a stalled body must not look whole");
-        origin.wait_open(0);
-    }
-}
-
-#[test]
-fn a_client_that_does_not_read_is_given_up() {
-    let origin = ScriptedOrigin::start(|conn, _| {
-        conn.expect_request();
-        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
-        while conn.try_send([0; 16_384]) {}
-    });
-    let config = Config::products(origin.url()).set("server.timeouts.client_write", 0.5);
-    let proxy = Proxy::start(&config);
-    let mut client =
-        crate::support::raw_client::Client::connect_with_receive_buffer(proxy.address(), 4_096);
-    client.send(request_bytes("GET", "/products/x", &[]));
-    origin.wait_open_after_first(0);
-    drop(client);
-}
-
-#[test]
-fn a_stale_pooled_connection_is_replaced_once() {
-    let origin = ScriptedOrigin::start(|conn, number| {
-        conn.expect_request();
-        conn.respond("200 OK", &[], b"first");
-        if number == 0 {
-            // Reads the next request and ends: it was closing while the request was on its way.
-            conn.expect_request();
-        } else {
-            conn.wait_closed();
-        }
-    });
-    let proxy = proxy_of(&origin);
-    let mut client = proxy.client();
-    assert_eq!(client.get("/products/1").text(), "first");
-    assert_eq!(client.get("/products/2").text(), "first");
-    let seen: Vec<_> =
-        origin.requests().into_iter().map(|seen| (seen.connection, seen.target)).collect();
-    let expected = [(0, "/products/1"), (0, "/products/2"), (1, "/products/2")];
-    assert_eq!(seen, expected.map(|(connection, target)| (connection, target.to_owned())));
-}
-
-#[test]
-fn the_replacement_of_a_stale_connection_is_not_replaced_again() {
-    let origin = ScriptedOrigin::start(|conn, number| {
-        conn.expect_request();
-        if number == 0 {
-            conn.respond("200 OK", &[], b"first");
-            conn.expect_request();
-        }
-    });
-    let proxy = proxy_of(&origin);
-    let mut client = proxy.client();
-    assert_eq!(client.get("/products/1").text(), "first");
-    assert_eq!(client.get("/products/2").status, 502);
-    assert_eq!(origin.accepted(), 2);
-}
-
-#[test]
-fn a_retry_uses_a_fresh_connection_even_when_others_are_pooled() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let origin = ScriptedOrigin::start(move |conn, number| {
-        conn.expect_request();
-        if number < 2 {
-            conn.wait(&held);
-            conn.respond("200 OK", &[], b"first");
-            // Stale at the next use.
-            conn.request();
-        } else {
-            conn.respond("200 OK", &[], b"fresh");
-            conn.wait_closed();
-        }
-    });
-    let proxy = proxy_of(&origin);
-    let mut clients = [proxy.client(), proxy.client()];
-    for client in &mut clients {
-        client.send(request_bytes("GET", "/products/x", &[]));
-    }
-    wait_until("both requests", || origin.requests().len() == 2);
-    gate.open();
-    for client in &mut clients {
-        assert_eq!(client.response("GET").text(), "first");
-    }
-    assert_eq!(proxy.get("/products/x").text(), "fresh");
-    assert_eq!(origin.accepted(), 3);
-}
-
-#[test]
-fn a_pooled_connection_that_the_origin_closed_is_not_used() {
-    let origin = ScriptedOrigin::start(|conn, _| {
-        conn.expect_request();
-        conn.respond("200 OK", &[], b"one each");
-    });
-    let proxy = proxy_of(&origin);
-    let mut client = proxy.client();
-    for round in 1..=5 {
-        assert_eq!(client.get("/products/x").text(), "one each");
-        origin.wait_open(0);
-        assert_eq!(origin.accepted(), round);
-    }
-}
-
-#[test]
-fn connections_are_pooled_and_reused() {
-    let origin = ScriptedOrigin::serving("x");
-    let proxy = proxy_of(&origin);
-    for _ in 0..10 {
-        assert_eq!(proxy.get("/products/x").status, 200);
-    }
-    assert_eq!(origin.accepted(), 1);
-}
-
-#[test]
-fn bytes_on_an_idle_pooled_connection_close_it() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let origin = ScriptedOrigin::start(move |conn, number| {
-        conn.expect_request();
-        conn.respond("200 OK", &[], format!("{number}").as_bytes());
-        if number == 0 {
-            conn.wait(&held);
-            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\npoisoned");
-        }
-        conn.wait_closed();
-    });
-    let proxy = proxy_of(&origin);
-    let mut client = proxy.client();
-    assert_eq!(client.get("/products/x").text(), "0");
-    gate.open();
-    origin.wait_open(0);
-    assert_eq!(client.get("/products/x").text(), "1");
-}
-
-#[test]
-fn bytes_after_a_body_keep_the_connection_out_of_the_pool() {
-    let origin = ScriptedOrigin::start(|conn, _| {
-        conn.expect_request();
-        let poison = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\npoisoned";
-        conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood{poison}"));
-        conn.wait_closed();
-    });
-    let proxy = proxy_of(&origin);
-    let mut client = proxy.client();
-    for _ in 0..3 {
-        assert_eq!(client.get("/products/x").text(), "good");
-    }
-    assert_eq!(origin.accepted(), 3);
-}
-
-#[test]
-fn an_answer_that_says_close_is_not_pooled() {
-    for head in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
-        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: x-a, Close\r\n\r\nx",
-        "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
-    ] {
-        let origin = ScriptedOrigin::start(move |conn, _| {
-            conn.expect_request();
-            conn.send(head);
-            conn.wait_closed();
-        });
-        let proxy = proxy_of(&origin);
-        let mut client = proxy.client();
-        assert_eq!(client.get("/products/x").text(), "x");
-        let second = client.get("/products/x");
-        assert_eq!(second.text(), "x");
-        assert!(!second.says_close(), "the client's connection is another matter");
-        assert_eq!(origin.accepted(), 2);
-    }
-}
-
-#[test]
 fn a_body_that_ends_with_the_connection_is_passed_on() {
     let body = "to the end ".repeat(10_000);
     let sent = body.clone();
@@ -456,7 +239,7 @@ fn a_body_that_ends_with_the_connection_is_passed_on() {
         conn.expect_request();
         conn.send(format!("HTTP/1.1 200 OK\r\n\r\n{sent}"));
     });
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     assert!(proxy.get("/products/x").text() == body);
 }
 
@@ -467,7 +250,7 @@ fn a_body_that_ends_with_a_reset_is_not_whole() {
         conn.send("HTTP/1.1 200 OK\r\n\r\npart");
         conn.reset();
     });
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     client.send(request_bytes("GET", "/products/x", &[]));
     match client.try_response("GET") {
@@ -475,19 +258,6 @@ fn a_body_that_ends_with_a_reset_is_not_whole() {
         Err(cut) => {
             assert!(cut.response.is_none() || cut.end == End::Reset || cut.end == End::Fin);
         }
-    }
-}
-
-#[test]
-fn errors_of_the_server_pass_with_body_and_fields() {
-    for status in ["500 Internal Server Error", "503 Slow Down", "429 Too Many", "418 Teapot"] {
-        let fields = [("Retry-After", "7"), ("Content-Type", "application/xml")];
-        let origin = ScriptedOrigin::always(response_bytes(status, &fields, b"<Error/>"));
-        let proxy = proxy_of(&origin);
-        let answer = proxy.get("/products/x");
-        assert_eq!(answer.status.to_string(), status[..3]);
-        assert_eq!((answer.text(), answer.header("retry-after")), ("<Error/>", Some("7")));
-        assert_eq!(origin.requests().len(), 1, "an answer is an answer, not a reason to retry");
     }
 }
 
@@ -504,7 +274,7 @@ fn bodiless_answers_stay_bodiless_and_in_step() {
         conn.respond("200 OK", &[], b"in step");
         conn.wait_closed();
     });
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     assert_eq!(client.get("/products/1").status, 204);
     assert_eq!(client.get("/products/2").status, 304);
@@ -518,7 +288,7 @@ fn chunks_extensions_and_trailers_are_understood() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
          3;name=\"value\"\r\nabc\r\n00004\r\ndefg\r\n0;last\r\nX-Trailer: t\r\n\r\n",
     );
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     for _ in 0..2 {
         assert_eq!(client.get("/products/x").text(), "abcdefg");
@@ -536,48 +306,12 @@ fn answers_that_come_in_pieces_are_put_together() {
             }
         }
     });
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     for _ in 0..3 {
         assert_eq!(client.get("/products/x").text(), "abc0123456789");
     }
     assert_eq!(origin.accepted(), 1);
-}
-
-#[test]
-fn a_client_abort_in_a_body_frees_the_upstream() {
-    for reset in [false, true] {
-        let origin = ScriptedOrigin::start(|conn, _| {
-            conn.expect_request();
-            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
-            while conn.try_send([0; 16_384]) {}
-        });
-        let proxy = proxy_of(&origin);
-        let mut client = proxy.client();
-        client.send(request_bytes("GET", "/products/x", &[]));
-        client.read_exactly(1_000_000);
-        if reset {
-            client.reset();
-        } else {
-            drop(client);
-        }
-        origin.wait_open_after_first(0);
-        assert_eq!(proxy.get("/health").status, 200);
-    }
-}
-
-#[test]
-fn a_client_abort_before_the_answer_frees_the_upstream() {
-    let origin = ScriptedOrigin::start(|conn, _| {
-        conn.expect_request();
-        conn.wait_closed();
-    });
-    let proxy = proxy_of(&origin);
-    let mut client = proxy.client();
-    client.send(request_bytes("GET", "/products/x", &[]));
-    wait_until("the request", || !origin.requests().is_empty());
-    client.reset();
-    origin.wait_open(0);
 }
 
 #[test]
@@ -611,4 +345,65 @@ fn a_large_head_behind_a_large_object_is_read_whole() {
     assert_eq!((answer.status, &answer.body[..]), (200, &b"second"[..]));
     assert_eq!(answer.header("x-amz-meta-long"), Some(&long[..]));
     assert_eq!(origin.accepted(), 1, "the second answer came on the same connection");
+}
+
+#[test]
+fn interim_answers_that_never_stop_are_502() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        // One by one, each in a read of its own, for as long as anybody listens.
+        while conn.try_send("HTTP/1.1 103 Early Hints\r\n\r\n") {
+            std::thread::park_timeout(std::time::Duration::from_millis(1));
+        }
+    });
+    let proxy = Proxy::in_front_of(&origin);
+    proxy.get("/products/x").assert_fault(502, "upstream_protocol_error");
+    origin.wait_open(0);
+}
+
+#[test]
+fn a_body_until_close_that_is_cut_resets_an_http_1_0_client() {
+    // To this client an orderly end would be the end of the body.
+    for cut in ["a stop", "the origin"] {
+        let gate = Gate::default();
+        let held = gate.clone();
+        let origin = ScriptedOrigin::start(move |conn, _| {
+            conn.expect_request();
+            conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n");
+            conn.wait(&held);
+            conn.reset();
+        });
+        let proxy = Proxy::in_front_of(&origin);
+        let mut client = proxy.client();
+        client.send("GET /products/x HTTP/1.0\r\n\r\n");
+        assert_eq!(client.head("GET").unwrap().framing, Framing::UntilClose);
+        client.read_exactly(4);
+        if cut == "a stop" {
+            proxy.signal("TERM");
+            proxy.signal("TERM");
+        } else {
+            gate.open();
+        }
+        assert_eq!(client.read_to_end().1, End::Reset, "{cut}");
+    }
+}
+
+#[test]
+fn trailers_and_extensions_do_not_reach_clients_of_either_version() {
+    let origin = ScriptedOrigin::always(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+         3;sig=\"MARK\"\r\nabc\r\n0;MARK\r\nX-Sum: MARK\r\n\r\n",
+    );
+    let proxy = Proxy::in_front_of(&origin);
+    for version in ["1.0", "1.1"] {
+        let mut client = proxy.client();
+        client.send(format!(
+            "GET /products/x HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n"
+        ));
+        let (all, end) = client.read_to_end();
+        let text = String::from_utf8(all).unwrap();
+        assert!(text.contains("abc") && !text.contains("MARK"), "{text}");
+        assert!(!text.to_ascii_lowercase().contains("trailer"), "{text}");
+        assert_eq!(end, End::Fin);
+    }
 }

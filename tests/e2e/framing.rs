@@ -3,30 +3,16 @@
 
 use crate::support::{
     config::Config,
-    gate::Gate,
     proxy::Proxy,
     raw_client::{Client, End, Framing, request_bytes},
-    scripted_origin::ScriptedOrigin,
+    scripted_origin::{ScriptedOrigin, refused_address},
     waiting::wait_until,
 };
-
-/// An origin that answers with the target it was asked for.
-fn echo() -> ScriptedOrigin {
-    ScriptedOrigin::start(|conn, _| {
-        while let Some(request) = conn.request() {
-            conn.respond("200 OK", &[], request.target.as_bytes());
-        }
-    })
-}
-
-fn proxy_of(origin: &ScriptedOrigin) -> Proxy {
-    Proxy::start(&Config::products(origin.url()))
-}
 
 /// Sends `message` with a good request behind it: exactly one answer, with `status` and `code`, may
 /// come, and the connection must end.
 #[track_caller]
-fn assert_refused(proxy: &Proxy, message: &[u8], status: u16, code: &str) {
+pub(crate) fn assert_refused(proxy: &Proxy, message: &[u8], status: u16, code: &str) {
     let mut client = proxy.client();
     let shown = String::from_utf8_lossy(&message[..message.len().min(300)]).into_owned();
     client.send_if_open(message);
@@ -41,8 +27,8 @@ fn assert_refused(proxy: &Proxy, message: &[u8], status: u16, code: &str) {
 /// Each message, refused with 400.
 #[track_caller]
 fn assert_all_bad(messages: &[&str]) {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     for message in messages {
         assert_refused(&proxy, message.as_bytes(), 400, "bad_request");
     }
@@ -82,8 +68,8 @@ fn a_transfer_coding_in_http_1_0_is_refused() {
 
 #[test]
 fn unknown_transfer_codings_are_501() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     for coding in ["gzip", "identity", "xchunked", "gzip, chunked"] {
         let message =
             format!("GET /products/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n");
@@ -134,8 +120,8 @@ fn malformed_request_lines_are_refused() {
 
 #[test]
 fn other_versions_are_505() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/3.0"] {
         let message = format!("GET /products/x {version}\r\nHost: a\r\n\r\n");
         assert_refused(&proxy, message.as_bytes(), 505, "version_not_supported");
@@ -160,8 +146,8 @@ fn host_is_required_once_and_well_formed() {
 
 #[test]
 fn absolute_form_names_the_same_object() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     for target in ["http://other.test/products/x?q", "HTTP://other.test:80/products/x"] {
         let answer = client.get(target);
@@ -171,8 +157,8 @@ fn absolute_form_names_the_same_object() {
 
 #[test]
 fn a_head_may_arrive_byte_by_byte() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     for byte in request_bytes("GET", "/products/slowly", &[("Range", "bytes=0-")]) {
         client.send([byte]);
@@ -182,8 +168,8 @@ fn a_head_may_arrive_byte_by_byte() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     let mut all = Vec::new();
     for number in 0..20 {
@@ -203,87 +189,9 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_request_line_of_8000_octets_works_and_a_longer_target_is_414() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
-    let line = |octets: usize| {
-        let fixed = "GET /products/x? HTTP/1.1".len();
-        format!("/products/x?{}", "q".repeat(octets - fixed))
-    };
-    assert_eq!(proxy.get(&line(8_000)).text(), "/products/x");
-    assert_refused(&proxy, &request_bytes("GET", &line(9_000), &[]), 414, "uri_too_long");
-    // Also when the line never ends.
-    let mut endless = proxy.client();
-    endless.send(format!("GET /products/{}", "x".repeat(9_000)));
-    endless.response("GET").assert_fault(414, "uri_too_long");
-    endless.read_to_end();
-    let encoded = format!("/products/{}", "%6b".repeat(1_024));
-    assert_eq!(proxy.get(&encoded).text(), format!("/products/{}", "k".repeat(1_024)));
-}
-
-#[test]
-fn a_head_over_the_limits_is_431() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
-    let value = "v".repeat(30_000);
-    assert_eq!(proxy.get_with("/products/x", &[("X-A", &value)]).status, 200);
-    let value = "v".repeat(33_000);
-    let long = request_bytes("GET", "/products/x", &[("X-A", &value)]);
-    assert_refused(&proxy, &long, 431, "head_too_large");
-
-    let fields = |count| vec![("X-A", "b"); count];
-    assert_eq!(proxy.get_with("/products/x", &fields(99)).status, 200);
-    let many = request_bytes("GET", "/products/x", &fields(100));
-    assert_refused(&proxy, &many, 431, "head_too_large");
-
-    let name = "N".repeat(70_000);
-    let long_name = request_bytes("GET", "/products/x", &[(&name, "b")]);
-    assert_refused(&proxy, &long_name, 431, "head_too_large");
-    assert_eq!(proxy.get("/products/x").status, 200);
-}
-
-#[test]
-fn limits_are_configurable() {
-    let origin = echo();
-    let config = Config::products(origin.url())
-        .set("server.limits.uri_bytes", 100)
-        .set("server.limits.headers", 5)
-        .set("server.limits.header_bytes", 2_000)
-        .set("server.limits.body_bytes", 10);
-    let proxy = Proxy::start(&config);
-    let long = format!("/products/{}", "k".repeat(100));
-    proxy.get(&long).assert_fault(414, "uri_too_long");
-    proxy.get_with("/products/x", &[("A", "b"); 6]).assert_fault(431, "head_too_large");
-    proxy.get_with("/products/x", &[("A", &"b".repeat(2_000))]).assert_fault(431, "head_too_large");
-    let body = request_bytes("GET", "/products/x", &[("Content-Length", "11")]);
-    assert_refused(&proxy, &[&body[..], b"elevenbytes"].concat(), 413, "body_too_large");
-}
-
-#[test]
-fn a_body_over_the_limit_is_refused_without_waiting_for_it() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
-    for length in ["1048577", "99999999999"] {
-        let mut client = proxy.client();
-        client.send(request_bytes("GET", "/products/x", &[("Content-Length", length)]));
-        let answer = client.response("GET");
-        answer.assert_fault(413, "body_too_large");
-        assert!(answer.says_close(), "{answer:?}");
-        client.finish_sending();
-        client.expect_end();
-    }
-    // Which of its two faults a request is told is no promise; that it ends is one.
-    let mut client = proxy.client();
-    client.send(request_bytes("POST", "/products/x", &[("Content-Length", "1048577")]));
-    let answer = client.response("POST");
-    assert!([405, 413].contains(&answer.status), "{answer:?}");
-    client.expect_end();
-}
-
-#[test]
 fn a_request_body_is_never_the_next_request() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     let inner = "GET /products/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     let counted = format!("Content-Length: {}\r\n\r\n{inner}", inner.len());
     let chunked = format!(
@@ -316,8 +224,8 @@ fn a_request_body_is_never_the_next_request() {
 
 #[test]
 fn malformed_chunks_end_the_connection() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     for body in [
         "zz\r\n",
         "-1\r\n",
@@ -346,8 +254,8 @@ fn malformed_chunks_end_the_connection() {
 
 #[test]
 fn an_early_answer_does_not_wait_for_a_body_that_never_comes() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     client.send(request_bytes("POST", "/products/x", &[("Content-Length", "1000")]));
     client.response("POST").assert_fault(405, "method_not_allowed");
@@ -355,8 +263,8 @@ fn an_early_answer_does_not_wait_for_a_body_that_never_comes() {
 
 #[test]
 fn expect_100_continue_never_hangs() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     for method in ["GET", "POST"] {
         let mut client = proxy.client();
         let fields = [("Expect", "100-continue"), ("Content-Length", "5")];
@@ -374,16 +282,16 @@ fn expect_100_continue_never_hangs() {
 
 #[test]
 fn an_unknown_expectation_is_417() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     let answer = proxy.get_with("/products/x", &[("Expect", "a-miracle")]);
     answer.assert_fault(417, "expectation_failed");
 }
 
 #[test]
 fn http_1_0_is_answered_and_closed() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     client.send("GET /products/old HTTP/1.0\r\n\r\n");
     let answer = client.response("GET");
@@ -393,8 +301,8 @@ fn http_1_0_is_answered_and_closed() {
 
 #[test]
 fn http_1_0_may_ask_for_keep_alive() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     for _ in 0..2 {
         client.send("GET /products/old HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
@@ -410,7 +318,7 @@ fn http_1_0_never_gets_chunks() {
     let origin = ScriptedOrigin::always(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n",
     );
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     for connection in ["", "Connection: keep-alive\r\n"] {
         let mut client = proxy.client();
         client.send(format!("GET /products/x HTTP/1.0\r\n{connection}\r\n"));
@@ -423,76 +331,12 @@ fn http_1_0_never_gets_chunks() {
 
 #[test]
 fn connection_close_is_honoured() {
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     let answer = client.request("GET", "/products/x", &[("Connection", "close")]);
     assert_eq!(answer.text(), "/products/x");
     assert!(answer.says_close(), "{answer:?}");
-    assert_eq!(client.expect_end(), End::Fin);
-}
-
-#[test]
-fn a_client_that_finished_sending_still_gets_its_answer() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let origin = ScriptedOrigin::start(move |conn, _| {
-        conn.expect_request();
-        conn.wait(&held);
-        conn.respond("200 OK", &[], b"late");
-    });
-    let proxy = proxy_of(&origin);
-    let mut client = proxy.client();
-    client.send(request_bytes("GET", "/products/x", &[("Connection", "close")]));
-    wait_until("the request to arrive", || !origin.requests().is_empty());
-    gate.open();
-    assert_eq!(client.response("GET").text(), "late");
-    client.expect_end();
-}
-
-#[test]
-fn half_a_head_is_408_when_its_time_is_over() {
-    let origin = echo();
-    let config = Config::products(origin.url()).set("server.timeouts.client_header", 0.3);
-    let proxy = Proxy::start(&config);
-    for half in
-        ["GET", "GET /products/x HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r"]
-    {
-        let mut client = proxy.client();
-        client.send(half);
-        client.response("GET").assert_fault(408, "head_timeout");
-        client.expect_end();
-    }
-    // The deadline is for the whole head: drops of bytes do not move it.
-    let mut dripping = proxy.client();
-    dripping.send("GET /products/x HTTP/1.1\r\nHost: a\r\n");
-    let mut writer = dripping.sending_half();
-    let drip = std::thread::spawn(move || {
-        while std::io::Write::write_all(&mut writer, b"X-A: b\r\n").is_ok() {
-            std::thread::park_timeout(std::time::Duration::from_millis(50));
-        }
-    });
-    dripping.response("GET").assert_fault(408, "head_timeout");
-    drop(dripping);
-    drip.join().unwrap();
-}
-
-#[test]
-fn a_silent_connection_is_closed_silently() {
-    let origin = echo();
-    let config = Config::products(origin.url()).set("server.timeouts.client_header", 0.3);
-    let proxy = Proxy::start(&config);
-    let mut client = proxy.client();
-    client.expect_end();
-}
-
-#[test]
-fn an_idle_kept_alive_connection_is_closed_silently() {
-    let origin = echo();
-    let config = Config::products(origin.url()).set("server.timeouts.client_idle", 0.3);
-    let proxy = Proxy::start(&config);
-    let mut client = proxy.client();
-    assert_eq!(client.get("/products/x").status, 200);
     assert_eq!(client.expect_end(), End::Fin);
 }
 
@@ -502,8 +346,8 @@ fn garbage_from_many_clients_leaves_the_service_up() {
         prelude::any,
         test_runner::{Config as Cases, TestRunner},
     };
-    let origin = echo();
-    let proxy = proxy_of(&origin);
+    let origin = ScriptedOrigin::echo();
+    let proxy = Proxy::in_front_of(&origin);
     let mut runner = TestRunner::new(Cases { failure_persistence: None, ..Cases::with_cases(200) });
     let bytes = proptest::collection::vec(any::<u8>(), 1..2_000);
     runner
@@ -519,4 +363,19 @@ fn garbage_from_many_clients_leaves_the_service_up() {
         })
         .unwrap();
     assert_eq!(proxy.get("/products/x").status, 200);
+}
+
+#[test]
+fn a_refused_head_is_counted_and_logged() {
+    let proxy = Proxy::start(&Config::products(format!("http://{}", refused_address())));
+    let mut client = proxy.client();
+    client.send("GET /products/x HTTP/1.1\r\nHost : SECRET\r\n\r\n");
+    let answer = client.response("GET");
+    answer.assert_fault(400, "bad_request");
+    wait_until("its record", || proxy.stdout().records().len() == 1);
+    let record = &proxy.stdout().records()[0];
+    assert_eq!((&record["status"], &record["code"]), (&400.into(), &"bad_request".into()));
+    assert_eq!(record["request_id"], answer.header("x-request-id").unwrap());
+    assert!(!proxy.output().contains("SECRET"));
+    assert!(proxy.metrics().contains("status=\"400\"} 1"), "{}", proxy.metrics());
 }

@@ -84,7 +84,7 @@ fn the_tls_front_forwards_to_the_s3_server() {
 
     use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    let s3 = S3Server::with_test_keys();
     let big = vec![7; 300_000];
     s3.put("products", "big", &big);
     let front = TlsFront::start(s3.address());

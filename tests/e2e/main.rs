@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binary between raw clients and real or scripted S3 endpoints.
 //!
-//! One crate, so that it links once. `harness` tests the tools themselves.
+//! One crate, so that it links once; one file for each topic. `harness` tests the tools
+//! themselves.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -10,30 +11,34 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access_log;
 mod allowlist;
 mod auth;
 mod auth_closed;
 mod auth_keys;
 mod auth_leaks;
 mod auth_recipes;
+mod disconnects;
+mod endpoints;
+mod fairness;
 mod faults;
 mod framing;
 mod harness;
-mod lifecycle;
+mod limits;
 mod memory;
+mod metrics;
 mod reload;
+mod reload_hot;
 mod reload_load;
 mod reload_refusals;
 mod reload_service;
 mod reload_verify;
 mod reload_watch;
-mod review_clients;
-mod review_drain;
-mod review_fairness;
-mod review_limits;
-mod review_slow;
-mod review_upstream;
+mod responses;
 mod serve;
-mod spec_answers;
-mod spec_hot;
-mod spec_start;
+mod shutdown;
+mod start;
+mod timeouts;
+mod upstream_errors;
+mod upstream_pool;
+mod upstream_tls;

@@ -3,11 +3,11 @@
 
 use crate::support::{
     config::Config,
-    gate::Gate,
     load::{self, FastOrigin},
-    proxy::Proxy,
+    proxy::{Launch, Proxy},
     raw_client::{Client, Framing, request_bytes},
     scripted_origin::ScriptedOrigin,
+    tls_front::TlsFront,
     waiting::wait_until,
 };
 
@@ -144,28 +144,25 @@ fn aborted_downloads_leave_no_descriptor_behind() {
 }
 
 #[test]
-fn a_request_that_waits_does_not_hold_others_up() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let origin = ScriptedOrigin::start(move |conn, _| {
-        while let Some(request) = conn.request() {
-            if request.target.ends_with("slow") {
-                conn.wait(&held);
-            }
-            conn.respond("200 OK", &[], b"x");
-        }
+fn many_requests_that_wait_for_s3_over_tls_hold_little_memory() {
+    const WAITING: usize = 200;
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.wait_closed();
     });
-    let proxy = Proxy::start(&Config::products(origin.url()));
-    let mut slow: Vec<_> = (0..50).map(|_| proxy.client()).collect();
-    for client in &mut slow {
-        client.send(request_bytes("GET", "/products/slow", &[]));
+    let front = TlsFront::start(origin.address());
+    let launch = Launch::new();
+    launch.write("ca.pem", front.ca_pem());
+    let config = Config::products(front.url())
+        .set("buckets.0.s3.ca_file", launch.path("ca.pem").display().to_string());
+    let proxy = launch.config(&config).start();
+    assert_eq!(proxy.get("/health").status, 200);
+    let before = proxy.rss_kib();
+    let mut clients: Vec<_> = (0..WAITING).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send(request_bytes("GET", "/products/x", &[]));
     }
-    wait_until("all slow requests", || origin.requests().len() == 50);
-    for _ in 0..50 {
-        assert_eq!(proxy.get("/products/quick").status, 200);
-    }
-    gate.open();
-    for client in &mut slow {
-        assert_eq!(client.response("GET").status, 200);
-    }
+    wait_until("all requests", || origin.requests().len() == WAITING);
+    let each = proxy.rss_kib().saturating_sub(before) / WAITING as u64;
+    assert!(each <= 128, "{each} KiB for each request");
 }

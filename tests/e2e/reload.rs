@@ -1,75 +1,22 @@
 //! Hot reload: what is adopted is adopted by everybody at once, what is refused changes nothing,
 //! and no request notices either.
 
+use crate::support::{
+    config::Config,
+    gate::Gate,
+    proxy::{Launch, Proxy},
+    raw_client::request_bytes,
+    reload::{Done, config, counts, generation_of, post, reload, touched},
+    scripted_origin::ScriptedOrigin,
+    token::{self, bearer},
+    waiting::wait_until,
+};
+use serde_json::json;
 use std::{
     fmt::Write,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
-
-use serde_json::{Value, json};
-
-use crate::support::{
-    config::Config,
-    gate::Gate,
-    proxy::{Launch, Proxy},
-    raw_client::{Client, Response, request_bytes},
-    scripted_origin::ScriptedOrigin,
-    token::{self, bearer},
-    waiting::wait_until,
-};
-
-/// Two workers, the generation shown, the admin API open, no bucket protected.
-pub(crate) fn config(origin: &ScriptedOrigin) -> Config {
-    Config::products(origin.url())
-        .set("server.threads", 2)
-        .set("server.expose_generation", true)
-        .with_jwt(&[])
-}
-
-/// A change of `config` that only its generation shows.
-pub(crate) fn touched(config: &Config, number: usize) -> Config {
-    config.clone().set("server.timeouts.client_idle", 100 + number)
-}
-
-pub(crate) fn post(proxy: &Proxy, target: &str, fields: &[(&str, &str)]) -> Response {
-    let admin = bearer(&token::for_role("admin"));
-    let fields = [&[("Authorization", admin.as_str())], fields].concat();
-    Client::connect(proxy.admin_address()).request("POST", target, &fields)
-}
-
-/// A reload that succeeds.
-#[track_caller]
-pub(crate) fn reload(proxy: &Proxy) -> Value {
-    let answer = post(proxy, "/admin/reload", &[]);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let report = answer.json();
-    assert_eq!(report["status"], "success", "{report}");
-    report
-}
-
-pub(crate) fn generation_of(answer: &Response) -> u64 {
-    answer.header("x-config-generation").expect("X-Config-Generation").parse().unwrap()
-}
-
-/// Reloads that succeeded and that failed.
-pub(crate) fn counts(proxy: &Proxy) -> (usize, usize) {
-    let page = proxy.metrics();
-    let read = |name: &str| -> usize {
-        let found = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        found.expect("both exist from the start").parse().unwrap()
-    };
-    (read("config_reload_success_total"), read("config_reload_failure_total"))
-}
-
-/// Ends the load when the test ends, also when it ends by a panic.
-pub(crate) struct Done<'a>(pub(crate) &'a AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
 
 #[test]
 fn a_post_and_a_signal_adopt_the_file() {
@@ -273,7 +220,6 @@ fn without_jwt_the_admin_api_is_closed() {
     }
 }
 
-/// MUSTS, Reload 3.
 #[test]
 fn a_download_of_a_removed_bucket_is_finished() {
     let gate = Gate::default();
@@ -300,7 +246,6 @@ fn a_download_of_a_removed_bucket_is_finished() {
     wait_until("the removed bucket's series to go", || !proxy.metrics().contains("\"doomed\""));
 }
 
-/// MUSTS, Reload 1 and 4.
 #[test]
 fn fifty_reloads_under_load_lose_nothing() {
     const RELOADS: usize = 50;
@@ -344,7 +289,6 @@ fn fifty_reloads_under_load_lose_nothing() {
     assert_eq!(counts(&proxy), (RELOADS, 0));
 }
 
-/// MUSTS, Reload 2.
 #[test]
 fn one_request_sees_one_generation_in_every_field() {
     let mixed = std::sync::Arc::new(AtomicUsize::new(0));
@@ -411,7 +355,6 @@ fn a_rotated_jwt_secret_ends_old_tokens_at_once() {
     assert_eq!(answer.status, 200);
 }
 
-/// MUSTS, Reload 11.
 #[test]
 fn a_change_of_one_bucket_keeps_the_connections_of_others() {
     let (stable, changing) = (ScriptedOrigin::serving("s"), ScriptedOrigin::serving("c"));
@@ -486,7 +429,6 @@ fn a_storm_of_orders_ends_with_the_files_content() {
     assert_eq!(counts(&proxy).1, 0);
 }
 
-/// MUSTS, Reload 8.
 #[test]
 fn a_signal_during_the_start_is_neither_lost_nor_fatal() {
     let origin = ScriptedOrigin::serving("x");

@@ -3,16 +3,18 @@
 #[path = "../../loadtest/reload/scenario.rs"]
 mod scenario;
 
-use std::{env, sync::atomic::AtomicBool, sync::atomic::Ordering, thread};
+use std::{
+    env,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
-use crate::{
+use crate::support::{
+    config::Config,
+    load::FastOrigin,
+    proxy::{Launch, Proxy},
     reload::{Done, config, counts, post},
-    support::{
-        config::Config,
-        load::FastOrigin,
-        proxy::{Launch, Proxy},
-        scripted_origin::ScriptedOrigin,
-    },
+    scripted_origin::ScriptedOrigin,
 };
 
 /// MUSTS, Reload 1 and 4: also with large bodies, rotated secrets and moving prefixes.

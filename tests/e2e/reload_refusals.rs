@@ -1,21 +1,18 @@
 //! What is refused changes nothing, and what an operator is told (MUSTS, Reload 5 and 9).
 
+use crate::support::{
+    proxy::{Launch, Proxy},
+    raw_client::Client,
+    reload::{config, counts, post, reload, touched},
+    scripted_origin::ScriptedOrigin,
+    token::{self, bearer},
+    waiting::wait_until,
+};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config as Runs, RngSeed, TestRunner},
 };
 use serde_json::json;
-
-use crate::{
-    reload::{config, counts, post, reload, touched},
-    support::{
-        proxy::{Launch, Proxy},
-        raw_client::Client,
-        scripted_origin::ScriptedOrigin,
-        token::{self, bearer},
-        waiting::wait_until,
-    },
-};
 
 /// Refused files, at least.
 const REFUSALS: usize = 110;
@@ -226,34 +223,4 @@ fn the_report_the_log_and_the_offline_report_say_the_same() {
     assert!(logged["duration_ms"].is_number() && logged["trigger"] == "api", "{logged}");
     assert!(proxy.output().contains("server.port: running 0, file 1"));
     assert!(!proxy.output().contains("never-shown"));
-}
-
-#[test]
-fn the_status_page_shows_every_worker_and_the_last_reload() {
-    let origin = ScriptedOrigin::serving("x");
-    let first = config(&origin);
-    let proxy = Proxy::start(&first);
-    proxy.write_config(&touched(&first, 1));
-    reload(&proxy);
-    let admin = bearer(&token::for_role("admin"));
-    let page = proxy.get_with("/admin/status", &[("Authorization", &admin)]).json();
-    let generations: Vec<_> = page["workers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|w| w["config_generation"].clone())
-        .collect();
-    assert_eq!(generations, [json!(2), json!(2)], "{page}");
-    assert_eq!(page["last_reload"]["status"], "success");
-    assert_eq!(page["last_reload"]["trigger"], "api");
-    assert_eq!(page["last_reload"]["applied"], json!(["server.timeouts.client_idle"]));
-    for worker in 0..2 {
-        let series = format!("config_worker_generation{{worker=\"{worker}\"}}");
-        assert_eq!(proxy.metric(&series), Some(2.0));
-    }
-    // The access log always has the generation.
-    assert_eq!(proxy.get("/products/x").status, 200);
-    wait_until("an access-log line of this generation", || {
-        proxy.stdout().records().iter().any(|r| r["path"] == "/products/x" && r["generation"] == 2)
-    });
 }

@@ -4,9 +4,11 @@ use std::{os::unix::net::UnixDatagram, path::Path};
 
 use yatagarasu::system::clock::monotonic_micros;
 
-use crate::{
+use crate::support::{
+    proxy::Launch,
     reload::{config, touched},
-    support::{proxy::Launch, scripted_origin::ScriptedOrigin, waiting::DEADLINE},
+    scripted_origin::ScriptedOrigin,
+    waiting::DEADLINE,
 };
 
 /// Plays the service manager.

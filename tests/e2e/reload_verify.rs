@@ -2,15 +2,13 @@
 
 use serde_json::Value;
 
-use crate::{
+use crate::support::{
+    config::Config,
+    proxy::{Launch, Proxy},
     reload::{config, counts, post, reload},
-    support::{
-        config::{ACCESS_KEY, Config, SECRET_KEY},
-        proxy::{Launch, Proxy},
-        s3_server::S3Server,
-        scripted_origin::{ScriptedOrigin, refused_address},
-        tls_front::TlsFront,
-    },
+    s3_server::S3Server,
+    scripted_origin::{ScriptedOrigin, refused_address},
+    tls_front::TlsFront,
 };
 
 const WRONG_KEY: &str = "a-wrong-secret-key-never-shown";
@@ -28,7 +26,7 @@ fn warnings(report: &Value) -> String {
 
 #[test]
 fn wrong_credentials_are_refused_before_anybody_uses_them() {
-    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    let s3 = S3Server::with_test_keys();
     s3.put("products", "x", "content");
     let first = verified(s3.url(), "require");
     let proxy = Proxy::start(&first);
@@ -72,7 +70,7 @@ fn wrong_credentials_are_refused_before_anybody_uses_them() {
 
 #[test]
 fn a_refusal_can_be_a_warning_or_not_be_asked_for() {
-    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    let s3 = S3Server::with_test_keys();
     let first = verified(s3.url(), "none");
     let proxy = Proxy::start(&first);
     let wrong = first.set("buckets.0.s3.secret_key", WRONG_KEY);
@@ -121,7 +119,7 @@ fn what_is_not_about_credentials_is_a_warning() {
 
 #[test]
 fn an_encrypted_endpoint_is_asked_too() {
-    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    let s3 = S3Server::with_test_keys();
     let front = TlsFront::start(s3.address());
     let launch = Launch::new();
     launch.write("ca.pem", front.ca_pem());

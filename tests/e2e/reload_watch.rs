@@ -4,15 +4,13 @@ use std::{fs::OpenOptions, io::Write as _, os::unix::fs::symlink};
 
 use serde_json::json;
 
-use crate::{
+use crate::support::{
+    config::Config,
+    proxy::{Launch, Proxy},
     reload::{config, counts, reload, touched},
-    support::{
-        config::Config,
-        proxy::{Launch, Proxy},
-        scripted_origin::ScriptedOrigin,
-        token,
-        waiting::wait_until,
-    },
+    scripted_origin::ScriptedOrigin,
+    token,
+    waiting::wait_until,
 };
 
 fn wait_generation(proxy: &Proxy, generation: u32) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::token::JWT_SECRET;
+use super::{scripted_origin::refused_address, token::JWT_SECRET};
 
 /// Access key that test buckets sign with unless they say otherwise.
 pub(crate) const ACCESS_KEY: &str = "AKIDENDTOENDTEST";
@@ -35,6 +35,11 @@ impl Config {
     /// With one bucket `products` under `/products` at this endpoint.
     pub(crate) fn products(endpoint: impl Into<String>) -> Self {
         Self::new().bucket("products", endpoint)
+    }
+
+    /// With one bucket whose endpoint refuses connections, for tests that ask for no object.
+    pub(crate) fn unreachable() -> Self {
+        Self::products(format!("http://{}", refused_address()))
     }
 
     /// Adds a bucket under `/name` with the usual credentials.

@@ -9,6 +9,7 @@ pub(crate) mod http_head;
 pub(crate) mod load;
 pub(crate) mod proxy;
 pub(crate) mod raw_client;
+pub(crate) mod reload;
 pub(crate) mod s3_server;
 pub(crate) mod scripted_origin;
 pub(crate) mod tls_front;

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::{
     config::Config,
     raw_client::{Client, Response},
+    scripted_origin::ScriptedOrigin,
     waiting::{wait_for, wait_until},
 };
 
@@ -102,6 +103,13 @@ impl Launch {
         let binary: Option<&str> = option_env!("CARGO_BIN_EXE_yatagarasu");
         let Some(binary) = binary else { panic!("only integration tests know the binary") };
         Self::of(binary)
+    }
+
+    /// The binary under a soft and a hard limit on open files.
+    pub(crate) fn with_open_files(soft: usize, hard: usize) -> Self {
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        let binary = Self::new().binary.display().to_string();
+        Self::of("/bin/sh").arguments(&["-c", &script, &binary])
     }
 
     /// A binary somewhere else.
@@ -257,6 +265,12 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn start(config: &Config) -> Self {
         Launch::new().config(config).start()
+    }
+
+    /// Starts the binary with one open bucket `products` at this origin.
+    #[track_caller]
+    pub(crate) fn in_front_of(origin: &ScriptedOrigin) -> Self {
+        Self::start(&Config::products(origin.url()))
     }
 
     /// The main listener.

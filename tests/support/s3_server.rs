@@ -23,6 +23,8 @@ use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use super::config::{ACCESS_KEY, SECRET_KEY};
+
 /// A request as the S3 server saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct SeenRequest {
@@ -84,6 +86,11 @@ impl S3Server {
             runtime.shutdown_background();
         });
         Self { address, directory, seen, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// With the keys that test buckets sign with.
+    pub(crate) fn with_test_keys() -> Self {
+        Self::start(&[(ACCESS_KEY, SECRET_KEY)])
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

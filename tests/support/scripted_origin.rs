@@ -96,6 +96,15 @@ impl ScriptedOrigin {
         Self::always(response_bytes("200 OK", &[], body.as_ref()))
     }
 
+    /// Answers every request with its target.
+    pub(crate) fn echo() -> Self {
+        Self::start(|conn, _| {
+            while let Some(request) = conn.request() {
+                conn.respond("200 OK", &[], request.target.as_bytes());
+            }
+        })
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

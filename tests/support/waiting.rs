@@ -1,6 +1,7 @@
 //! Waiting for a condition that is known to come, with a deadline far beyond what it needs.
 
 use std::{
+    net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -35,4 +36,10 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
         assert!(start.elapsed() < DEADLINE, "still waiting after {DEADLINE:?}: {what}");
         thread::park_timeout(POLL);
     }
+}
+
+/// Waits until nobody listens at this address any more.
+#[track_caller]
+pub(crate) fn wait_refused(address: SocketAddr) {
+    wait_until("the listener to close", || TcpStream::connect(address).is_err());
 }

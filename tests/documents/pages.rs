@@ -1,7 +1,5 @@
 //! The documentation against the tree: what a page names has to exist.
 
-#![expect(clippy::unwrap_used, reason = "a page that cannot be read is a failed test")]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -14,6 +12,8 @@ use yatagarasu::{
     policy::auth::DenialReason,
     telemetry::definitions,
 };
+
+use crate::{page, root};
 
 /// Pages whose names are checked.
 const PAGES: [&str; 10] = [
@@ -28,14 +28,6 @@ const PAGES: [&str; 10] = [
     "docs/OPERATIONS.md",
     "docs/RELOAD.md",
 ];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn page(name: &str) -> String {
-    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
 
 /// What stands between single backticks, outside of code blocks.
 fn quoted(page: &str) -> Vec<String> {

@@ -1,41 +1,28 @@
 //! `docs/RELOAD.md` against the real binary: every key of its table is reloaded, and what the page
 //! promises for it is what the report says. The files beside it name metrics that exist.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a failed expectation of a test tool is a failed test, also outside #[test] functions"
-)]
 
-#[path = "support/mod.rs"]
-mod support;
+use std::collections::{BTreeMap, BTreeSet};
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
+use crate::{
+    page,
+    support::{
+        config::Config,
+        proxy::Launch,
+        raw_client::Client,
+        s3_server::S3Server,
+        tls_front::TlsFront,
+        token::{self, bearer},
+    },
 };
-
 use serde_json::{Value, json};
-use support::{
-    config::Config,
-    proxy::Launch,
-    raw_client::Client,
-    s3_server::S3Server,
-    tls_front::TlsFront,
-    token::{self, bearer},
-};
 use yatagarasu::{
     control_plane::config::keys::{Applies, KEYS, Kind},
     telemetry::definitions,
 };
 
-fn read(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
 /// The keys of the page's table, with the word that the page has for each.
 fn documented() -> BTreeMap<String, String> {
-    let page = read("RELOAD.md");
+    let page = page("docs/RELOAD.md");
     let section = page.split("## What is hot and what is not").nth(1).expect("the section");
     let section = section.split("\n## ").next().unwrap();
     let mut keys = BTreeMap::new();
@@ -331,7 +318,7 @@ fn alerts_and_dashboard_name_metrics_that_exist() {
     let known: BTreeSet<&str> = definitions::ALL.iter().map(|metric| metric.name).collect();
     let families = ["config_", "http_", "auth_", "jwt_", "upstream_", "process_"];
     for name in ["alerts/reload.yaml", "grafana/reload.json"] {
-        let text = read(name);
+        let text = page(&format!("docs/{name}"));
         // JSON is YAML too.
         let _: Value = serde_yaml::from_str(&text).unwrap();
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -343,13 +330,15 @@ fn alerts_and_dashboard_name_metrics_that_exist() {
         assert!(found > 3, "{name} names no metric");
     }
     for metric in known.iter().filter(|metric| metric.starts_with("config_")) {
-        assert!(read("grafana/reload.json").contains(metric) || *metric == "config_generation");
+        assert!(
+            page("docs/grafana/reload.json").contains(metric) || *metric == "config_generation"
+        );
     }
 }
 
 #[test]
 fn the_unit_says_what_the_program_can_do() {
-    let unit = read("systemd/yatagarasu.service");
+    let unit = page("docs/systemd/yatagarasu.service");
     for line in ["Type=notify-reload", "NotifyAccess=main"] {
         assert!(unit.lines().any(|found| found == line), "{line}");
     }

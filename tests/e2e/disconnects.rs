@@ -9,10 +9,6 @@ use crate::support::{
     waiting::wait_until,
 };
 
-fn proxy_of(origin: &ScriptedOrigin) -> Proxy {
-    Proxy::start(&Config::products(origin.url()))
-}
-
 /// An origin that answers when the gate opens.
 fn gated(gate: &Gate) -> ScriptedOrigin {
     let held = gate.clone();
@@ -26,12 +22,66 @@ fn gated(gate: &Gate) -> ScriptedOrigin {
 }
 
 #[test]
+fn a_client_abort_in_a_body_frees_the_upstream() {
+    for reset in [false, true] {
+        let origin = ScriptedOrigin::start(|conn, _| {
+            conn.expect_request();
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
+            while conn.try_send([0; 16_384]) {}
+        });
+        let proxy = Proxy::in_front_of(&origin);
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        client.read_exactly(1_000_000);
+        if reset {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        origin.wait_open_after_first(0);
+        assert_eq!(proxy.get("/health").status, 200);
+    }
+}
+
+#[test]
+fn a_client_abort_before_the_answer_frees_the_upstream() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.wait_closed();
+    });
+    let proxy = Proxy::in_front_of(&origin);
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    wait_until("the request", || !origin.requests().is_empty());
+    client.reset();
+    origin.wait_open(0);
+}
+
+#[test]
+fn a_client_that_finished_sending_still_gets_its_answer() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        conn.expect_request();
+        conn.wait(&held);
+        conn.respond("200 OK", &[], b"late");
+    });
+    let proxy = Proxy::in_front_of(&origin);
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[("Connection", "close")]));
+    wait_until("the request to arrive", || !origin.requests().is_empty());
+    gate.open();
+    assert_eq!(client.response("GET").text(), "late");
+    client.expect_end();
+}
+
+#[test]
 fn a_client_that_closes_while_the_answer_is_awaited_frees_the_upstream() {
     let origin = ScriptedOrigin::start(|conn, _| {
         conn.expect_request();
         conn.wait_closed();
     });
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     for reset in [false, true] {
         let before = origin.requests().len();
         let mut client = proxy.client();
@@ -91,7 +141,7 @@ fn a_client_that_closes_in_a_stalled_body_frees_the_upstream_and_is_no_fault_of_
             conn.send(format!("HTTP/1.1 200 OK\r\n{framing}"));
             conn.wait_closed();
         });
-        let proxy = proxy_of(&origin);
+        let proxy = Proxy::in_front_of(&origin);
         let mut client = proxy.client();
         client.send(request_bytes("GET", "/products/x", &[]));
         client.head("GET").unwrap();
@@ -108,7 +158,7 @@ fn a_client_that_closes_in_a_stalled_body_frees_the_upstream_and_is_no_fault_of_
 fn a_client_that_asks_for_one_answer_may_finish_sending_and_wait_for_it() {
     let gate = Gate::default();
     let origin = gated(&gate);
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     let mut last = proxy.client();
     last.send(request_bytes("GET", "/products/last", &[("Connection", "close")]));
     last.finish_sending();
@@ -131,7 +181,7 @@ fn a_client_that_asks_for_one_answer_may_finish_sending_and_wait_for_it() {
 fn the_tail_of_an_answer_survives_bytes_that_nobody_reads() {
     const LENGTH: usize = 3 * 1_048_576;
     let origin = ScriptedOrigin::serving(vec![b'x'; LENGTH]);
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     for surplus in ["GET /products/never HTTP/1.1\r\nHost: a\r\n\r\n", "\0garbage"] {
         let mut client = Client::connect_with_receive_buffer(proxy.address(), 16_384);
         client.send(request_bytes("GET", "/products/x", &[("Connection", "close")]));
@@ -148,7 +198,7 @@ fn the_tail_of_an_answer_survives_bytes_that_nobody_reads() {
 #[test]
 fn an_early_refusal_survives_a_body_that_goes_on_coming() {
     let origin = ScriptedOrigin::serving("x");
-    let proxy = proxy_of(&origin);
+    let proxy = Proxy::in_front_of(&origin);
     for fields in [
         vec![("Content-Length", "1000000000")],
         vec![("Content-Length", "100000"), ("Connection", "close")],

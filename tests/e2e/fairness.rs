@@ -1,12 +1,13 @@
 //! One client, however busy, leaves its core's others their turn, over either event loop.
 
 use std::{
-    io::{Read, Write},
+    io::{Read as _, Write as _},
     net::TcpStream,
 };
 
 use crate::support::{
-    config::{ACCESS_KEY, Config, SECRET_KEY},
+    config::Config,
+    gate::Gate,
     proxy::{Launch, Proxy},
     raw_client::request_bytes,
     s3_server::S3Server,
@@ -50,6 +51,33 @@ fn endless() -> ScriptedOrigin {
         }
         while conn.try_send(&chunks) {}
     })
+}
+
+#[test]
+fn a_request_that_waits_does_not_hold_others_up() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            if request.target.ends_with("slow") {
+                conn.wait(&held);
+            }
+            conn.respond("200 OK", &[], b"x");
+        }
+    });
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let mut slow: Vec<_> = (0..50).map(|_| proxy.client()).collect();
+    for client in &mut slow {
+        client.send(request_bytes("GET", "/products/slow", &[]));
+    }
+    wait_until("all slow requests", || origin.requests().len() == 50);
+    for _ in 0..50 {
+        assert_eq!(proxy.get("/products/quick").status, 200);
+    }
+    gate.open();
+    for client in &mut slow {
+        assert_eq!(client.response("GET").status, 200);
+    }
 }
 
 #[test]
@@ -130,7 +158,7 @@ fn a_fast_download_over_tls_does_not_starve_others() {
 
 #[test]
 fn both_event_loops_serve_reload_and_stop() {
-    let s3 = S3Server::start(&[(ACCESS_KEY, SECRET_KEY)]);
+    let s3 = S3Server::with_test_keys();
     let large = vec![b'x'; 3 * 1_048_576];
     s3.put("products", "small", "small");
     s3.put("products", "large", &large);

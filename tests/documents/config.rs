@@ -1,12 +1,6 @@
 //! `docs/CONFIG.md` against the code: its table is the key table, its examples work.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::format_collect,
-    reason = "helpers of tests may panic, and short texts may be built plainly"
-)]
-
-use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeMap, env, fmt::Write as _, fs};
 
 use yatagarasu::control_plane::config::{
     FilesBeside,
@@ -14,9 +8,9 @@ use yatagarasu::control_plane::config::{
     parse,
 };
 
-fn page_path() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md")
-}
+use crate::{page, root};
+
+const PAGE: &str = "docs/CONFIG.md";
 
 fn expected_table() -> String {
     let mut table = String::from(
@@ -45,17 +39,18 @@ fn expected_table() -> String {
 }
 
 /// The lines of the page's only table.
+#[expect(clippy::format_collect, reason = "a short text may be built plainly")]
 fn table_of(page: &str) -> String {
     page.lines().filter(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
 fn the_table_lists_every_key_as_the_code_knows_it() {
-    let page = fs::read_to_string(page_path()).unwrap();
+    let page = page(PAGE);
     let (found, expected) = (table_of(&page), expected_table());
     if env::var_os("BLESS").is_some() {
         let found = if found.is_empty() { "TABLE\n" } else { &found };
-        fs::write(page_path(), page.replace(found, &expected)).unwrap();
+        fs::write(root().join(PAGE), page.replace(found, &expected)).unwrap();
         return;
     }
     for (found, expected) in found.lines().zip(expected.lines()) {
@@ -66,13 +61,13 @@ fn the_table_lists_every_key_as_the_code_knows_it() {
 
 #[test]
 fn every_example_works_without_warnings() {
-    let page = fs::read_to_string(page_path()).unwrap();
+    let page = page(PAGE);
     let environment = BTreeMap::from(
         [("MINIO_SECRET_KEY", "minio-secret"), ("JWT_SECRET", "0123456789abcdef0123456789abcdef")]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
     // The examples name files in `files/`, which are the fixtures.
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/config.yaml");
+    let beside = root().join("tests/config/config.yaml");
     let mut examples = 0;
     for block in page.split("```yaml\n").skip(1) {
         let yaml = block.split("```").next().unwrap();
@@ -91,7 +86,7 @@ fn the_page_quotes_the_bounds_that_hold() {
         DEPTH_MAX, VALUES_MAX,
         load::{CONFIG_BYTES_MAX, NAMED_FILE_BYTES_MAX},
     };
-    let page = fs::read_to_string(page_path()).unwrap();
+    let page = page(PAGE);
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(VALUES_MAX, 1_000_000);
     let sentence = format!(

@@ -1,0 +1,139 @@
+//! The metrics page: which series there are, and what they count.
+
+use crate::{
+    responses::{of_every_kind, three_buckets},
+    support::{
+        config::Config, gate::Gate, proxy::Proxy, raw_client::request_bytes, reload::adopt,
+        scripted_origin::ScriptedOrigin, waiting::wait_until,
+    },
+};
+
+#[test]
+fn requests_are_counted_by_bucket() {
+    let origin = ScriptedOrigin::serving("four");
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/products/x").status, 200);
+    }
+    wait_until("three requests in the metrics", || {
+        proxy.metrics().lines().any(|line| {
+            line.starts_with("http_requests_total{")
+                && line.contains("bucket=\"products\"")
+                && line.contains("status=\"200\"")
+                && line.ends_with(" 3")
+        })
+    });
+}
+
+#[test]
+fn gauges_of_connections_return_to_zero() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, number| {
+        conn.expect_request();
+        match number {
+            0 => conn.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"),
+            1 => conn.send("garbage\r\n\r\n"),
+            2 => conn.respond("200 OK", &[("Connection", "close")], b"x"),
+            3 => conn.reset(),
+            4 => conn.send("HTTP/1.1 200 OK\r\n\r\nuntil close"),
+            _ => {
+                conn.respond("200 OK", &[], b"x");
+                // Idle, and then closed by this side.
+                conn.wait(&held);
+            }
+        }
+    });
+    let proxy = Proxy::in_front_of(&origin);
+    for _ in 0..6 {
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        let _ = client.try_response("GET");
+    }
+    assert_eq!(origin.accepted(), 6);
+    assert_eq!(proxy.metric_count("upstream_connections"), 1);
+    gate.open();
+    wait_until("no upstream connection to be counted", || {
+        proxy.metric_count("upstream_connections") == 0
+    });
+    // The one that asks.
+    wait_until("no client connection but one", || proxy.metric_count("connections") == 1);
+}
+
+#[test]
+fn every_promised_series_is_there_and_nothing_of_the_client_in_it() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&three_buckets(&origin));
+    of_every_kind(&proxy);
+    let mut client = proxy.client();
+    client.request("CLIENTWORD", "/products/x", &[]);
+    client.get("/CLIENTWORD?CLIENTWORD");
+    let answer = client.request("GET", "/products/CLIENTWORD", &[("CLIENTWORD", "CLIENTWORD")]);
+    assert_eq!(answer.status, 200);
+    // Each name with the beginning of its labels, as the page writes them.
+    for series in [
+        "config_reload_success_total ",
+        "config_reload_failure_total ",
+        "config_generation ",
+        "config_last_reload_successful ",
+        "config_last_reload_timestamp_seconds ",
+        "config_restart_required ",
+        "config_worker_generation{worker=\"0\"} ",
+        "http_requests_total{bucket=\"products\",method=\"GET\",status=\"200\"} ",
+        "http_requests_total{bucket=\"-\",method=\"OTHER\",status=\"400\"} ",
+        "http_request_duration_seconds_bucket{bucket=\"products\",le=\"+Inf\"} ",
+        "http_request_duration_seconds_sum{bucket=\"products\"} ",
+        "http_request_duration_seconds_count{bucket=\"products\"} ",
+        "http_response_bytes_total{bucket=\"products\"} ",
+        "connections{state=\"active\"} ",
+        "connections{state=\"idle\"} ",
+        "connections_rejected_total{reason=\"limit\"} ",
+        "auth_failures_total{reason=\"missing\"} ",
+        "upstream_requests_total{bucket=\"products\",status=\"200\"} ",
+        "upstream_connections{bucket=\"products\",state=\"idle\"} ",
+        "upstream_connects_total ",
+        "upstream_errors_total{bucket=\"down\",reason=\"",
+        "upstream_first_byte_seconds_count{bucket=\"products\"} ",
+        "access_log_dropped_total ",
+        "auth_enforced ",
+        "process_cpu_seconds_total ",
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
+        "build_info{version=\"",
+    ] {
+        let there = || proxy.metrics().lines().any(|line| line.starts_with(series));
+        wait_until(series, there);
+    }
+    assert!(!proxy.metrics().contains("CLIENTWORD"), "{}", proxy.metrics());
+}
+
+#[test]
+fn the_metrics_page_is_switched_off_and_on() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url()).with_jwt(&[]);
+    let proxy = Proxy::start(&config);
+    proxy.metrics();
+    adopt(&proxy, &config.clone().set("metrics.enabled", false));
+    proxy.get("/metrics").assert_fault(404, "no_route");
+    assert_eq!(proxy.get("/health").status, 200);
+    adopt(&proxy, &config);
+    assert_eq!(proxy.metric("config_generation"), Some(3.0));
+}
+
+#[test]
+fn series_of_buckets_are_kept_apart_or_together() {
+    let origin = ScriptedOrigin::serving("four");
+    let config =
+        Config::products(origin.url()).with_jwt(&[]).bucket("other", origin.url()).with_jwt(&[]);
+    let proxy = Proxy::start(&config);
+    let bytes =
+        |bucket: &str| proxy.metric(&format!("http_response_bytes_total{{bucket=\"{bucket}\"}}"));
+    proxy.get("/products/x");
+    proxy.get("/other/x");
+    wait_until("two series", || bytes("products") == Some(4.0) && bytes("other") == Some(4.0));
+    adopt(&proxy, &config.set("metrics.per_bucket", false));
+    proxy.get("/products/x");
+    proxy.get("/other/x");
+    wait_until("one series", || bytes("_all") == Some(8.0));
+    assert_eq!((bytes("products"), bytes("other")), (None, None), "{}", proxy.metrics());
+}

@@ -1,0 +1,323 @@
+//! Stopping without losing anything.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use crate::support::{
+    config::Config,
+    gate::Gate,
+    proxy::Proxy,
+    raw_client::{Client, End, request_bytes},
+    scripted_origin::ScriptedOrigin,
+    token,
+    waiting::{wait_refused, wait_until},
+};
+
+/// An origin that sends half of its body, and the rest when the gate opens.
+fn half_then_gate(gate: &Gate) -> ScriptedOrigin {
+    let held = gate.clone();
+    ScriptedOrigin::start(move |conn, _| {
+        while conn.request().is_some() {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst");
+            conn.wait(&held);
+            conn.send("_last");
+        }
+    })
+}
+
+/// Connects, asks and reads on four connections at once until connecting is refused, with a stop
+/// in the middle. How many got no answer although they were connected.
+fn cut_in_a_storm(origin: &ScriptedOrigin) -> usize {
+    let mut proxy = Proxy::start(&Config::products(origin.url()).set("server.threads", 2));
+    let address = proxy.address();
+    let (answered, cut) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Ok(mut stream) = TcpStream::connect(address) {
+                    let mut answer = Vec::new();
+                    let request = request_bytes("GET", "/health", &[("Connection", "close")]);
+                    let whole = stream.write_all(&request).is_ok()
+                        && stream.read_to_end(&mut answer).is_ok()
+                        && answer.starts_with(b"HTTP/1.1 200 ");
+                    let count = if whole { &answered } else { &cut };
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        wait_until("the storm", || answered.load(Ordering::SeqCst) > 200);
+        proxy.signal("TERM");
+    });
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    cut.into_inner()
+}
+
+#[test]
+fn an_idle_process_stops_with_0() {
+    for signal in ["TERM", "INT"] {
+        let mut proxy =
+            Proxy::start(&Config::unreachable().set("server.threads", 2).with_admin_listener());
+        proxy.signal(signal);
+        assert_eq!(proxy.wait_exit().code(), Some(0), "SIG{signal}");
+        assert!(TcpStream::connect(proxy.address()).is_err());
+    }
+}
+
+#[test]
+fn idle_connections_are_closed_when_stopping() {
+    let origin = ScriptedOrigin::serving("x");
+    let mut proxy = Proxy::start(&Config::products(origin.url()));
+    let (mut used, mut unused) = (proxy.client(), proxy.client());
+    assert_eq!(used.get("/products/x").status, 200);
+    proxy.signal("TERM");
+    assert_eq!(used.expect_end(), End::Fin);
+    unused.expect_end();
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_body_on_its_way_is_finished_when_stopping() {
+    let gate = Gate::default();
+    let origin = half_then_gate(&gate);
+    let mut proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    let head = client.head("GET").unwrap();
+    let mut body = client.read_exactly(5);
+    proxy.signal("TERM");
+    wait_refused(proxy.address());
+    assert!(proxy.is_running());
+    gate.open();
+    body.extend(client.read_exactly(5));
+    assert_eq!((head.status, &*body), (200, b"first_last".as_slice()));
+    assert_eq!(client.expect_end(), End::Fin);
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn an_answer_still_to_come_says_close_when_stopping() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        conn.expect_request();
+        conn.wait(&held);
+        conn.respond("200 OK", &[], b"answer");
+    });
+    let mut proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    wait_until("the request", || !origin.requests().is_empty());
+    proxy.signal("TERM");
+    wait_refused(proxy.address());
+    gate.open();
+    let answer = client.response("GET");
+    assert_eq!(answer.text(), "answer");
+    assert!(answer.says_close(), "{answer:?}");
+    client.expect_end();
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn what_does_not_finish_within_the_drain_time_is_cut_short() {
+    let gate = Gate::default();
+    let origin = half_then_gate(&gate);
+    let config = Config::products(origin.url()).set("server.timeouts.drain", 0.3);
+    let mut proxy = Proxy::start(&config);
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    client.head("GET").unwrap();
+    client.read_exactly(5);
+    proxy.signal("TERM");
+    let (rest, _) = client.read_to_end();
+    assert!(rest.is_empty());
+    proxy.wait_exit();
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let gate = Gate::default();
+    let origin = half_then_gate(&gate);
+    // Longer than these tests ever wait.
+    let config = Config::products(origin.url()).set("server.timeouts.drain", 3_600);
+    let mut proxy = Proxy::start(&config);
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    client.head("GET").unwrap();
+    proxy.signal("TERM");
+    wait_refused(proxy.address());
+    assert!(proxy.is_running());
+    proxy.signal("TERM");
+    proxy.wait_exit();
+}
+
+#[test]
+fn not_ready_comes_before_not_accepting() {
+    let origin = ScriptedOrigin::serving("still served");
+    let config = Config::products(origin.url()).set("server.timeouts.drain_delay", 3_600);
+    let mut proxy = Proxy::start(&config);
+    proxy.signal("TERM");
+    wait_until("/ready to turn 503", || proxy.get("/ready").status == 503);
+    assert_eq!(proxy.get("/health").status, 200);
+    assert_eq!(proxy.get("/products/x").text(), "still served");
+    proxy.signal("TERM");
+    proxy.wait_exit();
+}
+
+#[test]
+fn the_admin_listener_closes_last() {
+    let gate = Gate::default();
+    let origin = half_then_gate(&gate);
+    let mut proxy = Proxy::start(&Config::products(origin.url()).with_admin_listener());
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    let head = client.head("GET").unwrap();
+    proxy.signal("TERM");
+    wait_refused(proxy.address());
+    assert_eq!(Client::connect(proxy.admin_address()).get("/ready").status, 503);
+    gate.open();
+    let mut body = Vec::new();
+    client.body(head.framing, &mut |bytes| body.extend_from_slice(bytes)).unwrap();
+    assert_eq!(body, b"first_last");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn the_tail_of_a_large_answer_survives_the_stop() {
+    const LENGTH: usize = 4 * 1024 * 1024;
+    let origin = ScriptedOrigin::serving(vec![b'x'; LENGTH]);
+    let mut proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = Client::connect_with_receive_buffer(proxy.address(), 16_384);
+    client.send(request_bytes("GET", "/products/x", &[]));
+    let answer = client.head("GET").unwrap();
+    proxy.signal("TERM");
+    wait_refused(proxy.address());
+    let mut length = 0;
+    client.body(answer.framing, &mut |bytes| length += bytes.len()).unwrap();
+    assert_eq!(length, LENGTH);
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_request_sent_ahead_does_not_cut_the_answer_before_it_off_at_the_stop() {
+    const LENGTH: usize = 4 * 1024 * 1024;
+    let origin = ScriptedOrigin::serving(vec![b'x'; LENGTH]);
+    let mut proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = Client::connect_with_receive_buffer(proxy.address(), 16_384);
+    client.send(request_bytes("GET", "/products/x", &[]));
+    let first = client.head("GET").unwrap();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    proxy.signal("TERM");
+    wait_refused(proxy.address());
+    let mut length = 0;
+    client.body(first.framing, &mut |bytes| length += bytes.len()).unwrap();
+    assert_eq!(length, LENGTH);
+    let second = client.head("GET").unwrap();
+    assert!(second.says_close());
+    client.body(second.framing, &mut |bytes| length += bytes.len()).unwrap();
+    assert_eq!(length, 2 * LENGTH);
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_head_that_has_begun_is_finished_and_answered_when_stopping() {
+    let origin = ScriptedOrigin::serving("answer");
+    let mut proxy = Proxy::start(&Config::products(origin.url()));
+    let mut fresh = proxy.client();
+    let mut used = proxy.client();
+    assert_eq!(used.get("/products/x").status, 200);
+    let request = request_bytes("GET", "/products/x", &[]);
+    let (start, rest) = request.split_at(20);
+    for client in [&mut fresh, &mut used] {
+        client.send(start);
+    }
+    // Whatever was sent before this answer has been taken in as well: the loop is one.
+    assert_eq!(proxy.get("/health").status, 200);
+    assert_eq!(proxy.get("/health").status, 200);
+    proxy.signal("TERM");
+    wait_refused(proxy.address());
+    for client in [&mut fresh, &mut used] {
+        client.send(rest);
+        let answer = client.response("GET");
+        assert_eq!(answer.text(), "answer");
+        assert!(answer.says_close(), "{answer:?}");
+        client.expect_end();
+    }
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn pipelined_requests_are_answered_up_to_the_one_that_says_close() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        while conn.request().is_some() {
+            conn.wait(&held);
+            conn.respond("200 OK", &[], b"answer");
+        }
+    });
+    let mut proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]).repeat(3));
+    wait_until("the first request", || origin.requests().len() == 1);
+    proxy.signal("TERM");
+    wait_refused(proxy.address());
+    gate.open();
+    let answer = client.response("GET");
+    assert_eq!(answer.text(), "answer");
+    assert!(answer.says_close());
+    let (rest, _) = client.read_to_end();
+    assert!(rest.is_empty(), "nothing follows an answer that says close");
+    assert_eq!(origin.requests().len(), 1);
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn an_admin_request_in_progress_is_answered_when_stopping() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url()).with_jwt(&[]).with_admin_listener();
+    let admin = token::bearer(&token::for_role("admin"));
+    for _ in 0..10 {
+        let mut proxy = Proxy::start(&config);
+        let mut client = Client::connect(proxy.admin_address());
+        assert_eq!(client.get("/health").status, 200);
+        client.send(request_bytes(
+            "POST",
+            "/admin/reload",
+            &[("Authorization", &admin), ("Content-Length", "0")],
+        ));
+        proxy.signal("TERM");
+        let answer = client.response("POST");
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        assert_eq!(proxy.wait_exit().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_connection_without_a_request_does_not_hold_up_the_stop() {
+    let origin = ScriptedOrigin::serving("x");
+    // Longer than these tests ever wait.
+    let config = Config::products(origin.url())
+        .set("server.timeouts.client_header", 60)
+        .set("server.timeouts.drain", 300);
+    for _ in 0..5 {
+        let mut proxy = Proxy::start(&config);
+        // Some are accepted before the listener closes, and some as it closes.
+        let silent: Vec<_> = (0..300).map(|_| proxy.client()).collect();
+        proxy.signal("TERM");
+        assert_eq!(proxy.wait_exit().code(), Some(0));
+        drop(silent);
+    }
+}
+
+#[test]
+fn connections_that_arrive_while_stopping_are_answered_or_refused() {
+    let origin = ScriptedOrigin::serving("x");
+    // Between the last look at the queue and the end of listening is one system call, which a
+    // connection in a thousand hits. A close that waits for the event loop cuts one in each round
+    // or more.
+    let cut: usize = (0..5).map(|_| cut_in_a_storm(&origin)).sum();
+    assert!(cut <= 5, "{cut} connections were cut");
+}

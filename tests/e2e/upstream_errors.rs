@@ -1,0 +1,180 @@
+//! Error responses of S3: passed on as they are, but for those about our own credentials.
+
+use std::io::Write as _;
+
+use crate::support::{
+    config::{ACCESS_KEY, Config},
+    proxy::Proxy,
+    raw_client::Framing,
+    s3_server::S3Server,
+    scripted_origin::{ScriptedOrigin, response_bytes},
+    waiting::wait_until,
+};
+
+fn error_document(code: &str, padding: usize) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{}</Message>\
+         <AWSAccessKeyId>{ACCESS_KEY}</AWSAccessKeyId></Error>",
+        "m".repeat(padding)
+    )
+}
+
+/// An answer in chunks of at most 1,000 bytes, as S3 sends its errors.
+fn chunked(status: &str, body: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write!(bytes, "HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    for part in body.as_bytes().chunks(1_000) {
+        write!(bytes, "{:x}\r\n", part.len()).unwrap();
+        bytes.extend_from_slice(&[part, b"\r\n"].concat());
+    }
+    bytes.extend_from_slice(b"0\r\n\r\n");
+    bytes
+}
+
+#[test]
+fn errors_of_s3_pass_as_they_are() {
+    let s3 = S3Server::with_test_keys();
+    s3.put("products", "there", "x");
+    let proxy = Proxy::start(&Config::products(s3.url()));
+    let missing = proxy.get("/products/missing");
+    assert_eq!(missing.status, 404);
+    assert!(missing.text().contains("NoSuchKey"), "{missing:?}");
+    let head = proxy.client().request("HEAD", "/products/missing", &[]);
+    assert_eq!(head.status, 404);
+}
+
+#[test]
+fn a_refusal_of_our_credentials_is_our_fault_and_shows_nothing() {
+    let s3 = S3Server::with_test_keys();
+    s3.put("products", "x", "x");
+    let config =
+        Config::new().bucket_with_keys("products", s3.url(), ACCESS_KEY, "not-the-right-secret");
+    let proxy = Proxy::start(&config);
+    let refused = proxy.get("/products/x");
+    refused.assert_fault(502, "upstream_credentials");
+    let shown = format!("{refused:?}");
+    for secret in [ACCESS_KEY, "not-the-right-secret", "CanonicalRequest", "AWS4-HMAC"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    assert!(!proxy.output().contains("not-the-right-secret"));
+}
+
+#[test]
+fn a_403_is_translated_only_when_it_is_about_our_credentials() {
+    for (code, ours) in [
+        ("SignatureDoesNotMatch", true),
+        ("InvalidAccessKeyId", true),
+        ("ExpiredToken", true),
+        ("InvalidToken", true),
+        ("RequestTimeTooSkewed", true),
+        ("AccessDenied", false),
+        ("InvalidObjectState", false),
+    ] {
+        let body = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>m</Message>\
+             <AWSAccessKeyId>{ACCESS_KEY}</AWSAccessKeyId></Error>"
+        );
+        let xml = [("Content-Type", "application/xml")];
+        let origin = ScriptedOrigin::always(response_bytes("403 Forbidden", &xml, body.as_bytes()));
+        let proxy = Proxy::in_front_of(&origin);
+        let answer = proxy.get("/products/x");
+        if ours {
+            answer.assert_fault(502, "upstream_credentials");
+            assert!(!answer.text().contains(ACCESS_KEY), "{answer:?}");
+        } else {
+            assert_eq!((answer.status, answer.text()), (403, body.as_str()));
+            assert_eq!(answer.header("content-type"), Some("application/xml"));
+        }
+    }
+}
+
+#[test]
+fn errors_of_the_server_pass_with_body_and_fields() {
+    for status in ["500 Internal Server Error", "503 Slow Down", "429 Too Many", "418 Teapot"] {
+        let fields = [("Retry-After", "7"), ("Content-Type", "application/xml")];
+        let origin = ScriptedOrigin::always(response_bytes(status, &fields, b"<Error/>"));
+        let proxy = Proxy::in_front_of(&origin);
+        let answer = proxy.get("/products/x");
+        assert_eq!(answer.status.to_string(), status[..3]);
+        assert_eq!((answer.text(), answer.header("retry-after")), ("<Error/>", Some("7")));
+        assert_eq!(origin.requests().len(), 1, "an answer is an answer, not a reason to retry");
+    }
+}
+
+#[test]
+fn error_bodies_in_chunks_pass_at_once_and_leave_the_connection_in_order() {
+    for (status, code) in [("403 Forbidden", "AccessDenied"), ("400 Bad Request", "InvalidRequest")]
+    {
+        for padding in [0, 10_000, 100_000] {
+            let body = error_document(code, padding);
+            let origin = ScriptedOrigin::always(chunked(status, &body));
+            let proxy = Proxy::in_front_of(&origin);
+            let mut client = proxy.client();
+            for _ in 0..2 {
+                let answer = client.get("/products/x");
+                assert_eq!(answer.status.to_string(), status[..3]);
+                assert!(answer.text() == body, "{status} with {padding}");
+            }
+            assert_eq!(origin.accepted(), 1);
+            let sent = "http_response_bytes_total{bucket=\"products\"}";
+            let both = (2 * body.len()).to_string().parse().ok();
+            wait_until("both bodies to be counted", || proxy.metric(sent) == both);
+        }
+    }
+}
+
+#[test]
+fn refusals_of_our_credentials_are_found_in_any_framing() {
+    let body = error_document("SignatureDoesNotMatch", 10);
+    let until_close = format!("HTTP/1.1 403 Forbidden\r\n\r\n{body}").into_bytes();
+    for bytes in [chunked("403 Forbidden", &body), until_close] {
+        let origin = ScriptedOrigin::start(move |conn, _| {
+            conn.expect_request();
+            conn.send(&bytes);
+        });
+        let proxy = Proxy::in_front_of(&origin);
+        let answer = proxy.get("/products/x");
+        answer.assert_fault(502, "upstream_credentials");
+        assert!(!answer.text().contains(ACCESS_KEY));
+    }
+}
+
+#[test]
+fn an_error_body_that_cannot_be_read_is_not_passed_on() {
+    // A content coding that nobody asked for hides whether the body names our key.
+    let gzip = [("Content-Encoding", "gzip"), ("Content-Type", "application/xml")];
+    let origin =
+        ScriptedOrigin::always(response_bytes("403 Forbidden", &gzip, b"\x1f\x8b\x08\0 coded"));
+    Proxy::in_front_of(&origin).get("/products/x").assert_fault(502, "upstream_protocol_error");
+    let identity = [("Content-Encoding", "identity")];
+    let body = error_document("AccessDenied", 1);
+    let origin =
+        ScriptedOrigin::always(response_bytes("403 Forbidden", &identity, body.as_bytes()));
+    assert_eq!(Proxy::in_front_of(&origin).get("/products/x").status, 403);
+}
+
+#[test]
+fn a_403_to_head_passes_and_leaves_the_connection_in_order() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.send("HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n");
+        conn.expect_request();
+        conn.respond("200 OK", &[], b"next");
+        conn.wait_closed();
+    });
+    let proxy = Proxy::in_front_of(&origin);
+    let mut client = proxy.client();
+    let head = client.request("HEAD", "/products/x", &[]);
+    assert_eq!((head.status, head.framing), (403, Framing::NoBody));
+    assert_eq!(client.get("/products/x").text(), "next");
+    assert_eq!(origin.accepted(), 1);
+}
+
+#[test]
+fn a_403_that_never_comes_is_502_and_not_a_hang() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 500\r\n\r\n<Error>");
+    });
+    Proxy::in_front_of(&origin).get("/products/x").assert_fault(502, "upstream_protocol_error");
+}

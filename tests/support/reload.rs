@@ -1,0 +1,81 @@
+//! Asking a running proxy for reloads, and what it says about them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use super::{
+    config::Config,
+    proxy::Proxy,
+    raw_client::{Client, Response},
+    scripted_origin::ScriptedOrigin,
+    token::{self, bearer},
+};
+
+/// One open bucket, two workers, responses that show their generation, and an admin API.
+pub(crate) fn config(origin: &ScriptedOrigin) -> Config {
+    Config::products(origin.url())
+        .set("server.threads", 2)
+        .set("server.expose_generation", true)
+        .with_jwt(&[])
+}
+
+/// A change of `config` that only its generation shows.
+pub(crate) fn touched(config: &Config, number: usize) -> Config {
+    config.clone().set("server.timeouts.client_idle", 100 + number)
+}
+
+/// POST to the admin API with an admin's token.
+#[track_caller]
+pub(crate) fn post(proxy: &Proxy, target: &str, fields: &[(&str, &str)]) -> Response {
+    let admin = bearer(&token::for_role("admin"));
+    let fields = [&[("Authorization", admin.as_str())], fields].concat();
+    Client::connect(proxy.admin_address()).request("POST", target, &fields)
+}
+
+/// A reload that succeeds.
+#[track_caller]
+pub(crate) fn reload(proxy: &Proxy) -> Value {
+    let answer = post(proxy, "/admin/reload", &[]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let report = answer.json();
+    assert_eq!(report["status"], "success", "{report}");
+    report
+}
+
+/// Adopts this configuration, which must not need a restart.
+#[track_caller]
+pub(crate) fn adopt(proxy: &Proxy, config: &Config) -> Value {
+    proxy.write_config(config);
+    let report = reload(proxy);
+    assert_eq!(report["changed"], true, "{report}");
+    assert_eq!(report["restart_required"], serde_json::json!([]), "{report}");
+    report
+}
+
+/// The generation that served a response.
+#[track_caller]
+pub(crate) fn generation_of(answer: &Response) -> u64 {
+    answer.header("x-config-generation").expect("X-Config-Generation").parse().unwrap()
+}
+
+/// Reloads that succeeded and that failed.
+#[track_caller]
+pub(crate) fn counts(proxy: &Proxy) -> (usize, usize) {
+    let page = proxy.metrics();
+    let read = |name: &str| -> usize {
+        let found = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        found.expect("both exist from the start").parse().unwrap()
+    };
+    (read("config_reload_success_total"), read("config_reload_failure_total"))
+}
+
+/// Sets a flag when dropped, so that threads that watch it end although the test failed.
+#[derive(Debug)]
+pub(crate) struct Done<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
