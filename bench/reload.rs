@@ -1,7 +1,7 @@
 //! What a reload costs before the workers hear of it: reading the YAML, comparing, and making the
 //! snapshot, for files of several sizes. All of it happens on the preparation thread.
 
-use std::{collections::BTreeMap, fmt::Write as _, hint::black_box, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write as _, hint::black_box, path::PathBuf};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use yatagarasu::{
@@ -34,14 +34,7 @@ fn settings(text: &str) -> Option<Settings> {
 }
 
 fn snapshot(settings: &Settings, previous: Option<&Snapshot>) -> Option<Snapshot> {
-    let context = CompileContext {
-        generation: Generation(2),
-        workers: 2,
-        previous,
-        resolve: &|host, port| {
-            host.parse::<IpAddr>().map(|ip| vec![(ip, port).into()]).unwrap_or_default()
-        },
-    };
+    let context = CompileContext { generation: Generation(2), workers: 2, previous };
     compile(settings, &context).ok()
 }
 

@@ -23,10 +23,11 @@ use crate::{
         control::{Control, End, Inputs, level},
         fleet::Fleet,
         history::{Entry, History, Trigger},
+        live,
         prepare::{self, Origin, Preparation, Running},
         reload::Queue,
         report::{Outcome, Report},
-        resolver,
+        resolver::{self, REFRESH},
         service::ServiceManager,
         signals,
         watcher::{Seen, Watcher},
@@ -236,11 +237,13 @@ fn start(
     let (access_log, sinks) =
         access_log::start(&target).map_err(because("logging.access_log.path cannot be opened"))?;
 
-    let (resolver, news) = resolver::start();
+    let (live, bell) = live::start();
+    let resolver = resolver::start(live.clone());
     for warning in prepare::learn_names(&resolver, &settings) {
         tracing::warn!("{warning}");
     }
-    let snapshot = Arc::new(prepare::first(&settings, workers, &resolver)?);
+    let snapshot = Arc::new(prepare::first(&settings, workers)?);
+    let first_values = live.newest();
     let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
     let (to_control, from_workers) = unbounded();
     let mut mailboxes: Vec<Sending<ToWorker>> = Vec::with_capacity(workers);
@@ -258,6 +261,7 @@ fn start(
             admin_listener: admin_listeners.next(),
             max_connections: settings.server.max_connections as u64,
             snapshot: Arc::clone(&snapshot),
+            live: Arc::clone(&first_values),
             mailbox,
             to_control: to_control.clone(),
             fleet: Arc::clone(&counters),
@@ -268,7 +272,12 @@ fn start(
     drop(to_control);
     await_workers(&from_workers, workers)?;
 
-    let origin = Origin { path: arguments.config.clone(), environment, resolver: resolver.clone() };
+    let origin = Origin {
+        path: arguments.config.clone(),
+        environment,
+        live: live.clone(),
+        resolver: resolver.clone(),
+    };
     let (preparation, prepared) =
         Preparation::start(origin).map_err(because("the preparation thread"))?;
     let (watcher, changed) = Watcher::start().map_err(because("the watching thread"))?;
@@ -298,10 +307,11 @@ fn start(
         ..ReloadMetrics::default()
     };
     let control = Control {
-        fleet: Fleet::new(mailboxes, Generation::FIRST),
+        fleet: Fleet::new(mailboxes, Generation::FIRST, first_values.version()),
         cores: counters,
         running: Running { snapshot, settings: Arc::new(settings), content: Arc::clone(content) },
         preparation,
+        live,
         resolver,
         watcher,
         service,
@@ -314,11 +324,10 @@ fn start(
         restart_required: Vec::new(),
         last: None,
         started,
-        refreshed: started,
+        refresh_at: started.plus(REFRESH),
         drain: None,
     };
-    let inputs =
-        Inputs { workers: from_workers, signals, prepared, resolved: news, rendered, changed };
+    let inputs = Inputs { workers: from_workers, signals, prepared, live: bell, rendered, changed };
     Ok((control, inputs))
 }
 

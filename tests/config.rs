@@ -113,12 +113,7 @@ fn every_valid_file_is_accepted_and_compiles() {
         failures.extend(differs(&path, &problems.to_string()));
         let settings = load(&path);
         assert_eq!(diff(&settings, &load(&path)), Difference::default(), "{}", path.display());
-        let context = CompileContext {
-            generation: Generation::FIRST,
-            workers: 2,
-            previous: None,
-            resolve: &|_, _| Vec::new(),
-        };
+        let context = CompileContext { generation: Generation::FIRST, workers: 2, previous: None };
         let snapshot = compile(&settings, &context).unwrap();
         assert_eq!(snapshot.buckets.len(), settings.buckets.len());
     }

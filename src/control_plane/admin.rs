@@ -11,7 +11,11 @@ use crate::{
         prepare::BACKGROUND_NICE,
         report::{self, Report},
     },
-    handoff::{message::Answer, snapshot::Snapshot},
+    handoff::{
+        live::{LiveTable, LiveVersion},
+        message::Answer,
+        snapshot::Snapshot,
+    },
     model::Generation,
     system::process,
     telemetry::{
@@ -98,8 +102,12 @@ fn scrape(job: &ScrapeJob) -> Answer {
 pub struct StatusPage<'s> {
     /// The running generation.
     pub snapshot: &'s Snapshot,
+    /// The newest live values.
+    pub live: &'s LiveTable,
     /// Generation of each worker.
     pub workers: &'s [Generation],
+    /// Version of the live values of each worker.
+    pub live_versions: &'s [LiveVersion],
     /// All cores' counters.
     pub cores: &'s [Arc<CoreCells>],
     /// Seconds since the process started.
@@ -115,12 +123,14 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> Answer {
     let workers: Vec<Value> = page
         .workers
         .iter()
+        .zip(page.live_versions)
         .zip(page.cores)
         .enumerate()
-        .map(|(worker, (generation, cells))| {
+        .map(|(worker, ((generation, live), cells))| {
             json!({
                 "worker": worker,
                 "config_generation": generation.0,
+                "live_version": live.0,
                 "connections_active": cells.connections(ConnectionState::Active).get(),
                 "connections_idle": cells.connections(ConnectionState::Idle).get(),
                 "panics": cells.panics.get(),
@@ -133,11 +143,15 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> Answer {
         .iter()
         .map(|bucket| {
             let endpoint = page.snapshot.endpoints.get(bucket.endpoint);
+            let addresses: Vec<String> = endpoint
+                .and_then(|endpoint| page.live.addresses(&endpoint.host_port()))
+                .map(|found| found.iter().map(ToString::to_string).collect())
+                .unwrap_or_default();
             json!({
                 "name": &*bucket.name,
                 "path_prefix": &*bucket.path_prefix,
                 "endpoint": endpoint.map(|e| format!("{}:{}", e.host, e.port)),
-                "addresses": endpoint.map(|e| e.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()),
+                "addresses": addresses,
                 "tls": endpoint.is_some_and(|e| e.tls.is_some()),
                 "signed": bucket.credentials.is_some(),
                 "auth": page.snapshot.auth.enforced() && bucket.auth.enabled(),
@@ -149,6 +163,7 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> Answer {
     body.insert("version".to_owned(), json!(VERSION));
     body.insert("uptime_seconds".to_owned(), json!(page.uptime_seconds));
     body.insert("config_generation".to_owned(), json!(page.snapshot.generation.0));
+    body.insert("live_version".to_owned(), json!(page.live.version().0));
     body.insert("auth_enforced".to_owned(), json!(page.snapshot.auth.enforced()));
     body.insert("restart_required".to_owned(), json!(page.restart_required));
     body.insert("workers".to_owned(), json!(workers));

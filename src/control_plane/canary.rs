@@ -25,7 +25,10 @@ use crate::{
         Problem, Problems, Settings,
         settings::{BucketSettings, Verify},
     },
-    handoff::snapshot::{Bucket, Credentials, Endpoint, Snapshot},
+    handoff::{
+        live::LiveTable,
+        snapshot::{Bucket, Credentials, Endpoint, Snapshot},
+    },
     model::{Secret, limits::ERROR_BODY_BYTES_MAX},
     protocol::{
         http1::{BodyLength, ChunkedDecoder, Progress, ResponseHead, append_field, parse_response},
@@ -74,6 +77,7 @@ pub fn verify(
     running: &Settings,
     new: &Settings,
     snapshot: &Snapshot,
+    live: &LiveTable,
     warnings: &mut Vec<String>,
 ) -> Result<(), Problems> {
     let before: HashMap<&str, &BucketSettings> =
@@ -87,7 +91,7 @@ pub fn verify(
         .map(|(index, _)| index)
         .collect();
     let mut problems = Problems::default();
-    for (index, verdict) in asked.iter().zip(ask_all(snapshot, &asked)) {
+    for (index, verdict) in asked.iter().zip(ask_all(snapshot, live, &asked)) {
         let bucket = &new.buckets[*index];
         match verdict {
             Verdict::Good => {}
@@ -118,7 +122,7 @@ fn is_changed(running: Option<&BucketSettings>, new: &BucketSettings) -> bool {
         || a.ca != b.ca
 }
 
-fn ask_all(snapshot: &Snapshot, asked: &[usize]) -> Vec<Verdict> {
+fn ask_all(snapshot: &Snapshot, live: &LiveTable, asked: &[usize]) -> Vec<Verdict> {
     let until = Monotonic::now().plus(ALL_PATIENCE);
     let unasked = Verdict::Doubtful("there was no time left to ask S3".to_owned());
     let verdicts = Mutex::new(vec![unasked; asked.len()]);
@@ -129,7 +133,7 @@ fn ask_all(snapshot: &Snapshot, asked: &[usize]) -> Vec<Verdict> {
                 while Monotonic::now() < until {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(index) = asked.get(number) else { return };
-                    let verdict = verdict(snapshot, *index);
+                    let verdict = verdict(snapshot, live, *index);
                     let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some(place) = verdicts.get_mut(number) {
                         *place = verdict;
@@ -141,14 +145,15 @@ fn ask_all(snapshot: &Snapshot, asked: &[usize]) -> Vec<Verdict> {
     verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn verdict(snapshot: &Snapshot, index: usize) -> Verdict {
+fn verdict(snapshot: &Snapshot, live: &LiveTable, index: usize) -> Verdict {
     let found = snapshot
         .buckets
         .get(index)
         .and_then(|bucket| Some((bucket, snapshot.endpoints.get(bucket.endpoint)?)));
     let Some((bucket, endpoint)) = found else { return Verdict::Good };
     let Some(credentials) = &bucket.credentials else { return Verdict::Good };
-    match ask(bucket, endpoint, credentials) {
+    let addresses = live.addresses(&endpoint.host_port()).map_or(&[][..], |found| found);
+    match ask(bucket, endpoint, addresses, credentials) {
         Ok(answer) => judge(&answer),
         Err(error) => Verdict::Doubtful(format!(
             "{}:{} cannot be asked: {error}",
@@ -228,9 +233,14 @@ impl Write for Timed {
     }
 }
 
-fn ask(bucket: &Bucket, endpoint: &Endpoint, credentials: &Credentials) -> io::Result<Answer> {
+fn ask(
+    bucket: &Bucket,
+    endpoint: &Endpoint,
+    addresses: &[SocketAddr],
+    credentials: &Credentials,
+) -> io::Result<Answer> {
     let until = Monotonic::now().plus(REQUEST_PATIENCE);
-    let stream = connect(&endpoint.addresses, bucket.timeouts.connect.min(REQUEST_PATIENCE))?;
+    let stream = connect(addresses, bucket.timeouts.connect.min(REQUEST_PATIENCE))?;
     let stream = Timed { stream, until };
     let request = request(bucket, credentials)?;
     match &endpoint.tls {

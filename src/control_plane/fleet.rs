@@ -1,15 +1,20 @@
 //! The workers as the control thread sees them: orders are scattered, acknowledgements gathered.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
     handoff::{
+        live::{LiveTable, LiveVersion},
         message::{Answer, DrainStep, ToWorker},
         snapshot::Snapshot,
     },
     model::Generation,
-    system::mailbox::Sending,
+    system::{clock::Monotonic, mailbox::Sending},
 };
+
+/// Least time between two tables of live values for one worker. A name server that gives a thousand
+/// names other addresses at once would make a table for each of them.
+pub(super) const RENEW_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One worker.
 #[derive(Debug)]
@@ -18,10 +23,24 @@ struct Member {
     adopted: Generation,
     /// Its mailbox was full when a generation was sent: it gets the newest one later.
     behind: bool,
+    /// The live values that it was sent last, and when.
+    sent: (LiveVersion, Monotonic),
+    /// The live values that it uses.
+    renewed: LiveVersion,
     /// The last step of stopping that it was told of.
     told: DrainStep,
     /// The last step of stopping that it has come to the end of.
     done: DrainStep,
+}
+
+impl Member {
+    fn adopt(&mut self, snapshot: &Arc<Snapshot>, live: &Arc<LiveTable>, now: Monotonic) {
+        let message = ToWorker::Adopt { snapshot: Arc::clone(snapshot), live: Arc::clone(live) };
+        self.behind = self.mailbox.send(message).is_err();
+        if !self.behind {
+            self.sent = (live.version(), now);
+        }
+    }
 }
 
 /// All workers.
@@ -32,14 +51,20 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet whose workers start with `generation`.
-    pub fn new(mailboxes: Vec<Sending<ToWorker>>, generation: Generation) -> Self {
+    /// A fleet whose workers start with `generation` and `live`.
+    pub fn new(
+        mailboxes: Vec<Sending<ToWorker>>,
+        generation: Generation,
+        live: LiveVersion,
+    ) -> Self {
         let members = mailboxes
             .into_iter()
             .map(|mailbox| Member {
                 mailbox,
                 adopted: generation,
                 behind: false,
+                sent: (live, Monotonic(0)),
+                renewed: live,
                 told: DrainStep::Serving,
                 done: DrainStep::Serving,
             })
@@ -57,26 +82,54 @@ impl Fleet {
         self.members.is_empty()
     }
 
-    /// Sends a generation to every worker. One whose mailbox is full gets it in [`Fleet::retry`].
-    pub fn adopt(&mut self, snapshot: &Arc<Snapshot>) {
+    /// Sends a generation to every worker, with the live values of the moment. One whose mailbox is
+    /// full gets it in [`Fleet::retry`].
+    pub fn adopt(&mut self, snapshot: &Arc<Snapshot>, live: &Arc<LiveTable>, now: Monotonic) {
         for member in &mut self.members {
-            member.behind = member.mailbox.send(ToWorker::Adopt(Arc::clone(snapshot))).is_err();
+            member.adopt(snapshot, live, now);
         }
     }
 
     /// Sends the newest generation and the present step of stopping to the workers that missed
     /// them.
-    pub fn retry(&mut self, newest: &Arc<Snapshot>) {
+    pub fn retry(&mut self, newest: &Arc<Snapshot>, live: &Arc<LiveTable>, now: Monotonic) {
         self.drain(self.step);
         for member in self.members.iter_mut().filter(|member| member.behind) {
-            member.behind = member.mailbox.send(ToWorker::Adopt(Arc::clone(newest))).is_err();
+            member.adopt(newest, live, now);
         }
     }
 
-    /// Wakes the workers that do not serve `generation` yet once more: a wake-up that got lost must
-    /// not leave one behind until somebody else has news for it.
+    /// Sends live values to the workers that were sent older ones, at most one table at a time: who
+    /// has not acknowledged the last one would only let them pile up, and gets the newest then.
+    pub fn renew(&mut self, live: &Arc<LiveTable>, now: Monotonic) {
+        for member in &mut self.members {
+            let (version, at) = member.sent;
+            let is_due = version < live.version()
+                && member.renewed >= version
+                && now >= at.plus(RENEW_INTERVAL);
+            if is_due && member.mailbox.send(ToWorker::Renew(Arc::clone(live))).is_ok() {
+                member.sent = (live.version(), now);
+            }
+        }
+    }
+
+    /// Notes that a worker uses live values of a version.
+    pub fn renewed(&mut self, worker: usize, version: LiveVersion) {
+        if let Some(member) = self.members.get_mut(worker) {
+            member.renewed = member.renewed.max(version);
+        }
+    }
+
+    /// The live values that each worker uses.
+    pub fn live_versions(&self) -> Vec<LiveVersion> {
+        self.members.iter().map(|member| member.renewed).collect()
+    }
+
+    /// Wakes the workers that have not acknowledged `generation` or the last live values once more:
+    /// a wake-up that got lost must not leave one behind until somebody else has news for it.
     pub fn nudge(&self, generation: Generation) {
-        for member in self.members.iter().filter(|member| member.adopted < generation) {
+        let lags = |member: &&Member| member.adopted < generation || member.renewed < member.sent.0;
+        for member in self.members.iter().filter(lags) {
             member.mailbox.ring();
         }
     }
@@ -104,16 +157,6 @@ impl Fleet {
         if let Some(member) = self.members.get(worker) {
             // A full mailbox means a stalled worker, whose clients do not wait any more.
             let _ = member.mailbox.send(ToWorker::Answer { ticket, answer });
-        }
-    }
-
-    /// Tells every worker an endpoint's addresses.
-    pub fn addresses(&self, endpoint: &Arc<str>, addresses: &Arc<[std::net::SocketAddr]>) {
-        for member in &self.members {
-            let _ = member.mailbox.send(ToWorker::Addresses {
-                endpoint: Arc::clone(endpoint),
-                addresses: Arc::clone(addresses),
-            });
         }
     }
 

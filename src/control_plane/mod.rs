@@ -8,6 +8,7 @@ pub mod control;
 pub mod drain;
 pub mod fleet;
 pub mod history;
+pub mod live;
 pub mod prepare;
 pub mod reload;
 pub mod report;

@@ -21,10 +21,11 @@ use crate::{
             CompileContext, Difference, FileReader, FilesBeside, Loaded, Problem, Problems,
             ProcessEnvironment, Settings, compile, diff, parse, read,
         },
-        resolver::{HostPort, PATIENCE, Resolver},
+        live::LiveValues,
+        resolver::{PATIENCE, Resolver},
         watcher::{Fingerprint, Seen},
     },
-    handoff::snapshot::Snapshot,
+    handoff::{live::HostPort, snapshot::Snapshot},
     model::Generation,
     policy::auth::spec::{KeyMaterial, KeySpec},
     protocol::s3::address,
@@ -119,6 +120,8 @@ pub struct Origin {
     pub path: PathBuf,
     /// The environment as it was at start.
     pub environment: ProcessEnvironment,
+    /// What renews itself.
+    pub live: LiveValues,
     /// Names to addresses.
     pub resolver: Resolver,
 }
@@ -263,10 +266,9 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
             generation: running.snapshot.generation.next(),
             workers: job.workers,
             previous: Some(&running.snapshot),
-            resolve: &|host, port| origin.resolver.addresses(host, port),
         },
     )?;
-    canary::verify(&running.settings, &settings, &snapshot, &mut warnings)?;
+    canary::verify(&running.settings, &settings, &snapshot, &origin.live.newest(), &mut warnings)?;
     // Last, since it may make a file, which nothing that is refused may leave behind.
     let mut access_log = open_access_log(&running.settings, &settings)?;
     if job.dry_run {
@@ -390,25 +392,13 @@ fn hosts(settings: &Settings) -> Vec<HostPort> {
 
 /// The hosts of a snapshot's endpoints.
 pub fn hosts_of(snapshot: &Snapshot) -> Vec<HostPort> {
-    snapshot.endpoints.iter().map(|endpoint| (endpoint.host.clone(), endpoint.port)).collect()
+    snapshot.endpoints.iter().map(|endpoint| endpoint.host_port()).collect()
 }
 
 /// Generation 1, for a process that starts.
 ///
 /// # Errors
 /// All problems of the configuration.
-pub fn first(
-    settings: &Settings,
-    workers: usize,
-    resolver: &Resolver,
-) -> Result<Snapshot, Problems> {
-    compile(
-        settings,
-        &CompileContext {
-            generation: Generation::FIRST,
-            workers,
-            previous: None,
-            resolve: &|host, port| resolver.addresses(host, port),
-        },
-    )
+pub fn first(settings: &Settings, workers: usize) -> Result<Snapshot, Problems> {
+    compile(settings, &CompileContext { generation: Generation::FIRST, workers, previous: None })
 }

@@ -2,7 +2,8 @@
 //! on, and the last good answer kept when a refresh fails.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
+    io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
@@ -11,7 +12,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::system::clock::Monotonic;
+use crate::{control_plane::live::LiveValues, handoff::live::HostPort, system::clock::Monotonic};
 
 /// How often a name in use is looked up again. Amazon S3's own records live for seconds to a
 /// minute.
@@ -25,82 +26,64 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// seconds.
 const THREADS: usize = 8;
 
-/// A host and a port.
-pub type HostPort = (Box<str>, u16);
-
-/// A name whose addresses are new.
-#[derive(Debug)]
-pub struct Resolved {
-    /// The name and port.
-    pub host: HostPort,
-    /// Its addresses, never empty.
-    pub addresses: Arc<[SocketAddr]>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    addresses: HashMap<HostPort, Arc<[SocketAddr]>>,
-    /// Names that were asked for and have not been answered.
-    asked: HashSet<HostPort>,
-}
-
 #[derive(Debug, Default)]
 struct Shared {
-    known: Mutex<Known>,
-    answered: Condvar,
+    /// Names that were asked for and whose look-up has not ended.
+    asked: Mutex<HashSet<HostPort>>,
+    ended: Condvar,
 }
 
-/// The resolver: cheap to clone, used by the preparation and the control thread.
+/// The resolver: cheap to clone, used by the preparation and the control thread. What it finds is
+/// in the live values.
 #[derive(Clone, Debug)]
 pub struct Resolver {
+    live: LiveValues,
     shared: Arc<Shared>,
     jobs: Sender<HostPort>,
 }
 
-/// Starts the resolver; news of changed names arrive at the receiver.
-pub fn start() -> (Resolver, Receiver<Resolved>) {
+/// Starts the resolver, which writes into `live`.
+pub fn start(live: LiveValues) -> Resolver {
+    start_with(live, |host| (&*host.0, host.1).to_socket_addrs().map(Iterator::collect))
+}
+
+/// Starts a resolver that asks `ask` for the addresses of a host.
+pub(super) fn start_with(
+    live: LiveValues,
+    ask: impl Fn(&HostPort) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+) -> Resolver {
+    let ask = Arc::new(ask);
     let (jobs, todo) = unbounded::<HostPort>();
-    let (news, changed) = unbounded();
     let shared = Arc::new(Shared::default());
     for number in 0..THREADS {
-        let (todo, news, shared) = (todo.clone(), news.clone(), Arc::clone(&shared));
+        let (todo, live, shared, ask) =
+            (todo.clone(), live.clone(), Arc::clone(&shared), Arc::clone(&ask));
         let spawned = thread::Builder::new()
             .name(format!("yt-resolve-{number}"))
-            .spawn(move || look_up(&todo, &shared, &news));
+            .spawn(move || look_up(&todo, &shared, &live, &*ask));
         if let Err(error) = spawned {
             tracing::warn!(%error, "a resolver thread could not be started");
         }
     }
-    (Resolver { shared, jobs }, changed)
+    Resolver { live, shared, jobs }
 }
 
-fn look_up(todo: &Receiver<HostPort>, shared: &Shared, news: &Sender<Resolved>) {
+fn look_up(
+    todo: &Receiver<HostPort>,
+    shared: &Shared,
+    live: &LiveValues,
+    ask: &impl Fn(&HostPort) -> io::Result<Vec<SocketAddr>>,
+) {
     while let Ok(host) = todo.recv() {
-        let found: Result<Vec<SocketAddr>, _> =
-            (&*host.0, host.1).to_socket_addrs().map(Iterator::collect);
-        let mut known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.asked.remove(&host);
-        match found {
+        match ask(&host) {
             Ok(addresses) if !addresses.is_empty() => {
-                let mut sorted = addresses.clone();
-                sorted.sort_unstable();
-                let old = known.addresses.get(&host).map(|old| {
-                    let mut old = old.to_vec();
-                    old.sort_unstable();
-                    old
-                });
-                // Name servers rotate their answers; a new order is no news.
-                if old.as_ref() != Some(&sorted) {
-                    let addresses: Arc<[SocketAddr]> = addresses.into();
-                    known.addresses.insert(host.clone(), Arc::clone(&addresses));
-                    let _ = news.send(Resolved { host, addresses });
-                }
+                live.set_addresses(&host, addresses);
             }
             Ok(_) => tracing::warn!(host = &*host.0, "the host name has no address"),
             Err(error) => tracing::warn!(host = &*host.0, %error, "the host name does not resolve"),
         }
-        drop(known);
-        shared.answered.notify_all();
+        shared.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
+        shared.ended.notify_all();
     }
 }
 
@@ -110,89 +93,87 @@ pub fn literal(host: &str, port: u16) -> Option<SocketAddr> {
 }
 
 impl Resolver {
-    /// Looks up the names that are not known yet, all at once, and waits for them a while.
+    /// Looks up the names that are not known yet, all at once, and waits for them until `timeout`.
     /// Returns those that are still unknown.
-    pub fn learn(&self, hosts: &[HostPort], patience: Duration) -> Vec<HostPort> {
-        let wanted: Vec<&HostPort> =
-            hosts.iter().filter(|host| literal(&host.0, host.1).is_none()).collect();
-        self.ask(wanted.iter().copied(), true);
-        let deadline = Monotonic::now().plus(patience);
-        let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn learn(&self, hosts: &[HostPort], timeout: Duration) -> Vec<HostPort> {
+        let live = self.live.newest();
+        let unknown: Vec<&HostPort> =
+            hosts.iter().filter(|host| live.addresses(host).is_none()).collect();
+        self.ask(unknown.iter().copied());
+        let deadline = Monotonic::now().plus(timeout);
+        let mut asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let waiting = wanted.iter().any(|host| known.asked.contains(*host));
+            let waiting = unknown.iter().any(|host| asked.contains(*host));
             let left = Duration::from_nanos(deadline.since(Monotonic::now()));
             if !waiting || left.is_zero() {
-                return wanted
-                    .iter()
-                    .filter(|host| !known.addresses.contains_key(**host))
-                    .map(|host| (**host).clone())
-                    .collect();
+                break;
             }
-            known = self
+            asked = self
                 .shared
-                .answered
-                .wait_timeout(known, left)
+                .ended
+                .wait_timeout(asked, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+        drop(asked);
+        let live = self.live.newest();
+        unknown.into_iter().filter(|host| live.addresses(host).is_none()).cloned().collect()
     }
 
-    /// Looks names up again, without waiting, and forgets all others.
+    /// Whether a look-up has not ended.
+    #[cfg(test)]
+    pub(super) fn is_busy(&self) -> bool {
+        !self.shared.asked.lock().unwrap().is_empty()
+    }
+
+    /// Looks names up again, without waiting.
     pub fn refresh(&self, hosts: &[HostPort]) {
-        let wanted: HashSet<&HostPort> = hosts.iter().collect();
-        self.shared
-            .known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .addresses
-            .retain(|host, _| wanted.contains(host));
-        self.ask(hosts.iter().filter(|host| literal(&host.0, host.1).is_none()), false);
+        self.ask(hosts.iter());
     }
 
-    fn ask<'h>(&self, hosts: impl Iterator<Item = &'h HostPort>, only_unknown: bool) {
-        let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+    fn ask<'h>(&self, hosts: impl Iterator<Item = &'h HostPort>) {
         for host in hosts {
-            if only_unknown && known.addresses.contains_key(host) {
+            if let Some(address) = literal(&host.0, host.1) {
+                self.live.set_addresses(host, vec![address]);
                 continue;
             }
-            if known.asked.insert(host.clone()) {
+            let mut asked = self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked.insert(host.clone()) {
                 let _ = self.jobs.send(host.clone());
             }
         }
-    }
-
-    /// The addresses known now; empty for a name that was never resolved.
-    pub fn addresses(&self, host: &str, port: u16) -> Vec<SocketAddr> {
-        if let Some(address) = literal(host, port) {
-            return vec![address];
-        }
-        let known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.addresses.get(&(Box::from(host), port)).map(|a| a.to_vec()).unwrap_or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control_plane::live;
 
     #[test]
     fn literals_need_no_look_up() {
-        let (resolver, _changed) = start();
+        let (live, _bell) = live::start();
+        let resolver = start(live.clone());
         let hosts = [(Box::from("127.0.0.1"), 80), (Box::from("::1"), 81)];
         assert!(resolver.learn(&hosts, Duration::ZERO).is_empty());
-        assert_eq!(resolver.addresses("127.0.0.1", 80), ["127.0.0.1:80".parse().unwrap()]);
-        assert_eq!(resolver.addresses("::1", 81), ["[::1]:81".parse().unwrap()]);
+        let table = live.newest();
+        assert_eq!(**table.addresses(&hosts[0]).unwrap(), ["127.0.0.1:80".parse().unwrap()]);
+        assert_eq!(**table.addresses(&hosts[1]).unwrap(), ["[::1]:81".parse().unwrap()]);
     }
 
     #[test]
-    fn localhost_resolves_and_is_news_once() {
-        let (resolver, changed) = start();
+    fn localhost_resolves_and_changes_once() {
+        let (live, bell) = live::start();
+        let resolver = start(live.clone());
         let host: HostPort = (Box::from("localhost"), 9);
         assert!(resolver.learn(std::slice::from_ref(&host), Duration::from_secs(20)).is_empty());
-        assert!(!resolver.addresses("localhost", 9).is_empty());
-        assert_eq!(changed.recv().unwrap().host, host);
+        let first = live.newest();
+        assert!(first.addresses(&host).is_some_and(|addresses| !addresses.is_empty()));
+        bell.recv().unwrap();
         resolver.refresh(std::slice::from_ref(&host));
-        assert!(resolver.learn(&[host], Duration::from_secs(20)).is_empty());
-        assert!(changed.try_recv().is_err());
+        while resolver.is_busy() {
+            thread::yield_now();
+        }
+        assert_eq!(live.newest().version(), first.version());
     }
 }

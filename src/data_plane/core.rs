@@ -16,6 +16,7 @@ use crate::{
         worker::{calls::Calls, open::OpenCounts},
     },
     handoff::{
+        live::LiveTable,
         message::{DrainStep, FromWorker},
         snapshot::{Bucket, Endpoint, Snapshot},
     },
@@ -39,6 +40,8 @@ use crate::{
 pub(crate) struct Core {
     pub(crate) worker: usize,
     pub(crate) current: RefCell<Rc<Local>>,
+    /// What renews itself, at the newest version that arrived here.
+    pub(crate) live: RefCell<Arc<LiveTable>>,
     pub(crate) watches: Rc<Watches>,
     pub(crate) buffers: Buffers,
     pub(crate) pipes: Pipes,
@@ -88,6 +91,12 @@ impl Core {
                 true
             }
         }
+    }
+
+    /// Uses live values from now on, unless newer ones came before them.
+    pub(crate) fn renew(&self, live: Arc<LiveTable>) {
+        let version = LiveTable::renew(&mut self.live.borrow_mut(), live);
+        let _ = self.to_control.try_send(FromWorker::Renewed { worker: self.worker, version });
     }
 
     /// Makes a snapshot the one that every request from now on uses. Pools of endpoints that both

@@ -1,21 +1,28 @@
 //! Messages between the control thread and the workers.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
-use crate::{handoff::snapshot::Snapshot, model::Generation, system::ring::IoKind};
+use crate::{
+    handoff::{
+        live::{LiveTable, LiveVersion},
+        snapshot::Snapshot,
+    },
+    model::Generation,
+    system::ring::IoKind,
+};
 
 /// From the control thread to one worker.
 #[derive(Debug)]
 pub enum ToWorker {
     /// Serve this generation from now on.
-    Adopt(Arc<Snapshot>),
-    /// An endpoint's addresses changed; the connections that exist are kept.
-    Addresses {
-        /// [`crate::handoff::snapshot::Endpoint::key`].
-        endpoint: Arc<str>,
-        /// In the order in which they are to be tried.
-        addresses: Arc<[SocketAddr]>,
+    Adopt {
+        /// The generation.
+        snapshot: Arc<Snapshot>,
+        /// The live values of the moment, among them all that the generation needs.
+        live: Arc<LiveTable>,
     },
+    /// Use these live values from the next request on, unless newer ones are known.
+    Renew(Arc<LiveTable>),
     /// What a [`FromWorker::Call`] asked for.
     Answer {
         /// The call's ticket.
@@ -68,6 +75,13 @@ pub enum FromWorker {
         worker: usize,
         /// The generation.
         generation: Generation,
+    },
+    /// Every request that starts on this worker from now on uses live values of this version.
+    Renewed {
+        /// Index of the worker.
+        worker: usize,
+        /// Version of the table that it has.
+        version: LiveVersion,
     },
     /// A snapshot that no request of this worker uses any more, to be dropped over there.
     Retired(Arc<Snapshot>),

@@ -1,5 +1,7 @@
 //! All that crosses between the control plane and the data plane: the immutable
-//! [`snapshot::Snapshot`] of one generation, and the messages that carry it.
+//! [`snapshot::Snapshot`] of one generation, the [`live::LiveTable`] of what renews itself, and the
+//! messages that carry them.
 
+pub mod live;
 pub mod message;
 pub mod snapshot;

@@ -4,9 +4,10 @@
 //! happened on the control plane before this value existed. Workers share it behind an
 //! `Arc` that each of them clones once per generation, never per request.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
+    handoff::live::HostPort,
     model::{
         Generation, Secret,
         limits::{Limits, Timeouts, UpstreamTimeouts},
@@ -101,8 +102,13 @@ pub struct Endpoint {
     pub port: u16,
     /// TLS configuration and server name, or none for plain HTTP.
     pub tls: Option<Arc<TlsClient>>,
-    /// Addresses known when the generation was made; may be empty (then 502 until resolved).
-    pub addresses: Arc<[SocketAddr]>,
+}
+
+impl Endpoint {
+    /// Key of its addresses in the [`LiveTable`](crate::handoff::live::LiveTable).
+    pub fn host_port(&self) -> HostPort {
+        (self.host.clone(), self.port)
+    }
 }
 
 /// How long the control plane waits for all cores to adopt (`admin.reload_timeout`), by default.

@@ -1,8 +1,6 @@
 //! What a compiled snapshot holds, and what it takes over from the one before.
 
-use std::{
-    collections::BTreeMap, fmt::Write as _, net::SocketAddr, path::Path, sync::Arc, time::Instant,
-};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path, sync::Arc, time::Instant};
 
 use yatagarasu::{
     control_plane::config::{CompileContext, FilesBeside, Settings, compile, diff, parse},
@@ -30,13 +28,11 @@ fn settings(yaml: &str) -> Settings {
     }
 }
 
-fn made(settings: &Settings, previous: Option<&Snapshot>, address: &str) -> Snapshot {
-    let address: SocketAddr = address.parse().unwrap();
+fn made(settings: &Settings, previous: Option<&Snapshot>) -> Snapshot {
     let context = CompileContext {
         generation: previous.map_or(Generation::FIRST, |snapshot| snapshot.generation.next()),
         workers: 2,
         previous,
-        resolve: &|_, _| vec![address],
     };
     compile(settings, &context).unwrap()
 }
@@ -44,7 +40,7 @@ fn made(settings: &Settings, previous: Option<&Snapshot>, address: &str) -> Snap
 #[test]
 fn the_snapshot_says_what_the_file_says() {
     let settings = load(&folder("valid").join("full.yaml"));
-    let snapshot = made(&settings, None, "10.0.0.1:9000");
+    let snapshot = made(&settings, None);
     assert_eq!(snapshot.generation, Generation::FIRST);
     assert_eq!(snapshot.limits, settings.server.limits);
     assert_eq!(snapshot.timeouts, settings.server.timeouts);
@@ -74,7 +70,6 @@ fn the_snapshot_says_what_the_file_says() {
     let (url, digest) = minio.key.split_once('#').unwrap();
     assert_eq!((url, digest.len()), ("https://minio.internal:9000", 64));
     assert_eq!((&*minio.host, minio.port, minio.tls.is_some()), ("minio.internal", 9000, true));
-    assert_eq!(*minio.addresses, ["10.0.0.1:9000".parse().unwrap()]);
     let aws = &snapshot.endpoints[open.endpoint];
     assert_eq!(&*aws.key, "https://open-data.s3.eu-west-1.amazonaws.com:443");
 
@@ -84,7 +79,7 @@ fn the_snapshot_says_what_the_file_says() {
 
 #[test]
 fn buckets_at_one_endpoint_share_it() {
-    let snapshot = made(&settings(TWO_BUCKETS), None, "10.0.0.1:9000");
+    let snapshot = made(&settings(TWO_BUCKETS), None);
     assert_eq!(snapshot.endpoints.len(), 1);
     assert_eq!(&*snapshot.endpoints[0].key, "http://minio:9000");
     assert!(snapshot.endpoints[0].tls.is_none());
@@ -95,13 +90,13 @@ fn buckets_at_one_endpoint_share_it() {
 fn extra_certificates_keep_endpoints_apart_but_share_their_roots() {
     let yaml = TWO_BUCKETS.replace("http://", "https://");
     let with_ca = yaml.replacen("anonymous: true", "anonymous: true, ca_file: ../files/ca.pem", 1);
-    let snapshot = made(&settings(&with_ca), None, "10.0.0.1:9000");
+    let snapshot = made(&settings(&with_ca), None);
     assert_eq!(snapshot.endpoints.len(), 2);
 
     let two_hosts = yaml
         .replace("anonymous: true", "anonymous: true, ca_file: ../files/ca.pem")
         .replacen("minio:9000", "other:9000", 1);
-    let snapshot = made(&settings(&two_hosts), None, "10.0.0.1:9000");
+    let snapshot = made(&settings(&two_hosts), None);
     let tls: Vec<_> =
         snapshot.endpoints.iter().map(|endpoint| endpoint.tls.as_ref().unwrap()).collect();
     assert!(Arc::ptr_eq(&tls[0].config, &tls[1].config));
@@ -111,10 +106,10 @@ fn extra_certificates_keep_endpoints_apart_but_share_their_roots() {
 #[test]
 fn what_did_not_change_is_taken_over() {
     let yaml = TWO_BUCKETS.replace("http://", "https://");
-    let first = made(&settings(&yaml), None, "10.0.0.1:9000");
+    let first = made(&settings(&yaml), None);
     let changed = yaml.replace("path_prefix: /one/two", "path_prefix: /two") // and a third
         + "  - name: three\n    path_prefix: /three\n    s3: { bucket: abc, region: r, anonymous: true, endpoint: 'http://x' }\n";
-    let second = made(&settings(&changed), Some(&first), "10.0.0.1:9000");
+    let second = made(&settings(&changed), Some(&first));
     assert_eq!(second.generation, Generation::FIRST.next());
     for bucket in 0..2 {
         for worker in 0..2 {
@@ -124,50 +119,25 @@ fn what_did_not_change_is_taken_over() {
     }
     assert!(Arc::ptr_eq(&first.endpoints[0], &second.endpoints[0]));
     assert_eq!(second.endpoints.len(), 2);
-
-    // A new address makes a new endpoint, with the TLS sessions of the old one.
-    let third = made(&settings(&changed), Some(&second), "10.0.0.2:9000");
-    assert_eq!(third.endpoints[0].key, second.endpoints[0].key);
-    assert_ne!(third.endpoints[0].addresses, second.endpoints[0].addresses);
-    let tls = |snapshot: &Snapshot| Arc::clone(snapshot.endpoints[0].tls.as_ref().unwrap());
-    assert!(Arc::ptr_eq(&tls(&second), &tls(&third)));
 }
 
 #[test]
 fn counters_follow_the_name_not_the_place() {
-    let first = made(&settings(TWO_BUCKETS), None, "10.0.0.1:9000");
+    let first = made(&settings(TWO_BUCKETS), None);
     let mut reordered = settings(TWO_BUCKETS);
     reordered.buckets.reverse();
-    let second = made(&reordered, Some(&first), "10.0.0.1:9000");
+    let second = made(&reordered, Some(&first));
     assert!(Arc::ptr_eq(&first.buckets[0].cells[0], &second.buckets[1].cells[0]));
 
     let mut renamed = settings(TWO_BUCKETS);
     "renamed".clone_into(&mut renamed.buckets[0].name);
-    let second = made(&renamed, Some(&first), "10.0.0.1:9000");
+    let second = made(&renamed, Some(&first));
     assert!(!Arc::ptr_eq(&first.buckets[0].cells[0], &second.buckets[0].cells[0]));
 }
 
 #[test]
-fn each_endpoint_is_resolved_once() {
-    let asked = std::cell::RefCell::new(Vec::new());
-    let resolve = |host: &str, port: u16| {
-        asked.borrow_mut().push(format!("{host} {port}"));
-        Vec::new()
-    };
-    let context = CompileContext {
-        generation: Generation::FIRST,
-        workers: 1,
-        previous: None,
-        resolve: &resolve,
-    };
-    let snapshot = compile(&settings(TWO_BUCKETS), &context).unwrap();
-    assert_eq!(*asked.borrow(), ["minio 9000"]);
-    assert!(snapshot.endpoints[0].addresses.is_empty());
-}
-
-#[test]
 fn without_a_jwt_section_nothing_is_enforced() {
-    let snapshot = made(&settings(TWO_BUCKETS), None, "10.0.0.1:9000");
+    let snapshot = made(&settings(TWO_BUCKETS), None);
     assert!(!snapshot.auth.enforced());
 }
 
@@ -195,7 +165,7 @@ fn ten_thousand_buckets() {
         let settings = parse(yaml.as_bytes(), &BTreeMap::new(), &files).unwrap().settings;
         let parsed = start.elapsed();
         let start = Instant::now();
-        let snapshot = made(&settings, None, "10.0.0.1:9000");
+        let snapshot = made(&settings, None);
         let compiled = start.elapsed();
         let difference = diff(&settings, &settings.clone());
         assert_eq!(snapshot.buckets.len(), 10_000);

@@ -1,6 +1,6 @@
 //! [`Settings`] to a [`Snapshot`].
 
-use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 
@@ -21,6 +21,7 @@ use crate::{
 };
 
 /// What a snapshot is made from besides settings.
+#[derive(Debug)]
 pub struct CompileContext<'a> {
     /// Number of the snapshot.
     pub generation: Generation,
@@ -29,17 +30,6 @@ pub struct CompileContext<'a> {
     /// The snapshot that runs now. Counters are taken over by bucket name, endpoints with their
     /// TLS sessions by key.
     pub previous: Option<&'a Snapshot>,
-    /// Addresses of a host; may be empty, and is asked once for each endpoint.
-    pub resolve: &'a dyn Fn(&str, u16) -> Vec<SocketAddr>,
-}
-
-impl fmt::Debug for CompileContext<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CompileContext")
-            .field("generation", &self.generation)
-            .field("workers", &self.workers)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Makes the snapshot that workers run.
@@ -195,7 +185,6 @@ struct Endpoints<'a> {
     /// By digest of the extra certificates, empty for none: reading the system's roots takes
     /// milliseconds, so one configuration serves all endpoints that trust the same.
     tls: HashMap<String, Arc<ClientConfig>>,
-    resolve: &'a dyn Fn(&str, u16) -> Vec<SocketAddr>,
 }
 
 impl<'a> Endpoints<'a> {
@@ -209,7 +198,7 @@ impl<'a> Endpoints<'a> {
                 tls.entry(digest.to_owned()).or_insert_with(|| Arc::clone(&client.config));
             }
         }
-        Self { all: Vec::new(), by_key: HashMap::new(), previous, tls, resolve: context.resolve }
+        Self { all: Vec::new(), by_key: HashMap::new(), previous, tls }
     }
 
     fn index_of(&mut self, url: &EndpointUrl, ca: Option<(&str, &[u8])>) -> Result<usize, String> {
@@ -231,15 +220,8 @@ impl<'a> Endpoints<'a> {
         url: &EndpointUrl,
         ca: Option<(&str, &[u8])>,
     ) -> Result<Arc<Endpoint>, String> {
-        let addresses = (self.resolve)(&url.host, url.port);
         if let Some(endpoint) = self.previous.get(key.as_str()) {
-            if *endpoint.addresses == *addresses {
-                return Ok(Arc::clone(endpoint));
-            }
-            return Ok(Arc::new(Endpoint {
-                addresses: addresses.into(),
-                ..Endpoint::clone(endpoint)
-            }));
+            return Ok(Arc::clone(endpoint));
         }
         let tls = match url.scheme {
             Scheme::Http => None,
@@ -250,7 +232,6 @@ impl<'a> Endpoints<'a> {
             host: url.host.as_str().into(),
             port: url.port,
             tls,
-            addresses: addresses.into(),
         }))
     }
 

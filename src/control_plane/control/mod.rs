@@ -15,10 +15,11 @@ use crate::{
         drain::{Drain, Next},
         fleet::Fleet,
         history::{Entry, History, Trigger},
+        live::LiveValues,
         prepare::{Job, Preparation, Prepared, Ready, Running, Source, hosts_of},
         reload::{Asker, Attempt, Begun, Kind, Phase, Queue, Wish},
         report::{Outcome, Report},
-        resolver::{REFRESH, Resolved, Resolver},
+        resolver::{REFRESH, Resolver},
         service::ServiceManager,
         signals::Signal,
         watcher::{Changed, Watcher},
@@ -46,8 +47,8 @@ pub struct Inputs {
     pub signals: Receiver<Signal>,
     /// The preparation thread.
     pub prepared: Receiver<Prepared>,
-    /// Names with new addresses.
-    pub resolved: Receiver<Resolved>,
+    /// The live values' bell.
+    pub live: Receiver<()>,
     /// Finished metrics pages.
     pub rendered: Receiver<Rendered>,
     /// The files that are watched.
@@ -65,6 +66,8 @@ pub struct Control {
     pub running: Running,
     /// The preparation thread.
     pub preparation: Preparation,
+    /// What renews itself.
+    pub live: LiveValues,
     /// The resolver.
     pub resolver: Resolver,
     /// The thread that watches the files.
@@ -89,8 +92,8 @@ pub struct Control {
     pub last: Option<(Report, &'static str)>,
     /// When the process started.
     pub started: Monotonic,
-    /// When names were last refreshed.
-    pub refreshed: Monotonic,
+    /// When names are looked up again.
+    pub refresh_at: Monotonic,
     /// The stop under way.
     pub drain: Option<Drain>,
 }
@@ -135,11 +138,8 @@ impl Control {
                     self.prepared(prepared);
                 }
             }
-            recv(inputs.resolved) -> resolved => {
-                if let Ok(resolved) = resolved {
-                    self.resolved(&resolved);
-                }
-            }
+            // The table is looked at below, whatever woke this thread.
+            recv(inputs.live) -> _ => {}
             recv(inputs.rendered) -> rendered => {
                 if let Ok(page) = rendered {
                     self.fleet.answer(page.worker, page.ticket, page.answer);
@@ -155,11 +155,18 @@ impl Control {
                 self.fleet.nudge(self.running.snapshot.generation);
             }
         }
-        self.fleet.retry(&self.running.snapshot);
+        self.hand_out();
         self.check_gathering();
         self.begin();
         self.refresh_names();
         end
+    }
+
+    /// Sends what workers miss: a generation, a step of stopping, live values.
+    fn hand_out(&mut self) {
+        let (live, now) = (self.live.newest(), Monotonic::now());
+        self.fleet.retry(&self.running.snapshot, &live, now);
+        self.fleet.renew(&live, now);
     }
 
     /// One step of a stop that is under way. The time until the next one, or the end.
@@ -224,6 +231,7 @@ impl Control {
                 return Some(End::WorkerFailed(format!("worker {worker}: {error}")));
             }
             FromWorker::Adopted { worker, generation } => self.fleet.adopted(worker, generation),
+            FromWorker::Renewed { worker, version } => self.fleet.renewed(worker, version),
             FromWorker::Retired(snapshot) => self.preparation.drop_there(snapshot),
             FromWorker::Drained { worker, step } => self.fleet.drained(worker, step),
             FromWorker::Call { worker, ticket, call } => self.call(worker, ticket, call),
@@ -260,7 +268,9 @@ impl Control {
             Order::Status => {
                 let page = StatusPage {
                     snapshot: &self.running.snapshot,
+                    live: &self.live.newest(),
                     workers: &self.fleet.generations(),
+                    live_versions: &self.fleet.live_versions(),
                     cores: &self.cores,
                     uptime_seconds: Monotonic::now().since(self.started) / 1_000_000_000,
                     last_reload: self.last.as_ref(),
@@ -366,7 +376,7 @@ impl Control {
 
     /// The point of no return: nothing in here can fail.
     fn commit(&mut self, next: Running, trigger: Trigger, applied: Vec<String>) {
-        self.fleet.adopt(&next.snapshot);
+        self.fleet.adopt(&next.snapshot, &self.live.newest(), Monotonic::now());
         self.log.set(level(next.settings.logging.level.as_str()));
         self.watcher.watch(next.settings.reload.watch);
         self.metrics.generation = next.snapshot.generation;
@@ -463,20 +473,20 @@ impl Control {
         }
     }
 
-    fn resolved(&self, resolved: &Resolved) {
-        for endpoint in &self.running.snapshot.endpoints {
-            if *endpoint.host == *resolved.host.0 && endpoint.port == resolved.host.1 {
-                self.fleet.addresses(&endpoint.key, &resolved.addresses);
-            }
-        }
-    }
-
     fn refresh_names(&mut self) {
         let now = Monotonic::now();
-        if now >= self.refreshed.plus(REFRESH) {
-            self.refreshed = now;
-            self.resolver.refresh(&hosts_of(&self.running.snapshot));
+        if now < self.refresh_at {
+            return;
         }
+        self.refresh_at = now.plus(REFRESH);
+        let hosts = hosts_of(&self.running.snapshot);
+        // What an attempt has just learned belongs to no running generation yet.
+        let preparing =
+            self.queue.current.as_ref().is_some_and(|a| matches!(a.phase, Phase::Preparing));
+        if !preparing {
+            self.live.keep_hosts(&hosts);
+        }
+        self.resolver.refresh(&hosts);
     }
 }
 

@@ -139,6 +139,7 @@ async fn fetch<'x>(
     }
     let timeout = bucket.timeouts.connect;
     let client = exchange.client();
+    pool.learn(&core.live.borrow());
     let opened = Connection::open(pool, timeout, client, &core.watches, cells).await?;
     let Some(mut connection) = opened else {
         exchange.record.aborted = true;

@@ -9,7 +9,10 @@ use std::{
 
 use crate::{
     data_plane::upstream::connection::Connection,
-    handoff::snapshot::Endpoint,
+    handoff::{
+        live::{LiveTable, LiveVersion},
+        snapshot::Endpoint,
+    },
     system::{clock::Monotonic, tls::TlsClient},
     telemetry::cells::BucketCells,
 };
@@ -26,6 +29,7 @@ const SPARE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Pool {
     endpoint: RefCell<Arc<Endpoint>>,
     addresses: RefCell<Arc<[SocketAddr]>>,
+    learned: RefCell<Learned>,
     idle: RefCell<Vec<Idle>>,
     retired: Cell<bool>,
     /// When a warning about the endpoint was last logged.
@@ -39,6 +43,13 @@ pub(crate) struct Pool {
 /// Time between two warnings about the same endpoint.
 const WARN_INTERVAL_NS: u64 = 60_000_000_000;
 
+/// What a pool took over from the live values.
+#[derive(Debug, Default)]
+struct Learned {
+    version: LiveVersion,
+    addresses: Option<Arc<[SocketAddr]>>,
+}
+
 #[derive(Debug)]
 struct Idle {
     connection: Connection,
@@ -47,10 +58,10 @@ struct Idle {
 
 impl Pool {
     pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
-        let addresses = RefCell::new(Arc::clone(&endpoint.addresses));
         Self {
             endpoint: RefCell::new(endpoint),
-            addresses,
+            addresses: RefCell::new(Arc::from([])),
+            learned: RefCell::default(),
             idle: RefCell::default(),
             retired: Cell::new(false),
             warned: Cell::new(None),
@@ -62,9 +73,6 @@ impl Pool {
     /// Takes over what a newer generation says about the same endpoint.
     pub(crate) fn refresh(&self, endpoint: &Arc<Endpoint>) {
         self.retired.set(false);
-        if !endpoint.addresses.is_empty() {
-            self.set_addresses(Arc::clone(&endpoint.addresses));
-        }
         *self.endpoint.borrow_mut() = Arc::clone(endpoint);
     }
 
@@ -78,6 +86,21 @@ impl Pool {
 
     pub(crate) fn addresses(&self) -> Arc<[SocketAddr]> {
         Arc::clone(&self.addresses.borrow())
+    }
+
+    /// Takes over the addresses that the live values have for the endpoint, if they are others than
+    /// those that were taken over last. A host without any keeps what it had.
+    pub(crate) fn learn(&self, live: &LiveTable) {
+        let mut learned = self.learned.borrow_mut();
+        if learned.version == live.version() {
+            return;
+        }
+        learned.version = live.version();
+        let Some(now) = live.addresses(&self.endpoint.borrow().host_port()) else { return };
+        if !learned.addresses.as_ref().is_some_and(|before| Arc::ptr_eq(before, now)) {
+            learned.addresses = Some(Arc::clone(now));
+            self.set_addresses(Arc::clone(now));
+        }
     }
 
     pub(crate) fn set_addresses(&self, addresses: Arc<[SocketAddr]>) {

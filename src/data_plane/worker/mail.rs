@@ -16,12 +16,11 @@ use crate::{
 pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
     while let Ok(message) = mailbox.receive().await {
         match message {
-            ToWorker::Adopt(snapshot) => core.adopt(snapshot),
-            ToWorker::Addresses { endpoint, addresses } => {
-                if let Some(pool) = core.pools.borrow().get(&endpoint) {
-                    pool.set_addresses(addresses);
-                }
+            ToWorker::Adopt { snapshot, live } => {
+                core.renew(live);
+                core.adopt(snapshot);
             }
+            ToWorker::Renew(live) => core.renew(live),
             ToWorker::Answer { ticket, answer } => core.calls.answer(ticket, answer),
             ToWorker::Drain(step) => drain(core, step),
         }

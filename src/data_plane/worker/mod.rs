@@ -21,6 +21,7 @@ use crate::{
     data_plane::fading::Fading,
     data_plane::worker::open::{OpenCounts, Role},
     handoff::{
+        live::LiveTable,
         message::{DrainStep, FromWorker, ToWorker},
         snapshot::Snapshot,
     },
@@ -53,6 +54,8 @@ pub struct Assignment {
     pub max_connections: u64,
     /// The generation to start with.
     pub snapshot: Arc<Snapshot>,
+    /// The live values to start with.
+    pub live: Arc<LiveTable>,
     /// Messages from the control thread.
     pub mailbox: Unclaimed<ToWorker>,
     /// Messages to the control thread.
@@ -97,6 +100,7 @@ async fn serve(
             assignment.to_control.clone(),
             Rc::clone(&fading),
         ))),
+        live: RefCell::new(assignment.live),
         watches,
         buffers: Buffers::default(),
         pipes: Pipes::default(),
@@ -153,7 +157,9 @@ fn beat(core: &Core) {
     if count % SWEEP_TICKS == 0 {
         let pools: Vec<_> = core.pools.borrow().values().cloned().collect();
         let now = core.watches.clock.coarse();
+        let live = Arc::clone(&core.live.borrow());
         for pool in pools {
+            pool.learn(&live);
             pool.sweep(now);
         }
     }

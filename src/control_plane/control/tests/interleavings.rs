@@ -1,7 +1,7 @@
 //! The handoff under every order of events that a generator can think of: reloads, slow workers,
-//! lost wake-ups, full mailboxes, several triggers at once.
+//! lost wake-ups, full mailboxes, several triggers at once, names that get other addresses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use proptest::prelude::*;
 
@@ -30,6 +30,21 @@ enum Event {
     Lose(usize),
     /// A request on a kept-alive connection of a worker.
     Request(usize),
+    /// The name server gives the hosts of all versions other addresses.
+    Rename,
+    /// It is time to look names up again.
+    Refresh,
+    /// The two oldest messages of a worker change places.
+    Swap(usize),
+}
+
+/// The file's content, whose bucket is on a host of its own in each version.
+fn content_of(version: usize) -> String {
+    content(version, 60.0).replace("127.0.0.1:9", &format!("{}:9", host_of(version).0))
+}
+
+fn host_of(version: usize) -> HostPort {
+    (format!("v{version}.test").into(), 9)
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -42,7 +57,10 @@ fn event() -> impl Strategy<Value = Event> {
         3 => worker.clone().prop_map(Event::Wake),
         3 => worker.clone().prop_map(Event::Read),
         1 => worker.clone().prop_map(Event::Lose),
-        3 => worker.prop_map(Event::Request),
+        3 => worker.clone().prop_map(Event::Request),
+        2 => Just(Event::Rename),
+        2 => Just(Event::Refresh),
+        1 => worker.prop_map(Event::Swap),
     ]
 }
 
@@ -50,6 +68,9 @@ fn event() -> impl Strategy<Value = Event> {
 #[derive(Debug, Default)]
 struct Model {
     adopted: u64,
+    live: Arc<LiveTable>,
+    /// Taken from the mailbox, and to be read before what is in there.
+    taken: VecDeque<ToWorker>,
     /// It reads its mailbox until that is empty; then only the bell wakes it.
     awake: bool,
     /// What the last request on its connection saw.
@@ -66,13 +87,20 @@ struct World {
     /// Versions by generation.
     versions: HashMap<u64, usize>,
     successes: u64,
+    /// Hosts of generations that had addresses when they were committed.
+    resolved: HashSet<HostPort>,
+    /// The last address that the name server gave.
+    number: u32,
 }
 
 impl World {
     fn new() -> Self {
         // No attempt runs out of time here: a partial one may end before all workers adopted.
         let fixture = Fixture::new(WORKERS, MAILBOX, 60.0);
-        let workers = (0..WORKERS).map(|_| Model { adopted: 1, ..Model::default() }).collect();
+        let live = fixture.control.live.newest();
+        let workers = (0..WORKERS)
+            .map(|_| Model { adopted: 1, live: Arc::clone(&live), ..Model::default() })
+            .collect();
         Self {
             fixture,
             workers,
@@ -81,6 +109,8 @@ impl World {
             answered: HashMap::new(),
             versions: HashMap::from([(1, FIRST_VERSION)]),
             successes: 0,
+            resolved: HashSet::new(),
+            number: 0,
         }
     }
 
@@ -88,7 +118,8 @@ impl World {
         match event {
             Event::Write => {
                 self.version += 1;
-                self.fixture.write(&content(self.version, 60.0));
+                self.rename();
+                self.fixture.write(&content_of(self.version));
             }
             Event::Post(worker) => {
                 let ticket = self.asked.len() as u64;
@@ -110,6 +141,29 @@ impl World {
                 assert!(worker.adopted >= worker.seen, "a connection went back in time");
                 worker.seen = worker.adopted;
             }
+            Event::Rename => self.rename(),
+            Event::Refresh => self.fixture.control.refresh_at = Monotonic(0),
+            Event::Swap(worker) => {
+                let mailbox = &self.fixture.workers[worker];
+                let taken = &mut self.workers[worker].taken;
+                while taken.len() < 2
+                    && let Some(message) = mailbox.take()
+                {
+                    taken.push_back(message);
+                }
+                // Generations arrive in order; whatever else may not.
+                if let [ToWorker::Renew(_), _] | [_, ToWorker::Renew(_)] = taken.make_contiguous() {
+                    taken.swap(0, 1);
+                }
+            }
+        }
+    }
+
+    fn rename(&mut self) {
+        self.number += 1;
+        let mut names = self.fixture.names.lock().unwrap();
+        for version in FIRST_VERSION..=self.version {
+            names.insert(host_of(version), self.number);
         }
     }
 
@@ -120,6 +174,9 @@ impl World {
         let version = control.running.snapshot.limits.headers;
         let known = *self.versions.entry(running).or_insert(version);
         assert_eq!(known, version, "a generation has one content");
+        let live = control.live.newest();
+        let hosts = hosts_of(&control.running.snapshot);
+        self.resolved.extend(hosts.into_iter().filter(|host| live.addresses(host).is_some()));
         if control.metrics.success_total > self.successes {
             self.successes = control.metrics.success_total;
             // The moment of the answer: nobody may see an older generation from now on.
@@ -134,20 +191,33 @@ impl World {
         if !worker.awake {
             return;
         }
-        match self.fixture.workers[index].take() {
+        let message = worker.taken.pop_front().or_else(|| self.fixture.workers[index].take());
+        let to_control = &self.fixture.to_control;
+        let renew = |worker: &mut Model, live| {
+            let before = worker.live.version();
+            let version = LiveTable::renew(&mut worker.live, live);
+            assert!(version >= before, "older values came back");
+            to_control.send(FromWorker::Renewed { worker: index, version }).unwrap();
+        };
+        match message {
             None => worker.awake = false,
-            Some(ToWorker::Adopt(snapshot)) => {
+            Some(ToWorker::Adopt { snapshot, live }) => {
+                renew(worker, live);
                 let generation = snapshot.generation;
                 assert!(generation.0 >= worker.adopted, "an older generation came later");
                 worker.adopted = generation.0;
-                let message = FromWorker::Adopted { worker: index, generation };
-                self.fixture.to_control.send(message).unwrap();
+                for host in hosts_of(&snapshot) {
+                    let known = worker.live.addresses(&host).is_some();
+                    assert!(known || !self.resolved.contains(&host), "{host:?} got lost");
+                }
+                to_control.send(FromWorker::Adopted { worker: index, generation }).unwrap();
             }
+            Some(ToWorker::Renew(live)) => renew(worker, live),
             Some(ToWorker::Answer { ticket, answer }) => {
                 let twice = self.answered.insert(ticket, json(&answer));
                 assert_eq!(twice, None, "one question, one answer");
             }
-            Some(ToWorker::Addresses { .. } | ToWorker::Drain(_)) => {}
+            Some(ToWorker::Drain(_)) => {}
         }
     }
 
@@ -166,6 +236,12 @@ impl World {
             let newest = control.running.snapshot.generation;
             let idle = control.queue.current.is_none()
                 && control.fleet.lagging(newest).is_empty()
+                && !control.resolver.is_busy()
+                && control
+                    .fleet
+                    .live_versions()
+                    .iter()
+                    .all(|v| *v == control.live.newest().version())
                 && self.fixture.inputs.workers.is_empty()
                 && self.fixture.inputs.signals.is_empty();
             if idle {
@@ -183,6 +259,17 @@ impl World {
     }
 
     fn check_the_end(&self) {
+        let control = &self.fixture.control;
+        for host in hosts_of(&control.running.snapshot) {
+            let wanted = match self.fixture.names.lock().unwrap().get(&host) {
+                Some(number) => address(*number, host.1),
+                None => resolver::literal(&host.0, host.1).unwrap(),
+            };
+            for (index, worker) in self.workers.iter().enumerate() {
+                let known = worker.live.addresses(&host).map(|known| known.to_vec());
+                assert_eq!(known, Some(vec![wanted]), "worker {index}, {host:?}");
+            }
+        }
         let running = self.fixture.control.running.snapshot.generation.0;
         for (index, worker) in self.workers.iter().enumerate() {
             assert_eq!(worker.adopted, running, "worker {index} is left behind");
@@ -201,13 +288,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn generations_never_go_back_and_answers_are_true(
+    fn generations_and_live_values_never_go_back_and_answers_are_true(
         events in prop::collection::vec(event(), 1..120)
     ) {
         let mut world = World::new();
         for event in events {
             world.happen(event);
         }
+        world.settle();
+        world.happen(Event::Refresh);
+        world.turn();
         world.settle();
         world.check_the_end();
     }

@@ -1,8 +1,14 @@
 //! The control thread with workers that a test plays: stalled, slow, deaf, or well.
 
 mod interleavings;
+mod live_values;
 
-use std::{fs, sync::OnceLock};
+use std::{
+    collections::HashMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Mutex,
+};
 
 use crossbeam_channel::unbounded;
 use serde_json::Value;
@@ -12,11 +18,16 @@ use super::*;
 use crate::{
     control_plane::{
         config::{Problems, ProcessEnvironment},
+        fleet::RENEW_INTERVAL,
+        live,
         prepare::{self, Job, Origin},
         resolver,
         watcher::Seen,
     },
-    handoff::message::{Answer, ToWorker},
+    handoff::{
+        live::{HostPort, LiveTable},
+        message::{Answer, ToWorker},
+    },
     model::Generation,
     policy::auth::install_crypto,
     system::mailbox::{Unclaimed, mailbox},
@@ -33,6 +44,7 @@ struct Fixture {
     to_control: Sender<FromWorker>,
     signals: Sender<Signal>,
     workers: Vec<Unclaimed<ToWorker>>,
+    names: Names,
     folder: TempDir,
 }
 
@@ -49,9 +61,19 @@ fn content(version: usize, reload_timeout: f64) -> String {
 /// The smallest version that is a good limit.
 const FIRST_VERSION: usize = 10;
 
-fn shared_resolver() -> Resolver {
-    static RESOLVER: OnceLock<Resolver> = OnceLock::new();
-    RESOLVER.get_or_init(|| resolver::start().0).clone()
+/// What the name server of a test says: the last number of an address in 10.0.0.0/8.
+type Names = Arc<Mutex<HashMap<HostPort, u32>>>;
+
+fn address(number: u32, port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0000 + number), port))
+}
+
+fn resolver_of(names: &Names, live: &LiveValues) -> Resolver {
+    let names = Arc::clone(names);
+    resolver::start_with(live.clone(), move |host| {
+        let number = names.lock().unwrap().get(host).copied();
+        Ok(number.map(|number| address(number, host.1)).into_iter().collect())
+    })
 }
 
 type Preparing = Box<dyn Fn(&Origin, &Job, &mut Seen) -> Result<Ready, Problems> + Send>;
@@ -69,9 +91,12 @@ impl Fixture {
         let environment = ProcessEnvironment::capture();
         let (content, loaded) =
             prepare::load(&path, &environment, &mut Seen::new()).expect("a good configuration");
-        let resolver = shared_resolver();
-        let snapshot = Arc::new(prepare::first(&loaded.settings, workers, &resolver).unwrap());
-        let origin = Origin { path, environment, resolver: resolver.clone() };
+        let (live, bell) = live::start();
+        let names = Names::default();
+        let resolver = resolver_of(&names, &live);
+        prepare::learn_names(&resolver, &loaded.settings);
+        let snapshot = Arc::new(prepare::first(&loaded.settings, workers).unwrap());
+        let origin = Origin { path, environment, live: live.clone(), resolver: resolver.clone() };
         let (preparation, prepared) =
             Preparation::start_with(move |job, seen| preparing(&origin, job, seen)).unwrap();
         let (watcher, changed) = Watcher::start().unwrap();
@@ -80,10 +105,11 @@ impl Fixture {
         let (signals, signalled) = unbounded();
         let (sending, receiving) = (0..workers).map(|_| mailbox(capacity).unwrap()).unzip();
         let control = Control {
-            fleet: Fleet::new(sending, Generation::FIRST),
+            fleet: Fleet::new(sending, Generation::FIRST, live.newest().version()),
             cores: CoreCells::for_workers(workers).into_vec().into(),
             running: Running { snapshot, settings: Arc::new(loaded.settings), content },
             preparation,
+            live,
             resolver,
             watcher,
             service: ServiceManager::default(),
@@ -100,18 +126,18 @@ impl Fixture {
             restart_required: Vec::new(),
             last: None,
             started: Monotonic::now(),
-            refreshed: Monotonic::now(),
+            refresh_at: Monotonic::now().plus(REFRESH),
             drain: None,
         };
         let inputs = Inputs {
             workers: from_workers,
             signals: signalled,
             prepared,
-            resolved: crossbeam_channel::never(),
+            live: bell,
             rendered,
             changed,
         };
-        Self { control, inputs, to_control, signals, workers: receiving, folder }
+        Self { control, inputs, to_control, signals, workers: receiving, names, folder }
     }
 
     /// Replaces the file in one step, as the preparation may read it at any time.
@@ -146,14 +172,18 @@ impl Fixture {
     fn work(&self, index: usize, answers: &mut Vec<Answer>) {
         while let Some(message) = self.workers[index].take() {
             match message {
-                ToWorker::Adopt(snapshot) => {
+                ToWorker::Adopt { snapshot, .. } => {
                     let generation = snapshot.generation;
                     self.to_control
                         .send(FromWorker::Adopted { worker: index, generation })
                         .unwrap();
                 }
                 ToWorker::Answer { answer, .. } => answers.push(answer),
-                ToWorker::Addresses { .. } | ToWorker::Drain(_) => {}
+                ToWorker::Renew(live) => {
+                    let version = live.version();
+                    self.to_control.send(FromWorker::Renewed { worker: index, version }).unwrap();
+                }
+                ToWorker::Drain(_) => {}
             }
         }
     }
@@ -221,7 +251,7 @@ fn a_worker_whose_mailbox_is_full_gets_the_newest_generation_when_there_is_room(
     let mut seen = Vec::new();
     fixture.until(
         |fixture| {
-            while let Some(ToWorker::Adopt(snapshot)) = fixture.workers[1].take() {
+            while let Some(ToWorker::Adopt { snapshot, .. }) = fixture.workers[1].take() {
                 let generation = snapshot.generation;
                 seen.push(generation.0);
                 fixture.to_control.send(FromWorker::Adopted { worker: 1, generation }).unwrap();

@@ -1,0 +1,92 @@
+//! The newest live values: written by whatever renews them, read by the control thread.
+//!
+//! The bell only says that there is something new; what it is, is in the table. So a bell that
+//! nobody hears, or that rings once for two changes, loses nothing.
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::handoff::live::{HostPort, LiveTable};
+
+/// The one place of the live values. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LiveValues {
+    /// Changed in place until it is handed out, then copied.
+    table: Arc<Mutex<Arc<LiveTable>>>,
+    bell: Sender<()>,
+}
+
+/// Starts with an empty table. The receiver gets a message when the table is a newer one.
+pub fn start() -> (LiveValues, Receiver<()>) {
+    let (bell, rung) = bounded(1);
+    (LiveValues { table: Arc::default(), bell }, rung)
+}
+
+impl LiveValues {
+    /// The newest table.
+    pub fn newest(&self) -> Arc<LiveTable> {
+        Arc::clone(&self.table())
+    }
+
+    /// Replaces the addresses of a host. Returns whether they are others than before: name servers
+    /// rotate their responses, and another order is no change.
+    pub fn set_addresses(&self, host: &HostPort, addresses: Vec<SocketAddr>) -> bool {
+        let mut table = self.table();
+        if table.addresses(host).is_some_and(|before| are_the_same(before, &addresses)) {
+            return false;
+        }
+        Arc::make_mut(&mut table).set_addresses(host.clone(), addresses.into());
+        drop(table);
+        // A full channel has rung already.
+        let _ = self.bell.try_send(());
+        true
+    }
+
+    /// Drops the addresses of all other hosts.
+    pub fn keep_hosts(&self, hosts: &[HostPort]) {
+        let hosts: HashSet<&HostPort> = hosts.iter().collect();
+        let mut table = self.table();
+        if table.has_other_hosts(&hosts) {
+            Arc::make_mut(&mut table).keep_hosts(&hosts);
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Arc<LiveTable>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn are_the_same(before: &[SocketAddr], now: &[SocketAddr]) -> bool {
+    let sorted = |addresses: &[SocketAddr]| {
+        let mut sorted = addresses.to_vec();
+        sorted.sort_unstable();
+        sorted
+    };
+    sorted(before) == sorted(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_order_is_no_change_and_another_address_is() {
+        let (live, bell) = start();
+        let host: HostPort = ("a".into(), 80);
+        let (one, two) = ("10.0.0.1:80".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
+        assert!(live.set_addresses(&host, vec![one, two]));
+        let first = live.newest();
+        assert!(!live.set_addresses(&host, vec![two, one]));
+        assert_eq!(live.newest().version(), first.version());
+        assert!(live.set_addresses(&host, vec![two]));
+        assert!(live.newest().version() > first.version());
+        assert_eq!(**first.addresses(&host).unwrap(), [one, two], "what was handed out stays");
+        // Two changes ring at least once.
+        bell.try_recv().unwrap();
+    }
+}

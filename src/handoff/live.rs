@@ -1,0 +1,107 @@
+//! Values that renew themselves: they change while the configuration stays.
+//!
+//! All of them together are one immutable, numbered table. A table replaces the one before as a
+//! whole, so news can be neither lost nor taken back by older news: a worker keeps the table with
+//! the higher version, whatever the order in which two of them arrive. Tables say nothing about
+//! generations; a generation names what it needs and finds it in the table of the moment.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+/// Number of a table. It grows by at least one with every change of a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LiveVersion(pub u64);
+
+/// A host, by name or address (no brackets), and a port.
+pub type HostPort = (Box<str>, u16);
+
+/// All live values at one version.
+#[derive(Clone, Debug, Default)]
+pub struct LiveTable {
+    version: LiveVersion,
+    addresses: HashMap<HostPort, Arc<[SocketAddr]>>,
+}
+
+impl LiveTable {
+    /// Its version.
+    pub const fn version(&self) -> LiveVersion {
+        self.version
+    }
+
+    /// Addresses of a host in the order in which the name server gave them; none when the name was
+    /// never resolved. Never empty.
+    pub fn addresses(&self, host: &HostPort) -> Option<&Arc<[SocketAddr]>> {
+        self.addresses.get(host)
+    }
+
+    /// Replaces the addresses of a host.
+    pub fn set_addresses(&mut self, host: HostPort, addresses: Arc<[SocketAddr]>) {
+        self.version.0 += 1;
+        self.addresses.insert(host, addresses);
+    }
+
+    /// Replaces the table that a worker holds by one that arrives, unless a newer one came before it.
+    /// Returns the version that the worker then has.
+    pub fn renew(held: &mut Arc<Self>, arrived: Arc<Self>) -> LiveVersion {
+        if arrived.version > held.version {
+            *held = arrived;
+        }
+        held.version
+    }
+
+    /// Whether it has addresses of hosts that are not among these.
+    pub fn has_other_hosts(&self, hosts: &HashSet<&HostPort>) -> bool {
+        self.addresses.keys().any(|host| !hosts.contains(host))
+    }
+
+    /// Drops the addresses of all other hosts.
+    pub fn keep_hosts(&mut self, hosts: &HashSet<&HostPort>) {
+        if self.has_other_hosts(hosts) {
+            self.version.0 += 1;
+            self.addresses.retain(|host, _| hosts.contains(host));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str) -> HostPort {
+        (name.into(), 80)
+    }
+
+    #[test]
+    fn an_older_table_never_replaces_a_newer_one() {
+        let addresses: Arc<[SocketAddr]> = Arc::from(["10.0.0.1:80".parse().unwrap()]);
+        let mut older = LiveTable::default();
+        older.set_addresses(host("a"), Arc::clone(&addresses));
+        let mut newer = older.clone();
+        newer.set_addresses(host("b"), addresses);
+        let (older, newer) = (Arc::new(older), Arc::new(newer));
+        let mut held = Arc::default();
+        assert_eq!(LiveTable::renew(&mut held, Arc::clone(&newer)), LiveVersion(2));
+        assert_eq!(LiveTable::renew(&mut held, older), LiveVersion(2));
+        assert!(Arc::ptr_eq(&held, &newer));
+    }
+
+    #[test]
+    fn every_change_has_a_version_of_its_own() {
+        let mut table = LiveTable::default();
+        let addresses: Arc<[SocketAddr]> = Arc::from(["10.0.0.1:80".parse().unwrap()]);
+        table.set_addresses(host("a"), Arc::clone(&addresses));
+        table.set_addresses(host("b"), addresses);
+        assert_eq!(table.version(), LiveVersion(2));
+        let older = table.clone();
+        table.keep_hosts(&HashSet::from([&host("b")]));
+        assert_eq!(table.version(), LiveVersion(3));
+        assert_eq!(table.addresses(&host("a")), None);
+        assert!(table.addresses(&host("b")).is_some());
+        assert!(older.addresses(&host("a")).is_some(), "a table that was handed out stays");
+        table.keep_hosts(&HashSet::from([&host("b")]));
+        assert_eq!(table.version(), LiveVersion(3), "nothing changed");
+    }
+}
