@@ -7,6 +7,8 @@
     reason = "a file that cannot be read is a failed test, also outside #[test] functions"
 )]
 
+#[path = "architecture/graph.rs"]
+mod graph;
 #[path = "architecture/rules.rs"]
 mod rules;
 #[path = "architecture/samples.rs"]
@@ -14,9 +16,11 @@ mod samples;
 #[path = "architecture/source.rs"]
 mod source;
 
+use graph::{circles, uses};
 use rules::{
-    SAME_FLOOR, floors, imports_point_downward, names_say_something, never_imported_in, never_in,
-    no_private_paths, nothing_is_left_to_do, only_in, permits_are_earned, secrets_stay_hidden,
+    CIRCLES, SAME_FLOOR, UPWARD, circles_are_allowed, floors, imports_point_downward,
+    layers_point_downward, names_say_something, never_imported_in, never_in, no_private_paths,
+    nothing_is_left_to_do, only_in, permits_are_earned, secrets_stay_hidden,
 };
 use source::{Source, files};
 
@@ -72,6 +76,22 @@ fn same_floor_exceptions_are_still_needed() {
             SAME_FLOOR.iter().filter(|(a, b, _)| (a, b) != (from, to)).copied().collect();
         let violations = imports_point_downward(&sources, &table, &without);
         assert!(!violations.is_empty(), "{from} no longer uses {to} ({why})");
+    }
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    assert_none(&circles_are_allowed(&circles(&uses(&src())), CIRCLES));
+}
+
+#[test]
+fn imports_go_down_inside_the_planes() {
+    let (sources, graph) = (src(), uses(&src()));
+    for plane in ["data_plane", "control_plane"] {
+        let path = format!("src/{plane}/mod.rs");
+        let table = floors(&sources.iter().find(|source| source.path == path).unwrap().text);
+        assert!(table.len() > 3, "{path} has no table of layers");
+        assert_none(&layers_point_downward(plane, &graph, &table, UPWARD));
     }
 }
 

@@ -1,5 +1,15 @@
 //! The control plane: everything that is not serving a request. It loads, checks and numbers
 //! configurations, hands them to the workers, and answers operators.
+//!
+//! A module uses modules of lower layers only, which `tests/architecture.rs` holds.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 4 | `control` |
+//! | 3 | `admin`, `service` |
+//! | 2 | `prepare`, `reload`, `report` |
+//! | 1 | `canary`, `resolver`, `watcher` |
+//! | 0 | `config`, `drain`, `fleet`, `history`, `live`, `signals` |
 
 pub mod admin;
 pub mod canary;

@@ -1,9 +1,11 @@
 //! Each rule shown something bad, which it must find, and something good, which it must not.
 
 use crate::{
+    graph::{circles, uses},
     rules::{
-        floors, imports_point_downward, names_say_something, never_imported_in, never_in,
-        no_private_paths, nothing_is_left_to_do, only_in, permits_are_earned, secrets_stay_hidden,
+        circles_are_allowed, floors, imports_point_downward, layers_point_downward,
+        names_say_something, never_imported_in, never_in, no_private_paths, nothing_is_left_to_do,
+        only_in, permits_are_earned, secrets_stay_hidden,
     },
     source::Source,
 };
@@ -158,4 +160,128 @@ fn unfinished_and_private_text_is_found() {
     assert!(no_private_paths(&[Source::new("docs/a.md", good)]).is_empty());
     assert_eq!(names_say_something(&[Source::new("src/policy/utils.rs", "")]).len(), 1);
     assert!(names_say_something(&[Source::new("src/policy/utilisation.rs", "")]).is_empty());
+}
+
+fn circles_of(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let sources: Vec<_> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
+    circles(&uses(&sources))
+}
+
+#[test]
+fn circles_are_found_however_the_files_name_each_other() {
+    for text in [
+        "use crate::b::B;",
+        "use super::b::B;",
+        "use crate::{x::X, b::{B, C}};",
+        "use crate::b; fn f() -> b::B { b::B }",
+        "use crate::b as other; fn f() -> other::B { todo() }",
+        "fn f() { crate::b::g() }",
+        "fn f() { super::b::g() }",
+        "impl crate::b::B {}",
+        "pub use crate::b::B; struct A(B);",
+        "use crate::shown::B;",
+        "use crate::shown; fn f() -> shown::B { todo() }",
+        "fn f() -> crate::shown::B { todo() }",
+        "use crate::shown::Renamed;",
+    ] {
+        let found = circles_of(&[
+            ("src/a.rs", text),
+            ("src/b.rs", "use crate::a::A;"),
+            ("src/shown/mod.rs", "pub use crate::b::{B, B as Renamed};"),
+            ("src/x.rs", "use crate::a::A;"),
+        ]);
+        let expected = if text.contains("x::X") {
+            vec!["src/a.rs", "src/b.rs", "src/x.rs"]
+        } else {
+            vec!["src/a.rs", "src/b.rs"]
+        };
+        assert_eq!(found, [expected], "{text}");
+    }
+}
+
+#[test]
+fn a_circle_of_a_parent_and_its_child_is_found() {
+    for (parent, child) in [
+        ("mod child; fn f() { child::g() } struct P;", "use super::P;"),
+        ("mod child; use child::C; struct P(C);", "use crate::parent::P;"),
+        ("mod child; use self::child::C; const P: C = C;", "fn f() { super::P }"),
+        ("mod child; pub use child::C; fn f(c: C) {} struct P;", "use super::P;"),
+    ] {
+        let files = [("src/parent/mod.rs", parent), ("src/parent/child.rs", child)];
+        assert_eq!(circles_of(&files), [["src/parent/child.rs", "src/parent/mod.rs"]], "{parent}");
+    }
+}
+
+#[test]
+fn a_circle_by_way_of_a_third_file_is_found() {
+    let found = circles_of(&[
+        ("src/a.rs", "use crate::b::B;"),
+        ("src/b.rs", "use crate::c::C;"),
+        ("src/c.rs", "use crate::a::A; use crate::d::D;"),
+        ("src/d.rs", ""),
+    ]);
+    assert_eq!(found, [["src/a.rs", "src/b.rs", "src/c.rs"]]);
+}
+
+#[test]
+fn what_is_no_circle_is_not_found() {
+    for (first, second) in [
+        ("use crate::second::S;", ""),
+        ("use crate::second::S;", "// use crate::first::F;\nconst T: &str = \"crate::first\";"),
+        ("use crate::second::S;", "#[cfg(test)]\nmod tests {\n    use crate::first::F;\n}\n"),
+        ("use crate::second::S;", "use other::first::F; fn f() { other::first::g() }"),
+        ("use crate::second::S; use crate::first::F;", "use std::first;"),
+    ] {
+        let files = [("src/first.rs", first), ("src/second.rs", second)];
+        assert_eq!(circles_of(&files), Vec::<Vec<String>>::new(), "{first} {second}");
+    }
+    // A parent that shows what its children define is not used by a child that names a sibling by
+    // way of it.
+    let files = [
+        ("src/parent/mod.rs", "mod one; mod two; pub use self::{one::One, two::Two};"),
+        ("src/parent/one.rs", "use super::Two;"),
+        ("src/parent/two.rs", ""),
+    ];
+    assert_eq!(circles_of(&files), Vec::<Vec<String>>::new());
+}
+
+#[test]
+fn the_list_of_circles_can_only_shrink() {
+    let found = [vec!["a".to_owned(), "b".to_owned()]];
+    let check = |allowed: &[&[&str]]| circles_are_allowed(&found, allowed).len();
+    assert_eq!(check(&[]), 1, "a circle that is not on the list");
+    assert_eq!(check(&[&["a", "b"]]), 0);
+    assert_eq!(check(&[&["a", "c"], &["b"]]), 2, "a larger one than was allowed, and c in none");
+    assert_eq!(check(&[&["a", "b", "c"]]), 1, "c is in no circle any more");
+    assert_eq!(check(&[&["a", "b"], &["d", "e"]]), 2, "a circle that is gone");
+}
+
+#[test]
+fn imports_upward_inside_a_plane_are_found() {
+    let check = |path: &str, text: &str, upward: &[(&str, &str, &str)]| {
+        let sources = [
+            Source::new(path, text),
+            Source::new("src/plane/up.rs", ""),
+            Source::new("src/plane/left/mod.rs", ""),
+            Source::new("src/plane/right.rs", ""),
+            Source::new("src/plane/down.rs", ""),
+        ];
+        layers_point_downward("plane", &uses(&sources), &floors(TABLE), upward).len()
+    };
+    for (path, text) in [
+        ("src/plane/down/a.rs", "use crate::plane::up::U;"),
+        ("src/plane/down/a.rs", "use super::super::left::L;"),
+        ("src/plane/left/a.rs", "fn f() { crate::plane::right::g() }"),
+        ("src/plane/unlisted.rs", ""),
+    ] {
+        assert_eq!(check(path, text, &[]), 1, "{path}: {text}");
+    }
+    let (path, text) = ("src/plane/down/a.rs", "use crate::plane::up::U;");
+    assert_eq!(check(path, text, &[("plane", "down", "up")]), 0);
+    assert_eq!(check(path, text, &[("other", "down", "up")]), 1);
+    assert_eq!(check(path, text, &[("plane", "down", "up"), ("plane", "left", "up")]), 1);
+    assert_eq!(
+        check("src/plane/up/a.rs", "use crate::{other::O, plane::{down::D, left::L}};", &[]),
+        0
+    );
 }

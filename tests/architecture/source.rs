@@ -82,7 +82,53 @@ impl Source {
         paths
     }
 
-    fn resolve(&self, path: &str) -> String {
+    /// What each `use` brings into scope: its name there, its path as written, and whether it is
+    /// exported.
+    pub(crate) fn imports(&self) -> Vec<(String, String, bool)> {
+        let mut imports = Vec::new();
+        for (start, end) in self.import_statements() {
+            let statement = &self.code[start..end];
+            let at = find_word(statement, "use").unwrap_or_default();
+            let exported = has_word(&statement[..at], "pub");
+            let mut leaves = Vec::new();
+            leaves_of(&statement[at + "use".len()..], "", &mut leaves);
+            for (name, path) in leaves {
+                imports.push((name, path, exported));
+            }
+        }
+        imports
+    }
+
+    /// The code with its `use` statements blanked.
+    pub(crate) fn code_without_imports(&self) -> String {
+        let mut code = self.code.clone();
+        for (start, end) in self.import_statements() {
+            let blanked: String = code[start..end]
+                .chars()
+                .flat_map(|c| {
+                    let blank = if c == '\n' { '\n' } else { ' ' };
+                    std::iter::repeat_n(blank, c.len_utf8())
+                })
+                .collect();
+            code.replace_range(start..end, &blanked);
+        }
+        code
+    }
+
+    /// Where `use` statements are, with their visibility and without their semicolon.
+    fn import_statements(&self) -> Vec<(usize, usize)> {
+        let mut statements = Vec::new();
+        let mut from = 0;
+        while let Some(at) = find_word(&self.code[from..], "use").map(|at| at + from) {
+            let Some(end) = self.code[at..].find(';').map(|end| at + end) else { break };
+            let start = self.code[..at].rfind(['\n', ';', '{', '}']).map_or(0, |before| before + 1);
+            statements.push((start, end));
+            from = end;
+        }
+        statements
+    }
+
+    pub(crate) fn resolve(&self, path: &str) -> String {
         let mut module = self.module();
         let mut rest = path;
         if let Some(inner) = rest.strip_prefix("self::") {
@@ -147,11 +193,20 @@ fn collect(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
 }
 
 fn expand(tree: &str, prefix: &str, paths: &mut Vec<String>) {
+    let mut found = Vec::new();
+    expand_with_aliases(tree, prefix, &mut found);
+    paths.extend(found.into_iter().map(|(path, _)| path));
+}
+
+/// The paths of a `use` tree, each with the name behind its `as`.
+fn expand_with_aliases(tree: &str, prefix: &str, paths: &mut Vec<(String, Option<String>)>) {
     let tree = tree.trim();
     let Some(open) = tree.find('{') else {
-        let name = tree.split_whitespace().next().unwrap_or_default().trim_start_matches("::");
+        let mut words = tree.split_whitespace();
+        let name = words.next().unwrap_or_default().trim_start_matches("::");
         if !name.is_empty() {
-            paths.push(format!("{prefix}{name}"));
+            let alias = words.nth(1).map(str::to_owned);
+            paths.push((format!("{prefix}{name}"), alias));
         }
         return;
     };
@@ -163,13 +218,24 @@ fn expand(tree: &str, prefix: &str, paths: &mut Vec<String>) {
             '{' => depth += 1,
             '}' => depth -= 1,
             ',' if depth == 0 => {
-                expand(&tree[start..at], &head, paths);
+                expand_with_aliases(&tree[start..at], &head, paths);
                 start = at + 1;
             }
             _ => {}
         }
     }
-    expand(&tree[start..close], &head, paths);
+    expand_with_aliases(&tree[start..close], &head, paths);
+}
+
+/// The names at the ends of a `use` tree with their paths; `self` is the name before it.
+fn leaves_of(tree: &str, prefix: &str, leaves: &mut Vec<(String, String)>) {
+    let mut paths = Vec::new();
+    expand_with_aliases(tree, prefix, &mut paths);
+    for (path, alias) in paths {
+        let path = path.strip_suffix("::self").unwrap_or(&path).to_owned();
+        let own = path.rsplit("::").next().unwrap_or_default().to_owned();
+        leaves.push((alias.unwrap_or(own), path));
+    }
 }
 
 fn is_identifier(c: char) -> bool {
