@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::system::{
     socket::{self, Accepted},
@@ -81,6 +81,29 @@ impl CoreListener {
         self.watched.readable().await;
     }
 
+    /// Makes the kernel ignore further attempts to connect (`SO_ATTACH_FILTER`, `socket(7)`), while
+    /// handshakes that are under way come to their end. Closing a listener resets what has arrived
+    /// in its queue since the last look; after this, and the time of a handshake, nothing arrives.
+    /// A client tries again a second later, and is refused or finds another listener then. Accepted
+    /// connections inherit the filter, to which none of their packets is of interest.
+    ///
+    /// # Errors
+    /// When the kernel knows no such filters.
+    pub fn ignore_new(&self) -> io::Result<()> {
+        const TCP_FLAGS_AT: u32 = 13;
+        const SYN_WITHOUT_ACK: [u32; 2] = [0x12, 0x02];
+        let [mask, syn] = SYN_WITHOUT_ACK;
+        // The packet starts with the TCP header (RFC 9293 section 3.1). A result of 0 drops it.
+        let program = [
+            filter_step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, [0, 0], TCP_FLAGS_AT),
+            filter_step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, [0, 0], mask),
+            filter_step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, [0, 1], syn),
+            filter_step(libc::BPF_RET | libc::BPF_K, [0, 0], 0),
+            filter_step(libc::BPF_RET | libc::BPF_K, [0, 0], u32::MAX),
+        ];
+        SockRef::from(&self.inner).attach_filter(&program)
+    }
+
     /// Accepts one connection; `None` when the queue is empty.
     ///
     /// # Errors
@@ -95,8 +118,47 @@ impl CoreListener {
     }
 }
 
+/// One instruction: what it does, how far it jumps when true and when false, and its operand.
+fn filter_step(code: u32, [jump_true, jump_false]: [u8; 2], operand: u32) -> SockFilter {
+    let code = u16::try_from(code).unwrap_or_default();
+    SockFilter::new(code, jump_true, jump_false, operand)
+}
+
 /// Whether an accept error means that descriptors or memory are exhausted, so that trying again at
 /// once would only spin.
 pub fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpStream, time::Duration};
+
+    use super::*;
+    use crate::system::ring::{self, IoChoice};
+
+    #[test]
+    fn a_listener_that_ignores_new_connections_still_gives_those_in_its_queue() {
+        ring::run(IoChoice::Auto, |_, _| async {
+            let watches = Watches::start().unwrap();
+            let listener = open(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap().remove(0);
+            let address = listener.local_addr().unwrap();
+            let listener = CoreListener::new(listener, &watches).unwrap();
+            let mut before = TcpStream::connect(address).unwrap();
+            listener.ignore_new().unwrap();
+            let error = TcpStream::connect_timeout(&address, Duration::from_millis(300));
+            assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            let accepted = listener.try_accept().unwrap().unwrap();
+            assert_eq!(accepted.peer, before.local_addr().unwrap());
+            assert!(listener.try_accept().unwrap().is_none());
+            // The connection itself carries bytes.
+            let mut accepted = TcpStream::from(accepted.fd);
+            io::Write::write_all(&mut before, b"abc").unwrap();
+            accepted.set_nonblocking(false).unwrap();
+            let mut read = [0; 3];
+            io::Read::read_exact(&mut accepted, &mut read).unwrap();
+            assert_eq!(&read, b"abc");
+        })
+        .unwrap();
+    }
 }

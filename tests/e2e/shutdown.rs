@@ -315,9 +315,8 @@ fn a_connection_without_a_request_does_not_hold_up_the_stop() {
 #[test]
 fn connections_that_arrive_while_stopping_are_answered_or_refused() {
     let origin = ScriptedOrigin::serving("x");
-    // Between the last look at the queue and the end of listening is one system call, which a
-    // connection in a thousand hits. A close that waits for the event loop cuts one in each round
-    // or more.
+    // A listener that closes as soon as its queue is empty cuts a connection in a thousand: between
+    // the last look and the close is one system call.
     let cut: usize = (0..5).map(|_| cut_in_a_storm(&origin)).sum();
-    assert!(cut <= 5, "{cut} connections were cut");
+    assert_eq!(cut, 0);
 }

@@ -35,6 +35,13 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// once one is free.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a listener that takes no new connections stays open: a handshake that is under way
+/// ends within a round trip.
+const HANDSHAKE_GRACE: Duration = Duration::from_millis(200);
+
+/// Pause between two looks at the queue of such a listener.
+const HANDSHAKE_PAUSE: Duration = Duration::from_millis(10);
+
 thread_local! {
     static SLEEPING: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
 }
@@ -58,15 +65,20 @@ fn closes_at(role: Role) -> DrainStep {
 }
 
 async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, open: OpenListener) {
+    let mut closes = None;
     loop {
-        let closing = core.drain.get() >= closes_at(role);
+        if closes.is_none() && core.drain.get() >= closes_at(role) {
+            let grace = listener.ignore_new().map_or(Duration::ZERO, |()| HANDSHAKE_GRACE);
+            closes = Some(core.watches.clock.refresh().plus(grace));
+        }
+        let closing = closes.is_some_and(|at| at <= core.watches.clock.refresh());
         let mut exhausted = false;
         let mut more = true;
         for _ in 0..ACCEPTS_PER_TURN {
             match listener.try_accept() {
                 Ok(Some(accepted)) => admit(&core, accepted, role),
                 Ok(None) if closing => {
-                    // The queue is empty: closing now resets nobody.
+                    // The queue is empty, and nothing has come into it: closing resets nobody.
                     drop(listener);
                     drop(open);
                     return;
@@ -88,6 +100,8 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, open: OpenLi
             sleep(EXHAUSTED_PAUSE).await;
         } else if more {
             core.watches.turns.next().await;
+        } else if closes.is_some() {
+            sleep(HANDSHAKE_PAUSE).await;
         } else {
             readable_or_woken(&core, &listener, role).await;
         }
