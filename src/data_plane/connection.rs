@@ -27,9 +27,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes that a lingering close reads and throws away at most.
 const LINGER_BYTES_MAX: usize = 4 * 1_048_576;
 
-/// How long a connection that was accepted while the process stops may take to send a request: it
-/// was opened before, so the request is on its way.
-const LATE_REQUEST: Duration = Duration::from_secs(1);
+/// How long an idle connection may still send a request while the process stops.
+pub(crate) const LATE_REQUEST: Duration = Duration::from_secs(1);
 
 /// Bytes from the client that no exchange has used yet. Holds no buffer while there are none.
 #[derive(Debug, Default)]
@@ -138,43 +137,28 @@ async fn read_head<'c>(
 ) -> Result<(), Option<Fault>> {
     let timeouts = core.current().timeouts;
     // One absolute deadline for the head, from accept or from its first byte.
-    let mut begun = !input.is_empty();
-    if begun {
-        socket.watch().arm(timeouts.client_header, Shut::Read);
-    } else if first {
-        let latest = if core.is_closing() { LATE_REQUEST } else { timeouts.client_header };
-        socket.watch().arm(timeouts.client_header.min(latest), Shut::Read);
+    let mut started = !input.is_empty();
+    let mut most = if started || first { timeouts.client_header } else { timeouts.client_idle };
+    if core.is_closing() && !started {
+        // A request may still be on its way.
+        most = most.min(LATE_REQUEST);
     }
+    socket.watch().arm(most, Shut::Neither);
     loop {
-        if begun {
+        if started {
             let local = core.current();
             match parse_request(input.bytes(), &local.limits, head) {
                 Ok(Progress::Complete) => {
                     socket.watch().disarm();
                     return Ok(());
                 }
-                // A client that keeps sending slowly never sees the end of its stream.
-                Ok(Progress::Partial) if socket.watch().ended() == Ended::Deadline => {
-                    return Err(Some(Fault::HeadTimeout));
-                }
+                // A client that keeps sending slowly never leaves the socket without bytes.
+                Ok(Progress::Partial) if is_over(socket) => return Err(Some(Fault::HeadTimeout)),
                 Ok(Progress::Partial) => {}
                 Err(error) => return Err(Some(fault_of(&error))),
             }
             socket.readable().await;
         } else {
-            if core.is_closing() && !first {
-                // Closing over bytes that nobody has read resets the connection, and what the
-                // client has not received of the last answer would be lost. So they are served.
-                if !matches!(input.try_fill(core, socket), Ok(Some(1..))) {
-                    return Err(None);
-                }
-                begun = true;
-                socket.watch().arm(timeouts.client_header, Shut::Read);
-                continue;
-            }
-            if !first {
-                socket.watch().arm(timeouts.client_idle, Shut::Read);
-            }
             socket.watch().set_idle(true);
             if !first {
                 open.set_state(ConnectionState::Idle);
@@ -184,19 +168,22 @@ async fn read_head<'c>(
             socket.watch().set_idle(false);
         }
         match input.try_fill(core, socket) {
-            Ok(Some(0)) | Err(_) => {
-                let timed_out = begun && socket.watch().ended() == Ended::Deadline;
-                return Err(timed_out.then_some(Fault::HeadTimeout));
-            }
-            Ok(Some(_)) if !begun => {
-                begun = true;
-                if !first {
-                    socket.watch().arm(timeouts.client_header, Shut::Read);
+            Ok(Some(0)) | Err(_) => return Err(None),
+            Ok(Some(_)) if !started => {
+                started = true;
+                if !first || core.is_closing() {
+                    socket.watch().arm(timeouts.client_header, Shut::Neither);
                 }
             }
+            Ok(None) if !started && is_over(socket) => return Err(None),
             Ok(_) => {}
         }
     }
+}
+
+/// Whether the time for what is being read has passed.
+fn is_over(socket: &Socket) -> bool {
+    socket.watch().ended() == Ended::Deadline
 }
 
 fn fault_of(error: &RequestError) -> Fault {
@@ -213,18 +200,15 @@ fn fault_of(error: &RequestError) -> Fault {
 /// Ends our side, then reads and discards until the client has ended its own.
 async fn linger(core: &Core, socket: &Socket) {
     socket.finish();
-    socket.watch().arm(LINGER, Shut::Both);
+    socket.watch().arm(LINGER, Shut::Neither);
     let mut discarded = 0;
-    while discarded < LINGER_BYTES_MAX {
+    while discarded < LINGER_BYTES_MAX && !is_over(socket) {
         socket.readable().await;
         let mut buffer = core.buffers.small();
         match socket.try_recv(&mut buffer) {
             Ok(Some(0)) | Err(_) => break,
             Ok(Some(count)) => discarded += count,
             Ok(None) => {}
-        }
-        if socket.watch().ended() != Ended::No {
-            break;
         }
     }
 }

@@ -42,7 +42,8 @@ pub enum DrainStep {
     Serving,
     /// `/ready` answers 503; everything else goes on.
     NotReady,
-    /// The listener is closed, idle connections are ended, answers carry `Connection: close`.
+    /// The listener closes, idle connections may send one more request for a moment, responses
+    /// carry `Connection: close`.
     Closing,
     /// The admin listener is closed too.
     AdminClosing,

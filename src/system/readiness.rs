@@ -106,6 +106,12 @@ impl Readiness {
         self.note(END_EVENTS);
     }
 
+    /// Lets everybody look: their time is over, and nothing has happened to the descriptor. The next
+    /// call finds out whether it blocks.
+    pub(super) fn wake(&self) {
+        self.note(flag(libc::EPOLLIN) | flag(libc::EPOLLOUT));
+    }
+
     fn note(&self, events: u32) {
         if events & END_EVENTS != 0 {
             self.ended.set(true);

@@ -60,9 +60,7 @@ impl Socket {
             match socket.watch().ended() {
                 Ended::No => socket.watch().disarm(),
                 Ended::Deadline => return Err(io::ErrorKind::TimedOut.into()),
-                Ended::ClientGone | Ended::Drain => {
-                    return Err(io::ErrorKind::ConnectionAborted.into());
-                }
+                Ended::ClientGone => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
             if let Some(error) = SockRef::from(&socket.fd).take_error()? {
                 return Err(error);
@@ -165,11 +163,6 @@ impl Socket {
         quiet
     }
 
-    /// Ends one or both directions.
-    pub fn shutdown(&self, shut: Shut) {
-        shutdown_fd(self.raw(), shut);
-    }
-
     /// Ends sending; the peer sees the end of the stream after everything that was sent.
     pub fn finish(&self) {
         let _ = SockRef::from(&self.fd).shutdown(std::net::Shutdown::Write);
@@ -189,15 +182,11 @@ impl Socket {
 }
 
 /// Shuts a descriptor down that is known to be open.
-pub(super) fn shutdown_fd(fd: RawFd, shut: Shut) {
-    let how = match shut {
-        Shut::Read => libc::SHUT_RD,
-        Shut::Both => libc::SHUT_RDWR,
-    };
+pub(super) fn shutdown_fd(fd: RawFd) {
     // SAFETY: no pointers. The number is the caller's own descriptor: a watch is removed before its
     // descriptor is closed, so it never names a socket that somebody opened since.
     #[expect(unsafe_code, reason = "shutdown by number has no safe wrapper in std")]
-    let _ = unsafe { libc::shutdown(fd, how) };
+    let _ = unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
 /// Whether a client reset the connection, or ended it and left no bytes behind.
@@ -208,12 +197,6 @@ pub(super) fn is_gone(client: Client) -> bool {
         Ok(_) => false,
         Err(_) => true,
     }
-}
-
-/// Whether bytes have arrived on `fd` that nobody has read.
-pub(super) fn has_unread_bytes(fd: RawFd) -> bool {
-    let mut byte = [0_u8; 1];
-    matches!(recv_peek(fd, &mut byte), Ok(Some(1..)))
 }
 
 /// Bytes that were sent on `fd` and that its peer has not acknowledged (`SIOCOUTQ`, `tcp(7)`).
@@ -457,6 +440,64 @@ mod tests {
                 watches.tick();
             }
             assert_eq!(task.await, Ended::Deadline);
+        });
+    }
+
+    /// Lets the sweep run until `socket` was ended.
+    async fn wait_ended(socket: &Socket, watches: &Watches) {
+        while socket.watch().ended() == Ended::No {
+            crate::system::watch::sleep(Duration::from_millis(1)).await;
+            watches.tick();
+        }
+    }
+
+    #[test]
+    fn the_deadline_of_a_send_leaves_the_end_of_the_socket_to_its_owner() {
+        with_watches(|watches| async move {
+            let (ours, theirs) = pair().unwrap();
+            let socket = Socket::new(ours, &watches).unwrap();
+            let mut peer = std::fs::File::from(theirs);
+            socket.watch().arm_sending(Duration::ZERO);
+            wait_ended(&socket, &watches).await;
+            // Not an orderly end, which could make a cut body look whole.
+            let end = peer.read(&mut [0; 8]).map_err(|error| error.kind());
+            assert_eq!(end, Err(io::ErrorKind::WouldBlock));
+        });
+    }
+
+    #[test]
+    fn a_deadline_that_passes_as_bytes_arrive_takes_neither_them_nor_their_sender() {
+        with_watches(|watches| async move {
+            let (ours, theirs) = pair().unwrap();
+            let socket = Socket::new(ours, &watches).unwrap();
+            let mut peer = std::fs::File::from(theirs);
+            socket.watch().arm(Duration::ZERO, Shut::Neither);
+            peer.write_all(b"abc").unwrap();
+            wait_ended(&socket, &watches).await;
+            assert_eq!(socket.try_recv(&mut [0; 8]).unwrap(), Some(3));
+            assert!(!is_gone(Client { fd: socket.raw(), may_finish: false }));
+            socket.watch().arm(Duration::from_mins(1), Shut::Neither);
+            assert_eq!(socket.watch().ended(), Ended::No);
+        });
+    }
+
+    #[test]
+    fn only_the_time_of_idle_connections_is_shortened_and_never_lengthened() {
+        with_watches(|watches| async move {
+            let [busy, idle, nearly_over] = [false, true, true].map(|is_idle| {
+                let (ours, theirs) = pair().unwrap();
+                let socket = Socket::new(ours, &watches).unwrap();
+                socket.watch().arm(Duration::from_mins(1), Shut::Neither);
+                socket.watch().set_idle(is_idle);
+                (socket, theirs)
+            });
+            nearly_over.0.watch().arm(Duration::ZERO, Shut::Neither);
+            watches.shorten_idle(Duration::from_mins(1));
+            wait_ended(&nearly_over.0, &watches).await;
+            assert_eq!(idle.0.watch().ended(), Ended::No);
+            watches.shorten_idle(Duration::ZERO);
+            wait_ended(&idle.0, &watches).await;
+            assert_eq!(busy.0.watch().ended(), Ended::No);
         });
     }
 }

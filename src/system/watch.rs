@@ -1,10 +1,13 @@
 //! Deadlines of sockets without a timer each.
 //!
 //! Every socket has a [`Watch`], a cell that says until when the present wait may last. One task
-//! per core looks at all of them at each tick; where a deadline has passed it shuts the socket
-//! down, so that whatever waits for it wakes up, finds the socket at its end and reads the reason
-//! here. Setting a deadline is one store, and nothing is ever cancelled. The deadline of a send moves
-//! on for as long as the peer acknowledges something.
+//! per core looks at all of them at each tick; where a deadline has passed it wakes whatever waits
+//! for the socket, which reads the reason here. Setting a deadline is one store, and nothing is ever
+//! cancelled. The deadline of a send moves on for as long as the peer acknowledges something.
+//!
+//! A client's deadline leaves its socket alone: what had arrived just before can still be served,
+//! and the owner decides whether the client gets a response, an orderly end or a reset. An
+//! upstream socket is shut down with its deadline.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,7 +33,7 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// Ticks between two looks at whether waiting clients are still there.
 const CLIENT_CHECK_TICKS: u32 = 10;
 
-/// Why a watched socket was shut down from this side.
+/// Why the wait for a socket was ended from this side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ended {
     /// It was not.
@@ -40,16 +43,14 @@ pub enum Ended {
     Deadline,
     /// The client on whose behalf it waited is gone.
     ClientGone,
-    /// The process stops and the connection was idle.
-    Drain,
 }
 
-/// Which direction a deadline ends.
+/// Directions of a socket that end with its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shut {
-    /// Reading only: an answer may still be sent.
-    Read,
-    /// Both directions.
+    /// None: whoever waits is woken and decides.
+    Neither,
+    /// Both.
     Both,
 }
 
@@ -94,17 +95,22 @@ impl Watch {
         }
     }
 
-    /// Ends the socket when `after` has passed since `now`, which may be one tick old.
+    /// Ends the wait when `after` has passed since `now`, which may be one tick old. An earlier
+    /// deadline that shut nothing is forgotten, passed or not.
     pub fn arm(&self, now: Monotonic, after: Duration, shut: Shut) {
         self.deadline.set(now.plus(after + TICK).0);
         self.sending.set(0);
         self.shut.set(shut);
+        if shut == Shut::Neither {
+            self.ended.set(Ended::No);
+        }
     }
 
-    /// Ends the socket when for `after` the peer has not acknowledged anything that was sent. To be
-    /// writable again takes more: the kernel waits until a third of the send buffer is free.
+    /// Ends the wait, and nothing else, when for `after` the peer has not acknowledged anything that
+    /// was sent. To be writable again takes more: the kernel waits until a third of the send buffer
+    /// is free.
     fn arm_sending(&self, now: Monotonic, after: Duration) {
-        self.arm(now, after, Shut::Both);
+        self.arm(now, after, Shut::Neither);
         self.sending.set(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
         self.unacknowledged.set(None);
     }
@@ -132,7 +138,7 @@ impl Watch {
         self.deadline.set(0);
     }
 
-    /// Marks whether the connection waits for its next request, so that a drain may end it.
+    /// Marks whether the connection waits for its next request, so that a stop may shorten that.
     pub fn set_idle(&self, idle: bool) {
         self.idle.set(idle);
     }
@@ -142,7 +148,7 @@ impl Watch {
         self.waits_for.set(client);
     }
 
-    /// Why the socket was ended from this side, if it was.
+    /// Why the wait was ended from this side, if it was.
     pub fn ended(&self) -> Ended {
         self.ended.get()
     }
@@ -150,8 +156,13 @@ impl Watch {
     fn end(&self, why: Ended, shut: Shut) {
         self.deadline.set(0);
         self.ended.set(why);
-        socket::shutdown_fd(self.fd, shut);
-        self.readiness.end();
+        match shut {
+            Shut::Neither => self.readiness.wake(),
+            Shut::Both => {
+                socket::shutdown_fd(self.fd);
+                self.readiness.end();
+            }
+        }
     }
 }
 
@@ -210,12 +221,12 @@ impl Watched {
         self.slot as u64
     }
 
-    /// Ends the socket when `after` has passed.
+    /// Ends the wait when `after` has passed.
     pub fn arm(&self, after: Duration, shut: Shut) {
         self.watch.arm(self.watches.clock.coarse(), after, shut);
     }
 
-    /// Ends the socket when its peer takes nothing of what is sent for `after`.
+    /// Ends the wait when the peer takes nothing of what is sent for `after`.
     pub fn arm_sending(&self, after: Duration) {
         self.watch.arm_sending(self.watches.clock.coarse(), after);
     }
@@ -308,11 +319,15 @@ impl Watches {
         }
     }
 
-    /// Ends every connection that waits for its next request, unless that has just arrived.
-    pub fn end_idle(&self) {
+    /// Lets connections that wait for their next request wait for `most` from now on, unless less is
+    /// left to them.
+    pub fn shorten_idle(&self, most: Duration) {
+        let now = self.clock.coarse();
+        let latest = now.plus(most + TICK);
         for (_, watch) in self.all.borrow().iter() {
-            if watch.idle.get() && !socket::has_unread_bytes(watch.fd) {
-                watch.end(Ended::Drain, Shut::Read);
+            let deadline = watch.deadline.get();
+            if watch.idle.get() && (deadline == 0 || deadline > latest.0) {
+                watch.arm(now, most, Shut::Neither);
             }
         }
     }

@@ -359,6 +359,8 @@ impl Client {
                 Got::Bytes
             }
             Err(error) if is_reset(&error) => Got::Ended(End::Reset),
+            // A process that was stopped and continued (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => Got::Bytes,
             Err(error) => panic!(
                 "{error} after {} bytes: {:?}",
                 self.buffer.len(),

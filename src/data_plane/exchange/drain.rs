@@ -32,12 +32,11 @@ pub(crate) async fn drain(exchange: &Exchange<'_>, rest: &[u8]) -> Result<BodyEn
         return Ok(end);
     }
     let socket = exchange.socket;
-    socket.watch().arm(local.timeouts.client_header, Shut::Read);
+    socket.watch().arm(local.timeouts.client_header, Shut::Neither);
     loop {
         socket.readable().await;
         let mut buffer = exchange.core.buffers.small();
         match socket.try_recv(&mut buffer) {
-            _ if socket.watch().ended() == Ended::Deadline => return Err(Fault::HeadTimeout),
             Ok(Some(0)) | Err(_) => return Err(Fault::BadRequest),
             Ok(None) => {}
             Ok(Some(count)) => {
@@ -49,6 +48,9 @@ pub(crate) async fn drain(exchange: &Exchange<'_>, rest: &[u8]) -> Result<BodyEn
                     return Ok(end);
                 }
             }
+        }
+        if socket.watch().ended() == Ended::Deadline {
+            return Err(Fault::HeadTimeout);
         }
     }
 }

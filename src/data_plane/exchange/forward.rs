@@ -241,7 +241,7 @@ fn failure(exchange: &mut Exchange<'_>, connection: &Connection, received: usize
         }
         _ if received == 0 && connection.reused => Failed::Stale,
         _ if received == 0 => Failed::With(UpstreamError::Reset),
-        _ => Failed::With(UpstreamError::Truncated),
+        Ended::No => Failed::With(UpstreamError::Truncated),
     }
 }
 

@@ -27,11 +27,7 @@ use crate::{
         http1::{Method, RequestFraming, RequestHead},
         s3::canonical_path,
     },
-    system::{
-        clock::Monotonic,
-        socket::Socket,
-        watch::{Client, Ended},
-    },
+    system::{clock::Monotonic, socket::Socket, watch::Client},
 };
 
 /// What becomes of the connection after an exchange.
@@ -95,8 +91,7 @@ pub(crate) async fn run<'c>(
         bytes: input.bytes(),
         id: core.ids.next(),
         started,
-        // A connection whose time ran out just as the request came can be answered, but not kept.
-        keep_alive: !head.close && !core.is_closing() && socket.watch().ended() == Ended::No,
+        keep_alive: !head.close && !core.is_closing(),
         allow: respond::ALLOW,
         record: Record::default(),
     };

@@ -13,7 +13,10 @@ use crate::{
         Version, append_connection, append_content_length, append_decimal, append_field,
         append_status_line,
     },
-    system::{socket::Socket, watch::Shut},
+    system::{
+        socket::Socket,
+        watch::{Ended, Shut},
+    },
 };
 
 /// How this proxy calls itself in `Via` (RFC 9110 section 7.6.3).
@@ -103,18 +106,26 @@ pub(crate) async fn deliver(
             first = first.get(of_first..).unwrap_or_default();
             second = second.get(sent - of_first..).unwrap_or_default();
         } else {
-            client_writable(exchange).await;
+            client_writable(exchange).await?;
         }
     }
     Ok(())
 }
 
-/// Waits until the client takes more, for as long as `client_write` allows.
-async fn client_writable(exchange: &Exchange<'_>) {
+/// Waits until the client takes more.
+///
+/// # Errors
+/// `TimedOut` when it takes nothing for `client_write`. Its socket is left as it is: an orderly end
+/// behind a part of a body that ends with the connection would make that look whole.
+pub(crate) async fn client_writable(exchange: &Exchange<'_>) -> std::io::Result<()> {
     let watch = exchange.socket.watch();
     watch.arm_sending(exchange.local.timeouts.client_write);
     exchange.socket.writable().await;
     watch.disarm();
+    match watch.ended() {
+        Ended::Deadline => Err(std::io::ErrorKind::TimedOut.into()),
+        Ended::No | Ended::ClientGone => Ok(()),
+    }
 }
 
 /// Appends the fields that every answer to a request carries.

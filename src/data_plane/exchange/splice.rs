@@ -1,7 +1,7 @@
 //! A large plain body, moved from socket to socket inside the kernel.
 
 use crate::{
-    data_plane::exchange::{Exchange, body::Body, stream::End},
+    data_plane::exchange::{Exchange, body::Body, respond::client_writable, stream::End},
     system::{
         splice::Pipe,
         watch::{Ended, OnDemand, Shut},
@@ -40,7 +40,7 @@ async fn pump(
     sent: &mut u64,
 ) -> Result<(), End> {
     let (upstream, client) = (body.connection.socket(), exchange.socket);
-    let (upstream_watch, client_watch) = (upstream.watch(), client.watch());
+    let upstream_watch = upstream.watch();
     // A body that is over in one turn is not worth the calls that this takes.
     let mut on_demand = None;
     let mut this_turn = 0;
@@ -79,9 +79,7 @@ async fn pump(
         on_demand.get_or_insert_with(|| upstream_watch.on_demand());
         if pipe.filled > 0 {
             // The client's socket is full. When it is reported, there is room for a good deal.
-            client_watch.arm_sending(exchange.local.timeouts.client_write);
-            client.writable().await;
-            client_watch.disarm();
+            client_writable(exchange).await.map_err(|_| End::Client)?;
         } else {
             exchange.core.watches.turns.next().await;
         }

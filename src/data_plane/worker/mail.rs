@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::{
     data_plane::{
+        connection::LATE_REQUEST,
         core::Core,
         worker::{accept, open},
     },
@@ -34,7 +35,7 @@ pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
 fn drain(core: &Rc<Core>, step: DrainStep) {
     core.drain.set(step);
     if step == DrainStep::Closing {
-        core.watches.end_idle();
+        core.watches.shorten_idle(LATE_REQUEST);
     }
     if step >= DrainStep::Closing {
         accept::wake(core);
