@@ -27,9 +27,6 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes that a lingering close reads and throws away at most.
 const LINGER_BYTES_MAX: usize = 4 * 1_048_576;
 
-/// How long an idle connection may still send a request while the process stops.
-pub(crate) const LATE_REQUEST: Duration = Duration::from_secs(1);
-
 /// Bytes from the client that no exchange has used yet. Holds no buffer while there are none.
 #[derive(Debug, Default)]
 pub(crate) struct Input<'c> {
@@ -141,7 +138,7 @@ async fn read_head<'c>(
     let mut most = if started || first { timeouts.client_header } else { timeouts.client_idle };
     if core.is_closing() && !started {
         // A request may still be on its way.
-        most = most.min(LATE_REQUEST);
+        most = most.min(timeouts.drain_idle);
     }
     socket.watch().arm(most, Shut::Neither);
     loop {

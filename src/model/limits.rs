@@ -33,7 +33,9 @@ pub struct Timeouts {
     pub client_write: Duration,
     /// How long to go on accepting after `/ready` has turned 503.
     pub drain_delay: Duration,
-    /// How long in-flight work may take after that.
+    /// After that: how long an idle connection may still send a request.
+    pub drain_idle: Duration,
+    /// How long in-flight work may take after that delay.
     pub drain: Duration,
 }
 
@@ -44,6 +46,7 @@ impl Default for Timeouts {
             client_idle: Duration::from_mins(1),
             client_write: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
+            drain_idle: Duration::from_secs(1),
             drain: Duration::from_secs(30),
         }
     }

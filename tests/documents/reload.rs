@@ -96,6 +96,7 @@ fn change(key: &str) -> Change {
         "server.timeouts.client_idle" => simple("server.timeouts.client_idle", 3),
         "server.timeouts.client_write" => simple("server.timeouts.client_write", 3),
         "server.timeouts.drain_delay" => simple("server.timeouts.drain_delay", 3),
+        "server.timeouts.drain_idle" => simple("server.timeouts.drain_idle", 3),
         "server.timeouts.drain" => simple("server.timeouts.drain", 3),
         "server.expose_generation" => simple("server.expose_generation", true),
         "buckets" => simple("buckets.1", Value::Null),

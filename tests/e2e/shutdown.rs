@@ -3,7 +3,8 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
 };
 
 use crate::support::{
@@ -319,4 +320,122 @@ fn connections_that_arrive_while_stopping_are_answered_or_refused() {
     // the last look and the close is one system call.
     let cut: usize = (0..5).map(|_| cut_in_a_storm(&origin)).sum();
     assert_eq!(cut, 0);
+}
+
+#[test]
+fn idle_connections_may_send_one_more_request_while_stopping() {
+    let origin = ScriptedOrigin::serving("answer");
+    // Longer than these tests ever wait.
+    let config = Config::products(origin.url()).set("server.timeouts.drain_idle", 60);
+    let mut proxy = Proxy::start(&config);
+    let mut used: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    for client in &mut used {
+        assert_eq!(client.get("/products/x").text(), "answer");
+    }
+    let unused: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    proxy.signal("TERM");
+    wait_refused(proxy.address());
+    for mut client in used.into_iter().chain(unused) {
+        let response = client.get("/products/x");
+        assert_eq!(response.text(), "answer");
+        assert!(response.says_close(), "{response:?}");
+        assert_eq!(client.expect_end(), End::Fin);
+    }
+    // With the last of them the stop is complete.
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn an_idle_connection_is_closed_when_its_time_while_stopping_is_over() {
+    let origin = ScriptedOrigin::serving("answer");
+    let config = Config::products(origin.url())
+        .set("server.timeouts.drain_idle", 0.5)
+        .set("server.timeouts.drain", 60);
+    let mut proxy = Proxy::start(&config);
+    let (mut used, mut unused) = (proxy.client(), proxy.client());
+    assert_eq!(used.get("/products/x").status, 200);
+    let stopped = Instant::now();
+    proxy.signal("TERM");
+    assert_eq!(used.expect_end(), End::Fin);
+    assert_eq!(unused.expect_end(), End::Fin);
+    assert!(stopped.elapsed() >= Duration::from_millis(500), "{:?}", stopped.elapsed());
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_head_that_starts_while_stopping_has_the_time_of_any_head() {
+    let origin = ScriptedOrigin::serving("answer");
+    let config = Config::products(origin.url())
+        .set("server.timeouts.drain_idle", 1.5)
+        .set("server.timeouts.client_header", 60);
+    let mut proxy = Proxy::start(&config);
+    let (mut used, unused) = (proxy.client(), proxy.client());
+    let mut idle = proxy.client();
+    for client in [&mut used, &mut idle] {
+        assert_eq!(client.get("/products/x").status, 200);
+    }
+    proxy.signal("TERM");
+    let request = request_bytes("GET", "/products/x", &[]);
+    let (start, rest) = request.split_at(20);
+    let mut slow = [used, unused];
+    for client in &mut slow {
+        client.send(start);
+    }
+    // This one sends nothing: when it is closed, the time of idle connections is over.
+    assert_eq!(idle.expect_end(), End::Fin);
+    for client in &mut slow {
+        client.send(rest);
+        assert_eq!(client.response("GET").text(), "answer");
+    }
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+/// Sixteen clients that send one request after another on connections that are kept, with a stop in
+/// the middle. How many requests were sent and not answered.
+fn lost_under_load(origin: &ScriptedOrigin) -> usize {
+    let mut proxy = Proxy::start(&Config::products(origin.url()).set("server.threads", 2));
+    let address = proxy.address();
+    let (answered, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let stopping = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 0..16_u64 {
+            let (answered, lost, stopping) = (&answered, &lost, &stopping);
+            scope.spawn(move || {
+                let mut client = Client::connect(address);
+                while !stopping.load(Ordering::SeqCst) || number % 2 == 0 {
+                    client.send_if_open(request_bytes("GET", "/health", &[]));
+                    match client.try_response("GET") {
+                        Ok(response) if response.says_close() => {
+                            answered.fetch_add(1, Ordering::SeqCst);
+                            return;
+                        }
+                        Ok(_) => answered.fetch_add(1, Ordering::SeqCst),
+                        Err(_) => {
+                            lost.fetch_add(1, Ordering::SeqCst);
+                            return;
+                        }
+                    };
+                    // Most of the time a client thinks, and its connection is idle.
+                    std::thread::sleep(Duration::from_millis(number));
+                }
+                // One that has just been idle as the stop came sends its last request now.
+                client.send_if_open(request_bytes("GET", "/health", &[]));
+                if client.try_response("GET").is_err() {
+                    lost.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        wait_until("the load", || answered.load(Ordering::SeqCst) > 300);
+        proxy.signal("TERM");
+        stopping.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    lost.into_inner()
+}
+
+#[test]
+fn stopping_under_load_loses_no_request() {
+    let origin = ScriptedOrigin::serving("x");
+    let lost: Vec<_> = (0..3).map(|_| lost_under_load(&origin)).collect();
+    assert_eq!(lost, [0, 0, 0]);
 }

@@ -255,3 +255,19 @@ fn a_client_that_takes_little_but_steadily_is_not_given_up() {
         assert_eq!(length, LENGTH);
     }
 }
+
+#[test]
+fn a_client_that_still_sends_gets_its_408_in_order() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url()).set("server.timeouts.client_header", 0.3);
+    let proxy = Proxy::start(&config);
+    let mut client = proxy.client();
+    client.send("GET /products/x HTTP/1.1\r\n");
+    client.response("GET").assert_fault(408, "head_timeout");
+    // What is still on its way must not be met with a reset, which could overtake the response.
+    for _ in 0..50 {
+        client.send("X-Slow: 1\r\n");
+    }
+    client.finish_sending();
+    assert_eq!(client.expect_end(), End::Fin);
+}

@@ -123,12 +123,14 @@ impl Changes {
         self.hot("server.limits.headers", headers, &new.limits.headers);
         self.hot("server.limits.body_bytes", body_bytes, &new.limits.body_bytes);
 
-        let Timeouts { client_header, client_idle, client_write, drain_delay, drain } = timeouts;
+        let Timeouts { client_header, client_idle, client_write, drain_delay, drain_idle, drain } =
+            timeouts;
         let to = &new.timeouts;
         self.hot("server.timeouts.client_header", client_header, &to.client_header);
         self.hot("server.timeouts.client_idle", client_idle, &to.client_idle);
         self.hot("server.timeouts.client_write", client_write, &to.client_write);
         self.hot("server.timeouts.drain_delay", drain_delay, &to.drain_delay);
+        self.hot("server.timeouts.drain_idle", drain_idle, &to.drain_idle);
         self.hot("server.timeouts.drain", drain, &to.drain);
         self.hot("server.expose_generation", expose_generation, &new.expose_generation);
     }

@@ -127,7 +127,8 @@ pub const KEYS: &[Key] = &[
     key("server.timeouts.client_idle", Seconds(DAY_SECONDS), Is("60"), "seconds", Hot, "Keep-alive between two requests"),
     key("server.timeouts.client_write", Seconds(DAY_SECONDS), Is("30"), "seconds", Hot, "Without progress while a response is sent"),
     key("server.timeouts.drain_delay", SecondsOrZero(HOUR_SECONDS), Is("0"), "seconds", Hot, "After SIGTERM: accept this long after `/ready` has turned 503"),
-    key("server.timeouts.drain", Seconds(DAY_SECONDS), Is("30"), "seconds", Hot, "Then: how long work in flight may take"),
+    key("server.timeouts.drain_idle", SecondsOrZero(HOUR_SECONDS), Is("1"), "seconds", Hot, "Then: how long an idle connection may still send a request, which is answered with `Connection: close`"),
+    key("server.timeouts.drain", Seconds(DAY_SECONDS), Is("30"), "seconds", Hot, "From then on: how long work in flight may take"),
     key("server.expose_generation", Boolean, Is("false"), "", Hot, "Adds `X-Config-Generation` to every answer"),
 
     key("buckets", List, Required, "", Hot, "The buckets that are served; at least one"),

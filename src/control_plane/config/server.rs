@@ -59,6 +59,7 @@ fn timeouts(section: Section<'_>) -> Timeouts {
         client_idle: section.seconds("client_idle"),
         client_write: section.seconds("client_write"),
         drain_delay: section.seconds("drain_delay"),
+        drain_idle: section.seconds("drain_idle"),
         drain: section.seconds("drain"),
     }
 }

@@ -197,6 +197,7 @@ impl Control {
                 let timeouts = self.running.settings.server.timeouts;
                 tracing::info!(
                     drain_delay_s = timeouts.drain_delay.as_secs_f64(),
+                    drain_idle_s = timeouts.drain_idle.as_secs_f64(),
                     drain_s = timeouts.drain.as_secs_f64(),
                     "stopping: not ready from now on"
                 );

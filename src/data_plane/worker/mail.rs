@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use crate::{
     data_plane::{
-        connection::LATE_REQUEST,
         core::Core,
         worker::{accept, open},
     },
@@ -35,7 +34,7 @@ pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
 fn drain(core: &Rc<Core>, step: DrainStep) {
     core.drain.set(step);
     if step == DrainStep::Closing {
-        core.watches.shorten_idle(LATE_REQUEST);
+        core.watches.shorten_idle(core.current().timeouts.drain_idle);
     }
     if step >= DrainStep::Closing {
         accept::wake(core);
