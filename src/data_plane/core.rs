@@ -43,7 +43,7 @@ pub(crate) struct Core {
     /// What renews itself, at the newest version that arrived here.
     pub(crate) live: RefCell<Arc<LiveTable>>,
     pub(crate) watches: Rc<Watches>,
-    pub(crate) buffers: Buffers,
+    pub(crate) buffers: Rc<Buffers>,
     pub(crate) pipes: Pipes,
     pub(crate) pools: RefCell<HashMap<Arc<str>, Rc<Pool>>>,
     /// This core's counters; nobody else writes them.

@@ -1,6 +1,6 @@
 //! Byte buffers that one core reuses.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, rc::Rc};
 
 /// A buffer for request heads and small responses, in bytes. One head of an ordinary client or
 /// S3 server fits, and so does a small object together with its head.
@@ -10,9 +10,14 @@ pub const SMALL_BYTES: usize = 16 * 1024;
 /// against the cost of copying.
 pub const LARGE_BYTES: usize = 256 * 1024;
 
+/// A buffer for TLS records, in bytes: a whole number of the longest ones (RFC 5246 section 6.2.3;
+/// 16 KiB of plaintext, 5 bytes of header, at most 24 for nonce and tag).
+pub const RECORDS_BYTES: usize = 4 * (16_384 + 5 + 24);
+
 /// Free buffers kept of each size, per core; more are given back to the allocator.
 const SMALL_FREE_MAX: usize = 512;
 const LARGE_FREE_MAX: usize = 16;
+const RECORDS_FREE_MAX: usize = 64;
 
 /// First capacity of a buffer to append to, in bytes: an ordinary head fits.
 const SCRATCH_BYTES: usize = 2_048;
@@ -23,6 +28,7 @@ const SCRATCH_BYTES: usize = 2_048;
 pub struct Buffers {
     small: RefCell<Vec<Vec<u8>>>,
     large: RefCell<Vec<Vec<u8>>>,
+    records: RefCell<Vec<Vec<u8>>>,
     scratch: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -57,6 +63,43 @@ impl Lent<'_> {
 }
 
 impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.home.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+/// A buffer for TLS records that goes back to its core's free list when dropped. A connection may
+/// keep it across waits, so it owns its way home.
+#[derive(Debug)]
+pub struct RecordBuffer {
+    buffer: Vec<u8>,
+    home: Rc<Buffers>,
+}
+
+impl std::ops::Deref for RecordBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl std::ops::DerefMut for RecordBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+}
+
+impl RecordBuffer {
+    /// Makes the buffer at least `length` bytes long; a longer one than the usual is freed after use.
+    pub fn grow(&mut self, length: usize) {
+        if self.buffer.len() < length {
+            self.buffer.resize(length, 0);
+        }
+    }
+}
+
+impl Drop for RecordBuffer {
     fn drop(&mut self) {
         self.home.give_back(std::mem::take(&mut self.buffer));
     }
@@ -102,6 +145,12 @@ impl Buffers {
         Lent { buffer, home: self }
     }
 
+    /// A buffer of `RECORDS_BYTES` length.
+    pub fn records(self: &Rc<Self>) -> RecordBuffer {
+        let buffer = self.records.borrow_mut().pop().unwrap_or_else(|| vec![0; RECORDS_BYTES]);
+        RecordBuffer { buffer, home: Rc::clone(self) }
+    }
+
     /// An empty buffer to append to.
     pub fn scratch(&self) -> Scratch<'_> {
         let buffer =
@@ -113,6 +162,7 @@ impl Buffers {
         let (list, max) = match buffer.len() {
             SMALL_BYTES => (&self.small, SMALL_FREE_MAX),
             LARGE_BYTES => (&self.large, LARGE_FREE_MAX),
+            RECORDS_BYTES => (&self.records, RECORDS_FREE_MAX),
             _ => return,
         };
         let mut list = list.borrow_mut();
@@ -132,6 +182,7 @@ impl Buffers {
     /// Lets go of free buffers, for a core that has nothing to do.
     pub fn shrink(&self) {
         self.large.borrow_mut().clear();
+        self.records.borrow_mut().clear();
         self.small.borrow_mut().truncate(SMALL_FREE_MAX / 8);
         self.scratch.borrow_mut().truncate(SMALL_FREE_MAX / 8);
     }
@@ -149,6 +200,9 @@ mod tests {
         assert_eq!(buffers.large().len(), LARGE_BYTES);
         buffers.small().grow(SMALL_BYTES + 1);
         assert_eq!(buffers.small().len(), SMALL_BYTES);
+        let buffers = Rc::new(buffers);
+        let at = buffers.records().as_ptr();
+        assert_eq!(buffers.records().as_ptr(), at);
     }
 
     #[test]

@@ -149,6 +149,11 @@ impl Socket {
         Ok(())
     }
 
+    /// Whether something may have arrived that was not read, as far as is known.
+    pub fn may_read(&self) -> bool {
+        self.watched.readiness.may_read()
+    }
+
     /// Whether an idle connection is still usable: open, and nothing has arrived on it up to the
     /// last turn of the event loop.
     pub fn is_quiet(&self) -> bool {

@@ -140,7 +140,8 @@ async fn fetch<'x>(
     let timeout = bucket.timeouts.connect;
     let client = exchange.client();
     pool.learn(&core.live.borrow());
-    let opened = Connection::open(pool, timeout, client, &core.watches, cells).await?;
+    let opened =
+        Connection::open(pool, timeout, client, &core.watches, &core.buffers, cells).await?;
     let Some(mut connection) = opened else {
         exchange.record.aborted = true;
         return Err(UpstreamError::Reset);

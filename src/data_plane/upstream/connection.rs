@@ -5,6 +5,7 @@ use std::{io, rc::Rc, sync::Arc, time::Duration};
 use crate::{
     data_plane::upstream::pool::Pool,
     system::{
+        buffers::Buffers,
         socket::Socket,
         tls::TlsSession,
         watch::{Client, Ended, Shut, Watches},
@@ -34,6 +35,7 @@ impl Connection {
         timeout: Duration,
         client: Client,
         watches: &Rc<Watches>,
+        buffers: &Rc<Buffers>,
         cells: &Arc<BucketCells>,
     ) -> Result<Option<Self>, UpstreamError> {
         let addresses = pool.addresses();
@@ -58,7 +60,7 @@ impl Connection {
                         connection.socket.watch().waits_for_client(Some(client));
                         let left = Duration::from_nanos(deadline.since(watches.clock.refresh()));
                         connection.socket.watch().arm(left, Shut::Both);
-                        let session = TlsSession::connect(&tls, &connection.socket).await;
+                        let session = TlsSession::connect(&tls, &connection.socket, buffers).await;
                         connection.socket.watch().disarm();
                         match session {
                             Ok(session) => connection.tls = Some(Box::new(session)),
@@ -159,5 +161,10 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.cells.upstream.connections(ConnectionState::Active).dec();
+        if let Some(session) = &mut self.tls
+            && self.socket.watch().ended() == Ended::No
+        {
+            session.close(&self.socket);
+        }
     }
 }

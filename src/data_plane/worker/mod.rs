@@ -102,7 +102,7 @@ async fn serve(
         ))),
         live: RefCell::new(assignment.live),
         watches,
-        buffers: Buffers::default(),
+        buffers: Rc::new(Buffers::default()),
         pipes: Pipes::default(),
         pools: RefCell::new(HashMap::new()),
         cells,

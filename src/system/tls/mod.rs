@@ -1,0 +1,20 @@
+//! TLS: records over pooled buffers, driven by socket readiness.
+//!
+//! rustls does the protocol. What is done here is what costs time with large bodies: one read takes
+//! in many records, each is decrypted where it arrived, and many leave with one send. All that
+//! depends on rustls' unbuffered interface, which its next version changes, is in `records.rs` and
+//! `in_place.rs`.
+//!
+//! Deliberately absent: records in the kernel (`CONFIG_TLS`). The place for it is where a session
+//! has shaken hands.
+
+mod client;
+mod in_place;
+mod records;
+mod session;
+
+pub use client::TlsClient;
+pub use session::TlsSession;
+
+#[cfg(test)]
+mod tests;
