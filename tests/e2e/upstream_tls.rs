@@ -1,12 +1,26 @@
 //! TLS towards S3.
 
+use std::{io::Write as _, time::Duration};
+
 use crate::support::{
     config::Config,
+    gate::Gate,
     proxy::{Launch, Proxy},
+    raw_client::request_bytes,
     s3_server::S3Server,
     scripted_origin::{ScriptedOrigin, response_bytes},
     tls_front::TlsFront,
+    tls_relay::{ALERT_RECORD_BYTES, TlsRelay},
+    waiting::wait_until,
 };
+
+/// A proxy in front of an `https` endpoint at `url`, which has the front's certificate.
+fn proxy_to(url: String, front: &TlsFront, change: impl Fn(Config) -> Config) -> Proxy {
+    let launch = Launch::new();
+    launch.write("ca.pem", front.ca_pem());
+    let ca_file = launch.path("ca.pem").display().to_string();
+    launch.config(&change(Config::products(url).set("buckets.0.s3.ca_file", ca_file))).start()
+}
 
 #[test]
 fn an_https_endpoint_is_trusted_by_its_ca_file() {
@@ -89,4 +103,96 @@ fn what_comes_decrypted_behind_an_answer_is_not_taken_for_the_next_one() {
     assert_eq!(client.get("/products/x").body.len(), 600_000);
     assert_eq!(client.get("/products/x").body.len(), 16_000);
     assert_eq!(client.get("/products/x").text(), "fresh");
+}
+
+#[test]
+fn connections_that_end_in_order_say_so_and_later_ones_resume() {
+    let origin = ScriptedOrigin::serving("x");
+    let front = TlsFront::start(origin.address());
+    let launch = Launch::new();
+    launch.write("ca.pem", front.ca_pem());
+    let ca_file = launch.path("ca.pem").display().to_string();
+    let elsewhere = Config::products(front.named_url())
+        .set("server.threads", 1)
+        .set("buckets.0.s3.ca_file", ca_file.as_str());
+    let config = elsewhere.clone().set("buckets.0.s3.endpoint", front.url());
+    let proxy = launch.config(&config).start();
+    for round in 1..4 {
+        assert_eq!(proxy.get("/products/x").text(), "x");
+        assert_eq!((front.handshakes(), front.resumed()), (round, round - 1));
+        // Without the endpoint its connections are closed.
+        for config in [&elsewhere, &config] {
+            let before = proxy.metric("config_reload_success_total");
+            proxy.write_config(config);
+            proxy.signal("HUP");
+            wait_until("the reload", || proxy.metric("config_reload_success_total") > before);
+        }
+        wait_until("close_notify", || front.closed_in_order() == round);
+    }
+}
+
+#[test]
+fn a_body_until_the_end_of_the_connection_is_whole_only_with_close_notify() {
+    for keeps_alert in [true, false] {
+        let origin = ScriptedOrigin::start(|conn, _| {
+            conn.expect_request();
+            conn.send("HTTP/1.1 200 OK\r\n\r\nthe whole body");
+        });
+        let front = TlsFront::start(origin.address());
+        let relay = TlsRelay::start(front.address(), move |record, client| {
+            (keeps_alert || record.len() != ALERT_RECORD_BYTES) && client.write_all(record).is_ok()
+        });
+        let proxy = proxy_to(relay.url(), &front, |config| config);
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        match client.try_response("GET") {
+            Ok(whole) => assert!(keeps_alert && whole.text() == "the whole body", "{whole:?}"),
+            Err(cut) => {
+                assert!(!keeps_alert, "{cut:?}");
+                assert_eq!(cut.response.unwrap().body, b"the whole body");
+                let series = "upstream_errors_total{bucket=\"products\",reason=\"truncated\"}";
+                assert_eq!(proxy.metric(series), Some(1.0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_that_drips_is_given_up_in_the_time_of_a_read() {
+    let gate = Gate::default();
+    let head_arrived = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        conn.expect_request();
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 10001\r\n\r\nx");
+        // What follows is in a record of its own.
+        conn.wait(&gate);
+        conn.send([b'x'; 10_000]);
+        conn.wait_closed();
+    });
+    let front = TlsFront::start(origin.address());
+    let relay = TlsRelay::start(front.address(), |record, client| {
+        if record.len() < 9_000 {
+            return client.write_all(record).is_ok();
+        }
+        // Long after the time is over.
+        record.iter().all(|byte| {
+            std::thread::sleep(Duration::from_millis(20));
+            client.write_all(&[*byte]).is_ok()
+        })
+    });
+    let proxy = proxy_to(relay.url(), &front, |config| {
+        config.set("buckets.0.s3.timeouts.read", 0.5).set("buckets.0.s3.timeouts.first_byte", 60)
+    });
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    let framing = client.head("GET").unwrap().framing;
+    let mut received = 0;
+    let ended = client.body(framing, &mut |bytes| {
+        received += bytes.len();
+        head_arrived.open();
+    });
+    ended.expect_err("a record that never ends");
+    assert_eq!(received, 1);
+    let series = "upstream_errors_total{bucket=\"products\",reason=\"read_timeout\"}";
+    assert_eq!(proxy.metric(series), Some(1.0));
 }

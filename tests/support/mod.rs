@@ -13,5 +13,6 @@ pub(crate) mod reload;
 pub(crate) mod s3_server;
 pub(crate) mod scripted_origin;
 pub(crate) mod tls_front;
+pub(crate) mod tls_relay;
 pub(crate) mod token;
 pub(crate) mod waiting;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustls::{
-    ServerConfig, ServerConnection,
+    HandshakeKind, ServerConfig, ServerConnection,
     crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
@@ -22,7 +22,14 @@ pub(crate) struct TlsFront {
     address: SocketAddr,
     ca_pem: String,
     stopping: Arc<AtomicBool>,
-    handshakes: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    handshakes: AtomicUsize,
+    resumed: AtomicUsize,
+    closed: AtomicUsize,
 }
 
 impl TlsFront {
@@ -42,8 +49,8 @@ impl TlsFront {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let stopping = Arc::new(AtomicBool::new(false));
-        let handshakes = Arc::new(AtomicUsize::new(0));
-        let (stop, done) = (Arc::clone(&stopping), Arc::clone(&handshakes));
+        let counts = Arc::new(Counts::default());
+        let (stop, done) = (Arc::clone(&stopping), Arc::clone(&counts));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
@@ -53,7 +60,7 @@ impl TlsFront {
                 thread::spawn(move || forward(stream.expect("accept"), plain, config, &done));
             }
         });
-        Self { address, ca_pem: made.cert.pem(), stopping, handshakes }
+        Self { address, ca_pem: made.cert.pem(), stopping, counts }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -77,7 +84,17 @@ impl TlsFront {
 
     /// Completed handshakes.
     pub(crate) fn handshakes(&self) -> usize {
-        self.handshakes.load(Ordering::SeqCst)
+        self.counts.handshakes.load(Ordering::SeqCst)
+    }
+
+    /// Those of them that resumed an earlier session.
+    pub(crate) fn resumed(&self) -> usize {
+        self.counts.resumed.load(Ordering::SeqCst)
+    }
+
+    /// Connections whose client said `close_notify`.
+    pub(crate) fn closed_in_order(&self) -> usize {
+        self.counts.closed.load(Ordering::SeqCst)
     }
 }
 
@@ -90,7 +107,7 @@ impl Drop for TlsFront {
 
 /// One connection: this thread moves bytes inwards, a second one outwards; both end when either
 /// side does.
-fn forward(secure: TcpStream, plain: SocketAddr, config: Arc<ServerConfig>, done: &AtomicUsize) {
+fn forward(secure: TcpStream, plain: SocketAddr, config: Arc<ServerConfig>, done: &Counts) {
     let plain = TcpStream::connect(plain).expect("connect to the plain origin");
     for stream in [&secure, &plain] {
         stream.set_nodelay(true).unwrap();
@@ -126,7 +143,7 @@ fn move_inwards(
     mut secure: TcpStream,
     mut plain: &TcpStream,
     session: &Mutex<ServerConnection>,
-    done: &AtomicUsize,
+    done: &Counts,
 ) {
     let mut chunk = [0; 16_384];
     let mut shaking = true;
@@ -143,7 +160,14 @@ fn move_inwards(
             session.reader().read_exact(&mut clear).unwrap();
             if shaking && !session.is_handshaking() {
                 shaking = false;
-                done.fetch_add(1, Ordering::SeqCst);
+                if session.handshake_kind() == Some(HandshakeKind::Resumed) {
+                    done.resumed.fetch_add(1, Ordering::SeqCst);
+                }
+                done.handshakes.fetch_add(1, Ordering::SeqCst);
+            }
+            if state.peer_has_closed() {
+                done.closed.fetch_add(1, Ordering::SeqCst);
+                input = &[];
             }
             if !flush(&mut session, &mut secure) || plain.write_all(&clear).is_err() {
                 return;

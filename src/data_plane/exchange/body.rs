@@ -199,6 +199,6 @@ impl<'c> Body<'c> {
     /// Whether the connection may serve another request: the body has ended, its end was certain
     /// and nothing came behind it.
     pub(crate) fn is_clean(&self) -> bool {
-        self.ended && self.window.is_empty()
+        self.ended && self.window.is_empty() && !self.connection.has_leftover()
     }
 }

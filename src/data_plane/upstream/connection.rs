@@ -118,6 +118,12 @@ impl Connection {
         }
     }
 
+    /// Whether something arrived behind the last response that is kept in memory: decrypted bytes, or
+    /// a part of a record.
+    pub(crate) fn has_leftover(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.has_leftover())
+    }
+
     /// The socket, for its deadline, and for splicing when [`Connection::is_plain`].
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket

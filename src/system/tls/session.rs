@@ -101,6 +101,11 @@ impl TlsSession {
         !records.plain().is_empty() || records.is_closed() || records.failure().is_some()
     }
 
+    /// Whether something arrived that was not read, not even by decrypting it.
+    pub fn has_leftover(&self) -> bool {
+        !self.records.is_quiet()
+    }
+
     /// Whether nothing waits that nobody asked for, up to the last turn of the event loop. Takes in
     /// what the socket holds: session tickets may arrive on an idle connection. A part of a record
     /// counts as something, for it may become anything.
