@@ -18,6 +18,7 @@ pub mod control;
 pub mod drain;
 pub mod fleet;
 pub mod history;
+pub mod http_client;
 pub mod live;
 pub mod prepare;
 pub mod reload;
