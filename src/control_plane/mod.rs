@@ -8,13 +8,13 @@
 //! | 4 | `control` |
 //! | 3 | `admin`, `service` |
 //! | 2 | `prepare`, `reload`, `report` |
-//! | 1 | `canary`, `resolver`, `watcher` |
-//! | 0 | `config`, `drain`, `fleet`, `history`, `live`, `signals` |
+//! | 1 | `credential_check`, `resolver`, `watcher` |
+//! | 0 | `config`, `drain`, `fleet`, `history`, `http_client`, `live`, `signals` |
 
 pub mod admin;
-pub mod canary;
 pub mod config;
 pub mod control;
+pub mod credential_check;
 pub mod drain;
 pub mod fleet;
 pub mod history;

@@ -16,11 +16,11 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::{
     control_plane::{
-        canary,
         config::{
             CompileContext, Difference, FileReader, FilesBeside, Loaded, Problem, Problems,
             ProcessEnvironment, Settings, compile, diff, parse, read,
         },
+        credential_check,
         live::LiveValues,
         resolver::{PATIENCE, Resolver},
         watcher::{Fingerprint, Seen},
@@ -268,7 +268,13 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
             previous: Some(&running.snapshot),
         },
     )?;
-    canary::verify(&running.settings, &settings, &snapshot, &origin.live.newest(), &mut warnings)?;
+    credential_check::verify(
+        &running.settings,
+        &settings,
+        &snapshot,
+        &origin.live.newest(),
+        &mut warnings,
+    )?;
     // Last, since it may make a file, which nothing that is refused may leave behind.
     let mut access_log = open_access_log(&running.settings, &settings)?;
     if job.dry_run {

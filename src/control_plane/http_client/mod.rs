@@ -82,6 +82,14 @@ impl fmt::Debug for Response {
 }
 
 impl Response {
+    /// A response without fields, for tests of what is made of responses.
+    #[cfg(test)]
+    pub(crate) fn of(status: u16, body: &[u8]) -> Self {
+        let mut head = ResponseHead::default();
+        head.status = status;
+        Self { status, body: body.to_vec(), head, head_bytes: Vec::new() }
+    }
+
     /// The first value of the field called `name_lower` (in lower case).
     pub fn field<'r>(&'r self, name_lower: &'r [u8]) -> Option<&'r [u8]> {
         self.head.header_values(&self.head_bytes, name_lower).next()
@@ -281,10 +289,9 @@ fn read_body(
     loop {
         let step = body.take(&arrived);
         match (wanted, step) {
-            (_, Ok(true)) => return Ok(body.bytes),
             (_, Ok(false)) => {}
+            (_, Ok(true)) | (Wanted::Beginning(_), Err(_)) => return Ok(body.bytes),
             (Wanted::Whole(_), Err(error)) => return Err(error),
-            (Wanted::Beginning(_), Err(_)) => return Ok(body.bytes),
         }
         arrived.clear();
         let more = match (read_more(stream, Phase::Body, &mut arrived), length) {

@@ -15,7 +15,7 @@ use rustls::{
 use super::*;
 
 /// A deadline that nothing here reaches.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// A deadline that is reached.
 const SHORT: Duration = Duration::from_millis(200);

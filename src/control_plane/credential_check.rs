@@ -1,0 +1,274 @@
+//! `s3.verify`: one signed request to each bucket whose address or credentials a reload changes,
+//! before any worker has seen them.
+//!
+//! It asks for a random key that does not exist, from the preparation thread. S3 checks the signature
+//! before it looks for the object, so a 404 is the good response. It signs without a permit: no
+//! client asked, and nothing of the response reaches one.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    control_plane::{
+        config::{
+            Problem, Problems, Settings,
+            settings::{BucketSettings, Verify},
+        },
+        http_client::{Method, Request, Response, Server, Wanted, fetch},
+    },
+    handoff::{
+        live::LiveTable,
+        snapshot::{Bucket, Credentials, Snapshot},
+    },
+    model::{Secret, limits::ERROR_BODY_BYTES_MAX},
+    protocol::s3::{
+        AmzDate, CredentialProblem, SigningInput, SigningKey, append_signed_headers,
+        credential_problem, error_code,
+    },
+    system::{
+        clock::{Monotonic, unix_seconds},
+        process,
+    },
+};
+
+/// Time for one request from connecting to the last byte of the response.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time in which the requests of one reload must start. Buckets that were not asked by then are
+/// warnings.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Requests at the same time: endpoints that hang hold each other up little, and a reload of a
+/// thousand buckets does not look like an attack.
+const AT_ONCE_MAX: usize = 8;
+
+/// Random bytes of the key that is asked for.
+const KEY_RANDOM_BYTES: usize = 16;
+
+/// What S3 said to one bucket's credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    /// Worth a look, and no reason to refuse anything.
+    Doubtful(String),
+    /// These credentials cannot work.
+    Refused(String),
+}
+
+/// Asks the buckets that `new` changes and that want to be asked. Warnings go to `warnings`.
+///
+/// # Errors
+/// The buckets with `verify: require` whose credentials are refused.
+pub fn verify(
+    running: &Settings,
+    new: &Settings,
+    snapshot: &Snapshot,
+    live: &LiveTable,
+    warnings: &mut Vec<String>,
+) -> Result<(), Problems> {
+    let before: HashMap<&str, &BucketSettings> =
+        running.buckets.iter().map(|bucket| (bucket.name.as_str(), bucket)).collect();
+    let asked: Vec<usize> = new
+        .buckets
+        .iter()
+        .enumerate()
+        .filter(|(_, bucket)| bucket.s3.verify != Verify::None && bucket.s3.credentials.is_some())
+        .filter(|(_, bucket)| is_changed(before.get(bucket.name.as_str()).copied(), bucket))
+        .map(|(index, _)| index)
+        .collect();
+    let mut problems = Problems::default();
+    for (index, verdict) in asked.iter().zip(ask_all(snapshot, live, &asked)) {
+        let bucket = &new.buckets[*index];
+        match verdict {
+            Verdict::Good => {}
+            Verdict::Refused(why) if bucket.s3.verify == Verify::Require => {
+                problems.error(Problem {
+                    path: format!("buckets[{index}].s3"),
+                    line: None,
+                    message: format!("bucket '{}': {why}", bucket.name),
+                });
+            }
+            Verdict::Refused(why) | Verdict::Doubtful(why) => {
+                warnings.push(format!("buckets[{}].s3.verify: {why}", bucket.name));
+            }
+        }
+    }
+    if problems.refuse() { Err(problems) } else { Ok(()) }
+}
+
+/// Whether the same request could get another response than with the running configuration.
+fn is_changed(running: Option<&BucketSettings>, new: &BucketSettings) -> bool {
+    let Some(running) = running else { return true };
+    let (a, b) = (&running.s3, &new.s3);
+    a.bucket != b.bucket
+        || a.region != b.region
+        || a.endpoint != b.endpoint
+        || a.addressing != b.addressing
+        || a.credentials != b.credentials
+        || a.ca != b.ca
+}
+
+fn ask_all(snapshot: &Snapshot, live: &LiveTable, asked: &[usize]) -> Vec<Verdict> {
+    let until = Monotonic::now().plus(START_TIMEOUT);
+    let unasked = Verdict::Doubtful("there was no time left to ask S3".to_owned());
+    let verdicts = Mutex::new(vec![unasked; asked.len()]);
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE_MAX.min(asked.len()) {
+            scope.spawn(|| {
+                while Monotonic::now() < until {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(index) = asked.get(number) else { return };
+                    let verdict = verdict(snapshot, live, *index);
+                    let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(place) = verdicts.get_mut(number) {
+                        *place = verdict;
+                    }
+                }
+            });
+        }
+    });
+    verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn verdict(snapshot: &Snapshot, live: &LiveTable, index: usize) -> Verdict {
+    let found = snapshot
+        .buckets
+        .get(index)
+        .and_then(|bucket| Some((bucket, snapshot.endpoints.get(bucket.endpoint)?)));
+    let Some((bucket, endpoint)) = found else { return Verdict::Good };
+    let Some(credentials) = &bucket.credentials else { return Verdict::Good };
+    let addresses = live.addresses(&endpoint.host_port()).map_or(&[][..], |found| found);
+    let asked = request(bucket, credentials).and_then(|request| {
+        let server = Server { addresses, tls: endpoint.tls.as_deref() };
+        let wanted = Wanted::Beginning(ERROR_BODY_BYTES_MAX);
+        fetch(&server, &request, wanted, REQUEST_TIMEOUT).map_err(|error| error.to_string())
+    });
+    match asked {
+        Ok(response) => judge(&response),
+        Err(error) => Verdict::Doubtful(format!(
+            "{}:{} cannot be asked: {error}",
+            endpoint.host, endpoint.port
+        )),
+    }
+}
+
+fn judge(response: &Response) -> Verdict {
+    let code = error_code(&response.body).filter(|_| response.status >= 300);
+    match code.and_then(credential_problem) {
+        Some(
+            CredentialProblem::Signature | CredentialProblem::KeyId | CredentialProblem::Token,
+        ) => {
+            let code = code.unwrap_or_default();
+            return Verdict::Refused(format!("S3 refuses the credentials ({code})"));
+        }
+        // About this machine or that one, and it passes without a change of the credentials.
+        Some(CredentialProblem::Clock) => {
+            let code = code.unwrap_or_default();
+            return Verdict::Doubtful(format!(
+                "S3 says that its clock and ours differ ({code}), so the credentials could not be \
+                 checked"
+            ));
+        }
+        Some(CredentialProblem::Scope) => {
+            let code = code.unwrap_or_default();
+            return Verdict::Doubtful(format!(
+                "S3 does not take the signature; is the region right? ({code})"
+            ));
+        }
+        None => {}
+    }
+    match (response.status, code) {
+        (200..=299 | 404, _) => Verdict::Good,
+        (403, Some("AccessDenied")) => Verdict::Doubtful(
+            "the credentials are accepted, but may not read objects that do not exist \
+             (AccessDenied); that is normal without permission to list the bucket"
+                .to_owned(),
+        ),
+        (status, Some(code)) => Verdict::Doubtful(format!(
+            "S3 responded with {status} ({code}), so the credentials could not be checked"
+        )),
+        (status, None) => Verdict::Doubtful(format!(
+            "the response is {status} without a readable error code, so the credentials could not \
+             be checked"
+        )),
+    }
+}
+
+fn request(bucket: &Bucket, credentials: &Credentials) -> Result<Request, String> {
+    let mut random = [0; KEY_RANDOM_BYTES];
+    process::random(&mut random).map_err(|error| error.to_string())?;
+    let mut key = String::from("yatagarasu-verify-");
+    for byte in random {
+        let _ = write!(key, "{byte:02x}");
+    }
+    let mut target = bucket.target_prefix.to_vec();
+    target.extend_from_slice(key.as_bytes());
+    let mut request =
+        Request::new(Method::Get, &bucket.host, &target).map_err(|error| error.to_string())?;
+    let date = AmzDate::from_unix(unix_seconds());
+    let signing_key = SigningKey::derive(credentials.secret_key.expose(), &date, &bucket.region);
+    let input = SigningInput {
+        method: "GET",
+        host: &bucket.host,
+        target: &target,
+        access_key: &credentials.access_key,
+        session_token: credentials.session_token.as_ref().map(Secret::expose),
+    };
+    append_signed_headers(&signing_key, &date, &input, &mut Vec::new(), request.fields_mut());
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict_on(status: u16, body: &str) -> Verdict {
+        judge(&Response::of(status, body.as_bytes()))
+    }
+
+    fn error(code: &str) -> String {
+        format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>")
+    }
+
+    #[test]
+    fn only_what_is_about_our_credentials_is_a_refusal() {
+        for code in ["SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken"]
+        {
+            let verdict = verdict_on(403, &error(code));
+            assert!(matches!(&verdict, Verdict::Refused(why) if why.contains(code)), "{verdict:?}");
+        }
+        for (status, code) in [
+            (403, "AccessDenied"),
+            (403, "RequestTimeTooSkewed"),
+            (403, "SomethingNew"),
+            (400, "AuthorizationHeaderMalformed"),
+            (503, "SlowDown"),
+            (301, "PermanentRedirect"),
+        ] {
+            let verdict = verdict_on(status, &error(code));
+            let named = matches!(&verdict, Verdict::Doubtful(why) if why.contains(code));
+            assert!(named, "{code}: {verdict:?}");
+        }
+        assert_eq!(verdict_on(404, &error("NoSuchKey")), Verdict::Good);
+        assert_eq!(verdict_on(200, ""), Verdict::Good);
+    }
+
+    /// Whatever stands in front of S3 may say 403 too, and that says nothing of the credentials.
+    #[test]
+    fn a_403_without_a_readable_code_accepts_nothing() {
+        for body in ["", "<html>Forbidden</html>", "<Error><Code>Sig", "{}"] {
+            let Verdict::Doubtful(why) = verdict_on(403, body) else { panic!("{body}") };
+            assert!(why.contains("403 without a readable error code"), "{why}");
+            assert!(!why.contains("accepted"), "{why}");
+        }
+    }
+}
