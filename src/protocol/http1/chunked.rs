@@ -14,7 +14,7 @@ pub const CHUNK_TRAILER_BYTES_MAX: usize = 8_192;
 /// The chunk that ends a body, without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// What follows the data of a chunk.
+/// Line end after the data of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
 /// Appends the size line of a chunk of `len` bytes. The data and [`CHUNK_END`] must follow;
@@ -29,7 +29,7 @@ pub fn encode_chunk_head(len: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(CHUNK_END);
 }
 
-/// How a chunked body breaks RFC 9112 section 7.1. Nothing after it can be trusted.
+/// Breach of RFC 9112 section 7.1 in a chunked body. Nothing after it can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkError {
     /// A chunk size that is not hexadecimal digits and nothing else.
@@ -48,14 +48,14 @@ pub enum ChunkError {
     TrailersTooLong,
 }
 
-/// What one step found in its input.
+/// Result of one step over its input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkStep {
-    /// Bytes of the input that are dealt with; the next step starts after them.
+    /// Bytes of the input that were read; the next step starts after them.
     pub consumed: usize,
     /// The part of the input that is body data; may be empty.
     pub data: Range<usize>,
-    /// Whether the body is complete. What follows `consumed` is not part of it.
+    /// Set when the body is complete. Bytes after `consumed` are not part of it.
     pub done: bool,
 }
 
@@ -77,7 +77,7 @@ enum State {
     Done,
 }
 
-/// Decodes a chunked body that arrives in any pieces. Trailers are checked and dropped.
+/// Decodes a chunked body, however its bytes arrive. Trailers are checked and dropped.
 #[derive(Clone, Debug, Default)]
 pub struct ChunkedDecoder {
     state: State,
@@ -93,13 +93,14 @@ impl ChunkedDecoder {
         Self::default()
     }
 
-    /// Whether the last chunk and its trailers have been seen.
+    /// Returns true once the last chunk and its trailers have been read.
     pub const fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 
-    /// Reads on in the body. Call it again with the input after [`ChunkStep::consumed`]; a step
-    /// gives at most one piece of data and otherwise consumes all it was given, so one that
+    /// Reads on in the body. Call it again with the input after [`ChunkStep::consumed`].
+    ///
+    /// A step gives at most one run of data and otherwise consumes all of its input. One that
     /// consumes nothing and is not done needs more input.
     ///
     /// # Errors
@@ -154,7 +155,7 @@ impl ChunkedDecoder {
             | State::TrailerName
             | State::TrailerValue
             | State::TrailerLineFeed => self.next_trailer_state(byte),
-            // `step` never asks in these states.
+            // `step` never calls this in these states.
             State::Data | State::Done => Ok(self.state),
         }
     }
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_become_a_body_in_any_pieces() {
+    fn chunks_become_a_body_however_they_arrive() {
         let wire =
             b"4\r\nWiki\r\n6;a=b\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n000\r\nX: y\r\n\r\nGET";
         for piece in 1..=wire.len() {
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn http_2_chunk_sizes_are_strict_hex() {
+    fn chunk_sizes_are_strict_hex() {
         for bad in [
             "g\r\n", "-1\r\n", "+1\r\n", "0x1\r\n", " 1\r\n", "1 \r\n", "\r\n", ";a\r\n", "1_\r\n",
             "1\t\r\n",
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn http_2_chunk_lines_end_in_crlf_only() {
+    fn chunk_lines_end_in_crlf_only() {
         for (bad, error) in [
             ("1\nx\r\n0\r\n\r\n", ChunkError::Size),
             ("1;a\nx\r\n", ChunkError::LineEnd),
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn http_2_chunk_extensions_are_bounded_and_hold_no_controls() {
+    fn chunk_extensions_are_bounded_and_hold_no_controls() {
         let line = |len: usize| format!("1;{}\r\nx\r\n0\r\n\r\n", "a".repeat(len - 2));
         assert!(decode(line(CHUNK_LINE_BYTES_MAX).as_bytes(), 7).is_ok());
         let too_long = line(CHUNK_LINE_BYTES_MAX + 1);
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn http_2_trailers_are_field_lines_and_bounded() {
+    fn trailers_are_field_lines_and_bounded() {
         assert_eq!(decode(b"0\r\nA: b\r\nC:\r\n\r\n", 1), Ok((Vec::new(), 0)));
         for bad in [
             "0\r\n a\r\n",

@@ -1,4 +1,4 @@
-//! Reading over a request body that nobody wants, within a bound.
+//! Bounded draining of a request body that has no use.
 //!
 //! A body that is left unread must never be parsed as the next request: it is drained to its
 //! end, or the connection is closed.
@@ -6,11 +6,11 @@
 use super::chunked::{ChunkError, ChunkedDecoder};
 use super::request::RequestFraming;
 
-/// What chunking may add to a body that is within its limit, in bytes, on top of the body's own
-/// limit: without it one-byte chunks with long extensions would multiply the limit.
+/// Most bytes that chunking may add to a body, on top of the limit on the body itself. Without
+/// it one-byte chunks with long extensions would multiply that limit.
 pub const CHUNK_OVERHEAD_BYTES_MAX: u64 = 16_384;
 
-/// Why a body is not drained to its end. The connection must be closed.
+/// Reason to stop before the end of the body. The connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainError {
     /// The body, or the chunking around it, is over the limit (413).
@@ -19,12 +19,12 @@ pub enum DrainError {
     Malformed(ChunkError),
 }
 
-/// How much of the bytes that were fed belongs to the body.
+/// Share of the body in the bytes that were fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Bytes that belong to the body; what follows them is the next request.
+    /// Bytes that belong to the body; the next request starts after them.
     pub consumed: usize,
-    /// Whether the body is complete.
+    /// Set when the body is complete.
     pub done: bool,
 }
 
@@ -61,7 +61,7 @@ impl BodyDrain {
         Ok(Self { state, body_bytes_max })
     }
 
-    /// Whether the body is complete. True from the start when there is none.
+    /// Returns true once the body is complete, and from the start when there is none.
     pub const fn is_done(&self) -> bool {
         match &self.state {
             State::Fixed { remaining } => *remaining == 0,
@@ -69,7 +69,7 @@ impl BodyDrain {
         }
     }
 
-    /// Reads over the part of `input` that belongs to the body: all of it unless the body ends.
+    /// Consumes the part of `input` that belongs to the body: all of it unless the body ends.
     ///
     /// # Errors
     /// See [`DrainError`].
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn http_8_a_body_is_drained_up_to_the_next_request() {
+    fn a_body_is_drained_up_to_the_next_request() {
         let mut drain = BodyDrain::new(RequestFraming::Fixed(5), 10).unwrap();
         assert_eq!(drain.feed(b"he"), Ok(Drained { consumed: 2, done: false }));
         assert_eq!(drain.feed(b"lloGET /"), Ok(Drained { consumed: 3, done: true }));
@@ -115,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn http_8_no_body_is_done_at_once() {
+    fn no_body_is_done_at_once() {
         let drain = BodyDrain::new(RequestFraming::None, 0).unwrap();
         assert!(drain.is_done());
         assert!(BodyDrain::new(RequestFraming::Fixed(0), 0).unwrap().is_done());
     }
 
     #[test]
-    fn http_8_the_bound_holds_for_both_framings() {
+    fn the_bound_holds_for_both_framings() {
         assert!(BodyDrain::new(RequestFraming::Fixed(10), 10).is_ok());
         assert_eq!(
             BodyDrain::new(RequestFraming::Fixed(11), 10).unwrap_err(),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn http_8_extensions_cannot_multiply_the_bound() {
+    fn extensions_cannot_multiply_the_bound() {
         let mut drain = BodyDrain::new(RequestFraming::Chunked, 1_000).unwrap();
         let chunk = format!("1;{}\r\nx\r\n", "e".repeat(200));
         let mut fed = 0;
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn http_8_broken_chunks_end_it() {
+    fn broken_chunks_end_the_drain() {
         let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
         assert_eq!(drain.feed(b"x\r\n"), Err(DrainError::Malformed(ChunkError::Size)));
     }

@@ -1,4 +1,4 @@
-//! What is written to a client: status line, framing fields, plain fields.
+//! Head lines for a client: status line, framing fields, plain fields.
 
 use super::Version;
 use super::response::BodyLength;
@@ -66,8 +66,8 @@ pub const fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// Appends `HTTP/1.1 <status> <reason>` and the line end. The version is ours, whatever the
-/// client's is (RFC 9112 section 2.3).
+/// Appends `HTTP/1.1 <status> <reason>` and the line end. The version is that of the sender,
+/// whatever the client's is (RFC 9112 section 2.3).
 pub fn append_status_line(status: u16, out: &mut Vec<u8>) {
     let usual: &[u8] = match status {
         200 => b"HTTP/1.1 200 OK\r\n",
@@ -117,12 +117,12 @@ pub fn append_content_length(length: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// How the client finds the end of a response.
+/// Framing of a response body towards the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientFraming {
     /// No body is sent.
     None,
-    /// So many bytes.
+    /// This number of bytes.
     Fixed(u64),
     /// Chunks; only to HTTP/1.1.
     Chunked,
@@ -131,16 +131,16 @@ pub enum ClientFraming {
 }
 
 impl ClientFraming {
-    /// Whether the client connection must close after this response.
+    /// Returns true if the client connection must close after this response.
     pub const fn must_close(self) -> bool {
         matches!(self, Self::UntilClose)
     }
 }
 
-/// How a response is framed for the client (RFC 9112 section 6.3).
+/// Chooses the framing of a response for the client (RFC 9112 section 6.3).
 ///
-/// A body of unknown length goes out in chunks, so that a cut can be told from an end; an
-/// HTTP/1.0 client does not know chunks and gets it until close.
+/// A body of unknown length goes out in chunks, which tell a cut from an end. An HTTP/1.0 client
+/// does not know chunks; its connection is closed after the body.
 pub const fn client_framing(
     client: Version,
     request_is_head: bool,
@@ -159,8 +159,8 @@ pub const fn client_framing(
 
 /// Appends the framing fields of a response.
 ///
-/// `declared` is the upstream's `Content-Length`. Without a body it is passed on as it is (the
-/// answer to HEAD, and 304), but never with 1xx or 204 (RFC 9110 section 8.6).
+/// `declared` is the upstream's `Content-Length`. Without a body it is passed on as it is (in
+/// responses to HEAD, and in 304), but never with 1xx or 204 (RFC 9110 section 8.6).
 pub fn append_framing(
     framing: ClientFraming,
     status: u16,
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn http_6_keep_alive_is_said_to_http_1_0_only() {
+    fn keep_alive_is_said_to_http_1_0_only() {
         let line = |client, close| written(|out| append_connection(client, close, out));
         assert_eq!(line(Version::Http11, false), "");
         assert_eq!(line(Version::Http11, true), "Connection: close\r\n");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn http_9_a_declared_length_is_passed_without_a_body_but_not_with_204() {
+    fn a_declared_length_is_passed_without_a_body_but_not_with_204() {
         let framing = |framing, status, declared| {
             written(|out| append_framing(framing, status, declared, out))
         };

@@ -4,7 +4,7 @@ use memchr::{memchr, memchr_iter};
 
 use super::span::offset_in;
 
-/// `value` without spaces and tabs at both ends (OWS, RFC 9110 section 5.6.3).
+/// Removes spaces and tabs at both ends (OWS, RFC 9110 section 5.6.3).
 pub(super) fn trim_ows(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -47,7 +47,7 @@ pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// What a `Transfer-Encoding` value asks for.
+/// Meaning of a `Transfer-Encoding` value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TransferCoding {
     /// Exactly `chunked`, in any case.
@@ -79,7 +79,7 @@ pub(super) fn transfer_coding(value: &[u8]) -> TransferCoding {
     if unknown { TransferCoding::Unknown } else { TransferCoding::Malformed }
 }
 
-/// What a sender said in `Connection` (RFC 9110 section 7.6.1).
+/// Options that a sender named in `Connection` (RFC 9110 section 7.6.1).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionOptions {
     pub(super) close: bool,
@@ -87,7 +87,7 @@ pub(super) struct ConnectionOptions {
 }
 
 impl ConnectionOptions {
-    /// Reads one option; `false` if it is the name of a field.
+    /// Reads one option. Returns false if it is the name of a field.
     pub(super) fn note(&mut self, option: &[u8]) -> bool {
         if option.eq_ignore_ascii_case(b"close") {
             self.close = true;
@@ -100,11 +100,11 @@ impl ConnectionOptions {
     }
 }
 
-/// Whether every line of a head that `httparse` accepted ends in CRLF.
+/// Returns true if every line of a head that `httparse` accepted ends in CRLF.
 ///
 /// `httparse` takes a bare LF too. It also promises that nothing but blanks lies between the
-/// end of a line's text and its line end, so the two bytes before each next line tell.
-/// `head` is the whole head, including the empty line.
+/// end of a line's text and its line end, so it is enough to look at the two bytes before each
+/// next line. `head` is the whole head, including the empty line.
 pub(super) fn lines_end_in_crlf(head: &[u8], fields: &[httparse::Header<'_>]) -> bool {
     let ends_at = |end: usize| head.get(..end).is_some_and(|line| line.ends_with(b"\r\n"));
     fields.iter().all(|field| ends_at(offset_in(head, field.name.as_bytes())))

@@ -1,11 +1,12 @@
-//! Where an unfinished head was left, so that one that dribbles in costs linear time.
+//! Search for the end of a head, resumed where it stopped: a head that dribbles in costs linear
+//! time.
 
 use memchr::memchr;
 
 /// Progress of the search for the empty line that ends a head.
 ///
-/// A head that arrives in one piece never needs it. One that does not is parsed only when the
-/// end has been found; until then each byte is looked at once.
+/// A head that arrives whole never needs it. Any other is parsed only when its end has been
+/// found; until then each byte is looked at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HeadScan {
     searched: usize,
@@ -14,7 +15,7 @@ pub(super) struct HeadScan {
     empty_lines: usize,
 }
 
-/// What [`HeadScan::advance`] found.
+/// Result of [`HeadScan::advance`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scanned {
     /// The empty line that ends the head is in the buffer.
@@ -24,7 +25,7 @@ pub(super) enum Scanned {
 }
 
 impl HeadScan {
-    /// Whether bytes of an unfinished head have been seen.
+    /// Returns true once bytes of an unfinished head have been seen.
     pub(super) const fn is_started(&self) -> bool {
         self.searched > 0
     }
@@ -34,7 +35,7 @@ impl HeadScan {
         self.lines
     }
 
-    /// Where the line starts that is not finished yet.
+    /// Offset of the line that is not finished yet.
     pub(super) const fn line_start(&self) -> usize {
         self.line_start
     }

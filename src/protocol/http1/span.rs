@@ -20,7 +20,7 @@ impl Span {
         }
     }
 
-    /// Where `part`, a subslice of `buf`, lies in it.
+    /// The span of `part`, a subslice of `buf`.
     pub(super) fn locate(buf: &[u8], part: &[u8]) -> Self {
         let start = offset_in(buf, part);
         Self::new(start, start + part.len())
@@ -47,7 +47,7 @@ impl Span {
         (self.end - self.start) as usize
     }
 
-    /// Whether there are no bytes.
+    /// Returns true if there are no bytes.
     pub const fn is_empty(self) -> bool {
         self.end == self.start
     }

@@ -82,7 +82,7 @@ fn absolute_form(target: &[u8], at: usize) -> Result<Target, &'static str> {
     Ok(parsed)
 }
 
-/// Whether `value` is a host with an optional port (RFC 9110 section 7.2): a registered name or
+/// Returns true for a host with an optional port (RFC 9110 section 7.2): a registered name or
 /// IPv4 address, or an IPv6 address in brackets; not empty, without userinfo.
 pub(super) fn is_host(value: &[u8]) -> bool {
     let (host_is_valid, port) = if let Some(rest) = value.strip_prefix(b"[") {

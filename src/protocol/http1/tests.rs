@@ -124,7 +124,7 @@ fn decode_in_pieces(wire: &[u8], piece: usize) -> Result<(Vec<u8>, usize, bool),
     Ok((body, at, decoder.is_done()))
 }
 
-/// What may never be seen in anything that is passed on: a line end inside a line.
+/// Finds a line end inside a line, which nothing that is passed on may hold.
 fn holds_only_whole_lines(fields: &[u8]) -> bool {
     fields.is_empty()
         || (fields.ends_with(b"\r\n")

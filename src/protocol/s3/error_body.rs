@@ -1,8 +1,8 @@
-//! What an S3 error document says, as far as the proxy has to know.
+//! S3 error documents, as far as the proxy reads them.
 
 use crate::model::limits::ERROR_BODY_BYTES_MAX;
 
-/// Longest `<Code>` that is believed, in bytes; the longest of AWS has 60.
+/// Longest `<Code>` that is accepted, in bytes; the longest of AWS has 60.
 const CODE_BYTES_MAX: usize = 128;
 
 /// The `<Code>` of an S3 error document: `<Error><Code>NoSuchKey</Code>...</Error>`, with or
@@ -10,12 +10,12 @@ const CODE_BYTES_MAX: usize = 128;
 /// `<ErrorResponse>` wraps the `<Error>`, as STS and some servers do.
 ///
 /// Only the element at that place counts, so that text inside a message cannot pose as a code.
-/// Anything else gives `None`. At most [`ERROR_BODY_BYTES_MAX`] bytes are looked at; what was
-/// cut off behind the code does not matter.
+/// Anything else gives `None`. At most [`ERROR_BODY_BYTES_MAX`] bytes are read; a document that
+/// is cut off behind the code is good enough.
 /// Source: Amazon S3 API Reference, "REST error responses".
 pub fn error_code(body: &[u8]) -> Option<&str> {
     let mut rest = &body[..body.len().min(ERROR_BODY_BYTES_MAX)];
-    // How many of the elements that lead to the code are open, and how many others inside them.
+    // Elements on the way to the code that are open, and the number of others inside them.
     let mut in_error = false;
     let mut in_wrapper = false;
     let mut foreign = 0_usize;
@@ -29,7 +29,7 @@ pub fn error_code(body: &[u8]) -> Option<&str> {
         let (tag, after) = split_tag(rest)?;
         rest = after;
         if tag.first() == Some(&b'/') {
-            // The end of the error or its wrapper, without a code so far, is the end of hope.
+            // The error or its wrapper ends without a code.
             foreign = foreign.checked_sub(1)?;
             continue;
         }
@@ -46,7 +46,7 @@ pub fn error_code(body: &[u8]) -> Option<&str> {
     }
 }
 
-/// What ends the declaration, comment, CDATA section or document type that `rest` (after the
+/// End mark of the declaration, comment, CDATA section or document type that `rest` (after the
 /// `<`) starts with, if it is one.
 fn end_of_non_element(rest: &[u8]) -> Option<&'static [u8]> {
     if rest.starts_with(b"?") {
@@ -96,8 +96,10 @@ fn text(rest: &[u8]) -> Option<&str> {
     str::from_utf8(code).ok()
 }
 
-/// What an S3 server has against the proxy's own credentials. Its clients can do nothing about
-/// any of it, and its error document names the key id or even the canonical request.
+/// Complaint of an S3 server about the proxy's own credentials.
+///
+/// A client can do nothing about any of them, and the error document holds the key id or even the
+/// canonical request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialProblem {
     /// The signature does not fit: usually a wrong secret key.
@@ -106,9 +108,9 @@ pub enum CredentialProblem {
     KeyId,
     /// The session token is expired, malformed or not the key's.
     Token,
-    /// Our clock and the server's are too far apart.
+    /// The proxy's clock and the server's are too far apart.
     Clock,
-    /// The server does not understand what we signed: usually a wrong region.
+    /// The server does not accept the credential scope: usually a wrong region.
     Scope,
 }
 
@@ -125,7 +127,7 @@ impl CredentialProblem {
     }
 }
 
-/// Which codes are about our own credentials, by the descriptions in the Amazon S3 API
+/// Codes that are about the proxy's own credentials, by the descriptions in the Amazon S3 API
 /// Reference, "List of error codes", and those of other servers where they differ.
 ///
 /// Absent on purpose:
@@ -134,8 +136,8 @@ impl CredentialProblem {
 /// - `PermanentRedirect`, `TemporaryRedirect`, `IncorrectEndpoint`, `EndpointNotFound`: about
 ///   where the bucket lives;
 /// - `InvalidRequest`, `InvalidArgument`: too general to say whose fault it is;
-/// - `TokenCodeInvalidError` (multi-factor devices) and `InvalidIdentityToken` (STS): never the
-///   answer to a read.
+/// - `TokenCodeInvalidError` (multi-factor devices) and `InvalidIdentityToken` (STS): never in
+///   the response to a read.
 const CREDENTIAL_CODES: [(&str, CredentialProblem); 24] = [
     // 403; its body holds the canonical request, the string to sign and the key id.
     ("SignatureDoesNotMatch", CredentialProblem::Signature),
@@ -143,9 +145,9 @@ const CREDENTIAL_CODES: [(&str, CredentialProblem); 24] = [
     ("InvalidSignature", CredentialProblem::Signature),
     ("InvalidSignatureException", CredentialProblem::Signature),
     ("IncompleteSignature", CredentialProblem::Signature),
-    // 400; the server wants another signature version than the one we have.
+    // 400; the server wants another signature version.
     ("UnsupportedSignature", CredentialProblem::Signature),
-    // 400; the hash is of our own empty body, no client can have caused it.
+    // 400; the hash is of the proxy's own empty body, no client can have caused it.
     ("XAmzContentSHA256Mismatch", CredentialProblem::Signature),
     // 403; its body holds the key id.
     ("InvalidAccessKeyId", CredentialProblem::KeyId),
@@ -175,15 +177,15 @@ const CREDENTIAL_CODES: [(&str, CredentialProblem); 24] = [
     ("RequestExpired", CredentialProblem::Clock),
     // 400; the region or the date of the credential scope is wrong.
     ("AuthorizationHeaderMalformed", CredentialProblem::Scope),
-    // 400; MinIO says it of the header too, and we never send a query.
+    // 400; MinIO uses it for the header too, and the proxy never sends a query.
     ("AuthorizationQueryParametersError", CredentialProblem::Scope),
-    // 400; a field that the signature needs is missing. All of them are ours.
+    // 400; a field that the signature needs is missing. The proxy sends all of them.
     ("MissingSecurityHeader", CredentialProblem::Scope),
     // 400; MinIO's name for a region that is not its own.
     ("InvalidRegion", CredentialProblem::Scope),
 ];
 
-/// What `code` has against our own credentials, if it is about them.
+/// The complaint of an error code, if it is about the proxy's own credentials.
 pub fn credential_problem(code: &str) -> Option<CredentialProblem> {
     CREDENTIAL_CODES.iter().find(|(known, _)| *known == code).map(|&(_, problem)| problem)
 }
@@ -198,8 +200,8 @@ pub fn is_clock_skew(code: &str) -> bool {
     credential_problem(code) == Some(CredentialProblem::Clock)
 }
 
-/// Whether a response with this status may be about our credentials, so that its body has to be
-/// read before anything is sent on. The codes above come with these statuses only.
+/// Returns true for a status with which the codes above come. The body has to be read before
+/// anything is sent on.
 pub const fn may_be_credentials_error(status: u16) -> bool {
     matches!(status, 400 | 401 | 403)
 }

@@ -19,8 +19,8 @@ const HEX_UPPER: &[u8; 16] = b"0123456789ABCDEF";
 /// Appends `key` to `out`, URI-encoded once as `SigV4` wants it: `A-Z a-z 0-9 - . _ ~ /` are kept,
 /// every other byte becomes `%XX` with upper-case digits.
 ///
-/// The result is at once what goes over the wire and the canonical URI that is signed, so that
-/// the two cannot differ. Source: Amazon S3 API Reference, "Signature Calculations for the
+/// The result goes over the wire and is the canonical URI that is signed, so that the two cannot
+/// differ. Source: Amazon S3 API Reference, "Signature Calculations for the
 /// Authorization Header", the `UriEncode` function.
 pub fn encode_key(key: &[u8], out: &mut Vec<u8>) {
     out.reserve(key.len());

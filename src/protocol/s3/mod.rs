@@ -1,9 +1,11 @@
 //! The S3 REST dialect: paths, keys, endpoints, signatures, error bodies.
 //!
 //! One value decides everything about a request: [`canonical_path`] decodes the client's path
-//! once, routing and permission look at that, and [`encode_key`] encodes the key once for the
-//! wire and the signature alike. Absent on purpose: queries (an upstream request never has
-//! one) and request bodies (this is a read proxy).
+//! once, routing and permission use that value, and [`encode_key`] encodes the key once for the
+//! wire and the signature alike.
+//!
+//! Deliberately absent: queries (an upstream request never has one) and request bodies (this is a
+//! read proxy).
 
 pub mod endpoint;
 pub mod error_body;

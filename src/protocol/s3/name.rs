@@ -1,8 +1,8 @@
-//! What may stand in a configuration as a bucket, a region, a key prefix or a credential.
+//! Checks of the buckets, regions, key prefixes and credentials in a configuration.
 //!
-//! These checks run when a configuration is loaded. The request path relies on them: what they
-//! accept cannot break out of a header line, a host name or a credential scope. Each message
-//! says what is wrong in words that fit after the key path.
+//! They run when a configuration is loaded. The request path relies on them: a value that they
+//! accept cannot break out of a header line, a host name or a credential scope. Each message fits
+//! after the key path.
 
 use std::net::Ipv4Addr;
 
@@ -34,7 +34,7 @@ const SESSION_TOKEN_BYTES_MAX: usize = 8_192;
 /// all the same: an access point alias is a good bucket name for a reader.
 ///
 /// # Errors
-/// What is wrong. Source: Amazon S3 User Guide, "General purpose bucket naming rules".
+/// The problem. Source: Amazon S3 User Guide, "General purpose bucket naming rules".
 pub fn validate_bucket_name(name: &str) -> Result<(), &'static str> {
     let bytes = name.as_bytes();
     let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
@@ -70,7 +70,7 @@ pub fn validate_bucket_name(name: &str) -> Result<(), &'static str> {
 /// Other servers have regions of their own (`auto`, `garage`), so no list is consulted.
 ///
 /// # Errors
-/// What is wrong.
+/// The problem.
 pub fn validate_region(region: &str) -> Result<(), &'static str> {
     if region.is_empty() {
         return Err("a region is needed; servers without regions usually take us-east-1");
@@ -84,13 +84,13 @@ pub fn validate_region(region: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Checks what stands before every object key of a bucket.
+/// Checks a key prefix, which is put before every object key of a bucket.
 ///
-/// Written decoded (a space is a space). It is put before the key as it is: end it with `/` to
-/// name a folder.
+/// It is written decoded (a space is a space) and used as it is: one that names a directory ends
+/// with `/`.
 ///
 /// # Errors
-/// What is wrong.
+/// The problem.
 pub fn validate_key_prefix(prefix: &str) -> Result<(), &'static str> {
     if prefix.len() >= OBJECT_KEY_BYTES_MAX {
         return Err("a key prefix leaves room for a key, S3 keys have at most 1024 bytes");
@@ -104,7 +104,7 @@ pub fn validate_key_prefix(prefix: &str) -> Result<(), &'static str> {
 /// Checks an access key id: visible ASCII without the separators of a `Credential=`.
 ///
 /// # Errors
-/// What is wrong. The message never repeats the value.
+/// The problem. The message never repeats the value.
 pub fn validate_access_key(key: &str) -> Result<(), &'static str> {
     if key.is_empty() || key.len() > ACCESS_KEY_BYTES_MAX {
         return Err("an access key id has 1 to 128 characters");
@@ -119,7 +119,7 @@ pub fn validate_access_key(key: &str) -> Result<(), &'static str> {
 /// Checks a session token: visible ASCII, since it is sent as a header field.
 ///
 /// # Errors
-/// What is wrong. The message never repeats the value.
+/// The problem. The message never repeats the value.
 pub fn validate_session_token(token: &[u8]) -> Result<(), &'static str> {
     if token.is_empty() || token.len() > SESSION_TOKEN_BYTES_MAX {
         return Err("a session token has 1 to 8192 characters");

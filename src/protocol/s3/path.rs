@@ -63,8 +63,8 @@ pub fn canonical_path(raw: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
     checked
 }
 
-/// Checks text that stands for an already decoded path or a piece of one, such as a configured
-/// path prefix or key prefix.
+/// Checks text that stands for a decoded path or a part of one, such as a configured path prefix
+/// or key prefix.
 ///
 /// # Errors
 /// [`PathError::ControlCharacter`] or [`PathError::DotSegment`].
@@ -72,7 +72,8 @@ pub fn check_decoded_text(text: &str) -> Result<(), PathError> {
     check_decoded(text.as_bytes())
 }
 
-/// Printable ASCII that stands for itself. Without a branch, so that the loop over it vectorises.
+/// Returns true for printable ASCII that stands for itself. It has no branch, so that the loop
+/// over it vectorises.
 #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
 const fn is_plain(byte: u8) -> bool {
     (byte.wrapping_sub(b' ') < 0x5f) & (byte != b'%')

@@ -17,8 +17,8 @@ use crate::model::limits::Limits;
 #[cfg(test)]
 mod tests;
 
-/// Most header fields a request may have whatever `limits.headers` says: the parser's table is
-/// on the stack, 32 bytes a field, so 8 KiB.
+/// Most header fields of a request, whatever `limits.headers` allows. The parser's table is on
+/// the stack: 32 bytes a field, 8 KiB in all.
 pub const HEADERS_MAX: usize = 256;
 
 /// Longest method name, in bytes. The longest registered one
@@ -53,13 +53,13 @@ pub enum RequestFraming {
     /// There is no body.
     #[default]
     None,
-    /// So many bytes follow the head.
+    /// This number of bytes follows the head.
     Fixed(u64),
     /// Chunks follow the head.
     Chunked,
 }
 
-/// The request fields that are passed on to S3. Nothing else that a client sends gets there.
+/// Request fields that are passed on to S3. Nothing else of what a client sends reaches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarded {
     /// `Range`
@@ -110,13 +110,13 @@ impl Forwarded {
 /// One field line that is passed on to S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForwardedField {
-    /// Which field it is.
+    /// Name of the field.
     pub field: Forwarded,
     /// Its value, without blanks around it.
     pub value: Span,
 }
 
-/// Why a request head is refused. It is answered once and the connection is closed.
+/// Reason to refuse a request head. One response is sent and the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
     /// It breaks RFC 9112; the text says how, and holds nothing the client sent (400).
@@ -148,17 +148,17 @@ pub struct RequestHead {
     /// The path as sent, without query: of an origin-form or absolute-form (`/` if that has
     /// none), `*` of `OPTIONS *`, the whole target of CONNECT.
     pub path: Span,
-    /// What follows the first `?` of the target.
+    /// Part of the target after its first `?`.
     pub query: Option<Span>,
     /// Host and port: those of an absolute-form target, else of `Host`. Empty only in HTTP/1.0.
     pub host: Span,
-    /// How the end of the body is found.
+    /// Framing of the body.
     pub framing: RequestFraming,
-    /// Whether the connection ends with this exchange (RFC 9112 section 9.3).
+    /// Set if the connection ends with this exchange (RFC 9112 section 9.3).
     pub close: bool,
-    /// Whether an HTTP/1.0 client asked for `keep-alive` and so must be told that it gets it.
+    /// Set if an HTTP/1.0 client asked for `keep-alive`, which the response then confirms.
     pub keep_alive_asked: bool,
-    /// Whether the client waits for 100 before it sends the body. Never in HTTP/1.0.
+    /// Set if the client waits for 100 before it sends the body. Never in HTTP/1.0.
     pub expect_continue: bool,
     /// Bytes of the head, including the empty line that ends it.
     pub head_len: usize,
@@ -175,7 +175,7 @@ impl RequestHead {
     }
 
     /// The values of all fields called `name_lower` (in lower case), without blanks around
-    /// them. Reads the validated lines of `buf` again, so it costs nothing until it is asked.
+    /// them. Reads the validated lines of `buf` again, so it costs nothing until it is called.
     pub fn header_values<'b, 'n>(
         &self,
         buf: &'b [u8],
@@ -189,7 +189,7 @@ impl RequestHead {
         *self = Self::default();
     }
 
-    /// The limits that can be told of a head whose end has not come.
+    /// Checks the limits that apply to a head whose end has not come.
     fn check_partial(&self, buf: &[u8], limits: &Limits) -> Result<Progress, RequestError> {
         if self.scan.lines() == 0 {
             check_partial_line(buf.get(self.scan.line_start()..).unwrap_or_default(), limits)?;
@@ -204,7 +204,7 @@ impl RequestHead {
 
 /// Parses the request head at the start of `buf`.
 ///
-/// On [`Progress::Complete`] all of `head` is written; bytes after `head.head_len` belong to the
+/// On [`Progress::Complete`] all of `head` is written. Bytes after `head.head_len` belong to the
 /// body or the next request. On [`Progress::Partial`] the caller appends bytes and calls again
 /// with the same `head` and all bytes so far. One empty line may come before the head.
 ///
@@ -274,7 +274,7 @@ fn check_partial_line(line: &[u8], limits: &Limits) -> Result<(), RequestError> 
     }
 }
 
-/// What to answer when `httparse` refuses.
+/// The refusal that an error of `httparse` becomes.
 fn refusal(buf: &[u8], limits: &Limits, error: httparse::Error) -> RequestError {
     match error {
         httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
@@ -373,7 +373,7 @@ fn read_head(
     Ok(())
 }
 
-/// What the field lines of a request say.
+/// Facts that the field lines of a request hold.
 #[derive(Default)]
 struct Fields {
     host: Option<Span>,

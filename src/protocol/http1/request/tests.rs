@@ -69,7 +69,7 @@ fn methods_are_case_sensitive_and_unknown_ones_are_kept() {
 }
 
 #[test]
-fn http_1_content_length_with_transfer_encoding() {
+fn content_length_with_transfer_encoding_is_refused() {
     assert_malformed(&with_fields("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), "CL, TE");
     assert_malformed(&with_fields("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), "TE, CL");
     assert_malformed(&with_fields("Transfer-Encoding: gzip\r\nContent-Length: 5\r\n"), "gzip, CL");
@@ -77,7 +77,7 @@ fn http_1_content_length_with_transfer_encoding() {
 }
 
 #[test]
-fn http_1_content_length_unequal_duplicate_non_digit_or_overflowing() {
+fn a_content_length_that_is_repeated_not_digits_or_too_large_is_refused() {
     assert_eq!(with_fields("Content-Length: 5\r\n").unwrap().framing, RequestFraming::Fixed(5));
     assert_eq!(with_fields("content-length:0\r\n").unwrap().framing, RequestFraming::Fixed(0));
     for bad in [
@@ -100,7 +100,7 @@ fn http_1_content_length_unequal_duplicate_non_digit_or_overflowing() {
 }
 
 #[test]
-fn http_1_transfer_encoding_other_than_exactly_chunked() {
+fn a_transfer_encoding_other_than_chunked_is_refused() {
     for good in ["chunked", "Chunked", "CHUNKED", "\tchunked "] {
         let head = with_fields(&format!("Transfer-Encoding: {good}\r\n")).unwrap();
         assert_eq!(head.framing, RequestFraming::Chunked, "{good:?}");
@@ -122,7 +122,7 @@ fn http_1_transfer_encoding_other_than_exactly_chunked() {
 }
 
 #[test]
-fn http_1_transfer_encoding_in_http_1_0() {
+fn transfer_encoding_in_http_1_0_is_refused() {
     for coding in ["chunked", "gzip"] {
         let buf = format!("GET / HTTP/1.0\r\nTransfer-Encoding: {coding}\r\n\r\n");
         assert_malformed(&parse(&buf), coding);
@@ -130,14 +130,14 @@ fn http_1_transfer_encoding_in_http_1_0() {
 }
 
 #[test]
-fn http_3_space_before_the_colon() {
+fn a_space_before_the_colon_is_refused() {
     assert_malformed(&with_fields("Content-Length : 5\r\n"), "space");
     assert_malformed(&with_fields("X\t: 5\r\n"), "tab");
     assert_malformed(&parse("GET / HTTP/1.1\r\nHost : a\r\n\r\n"), "Host");
 }
 
 #[test]
-fn http_3_obs_fold_and_a_line_that_starts_with_a_space() {
+fn folded_lines_are_refused() {
     assert_malformed(&with_fields("X: a\r\n b\r\n"), "obs-fold");
     assert_malformed(&with_fields("X: a\r\n\tb\r\n"), "obs-fold with tab");
     assert_malformed(&with_fields("X: a\r\n \r\n"), "blank line");
@@ -146,7 +146,7 @@ fn http_3_obs_fold_and_a_line_that_starts_with_a_space() {
 }
 
 #[test]
-fn http_3_bare_cr() {
+fn a_bare_cr_is_refused() {
     for bad in [
         "GET / HTTP/1.1\rHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\r\n\r\n",
@@ -162,7 +162,7 @@ fn http_3_bare_cr() {
 }
 
 #[test]
-fn http_3_bare_lf_as_any_line_end() {
+fn a_bare_lf_is_refused_at_any_line() {
     let lines = ["GET / HTTP/1.1", "Host: a", "Empty:", "Blank: ", "X: b", ""];
     for bare in 0..lines.len() {
         let end = |at| if at == bare { "\n" } else { "\r\n" };
@@ -177,7 +177,7 @@ fn http_3_bare_lf_as_any_line_end() {
 }
 
 #[test]
-fn http_3_controls_in_names_and_values() {
+fn controls_in_names_and_values_are_refused() {
     for byte in 0..=255_u8 {
         let limits = Limits::default();
         // Long enough to meet the wide paths of the parser, at each of its positions.
@@ -204,7 +204,7 @@ fn http_3_controls_in_names_and_values() {
 }
 
 #[test]
-fn http_3_controls_and_other_bytes_in_the_target() {
+fn controls_and_other_bytes_in_the_target_are_refused() {
     for byte in 0..=255_u8 {
         for before in [0, 7, 31, 40] {
             let mut buf = b"GET /".to_vec();
@@ -263,7 +263,7 @@ fn other_versions_are_505_and_no_version_is_400() {
 }
 
 #[test]
-fn http_4_host_missing_repeated_or_malformed() {
+fn a_host_that_is_missing_repeated_or_malformed_is_refused() {
     assert_malformed(&parse("GET / HTTP/1.1\r\n\r\n"), "missing");
     assert_malformed(&parse("GET / HTTP/1.1\r\nX: y\r\n\r\n"), "missing among others");
     for version in ["HTTP/1.1", "HTTP/1.0"] {
@@ -278,7 +278,7 @@ fn http_4_host_missing_repeated_or_malformed() {
 }
 
 #[test]
-fn http_4_the_authority_of_an_absolute_form_wins() {
+fn the_authority_of_an_absolute_form_wins() {
     let buf = "GET http://real:81/k?q HTTP/1.1\r\nHost: other\r\n\r\n";
     let head = parse(buf).unwrap();
     assert_eq!(text(head.host, buf), "real:81");
@@ -293,7 +293,7 @@ fn http_4_the_authority_of_an_absolute_form_wins() {
 }
 
 #[test]
-fn http_4_connect_and_trace_are_parsed_so_that_405_can_be_said() {
+fn connect_and_trace_are_parsed_so_that_405_can_be_said() {
     let buf = "CONNECT db.internal:22 HTTP/1.1\r\nHost: db.internal:22\r\n\r\n";
     let head = parse(buf).unwrap();
     assert_eq!(head.method, Method::Other);
@@ -305,7 +305,7 @@ fn http_4_connect_and_trace_are_parsed_so_that_405_can_be_said() {
 }
 
 #[test]
-fn http_5_only_the_allowlist_is_forwarded() {
+fn only_the_allowlist_is_forwarded() {
     let buf = "GET / HTTP/1.1\r\nHost: a\r\nCookie: c\r\nrange: bytes=1-\r\nIf-Match: \"m\"\r\n\
                IF-NONE-MATCH: \"n\"\r\nIf-Modified-Since: t1\r\nIf-Unmodified-Since: t2\r\n\
                If-Range: \"r\"\r\nx-amz-acl: private\r\nTE: trailers\r\nIf-None-Match: \"n2\"\r\n\r\n";
@@ -334,7 +334,7 @@ fn http_5_only_the_allowlist_is_forwarded() {
 }
 
 #[test]
-fn http_5_a_field_that_connection_names_is_not_forwarded() {
+fn a_field_that_connection_names_is_not_forwarded() {
     let head = with_fields(
         "Range: a\r\nConnection: range, authorization, host\r\nIf-Match: b\r\nRange: c\r\n",
     )
@@ -345,7 +345,7 @@ fn http_5_a_field_that_connection_names_is_not_forwarded() {
 }
 
 #[test]
-fn http_6_who_keeps_the_connection() {
+fn version_and_connection_options_decide_about_keep_alive() {
     let state = |version: &str, connection: &str| {
         let buf = format!("GET / {version}\r\nHost: a\r\n{connection}\r\n");
         let head = parse(&buf).unwrap();
@@ -363,7 +363,7 @@ fn http_6_who_keeps_the_connection() {
 }
 
 #[test]
-fn http_7_expect_is_noted_or_refused() {
+fn expect_is_noted_or_refused() {
     assert!(with_fields("Expect: 100-Continue\r\n").unwrap().expect_continue);
     for other in ["200-ok", "", "100-continue, x", "100-continue;q"] {
         assert_eq!(
@@ -378,7 +378,7 @@ fn http_7_expect_is_noted_or_refused() {
 }
 
 #[test]
-fn http_13_a_request_line_of_8000_octets_works_and_over_the_limit_is_414() {
+fn a_request_line_of_8000_octets_works_and_over_the_limit_is_414() {
     let line = |len: usize| {
         let path = "p".repeat(len - "GET / HTTP/1.1".len());
         format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -395,7 +395,7 @@ fn http_13_a_request_line_of_8000_octets_works_and_over_the_limit_is_414() {
 }
 
 #[test]
-fn http_13_over_the_head_limits_is_431() {
+fn over_the_head_limits_is_431() {
     let limits = Limits { header_bytes: 64, headers: 3, ..Limits::default() };
     let of_len = |len: usize| {
         let fixed = "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len();
@@ -415,7 +415,7 @@ fn http_13_over_the_head_limits_is_431() {
     assert_eq!(too_many.unwrap_err(), RequestError::HeadTooLarge);
 }
 
-/// Feeds `bytes` one at a time until the first answer other than "more".
+/// Feeds `bytes` one at a time until the first result other than [`Progress::Partial`].
 fn dribble(bytes: &[u8], limits: &Limits) -> (usize, Result<Progress, RequestError>) {
     let mut head = RequestHead::default();
     for end in 1..=bytes.len() {
@@ -428,7 +428,7 @@ fn dribble(bytes: &[u8], limits: &Limits) -> (usize, Result<Progress, RequestErr
 }
 
 #[test]
-fn http_13_limits_hold_before_the_end_has_come() {
+fn limits_hold_before_the_end_has_come() {
     let limits = Limits { uri_bytes: 100, header_bytes: 1_000, headers: 5, ..Limits::default() };
     let endless_target = format!("GET /{}", "p".repeat(5_000));
     let too_long = Err(RequestError::UriTooLong);
@@ -452,7 +452,7 @@ fn http_13_limits_hold_before_the_end_has_come() {
 }
 
 #[test]
-fn http_3_a_bare_lf_is_refused_when_it_arrives_not_at_a_timeout() {
+fn a_bare_lf_is_refused_when_it_arrives_not_at_a_timeout() {
     let bad = b"GET / HTTP/1.1\r\nHost: a\n\n";
     let (end, answer) = dribble(bad, &Limits::default());
     assert_eq!(end, bad.len() - 1);
@@ -460,7 +460,7 @@ fn http_3_a_bare_lf_is_refused_when_it_arrives_not_at_a_timeout() {
 }
 
 #[test]
-fn http_17_pipelined_requests_are_parsed_one_after_the_other() {
+fn pipelined_requests_are_parsed_one_after_the_other() {
     let buf = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nHEAD /2 HTTP/1.1\r\nHost: b\r\n\r\nGET /3";
     let limits = Limits::default();
     let mut head = RequestHead::default();

@@ -15,31 +15,31 @@ use crate::model::limits::{UPSTREAM_HEAD_BYTES_MAX, UPSTREAM_HEADERS_MAX};
 mod tests;
 
 /// Most unbroken runs of passed fields. Fields that are not passed on separate the runs; real
-/// answers have fewer than ten of them.
+/// responses have fewer than ten of them.
 pub const FIELD_RUNS_MAX: usize = 32;
 
-/// Most names in `Connection` that are looked up. Real answers name none or one; the lookup
+/// Most names in `Connection` that are looked up. Real responses name none or one; the lookup
 /// costs fields times names.
 pub const CONNECTION_OPTIONS_MAX: usize = 32;
 
 /// Bytes of `HTTP/1.1 200`.
 const STATUS_LINE_BYTES_MIN: usize = 12;
 
-/// How the end of a response body is found (RFC 9112 section 6.3).
+/// Framing of a response body (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyLength {
     /// There is no body, whatever the fields say: HEAD, 1xx, 204, 304.
     #[default]
     None,
-    /// So many bytes follow the head.
+    /// This number of bytes follows the head.
     Fixed(u64),
     /// Chunks follow the head.
     Chunked,
-    /// Everything until the upstream closes. Whether it is complete cannot be known.
+    /// Everything until the upstream closes. A cut cannot be told from an end.
     UntilClose,
 }
 
-/// Why a response head is refused. The upstream connection must not be used again.
+/// Reason to refuse a response head. The upstream connection must not be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseError {
     /// It breaks RFC 9112; the text says how and holds nothing the upstream sent.
@@ -60,17 +60,17 @@ pub struct ResponseHead {
     pub version: Version,
     /// The reason phrase; may be empty.
     pub reason: Span,
-    /// How the end of the body is found.
+    /// Framing of the body.
     pub length: BodyLength,
     /// `Content-Length` as declared; for HEAD and 304 it is not the length of this body.
     pub content_length: Option<u64>,
-    /// Whether the upstream connection must not be used again.
+    /// Set if the upstream connection must not be used again.
     pub close: bool,
     /// Bytes of the head, including the empty line that ends it.
     pub head_len: usize,
-    /// Whether there is a `Date`; if not, the proxy adds one (RFC 9110 section 6.6.1).
+    /// Set if there is a `Date`; if not, the proxy adds one (RFC 9110 section 6.6.1).
     pub has_date: bool,
-    /// Whether there is a `Via`, which [`Self::append_via`] continues.
+    /// Set if there is a `Via`, which [`Self::append_via`] continues.
     pub has_via: bool,
     fields_start: usize,
     passed: FieldRuns,
@@ -78,7 +78,7 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Whether a final response is still to come (1xx, RFC 9110 section 15.2).
+    /// Returns true if a final response is still to come (1xx, RFC 9110 section 15.2).
     pub const fn is_interim(&self) -> bool {
         self.status < 200
     }
@@ -95,7 +95,7 @@ impl ResponseHead {
         }
     }
 
-    /// Appends one `Via` line: what the upstream said, then this hop as
+    /// Appends one `Via` line: the members of the upstream's, then this hop as
     /// `<received version> <pseudonym>` (RFC 9110 section 7.6.3).
     pub fn append_via(&self, buf: &[u8], pseudonym: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Via: ");
@@ -128,7 +128,7 @@ impl ResponseHead {
         *self = Self::default();
     }
 
-    /// The limits that can be told of a head whose end has not come.
+    /// Checks the limits that apply to a head whose end has not come.
     const fn check_partial(&self, buf: &[u8]) -> Result<Progress, ResponseError> {
         if buf.len() >= UPSTREAM_HEAD_BYTES_MAX || self.scan.lines() > 1 + UPSTREAM_HEADERS_MAX {
             return Err(ResponseError::HeadTooLarge);
@@ -137,7 +137,7 @@ impl ResponseHead {
     }
 }
 
-/// Parses the response head at the start of `buf`; `request_was_head` says what it answers.
+/// Parses the response head at the start of `buf`. `request_was_head`: it is for a HEAD request.
 ///
 /// 1xx heads are parsed like any other: the caller drops them (see
 /// [`ResponseHead::is_interim`]) and refuses a 101 that it did not ask for. Partial input works
@@ -249,7 +249,7 @@ fn read_head(
     Ok(())
 }
 
-/// What becomes of a field.
+/// Treatment of a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Pass,
@@ -283,8 +283,8 @@ impl Fate {
     }
 }
 
-/// Whether `Connection` must not remove this field: without it the client would misread or
-/// miscache the content, and such fields are never hop-by-hop (RFC 9110 section 7.6.1).
+/// Returns true for a field that `Connection` must not remove. Without it the client would
+/// misread or miscache the content; such fields are never hop-by-hop (RFC 9110 section 7.6.1).
 fn is_meant_for_all_recipients(name: &str) -> bool {
     const NAMES: [&str; 8] = [
         "accept-ranges",
@@ -304,20 +304,20 @@ fn is_meant_for_all_recipients(name: &str) -> bool {
             .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
-/// What the field lines of a response say.
+/// Facts that the field lines of a response hold.
 #[derive(Default)]
 struct Fields {
     content_length: Option<u64>,
     transfer_coding: Option<TransferCoding>,
     connection: ConnectionOptions,
-    /// How often `Connection` names a field.
+    /// Number of times that `Connection` names a field.
     nominations: usize,
     has_date: bool,
     has_via: bool,
 }
 
 impl Fields {
-    /// `head` is the whole head; `lines` its fields, of which `passed` gets those that go on.
+    /// Reads the fields `lines` of `head`, the whole head. Those that go on are added to `passed`.
     fn read(
         head: &[u8],
         lines: &[httparse::Header<'_>],
@@ -361,7 +361,7 @@ impl Fields {
         Ok(fields)
     }
 
-    /// Finds the passed fields again, now without those that `Connection` names.
+    /// Collects the passed fields again, now without those that `Connection` names.
     fn drop_nominated(
         &self,
         head: &[u8],

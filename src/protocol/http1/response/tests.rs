@@ -84,7 +84,7 @@ fn status_lines_are_strict() {
 }
 
 #[test]
-fn http_1_ambiguous_framing_is_refused() {
+fn ambiguous_framing_is_refused() {
     for bad in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
@@ -108,7 +108,7 @@ fn http_1_ambiguous_framing_is_refused() {
 }
 
 #[test]
-fn http_3_bad_syntax_from_the_upstream_is_refused() {
+fn bad_syntax_from_the_upstream_is_refused() {
     for bad in [
         "X : y\r\n",
         "X: a\r\n b\r\n",
@@ -132,7 +132,7 @@ fn http_3_bad_syntax_from_the_upstream_is_refused() {
 }
 
 #[test]
-fn http_5_hop_by_hop_fields_are_removed() {
+fn hop_by_hop_fields_are_removed() {
     let buf = "HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\nConnection: X-Hop, keep-alive\r\nX-Hop: h\r\n\
                keep-alive: timeout=5\r\nC: 3\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\
                Upgrade: h2c\r\nTE: x\r\nProxy-Connection: x\r\nProxy-Authenticate: x\r\n\
@@ -148,7 +148,7 @@ fn content_length_is_left_to_the_caller() {
 }
 
 #[test]
-fn http_5_connection_cannot_remove_what_the_content_means() {
+fn connection_cannot_remove_what_the_content_means() {
     let buf = "HTTP/1.1 200 OK\r\nConnection: content-length, content-encoding, date, etag, x\r\n\
                Date: d\r\nContent-Length: 3\r\nContent-Encoding: gzip\r\nETag: e\r\nX: y\r\n\r\n";
     assert_eq!(passed(buf), "Date: d\r\nContent-Encoding: gzip\r\nETag: e\r\n");
@@ -158,7 +158,7 @@ fn http_5_connection_cannot_remove_what_the_content_means() {
 }
 
 #[test]
-fn http_5_hop_by_hop_work_is_bounded() {
+fn the_work_for_hop_by_hop_fields_is_bounded() {
     let runs = |count: usize| with_fields(&"A: 1\r\nTE: x\r\n".repeat(count));
     assert!(runs(FIELD_RUNS_MAX).is_ok());
     assert_malformed(&runs(FIELD_RUNS_MAX + 1), "runs");
@@ -168,7 +168,7 @@ fn http_5_hop_by_hop_work_is_bounded() {
 }
 
 #[test]
-fn http_6_via_continues_what_the_upstream_said() {
+fn via_continues_what_the_upstream_said() {
     let via = |buf: &str| {
         let mut out = Vec::new();
         parse(buf).unwrap().append_via(buf.as_bytes(), "yatagarasu", &mut out);
@@ -183,7 +183,7 @@ fn http_6_via_continues_what_the_upstream_said() {
 }
 
 #[test]
-fn http_7_interim_heads_are_told_apart() {
+fn interim_heads_are_told_apart() {
     for status in [100, 101, 103, 199] {
         let head = parse(&format!("HTTP/1.1 {status} x\r\nLink: y\r\n\r\n")).unwrap();
         assert!(head.is_interim());
@@ -196,7 +196,7 @@ fn http_7_interim_heads_are_told_apart() {
 }
 
 #[test]
-fn http_9_head_204_and_304_have_no_body_whatever_content_length_says() {
+fn head_204_and_304_have_no_body_whatever_content_length_says() {
     let head = parse_for("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", true).unwrap();
     assert_eq!((head.length, head.content_length), (BodyLength::None, Some(9)));
     assert!(!head.close);
@@ -212,7 +212,7 @@ fn http_9_head_204_and_304_have_no_body_whatever_content_length_says() {
 }
 
 #[test]
-fn http_11_a_204_that_declares_a_body_is_not_reused() {
+fn a_204_that_declares_a_body_is_not_reused() {
     for fields in ["Content-Length: 9\r\n", "Transfer-Encoding: chunked\r\n"] {
         let head = parse(&format!("HTTP/1.1 204 x\r\n{fields}\r\n")).unwrap();
         assert_eq!((head.length, head.close), (BodyLength::None, true));
@@ -221,7 +221,7 @@ fn http_11_a_204_that_declares_a_body_is_not_reused() {
 }
 
 #[test]
-fn http_11_who_said_close() {
+fn version_and_connection_options_decide_about_reuse() {
     let close = |head: &str| parse(head).unwrap().close;
     assert!(!close("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"));
     assert!(close("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: Close\r\n\r\n"));

@@ -1,5 +1,5 @@
-//! Where a bucket lives: endpoint URLs, and how a bucket's name and an endpoint become a host
-//! to connect to, a `Host` field and the start of every request target.
+//! Endpoint URLs, and what a bucket's name and an endpoint become: a host to connect to, a `Host`
+//! field and the start of every request target.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ const HOST_BYTES_MAX: usize = 253;
 /// Longest label of a host name, in bytes (same section).
 const LABEL_BYTES_MAX: usize = 63;
 
-/// How an endpoint is spoken to.
+/// Transport of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// Plain TCP.
@@ -45,18 +45,18 @@ impl Scheme {
 /// A checked endpoint URL: scheme, host and port, nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointUrl {
-    /// How to speak to it.
+    /// Transport.
     pub scheme: Scheme,
     /// Host name or IP address, lower case, an IPv6 address without its brackets. This is the
     /// name to resolve and the name that a certificate has to be for.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Whether the port is the scheme's own, and so stays out of the `Host` field.
+    /// Set if the port is the scheme's own, and so stays out of the `Host` field.
     pub default_port: bool,
 }
 
-/// Why an endpoint URL is refused, in words that say what to change.
+/// Reason to refuse an endpoint URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointError {
     /// No `http://` or `https://`.
@@ -82,7 +82,7 @@ pub enum EndpointError {
 }
 
 impl EndpointError {
-    /// What to change.
+    /// Advice on what to change, for the operator.
     pub const fn advice(self) -> &'static str {
         match self {
             Self::Scheme => "start the endpoint with http:// or https://",
@@ -143,7 +143,7 @@ impl EndpointUrl {
         Ok(Self { scheme, host, port, default_port: port == scheme.default_port() })
     }
 
-    /// Whether the host is an IP address rather than a name.
+    /// Returns true if the host is an IP address rather than a name.
     pub fn is_ip_address(&self) -> bool {
         self.host.parse::<Ipv4Addr>().is_ok() || self.is_ipv6()
     }
@@ -236,11 +236,11 @@ fn parse_port(digits: &str) -> Result<u16, EndpointError> {
     digits.parse().ok().filter(|&port| port != 0).ok_or(EndpointError::BadPort)
 }
 
-/// Where the bucket's name goes: `https://endpoint/bucket/key` or `https://bucket.endpoint/key`.
+/// Place of the bucket's name: `https://endpoint/bucket/key` or `https://bucket.endpoint/key`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Addressing {
-    /// Path with an endpoint of one's own; virtual for AWS, unless the bucket name has a dot
-    /// (AWS certificates cover one label before `s3`).
+    /// In the path where an endpoint is configured, and for a bucket name with a dot (AWS
+    /// certificates cover one label before `s3`); in the host name otherwise.
     #[default]
     Auto,
     /// Always in the path.
@@ -249,15 +249,15 @@ pub enum Addressing {
     Virtual,
 }
 
-/// What an endpoint, a bucket and a key prefix come to.
+/// Address of a bucket: an endpoint, a bucket name and a key prefix combined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addressed {
-    /// Where to connect to; its host is also the TLS server name.
+    /// Server to connect to; its host is also the TLS server name.
     pub url: EndpointUrl,
     /// The value of the `Host` field.
     pub host: String,
-    /// What stands before the encoded object key in the request target and the canonical URI:
-    /// `/bucket/` or `/`, and the encoded key prefix. Always starts with `/`.
+    /// Start of the request target and the canonical URI, before the encoded object key:
+    /// `/bucket/` or `/`, then the encoded key prefix.
     pub target_prefix: Vec<u8>,
 }
 
@@ -290,10 +290,10 @@ pub fn address(
     Addressed { host: url.host_field(), url, target_prefix }
 }
 
-/// Whether a bucket can be addressed as the configuration asks.
+/// Checks that a bucket can be addressed as the configuration asks.
 ///
 /// # Errors
-/// Why it cannot, and what to write instead.
+/// The reason why not, and what to write instead.
 pub fn check_addressing(
     endpoint: Option<&EndpointUrl>,
     bucket: &str,

@@ -19,8 +19,8 @@ const ERA_DAYS: u64 = 146_097;
 pub struct AmzDate([u8; 16]);
 
 impl AmzDate {
-    /// Writes seconds since 1970-01-01T00:00:00Z. Times after the year 9999 become its last
-    /// second: no clock that says so is right.
+    /// Writes seconds since 1970-01-01T00:00:00Z. The form has four digits for the year, so times
+    /// after 9999 become its last second.
     pub fn from_unix(seconds: u64) -> Self {
         let seconds = seconds.min(UNIX_SECONDS_MAX);
         let (year, month, day) = civil_from_days(seconds / DAY_SECONDS);

@@ -8,8 +8,8 @@
 //! conditional fields are not: servers disagree on how white space inside a value is
 //! canonicalised, and a client must not be able to make our signature look wrong.
 //!
-//! Absent on purpose: the question whether a request may be made. Who signs one has been given
-//! the permission for it by the policy above.
+//! Deliberately absent: the decision whether a request may be made. The policy above makes it
+//! before anything is signed.
 
 use std::fmt;
 
@@ -63,7 +63,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Derives the key: four HMACs, about 2 us, so it is kept for the day (see [`DailyKey`]).
+    /// Derives the key. Four HMACs take about 2 us, so it is kept for the day (see [`DailyKey`]).
     pub fn derive(secret: &[u8], date: &AmzDate, region: &str) -> Self {
         let hmac_of =
             |key: &[u8], data: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
@@ -80,7 +80,7 @@ impl SigningKey {
         }
     }
 
-    /// Whether the key is good for that day. A key of yesterday signs nothing today.
+    /// Returns true if the key is good for that day. A key of yesterday signs nothing today.
     pub fn is_for(&self, date: &AmzDate) -> bool {
         self.scope.as_bytes().starts_with(date.date().as_bytes())
     }
@@ -94,8 +94,8 @@ impl fmt::Debug for SigningKey {
 
 /// The signing key of one bucket for the current day, derived again when the day changes.
 ///
-/// It belongs to one core and one configuration generation and dies with it: that is what keeps
-/// new credentials from ever meeting an old key.
+/// It belongs to one core and one configuration generation and ends with it, so that new
+/// credentials never meet an old key.
 ///
 /// The key is boxed: a core makes room for one of each bucket when it adopts a generation, and most
 /// of thousands of buckets are not asked for on each core.
@@ -112,8 +112,8 @@ impl DailyKey {
     }
 }
 
-/// What a signature covers, and whose it is. All of it has been checked when the configuration
-/// was loaded (see [`super::name`]) or encoded by [`super::encode_key`].
+/// Parts of a request that its signature covers, and the credentials. All of it has been checked
+/// when the configuration was loaded (see [`super::name`]) or encoded by [`super::encode_key`].
 #[derive(Clone, Copy)]
 pub struct SigningInput<'a> {
     /// `GET` or `HEAD`.

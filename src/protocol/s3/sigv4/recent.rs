@@ -1,9 +1,9 @@
-//! Signatures of the present second, kept so that an object that many ask for at once is signed
+//! Signatures of the present second, so that an object which many clients request at once is signed
 //! once.
 //!
 //! A signature covers the method, the bucket's host, the key and the second, and neither ranges nor
-//! conditions (see [`super`]): whatever is asked of an object within a second carries the same one.
-//! What is asked for once costs a look and a copy on top of its signature.
+//! conditions (see [`super`]): all requests for an object within a second carry the same one. An
+//! object that is requested once costs a comparison and a copy on top of its signature.
 
 use std::fmt;
 
@@ -13,18 +13,18 @@ use super::{HASH_DIGITS, SigningInput, date::AmzDate};
 /// second are few; all others would only push them out.
 const SLOTS: usize = 256;
 
-/// Longest request target that is kept, in bytes: what an ordinary key needs, so that a core spends
-/// less than 100 KiB on all slots together.
+/// Longest request target that is kept, in bytes. Ordinary keys fit, and all slots of a core
+/// together stay below 100 KiB.
 const TARGET_BYTES_MAX: usize = 192;
 
 /// A signature, in lower-case hexadecimal.
 pub(super) type Signature = [u8; HASH_DIGITS];
 
-/// The signatures that one core made lately under one generation, with which they must end: a
+/// Signatures that one core made lately under one generation. They must end with it, as a
 /// signature is only as good as the credentials that made it.
 #[derive(Default)]
 pub struct RecentSignatures {
-    /// Empty until the first signature is to be kept.
+    /// Empty until the first signature is kept.
     slots: Vec<Slot>,
 }
 
@@ -39,7 +39,7 @@ struct Slot {
 }
 
 impl RecentSignatures {
-    /// The signature of a request to that bucket, from `sign` unless it is known.
+    /// The signature of a request for `target` in that bucket, from `sign` unless it is known.
     pub(super) fn get_or(
         &mut self,
         bucket: usize,
@@ -70,7 +70,7 @@ impl RecentSignatures {
 }
 
 impl Slot {
-    /// No target is empty, so it is nobody's.
+    /// A slot that matches no request, as no target is empty.
     fn unused() -> Self {
         Self {
             date: AmzDate::from_unix(0),
@@ -89,7 +89,7 @@ impl fmt::Debug for RecentSignatures {
     }
 }
 
-/// Where a target's signature is kept. Who makes others collide with it makes them be signed again.
+/// Slot of a target's signature. Targets that collide are signed again, and nothing else.
 fn slot_of(bucket: usize, target: &[u8]) -> usize {
     // An odd constant with bits all over: 2^64 divided by the golden ratio.
     const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
