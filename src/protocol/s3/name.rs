@@ -39,19 +39,19 @@ pub fn validate_bucket_name(name: &str) -> Result<(), &'static str> {
     let bytes = name.as_bytes();
     let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     if !(BUCKET_NAME_BYTES_MIN..=BUCKET_NAME_BYTES_MAX).contains(&bytes.len()) {
-        return Err("a bucket name has 3 to 63 characters");
+        return Err("a bucket name must have 3 to 63 characters");
     }
     if bytes.iter().any(u8::is_ascii_uppercase) {
-        return Err("a bucket name has no upper-case letters");
+        return Err("a bucket name must not have upper-case letters");
     }
     if !bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(b)) {
-        return Err("a bucket name holds only lower-case letters, digits, '-' and '.'");
+        return Err("a bucket name must have only lower-case letters, digits, '-' and '.'");
     }
     if !ends_well(bytes.first()) || !ends_well(bytes.last()) {
-        return Err("a bucket name starts and ends with a letter or a digit");
+        return Err("a bucket name must start and end with a letter or a digit");
     }
     if name.contains("..") {
-        return Err("a bucket name has no two dots in a row");
+        return Err("a bucket name must not have two dots in a row");
     }
     if name.parse::<Ipv4Addr>().is_ok() {
         return Err("a bucket name must not look like an IP address");
@@ -73,13 +73,13 @@ pub fn validate_bucket_name(name: &str) -> Result<(), &'static str> {
 /// The problem.
 pub fn validate_region(region: &str) -> Result<(), &'static str> {
     if region.is_empty() {
-        return Err("a region is needed; servers without regions usually take us-east-1");
+        return Err("a region must not be empty; servers without regions usually take us-east-1");
     }
     if region.len() > REGION_BYTES_MAX {
-        return Err("a region has at most 63 characters");
+        return Err("a region must have at most 63 characters");
     }
     if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        return Err("a region holds only letters, digits, '-' and '_'");
+        return Err("a region must have only letters, digits, '-' and '_'");
     }
     Ok(())
 }
@@ -93,11 +93,11 @@ pub fn validate_region(region: &str) -> Result<(), &'static str> {
 /// The problem.
 pub fn validate_key_prefix(prefix: &str) -> Result<(), &'static str> {
     if prefix.len() >= OBJECT_KEY_BYTES_MAX {
-        return Err("a key prefix leaves room for a key, S3 keys have at most 1024 bytes");
+        return Err("a key prefix must leave room for a key; S3 keys have at most 1024 bytes");
     }
     check_decoded_text(prefix).map_err(|problem| match problem {
-        PathError::DotSegment => "a key prefix has no '.' or '..' segment",
-        _ => "a key prefix has no control characters",
+        PathError::DotSegment => "a key prefix must not have a '.' or '..' segment",
+        _ => "a key prefix must not have control characters",
     })
 }
 
@@ -107,11 +107,13 @@ pub fn validate_key_prefix(prefix: &str) -> Result<(), &'static str> {
 /// The problem. The message never repeats the value.
 pub fn validate_access_key(key: &str) -> Result<(), &'static str> {
     if key.is_empty() || key.len() > ACCESS_KEY_BYTES_MAX {
-        return Err("an access key id has 1 to 128 characters");
+        return Err("an access key id must have 1 to 128 characters");
     }
     // `/` and `,` end the key id in `Credential=<id>/<scope>, SignedHeaders=...`.
     if !key.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b',') {
-        return Err("an access key id holds no spaces, ',', '/', control or non-ASCII characters");
+        return Err(
+            "an access key id must not have spaces, ',', '/', control or non-ASCII characters",
+        );
     }
     Ok(())
 }
@@ -122,10 +124,10 @@ pub fn validate_access_key(key: &str) -> Result<(), &'static str> {
 /// The problem. The message never repeats the value.
 pub fn validate_session_token(token: &[u8]) -> Result<(), &'static str> {
     if token.is_empty() || token.len() > SESSION_TOKEN_BYTES_MAX {
-        return Err("a session token has 1 to 8192 characters");
+        return Err("a session token must have 1 to 8192 characters");
     }
     if !token.iter().all(u8::is_ascii_graphic) {
-        return Err("a session token holds no spaces, control or non-ASCII characters");
+        return Err("a session token must not have spaces, control or non-ASCII characters");
     }
     Ok(())
 }

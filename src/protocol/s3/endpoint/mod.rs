@@ -87,24 +87,26 @@ impl EndpointError {
         match self {
             Self::Scheme => "start the endpoint with http:// or https://",
             Self::UserInfo => {
-                "take the user and password out of the endpoint; use access_key and secret_key"
+                "remove the user and password from the endpoint; use access_key and secret_key"
             }
             Self::Path => {
-                "end the endpoint after the host and port; the bucket goes into s3.bucket, \
+                "end the endpoint after the host and port; write the bucket into s3.bucket, and \
                  what stands before the keys into s3.key_prefix"
             }
-            Self::QueryOrFragment => "take the '?' or '#' and what follows out of the endpoint",
-            Self::NoHost => "name a host after http:// or https://",
+            Self::QueryOrFragment => "remove the '?' or '#' and what follows it from the endpoint",
+            Self::NoHost => "write a host after http:// or https://",
             Self::BadIpv6 => {
                 "write an IPv6 endpoint as http://[2001:db8::1]:9000, without a zone (%eth0)"
             }
             Self::BareIpv6 => "put brackets around the IPv6 address of the endpoint",
             Self::NotAscii => "write the host of the endpoint in its ASCII form (xn--...)",
             Self::BadHost => {
-                "the host of the endpoint is neither a host name nor an IP address; labels have \
-                 letters, digits, '-' and '_', and at most 63 of them"
+                "the host of the endpoint is neither a host name nor an IP address; write labels of \
+                 letters, digits, '-' and '_', each of at most 63 characters"
             }
-            Self::BadPort => "the port of the endpoint is a number from 1 to 65535",
+            Self::BadPort => {
+                "the port of the endpoint is not valid; write a number from 1 to 65535"
+            }
         }
     }
 }
