@@ -190,12 +190,7 @@ pub fn credential_problem(code: &str) -> Option<CredentialProblem> {
     CREDENTIAL_CODES.iter().find(|(known, _)| *known == code).map(|&(_, problem)| problem)
 }
 
-/// Whether `code` is about our own credentials: then the client gets a 502, and never the body.
-pub fn is_credentials_error(code: &str) -> bool {
-    credential_problem(code).is_some()
-}
-
-/// Whether `code` says that our clock is wrong.
+/// Returns true for the codes about a wrong clock.
 pub fn is_clock_skew(code: &str) -> bool {
     credential_problem(code) == Some(CredentialProblem::Clock)
 }
@@ -277,7 +272,6 @@ mod tests {
             ("MissingSecurityHeader", CredentialProblem::Scope),
         ] {
             assert_eq!(credential_problem(code), Some(problem), "{code}");
-            assert!(is_credentials_error(code));
             assert_eq!(is_clock_skew(code), problem == CredentialProblem::Clock);
         }
         for code in [
@@ -296,7 +290,7 @@ mod tests {
             "signaturedoesnotmatch",
             "",
         ] {
-            assert!(!is_credentials_error(code), "{code}");
+            assert_eq!(credential_problem(code), None, "{code}");
             assert!(!is_clock_skew(code), "{code}");
         }
         assert!([400, 401, 403].into_iter().all(may_be_credentials_error));

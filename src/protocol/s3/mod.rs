@@ -18,8 +18,7 @@ pub use endpoint::{
     Addressed, Addressing, EndpointError, EndpointUrl, Scheme, address, check_addressing,
 };
 pub use error_body::{
-    CredentialProblem, credential_problem, error_code, is_clock_skew, is_credentials_error,
-    may_be_credentials_error,
+    CredentialProblem, credential_problem, error_code, is_clock_skew, may_be_credentials_error,
 };
 pub use key::encode_key;
 pub use name::{
