@@ -9,8 +9,8 @@
 //! | 5 | `app`, `cli` |
 //! | 4 | `control_plane`, `data_plane` |
 //! | 3 | `handoff` |
-//! | 2 | `policy` |
-//! | 1 | `protocol`, `system`, `telemetry` |
+//! | 2 | `policy`, `telemetry` |
+//! | 1 | `protocol`, `system` |
 //! | 0 | `model` |
 
 pub mod app;

@@ -52,8 +52,8 @@ fn the_floor_table_is_the_one_that_was_decided() {
     let table = floor_table();
     for (floor, modules) in [
         (0, &["model"][..]),
-        (1, &["protocol", "system", "telemetry"]),
-        (2, &["policy"]),
+        (1, &["protocol", "system"]),
+        (2, &["policy", "telemetry"]),
         (3, &["handoff"]),
         (4, &["control_plane", "data_plane"]),
         (5, &["app", "cli"]),

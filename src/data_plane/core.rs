@@ -24,6 +24,7 @@ use crate::{
     protocol::{
         http1::{IMF_FIXDATE_BYTES, imf_fixdate},
         s3::{AmzDate, DailyKey, RecentSignatures, SigningKey},
+        text::hex,
     },
     system::{
         buffers::Buffers,
@@ -254,8 +255,7 @@ impl RequestIds {
             seed[..8].copy_from_slice(&clock::unix_millis().to_le_bytes());
         }
         let (first, second) = seed.split_at(8);
-        let mut prefix = [0; 16];
-        hex(u64::from_le_bytes(first.try_into().unwrap_or_default()), &mut prefix);
+        let prefix = hex::lower_u64(u64::from_le_bytes(first.try_into().unwrap_or_default()));
         // The counter starts somewhere too, so that ids of restarts do not look alike.
         let start = u64::from_le_bytes(second.try_into().unwrap_or_default()) >> 16;
         Self { prefix, next: Cell::new(start) }
@@ -265,20 +265,9 @@ impl RequestIds {
         let number = self.next.get().wrapping_add(1);
         self.next.set(number);
         let mut id = [0; REQUEST_ID_CHARS];
-        let mut counter = [0; 16];
-        hex(number, &mut counter);
         id[..16].copy_from_slice(&self.prefix);
-        id[16..].copy_from_slice(&counter);
+        id[16..].copy_from_slice(&hex::lower_u64(number));
         id
-    }
-}
-
-fn hex(number: u64, into: &mut [u8; 16]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut rest = number;
-    for digit in into.iter_mut().rev() {
-        *digit = DIGITS[(rest & 15) as usize];
-        rest >>= 4;
     }
 }
 

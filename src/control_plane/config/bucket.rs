@@ -1,6 +1,6 @@
 //! One element of `buckets`.
 
-use std::{collections::HashMap, fmt::Write as _, rc::Rc, sync::Arc};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
@@ -18,12 +18,15 @@ use crate::{
     handoff::snapshot::Credentials,
     model::{Secret, limits::UpstreamTimeouts},
     policy::router::validate_path_prefix,
-    protocol::s3::{
-        endpoint::{Addressing, EndpointUrl, Scheme, address, check_addressing},
-        name::{
-            validate_access_key, validate_bucket_name, validate_key_prefix, validate_region,
-            validate_session_token,
+    protocol::{
+        s3::{
+            endpoint::{Addressing, EndpointUrl, Scheme, address, check_addressing},
+            name::{
+                validate_access_key, validate_bucket_name, validate_key_prefix, validate_region,
+                validate_session_token,
+            },
         },
+        text::hex,
     },
 };
 
@@ -234,11 +237,8 @@ fn ca_bundle(pem: &[u8]) -> Result<CaBundle, String> {
     if roots.is_empty() {
         return Err("holds no certificate; expected PEM (BEGIN CERTIFICATE)".to_owned());
     }
-    let mut hex = String::with_capacity(64);
-    for byte in digest(&SHA256, pem).as_ref() {
-        write!(hex, "{byte:02x}").unwrap_or_default();
-    }
-    Ok(CaBundle { pem: Arc::from(pem), digest: Arc::from(hex) })
+    let digest = hex::lower_string(digest(&SHA256, pem).as_ref());
+    Ok(CaBundle { pem: Arc::from(pem), digest: Arc::from(digest) })
 }
 
 fn checked_name(name: &str) -> Result<String, String> {

@@ -7,6 +7,7 @@ use crate::{
         JWKS_BYTES_MAX,
         spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource},
     },
+    protocol::text::token::is_token,
 };
 
 pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
@@ -165,8 +166,7 @@ fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
 
 /// RFC 9110 section 5.6.2: `token`.
 fn is_field_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(allowed)
+    is_token(name.as_bytes())
 }
 
 /// The rules in the list `name`. Whether an operator is known and fits its value is decided

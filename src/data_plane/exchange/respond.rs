@@ -9,9 +9,11 @@ use crate::{
     },
     handoff::message::Answer,
     model::Fault,
-    protocol::http1::{
-        Version, append_connection, append_content_length, append_decimal, append_field,
-        append_status_line,
+    protocol::{
+        http1::{
+            Version, append_connection, append_content_length, append_field, append_status_line,
+        },
+        text::decimal::append_decimal,
     },
     system::{
         socket::Socket,

@@ -18,6 +18,7 @@ use super::{
     verified::{Verified, check_audience, check_issuer},
     window::Window,
 };
+use crate::protocol::text::token::is_token;
 
 /// Most keys at once. A rotation needs two, a provider's JWK set a handful.
 const KEYS_MAX: usize = 100;
@@ -274,8 +275,9 @@ fn check_sources(sources: &[TokenSource], problems: &mut Vec<AuthProblem>) {
     for (index, source) in sources.iter().enumerate() {
         let good = match source {
             TokenSource::Bearer => true,
+            // Cookie names are tokens too (RFC 6265 section 4.1.1).
             TokenSource::Header { name, .. } | TokenSource::Cookie { name } => {
-                !name.is_empty() && name.bytes().all(is_token_byte)
+                is_token(name.as_bytes())
             }
             TokenSource::Query { name } => !name.is_empty(),
         };
@@ -284,11 +286,6 @@ fn check_sources(sources: &[TokenSource], problems: &mut Vec<AuthProblem>) {
             problems.push(error(path, "must be a name that can occur in a request"));
         }
     }
-}
-
-/// RFC 9110 section 5.6.2; cookie names are tokens too (RFC 6265 section 4.1.1).
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// A query ends up in histories and logs, and a browser adds a cookie to requests that another

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use super::{denial::DenialReason, spec::TokenSource};
+use crate::protocol::text::percent::decode_lenient;
 
 /// The parts of a request head that may carry a token.
 pub trait TokenCarrier {
@@ -85,13 +86,15 @@ fn header<'a>(carrier: &'a impl TokenCarrier, name: &'a str, prefix: &str) -> Fo
     found
 }
 
-/// Names and values are percent-decoded once. `+` stays what it is: no token holds one.
+/// Names and values are percent-decoded once. `+` stays what it is: no token holds one. A bad
+/// escape stays too; neither a parameter name nor a token can hold one, so that it never turns a
+/// bad token into a good one.
 fn query<'a>(carrier: &'a impl TokenCarrier, name: &str) -> Found<'a> {
     let mut found = Found::Nothing;
     for pair in carrier.query().unwrap_or_default().split(|byte| *byte == b'&') {
         let (raw_name, raw_value) = split_once(pair, b'=').unwrap_or((pair, b""));
-        if percent_decoded(raw_name).as_ref() == name.as_bytes() {
-            found = found.add(percent_decoded(raw_value));
+        if decode_lenient(raw_name).as_ref() == name.as_bytes() {
+            found = found.add(decode_lenient(raw_value));
         }
     }
     found
@@ -116,37 +119,6 @@ fn cookie<'a>(carrier: &'a impl TokenCarrier, name: &str) -> Found<'a> {
 fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = memchr::memchr(separator, bytes)?;
     Some((&bytes[..at], &bytes[at + 1..]))
-}
-
-/// Undoes percent-encoding. A `%` without two hex digits stays as it is; neither a parameter
-/// name nor a token can hold one, so that it never turns a bad token into a good one.
-fn percent_decoded(bytes: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr(b'%', bytes).is_none() {
-        return Cow::Borrowed(bytes);
-    }
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let Some((&first, tail)) = rest.split_first() {
-        if let (b'%', [high, low, after @ ..]) = (first, tail)
-            && let (Some(high), Some(low)) = (hex_digit(*high), hex_digit(*low))
-        {
-            decoded.push(high << 4 | low);
-            rest = after;
-        } else {
-            decoded.push(first);
-            rest = tail;
-        }
-    }
-    Cow::Owned(decoded)
-}
-
-const fn hex_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

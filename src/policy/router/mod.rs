@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use crate::protocol::text::hash;
+
 /// A path prefix that more than one bucket has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DuplicatePrefix {
@@ -117,7 +119,7 @@ impl Router {
                 continue;
             }
             let bytes = prefix.as_bytes();
-            let hash = bytes[1..].split(|&byte| byte == b'/').fold(0, hash_segment);
+            let hash = bytes[1..].split(|&byte| byte == b'/').fold(0, hash::add_bytes);
             let mut slot = router.first_slot(hash);
             while let Some(entry) = &router.slots[slot] {
                 if *entry.prefix == *bytes {
@@ -158,7 +160,7 @@ impl Router {
                 None => break,
             };
             observe(Step::Segment);
-            hash = hash_segment(hash, &path[start..end]);
+            hash = hash::add_bytes(hash, &path[start..end]);
             if self.has_length[end]
                 && let Some(bucket) = self.look_up(hash, &path[..end], &mut observe)
             {
@@ -185,10 +187,8 @@ impl Router {
         }
     }
 
-    /// The high bits of a product depend on all bits of the hash, the low ones do not.
     fn first_slot(&self, hash: u64) -> usize {
-        let bits = self.slots.len().trailing_zeros();
-        (hash.wrapping_mul(HASH_FACTOR) >> 32 >> (32 - bits)) as usize
+        hash::slot(hash, self.slots.len().trailing_zeros())
     }
 }
 
@@ -212,18 +212,6 @@ enum Step {
     Segment,
     /// A slot of the table has been read.
     Slot,
-}
-
-/// An odd number without a pattern in its bits: 2^64 divided by the golden ratio.
-const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Adds a segment to the hash of the segments before it, eight bytes at a time.
-fn hash_segment(hash: u64, segment: &[u8]) -> u64 {
-    let mix = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(HASH_FACTOR);
-    let (words, tail) = segment.as_chunks::<8>();
-    let hash = words.iter().fold(hash, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    let tail = tail.iter().rev().fold(1, |word, &byte| word << 8 | u64::from(byte));
-    mix(hash, tail)
 }
 
 #[cfg(test)]

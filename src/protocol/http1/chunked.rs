@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::fields::{is_token_byte, is_value_byte};
+use super::fields::is_value_byte;
+use crate::protocol::text::{hex, token::is_token_byte};
 
 /// Longest line with a chunk's size and extensions, in bytes without its line end. No S3 server
 /// sends extensions; the longest in the field (signatures of signed uploads) have about 90 bytes.
@@ -20,12 +21,10 @@ pub const CHUNK_END: &[u8] = b"\r\n";
 /// Appends the size line of a chunk of `len` bytes. The data and [`CHUNK_END`] must follow;
 /// `len` must not be 0, for that would end the body.
 pub fn encode_chunk_head(len: usize, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     debug_assert!(len > 0);
-    let digits = (usize::BITS - len.leading_zeros()).div_ceil(4).max(1);
-    for shift in (0..digits).rev() {
-        out.push(DIGITS[len >> (4 * shift) & 0xf]);
-    }
+    let digits = hex::lower_u64(len as u64);
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    out.extend_from_slice(&digits[zeros.min(hex::U64_DIGITS - 1)..]);
     out.extend_from_slice(CHUNK_END);
 }
 
@@ -179,12 +178,7 @@ impl ChunkedDecoder {
     }
 
     fn add_size_digit(&mut self, byte: u8) -> Result<State, ChunkError> {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            b'A'..=b'F' => byte - b'A' + 10,
-            _ => return Err(ChunkError::Size),
-        };
+        let digit = hex::value(byte).ok_or(ChunkError::Size)?;
         if self.remaining >> 60 != 0 {
             return Err(ChunkError::SizeTooLarge);
         }
@@ -209,20 +203,20 @@ fn line_feed(byte: u8, next: State) -> Result<State, ChunkError> {
 mod tests {
     use super::*;
 
-    /// Decodes `wire` in pieces of `piece` bytes: the body and how many bytes were left over.
-    fn decode(wire: &[u8], piece: usize) -> Result<(Vec<u8>, usize), ChunkError> {
+    /// Decodes `wire`, `step` bytes at a time: the body, and the number of bytes left over.
+    fn decode(wire: &[u8], step: usize) -> Result<(Vec<u8>, usize), ChunkError> {
         let mut decoder = ChunkedDecoder::new();
         let mut body = Vec::new();
         let mut at = 0;
         while at < wire.len() {
-            let input = &wire[at..(at + piece).min(wire.len())];
-            let step = decoder.step(input)?;
-            body.extend_from_slice(&input[step.data.clone()]);
-            at += step.consumed;
-            if step.done {
+            let input = &wire[at..(at + step).min(wire.len())];
+            let found = decoder.step(input)?;
+            body.extend_from_slice(&input[found.data.clone()]);
+            at += found.consumed;
+            if found.done {
                 return Ok((body, wire.len() - at));
             }
-            assert!(step.consumed > 0, "no progress on {input:?}");
+            assert!(found.consumed > 0, "no progress on {input:?}");
         }
         assert!(!decoder.is_done());
         Ok((body, usize::MAX))
@@ -232,9 +226,9 @@ mod tests {
     fn chunks_become_a_body_however_they_arrive() {
         let wire =
             b"4\r\nWiki\r\n6;a=b\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n000\r\nX: y\r\n\r\nGET";
-        for piece in 1..=wire.len() {
-            let (body, left) = decode(wire, piece).unwrap();
-            assert_eq!(body, b"Wikipedia in \r\n\r\nchunks.", "pieces of {piece}");
+        for step in 1..=wire.len() {
+            let (body, left) = decode(wire, step).unwrap();
+            assert_eq!(body, b"Wikipedia in \r\n\r\nchunks.", "{step} at a time");
             assert_eq!(left, 3);
         }
     }

@@ -1,10 +1,7 @@
 //! Head lines for a client: status line, framing fields, plain fields.
 
-use super::Version;
-use super::response::BodyLength;
-
-/// Digits of `u64::MAX`.
-const DECIMAL_DIGITS_MAX: usize = 20;
+use super::{message::Version, response::BodyLength};
+use crate::protocol::text::decimal::append_decimal;
 
 /// The reason phrase of a status code (RFC 9110 section 15); empty for codes that have none
 /// here.
@@ -84,21 +81,6 @@ pub fn append_status_line(status: u16, out: &mut Vec<u8>) {
         out.extend_from_slice(reason_phrase(status).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-}
-
-/// Appends `number` in decimal.
-pub fn append_decimal(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; DECIMAL_DIGITS_MAX];
-    let mut start = DECIMAL_DIGITS_MAX;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
 }
 
 /// Appends one field line. `value` is trusted: it must not hold a line end.
@@ -207,14 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_plain_decimal() {
-        for number in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX] {
-            assert_eq!(written(|out| append_decimal(number, out)), number.to_string());
-        }
-    }
-
-    #[test]
-    fn http_6_no_chunks_for_http_1_0() {
+    fn no_chunks_for_http_1_0() {
         use BodyLength as Up;
         use ClientFraming as Down;
         for (upstream, to_1_1, to_1_0) in [

@@ -3,6 +3,7 @@
 use memchr::{memchr, memchr_iter};
 
 use super::span::offset_in;
+use crate::protocol::text::token::is_token;
 
 /// Removes spaces and tabs at both ends (OWS, RFC 9110 section 5.6.3).
 pub(super) fn trim_ows(mut value: &[u8]) -> &[u8] {
@@ -17,15 +18,7 @@ pub(super) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim_ows).filter(|member| !member.is_empty())
 }
 
-/// Whether `byte` may be part of a token (RFC 9110 section 5.6.2).
-pub(super) const fn is_token_byte(byte: u8) -> bool {
-    matches!(byte,
-        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z'
-        | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+'
-        | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
-}
-
-/// Whether `byte` may be part of a field value: visible, blank or obs-text
+/// Returns true for the bytes that a field value may hold: visible, blank or obs-text
 /// (RFC 9110 section 5.5).
 pub(super) const fn is_value_byte(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..=0xff)
@@ -67,7 +60,7 @@ pub(super) fn transfer_coding(value: &[u8]) -> TransferCoding {
     let mut unknown = false;
     while let Some(member) = members.next() {
         let name = member.split(|&byte| byte == b';').next().map(trim_ows).unwrap_or_default();
-        if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
+        if !is_token(name) {
             return TransferCoding::Malformed;
         }
         let is_chunked = name.eq_ignore_ascii_case(b"chunked");

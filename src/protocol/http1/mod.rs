@@ -13,6 +13,7 @@ mod date;
 mod drain;
 mod encode;
 mod fields;
+mod message;
 mod request;
 mod response;
 mod scan;
@@ -28,33 +29,15 @@ pub use chunked::{
 pub use date::{IMF_FIXDATE_BYTES, imf_fixdate};
 pub use drain::{BodyDrain, CHUNK_OVERHEAD_BYTES_MAX, DrainError, Drained};
 pub use encode::{
-    ClientFraming, append_connection, append_content_length, append_decimal, append_field,
-    append_framing, append_status_line, client_framing, reason_phrase,
+    ClientFraming, append_connection, append_content_length, append_field, append_framing,
+    append_status_line, client_framing, reason_phrase,
 };
+pub use message::{Method, Progress, Version};
 pub use request::{
-    FORWARDED_FIELDS_MAX, Forwarded, ForwardedField, HEADERS_MAX, METHOD_BYTES_MAX, Method,
-    RequestError, RequestFraming, RequestHead, parse_request,
+    FORWARDED_FIELDS_MAX, Forwarded, ForwardedField, HEADERS_MAX, METHOD_BYTES_MAX, RequestError,
+    RequestFraming, RequestHead, parse_request,
 };
 pub use response::{
     BodyLength, CONNECTION_OPTIONS_MAX, FIELD_RUNS_MAX, ResponseError, ResponseHead, parse_response,
 };
 pub use span::Span;
-
-/// Protocol version of a message (RFC 9112 section 2.3). Others are refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
-    /// HTTP/1.0
-    Http10,
-    /// HTTP/1.1
-    #[default]
-    Http11,
-}
-
-/// Whether a head is complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// The head is complete and has been written to the caller's struct.
-    Complete,
-    /// More bytes are needed: append them to the same buffer and call again with all of it.
-    Partial,
-}

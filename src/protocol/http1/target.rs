@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use memchr::{memchr, memchr2};
 
-use super::request::Method;
+use super::message::Method;
 use super::span::Span;
 
 /// A request target taken apart. Spans are relative to the buffer that was parsed.

@@ -83,12 +83,12 @@ fn summary(head: &RequestHead) -> Summary {
     (method, version, path, query, host, framing, head_len, forwarded)
 }
 
-/// Parses `bytes` as they would arrive in pieces of `piece` bytes.
-fn request_in_pieces(bytes: &[u8], piece: usize) -> Result<Option<Summary>, RequestError> {
+/// Parses `bytes` as they would arrive, `step` bytes at a time.
+fn request_in_steps(bytes: &[u8], step: usize) -> Result<Option<Summary>, RequestError> {
     let mut head = RequestHead::default();
     let mut end = 0;
     while end < bytes.len() {
-        end = (end + piece).min(bytes.len());
+        end = (end + step).min(bytes.len());
         if parse_request(&bytes[..end], &Limits::default(), &mut head)? == Progress::Complete {
             return Ok(Some(summary(&head)));
         }
@@ -96,11 +96,11 @@ fn request_in_pieces(bytes: &[u8], piece: usize) -> Result<Option<Summary>, Requ
     Ok(None)
 }
 
-fn response_in_pieces(bytes: &[u8], piece: usize) -> Result<Option<Vec<u8>>, ResponseError> {
+fn response_in_steps(bytes: &[u8], step: usize) -> Result<Option<Vec<u8>>, ResponseError> {
     let mut head = ResponseHead::default();
     let mut end = 0;
     while end < bytes.len() {
-        end = (end + piece).min(bytes.len());
+        end = (end + step).min(bytes.len());
         if parse_response(&bytes[..end], false, &mut head)? == Progress::Complete {
             let mut out = format!("{} {:?} {}", head.status, head.length, head.close).into_bytes();
             head.copy_end_to_end(bytes, &mut out);
@@ -111,15 +111,15 @@ fn response_in_pieces(bytes: &[u8], piece: usize) -> Result<Option<Vec<u8>>, Res
     Ok(None)
 }
 
-fn decode_in_pieces(wire: &[u8], piece: usize) -> Result<(Vec<u8>, usize, bool), ChunkError> {
+fn decode_in_steps(wire: &[u8], step: usize) -> Result<(Vec<u8>, usize, bool), ChunkError> {
     let mut decoder = ChunkedDecoder::new();
     let mut body = Vec::new();
     let mut at = 0;
     while at < wire.len() && !decoder.is_done() {
-        let input = &wire[at..(at + piece).min(wire.len())];
-        let step = decoder.step(input)?;
-        body.extend_from_slice(&input[step.data]);
-        at += step.consumed;
+        let input = &wire[at..(at + step).min(wire.len())];
+        let found = decoder.step(input)?;
+        body.extend_from_slice(&input[found.data]);
+        at += found.consumed;
     }
     Ok((body, at, decoder.is_done()))
 }
@@ -136,18 +136,18 @@ fn holds_only_whole_lines(fields: &[u8]) -> bool {
 
 proptest! {
     #[test]
-    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), piece in 1_usize..40) {
-        let _ = request_in_pieces(&bytes, piece);
-        let _ = response_in_pieces(&bytes, piece);
-        let _ = decode_in_pieces(&bytes, piece);
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), step in 1_usize..40) {
+        let _ = request_in_steps(&bytes, step);
+        let _ = response_in_steps(&bytes, step);
+        let _ = decode_in_steps(&bytes, step);
     }
 
     #[test]
     fn valid_request_heads_parse_the_same_in_any_pieces(head in request_head(), tail in noise()) {
-        let whole = request_in_pieces(&head, head.len());
+        let whole = request_in_steps(&head, head.len());
         prop_assert!(matches!(whole, Ok(Some(_))), "{whole:?}");
-        for piece in 1..head.len() {
-            prop_assert_eq!(&request_in_pieces(&head, piece), &whole);
+        for step in 1..head.len() {
+            prop_assert_eq!(&request_in_steps(&head, step), &whole);
         }
         // Split once at every byte, and with bytes of the next message behind.
         let bytes = [head.clone(), tail].concat();
@@ -164,25 +164,25 @@ proptest! {
 
     #[test]
     fn mutated_request_heads_are_refused_or_accepted_whatever_the_pieces(
-        bytes in mutated(request_head()), piece in 1_usize..40,
+        bytes in mutated(request_head()), step in 1_usize..40,
     ) {
-        let whole = request_in_pieces(&bytes, bytes.len().max(1));
-        let pieces = request_in_pieces(&bytes, piece);
-        match (whole, pieces) {
-            (Ok(whole), Ok(pieces)) => prop_assert_eq!(whole, pieces),
+        let whole = request_in_steps(&bytes, bytes.len().max(1));
+        let stepwise = request_in_steps(&bytes, step);
+        match (whole, stepwise) {
+            (Ok(whole), Ok(stepwise)) => prop_assert_eq!(whole, stepwise),
             (Err(_), Err(_)) => {}
             // The end of a head that came whole is never in doubt; a broken one that has no
-            // end yet may be refused later than one that was looked at in one piece.
-            (whole, pieces) => prop_assert!(
-                !matches!(whole, Ok(Some(_))) && !matches!(pieces, Ok(Some(_))),
-                "{whole:?} but {pieces:?}"
+            // end yet may be refused later than one that was looked at whole.
+            (whole, stepwise) => prop_assert!(
+                !matches!(whole, Ok(Some(_))) && !matches!(stepwise, Ok(Some(_))),
+                "{whole:?} but {stepwise:?}"
             ),
         }
     }
 
     #[test]
     fn an_accepted_request_head_has_only_crlf_line_ends(bytes in mutated(request_head())) {
-        if let Ok(Some(found)) = request_in_pieces(&bytes, bytes.len().max(1)) {
+        if let Ok(Some(found)) = request_in_steps(&bytes, bytes.len().max(1)) {
             let head = &bytes[..found.6];
             let line_feeds = memchr::memchr_iter(b'\n', head).count();
             let pairs = head.windows(2).filter(|pair| pair == b"\r\n").count();
@@ -195,10 +195,10 @@ proptest! {
 
     #[test]
     fn response_heads_parse_the_same_in_any_pieces(head in response_head()) {
-        let whole = response_in_pieces(&head, head.len());
+        let whole = response_in_steps(&head, head.len());
         prop_assert!(matches!(whole, Ok(Some(_))), "{whole:?}");
-        for piece in 1..head.len() {
-            prop_assert_eq!(&response_in_pieces(&head, piece), &whole);
+        for step in 1..head.len() {
+            prop_assert_eq!(&response_in_steps(&head, step), &whole);
         }
     }
 
@@ -224,7 +224,7 @@ proptest! {
     fn a_chunked_body_decodes_to_what_was_encoded(
         chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..200), 0..8),
         tail in noise(),
-        piece in 1_usize..300,
+        step in 1_usize..300,
     ) {
         let mut wire = Vec::new();
         for chunk in &chunks {
@@ -235,23 +235,23 @@ proptest! {
         wire.extend_from_slice(LAST_CHUNK);
         let body_end = wire.len();
         wire.extend_from_slice(&tail);
-        prop_assert_eq!(decode_in_pieces(&wire, piece), Ok((chunks.concat(), body_end, true)));
+        prop_assert_eq!(decode_in_steps(&wire, step), Ok((chunks.concat(), body_end, true)));
         // The drain finds the same end.
         let mut drain = BodyDrain::new(RequestFraming::Chunked, 1_000_000).unwrap();
         let drained = drain.feed(&wire);
         prop_assert_eq!(drained, Ok(Drained { consumed: body_end, done: true }));
         // A body that is cut short is never done.
         for end in 0..body_end {
-            prop_assert!(!decode_in_pieces(&wire[..end], piece).unwrap().2);
+            prop_assert!(!decode_in_steps(&wire[..end], step).unwrap().2);
         }
     }
 
     #[test]
     fn broken_chunks_give_the_same_answer_in_any_pieces(
         wire in mutated(Just(b"5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nT: v\r\n\r\n".to_vec())),
-        piece in 1_usize..20,
+        step in 1_usize..20,
     ) {
-        prop_assert_eq!(decode_in_pieces(&wire, piece), decode_in_pieces(&wire, wire.len().max(1)));
+        prop_assert_eq!(decode_in_steps(&wire, step), decode_in_steps(&wire, wire.len().max(1)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Object keys on the wire.
 
-/// For each byte, whether `UriEncode` leaves it alone: the unreserved characters of RFC 3986
+use crate::protocol::text::hex;
+
+/// Set for each byte that `UriEncode` leaves alone: the unreserved characters of RFC 3986
 /// section 2.3, and `/`, which separates the parts of an object key.
 const KEPT: [bool; 256] = {
     let mut kept = [false; 256];
@@ -14,8 +16,6 @@ const KEPT: [bool; 256] = {
     kept
 };
 
-const HEX_UPPER: &[u8; 16] = b"0123456789ABCDEF";
-
 /// Appends `key` to `out`, URI-encoded once as `SigV4` wants it: `A-Z a-z 0-9 - . _ ~ /` are kept,
 /// every other byte becomes `%XX` with upper-case digits.
 ///
@@ -27,12 +27,8 @@ pub fn encode_key(key: &[u8], out: &mut Vec<u8>) {
     let mut rest = key;
     while let Some(at) = rest.iter().position(|&byte| !KEPT[usize::from(byte)]) {
         out.extend_from_slice(&rest[..at]);
-        let byte = rest[at];
-        out.extend_from_slice(&[
-            b'%',
-            HEX_UPPER[usize::from(byte >> 4)],
-            HEX_UPPER[usize::from(byte & 0xf)],
-        ]);
+        let [high, low] = hex::upper(rest[at]);
+        out.extend_from_slice(&[b'%', high, low]);
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-/// Why a request path is refused. All of them are the client's doing (400).
+use crate::protocol::text::percent;
+
+/// Reason to refuse a request path. All of them are the client's doing (400).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathError {
     /// A `%` that two hexadecimal digits do not follow (RFC 3986 section 2.1).
@@ -55,7 +57,8 @@ pub fn canonical_path(raw: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
         out.extend_from_slice(raw);
         refuse_dot_segments(out)
     } else {
-        decode(raw, out).and_then(|()| check_decoded(out))
+        let decoded = percent::append_decoded(raw, out).map_err(|_| PathError::BadPercent);
+        decoded.and_then(|()| check_decoded(out))
     };
     if checked.is_err() {
         out.clear();
@@ -77,34 +80,6 @@ pub fn check_decoded_text(text: &str) -> Result<(), PathError> {
 #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
 const fn is_plain(byte: u8) -> bool {
     (byte.wrapping_sub(b' ') < 0x5f) & (byte != b'%')
-}
-
-fn decode(raw: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
-    out.reserve(raw.len());
-    let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'%', rest) {
-        let (plain, escape) = rest.split_at(at);
-        out.extend_from_slice(plain);
-        let &[_, high, low, ref after @ ..] = escape else {
-            return Err(PathError::BadPercent);
-        };
-        match (hex_value(high), hex_value(low)) {
-            (Some(high), Some(low)) => out.push(high << 4 | low),
-            _ => return Err(PathError::BadPercent),
-        }
-        rest = after;
-    }
-    out.extend_from_slice(rest);
-    Ok(())
-}
-
-const fn hex_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
 }
 
 fn check_decoded(path: &[u8]) -> Result<(), PathError> {

@@ -8,10 +8,10 @@ use super::fields::{
     ConnectionOptions, TransferCoding, content_length, head_values, line_end, lines_end_in_crlf,
     list_members, transfer_coding,
 };
+use super::message::{Method, Progress, Version};
 use super::scan::{HeadScan, Scanned};
 use super::span::{Span, offset_in};
 use super::target::{is_host, parse_target};
-use super::{Progress, Version};
 use crate::model::limits::Limits;
 
 #[cfg(test)]
@@ -31,23 +31,7 @@ pub const FORWARDED_FIELDS_MAX: usize = 8;
 /// Empty lines that may come before a request line (RFC 9112 section 2.2).
 const LEADING_EMPTY_LINES_MAX: usize = 1;
 
-/// A request method, as far as it matters here. Names are case-sensitive
-/// (RFC 9110 section 9.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Method {
-    /// GET
-    #[default]
-    Get,
-    /// HEAD
-    Head,
-    /// OPTIONS
-    Options,
-    /// Any other, CONNECT and TRACE among them; none is served. [`RequestHead::method_span`]
-    /// has its name.
-    Other,
-}
-
-/// How the end of a request body is found (RFC 9112 section 6.3).
+/// Framing of a request body (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RequestFraming {
     /// There is no body.

@@ -1,6 +1,7 @@
 //! One test per rule, named after the line of the requirements it holds.
 
 use super::*;
+use crate::protocol::text::token::is_token_byte;
 
 /// A head that is expected to be complete.
 fn parse(head: &str) -> Result<RequestHead, RequestError> {
@@ -194,7 +195,7 @@ fn controls_in_names_and_values_are_refused() {
             name.extend(std::iter::repeat_n(b'n', before));
             name.push(byte);
             name.extend_from_slice(b"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn: v\r\n\r\n");
-            let is_name = byte == b':' || super::super::fields::is_token_byte(byte);
+            let is_name = byte == b':' || is_token_byte(byte);
             let parsed = parse_within(&name, &limits);
             assert_eq!(parsed.is_ok(), is_name, "name with {byte:#x} after {before}");
         }
@@ -419,9 +420,9 @@ fn over_the_head_limits_is_431() {
 fn dribble(bytes: &[u8], limits: &Limits) -> (usize, Result<Progress, RequestError>) {
     let mut head = RequestHead::default();
     for end in 1..=bytes.len() {
-        let answer = parse_request(&bytes[..end], limits, &mut head);
-        if answer != Ok(Progress::Partial) {
-            return (end, answer);
+        let result = parse_request(&bytes[..end], limits, &mut head);
+        if result != Ok(Progress::Partial) {
+            return (end, result);
         }
     }
     (bytes.len(), Ok(Progress::Partial))
@@ -446,17 +447,17 @@ fn limits_hold_before_the_end_has_come() {
     assert_eq!(parse_request(endless_fields.as_bytes(), &limits, &mut head), too_large);
 
     let endless_method = "M".repeat(5_000);
-    let (end, answer) = dribble(endless_method.as_bytes(), &limits);
+    let (end, result) = dribble(endless_method.as_bytes(), &limits);
     assert_eq!(end, METHOD_BYTES_MAX + 1);
-    assert!(matches!(answer, Err(RequestError::Malformed(_))));
+    assert!(matches!(result, Err(RequestError::Malformed(_))));
 }
 
 #[test]
 fn a_bare_lf_is_refused_when_it_arrives_not_at_a_timeout() {
     let bad = b"GET / HTTP/1.1\r\nHost: a\n\n";
-    let (end, answer) = dribble(bad, &Limits::default());
+    let (end, result) = dribble(bad, &Limits::default());
     assert_eq!(end, bad.len() - 1);
-    assert!(matches!(answer, Err(RequestError::Malformed(_))));
+    assert!(matches!(result, Err(RequestError::Malformed(_))));
 }
 
 #[test]

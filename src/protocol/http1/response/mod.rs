@@ -6,9 +6,9 @@ use super::fields::{
     ConnectionOptions, TransferCoding, content_length, head_values, line_end, lines_end_in_crlf,
     list_members, transfer_coding,
 };
+use super::message::{Progress, Version};
 use super::scan::{HeadScan, Scanned};
 use super::span::{Span, offset_in};
-use super::{Progress, Version};
 use crate::model::limits::{UPSTREAM_HEAD_BYTES_MAX, UPSTREAM_HEADERS_MAX};
 
 #[cfg(test)]

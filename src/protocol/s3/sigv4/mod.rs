@@ -17,7 +17,9 @@ use aws_lc_rs::{digest, hmac};
 use zeroize::Zeroizing;
 
 pub use self::{date::AmzDate, recent::RecentSignatures};
-use recent::Signature;
+use recent::{HASH_DIGITS, Signature};
+
+use crate::protocol::text::hex;
 
 mod date;
 mod recent;
@@ -48,11 +50,6 @@ pub const EMPTY_SHA256: &str = empty_sha256!();
 
 /// Bytes that a signature adds to the parts that vary, rounded up: one reservation is enough.
 const FIXED_BYTES: usize = 512;
-
-/// Hexadecimal digits of a SHA-256 value.
-const HASH_DIGITS: usize = 2 * digest::SHA256_OUTPUT_LEN;
-
-const HEX_LOWER: &[u8; 16] = b"0123456789abcdef";
 
 /// The signing key of one secret, day and region, with the credential scope it is good for, so
 /// that a signature can never name a scope other than its key's.
@@ -165,7 +162,8 @@ pub fn append_signed_headers_once(
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
-    let signature = recent.get_or(bucket, date, input, || signature(key, date, input, scratch));
+    let sign = || signature(key, date, input, scratch);
+    let signature = recent.get_or(bucket, date, input.method, input.target, sign);
     append_fields(key, date, input, &signature, out);
 }
 
@@ -182,7 +180,7 @@ fn signature(
     let canonical_hash = digest::digest(&digest::SHA256, scratch);
     scratch.clear();
     append_string_to_sign(date, &key.scope, canonical_hash.as_ref(), scratch);
-    hex(hmac::sign(&key.key, scratch).as_ref())
+    hash_digits(hmac::sign(&key.key, scratch).as_ref())
 }
 
 fn append_fields(
@@ -247,15 +245,15 @@ fn append_string_to_sign(date: &AmzDate, scope: &str, canonical_hash: &[u8], out
     out.push(b'\n');
     out.extend_from_slice(scope.as_bytes());
     out.push(b'\n');
-    out.extend_from_slice(&hex(canonical_hash));
+    out.extend_from_slice(&hash_digits(canonical_hash));
 }
 
 /// A SHA-256 value in lower-case hexadecimal.
-fn hex(hash: &[u8]) -> [u8; HASH_DIGITS] {
+fn hash_digits(hash: &[u8]) -> Signature {
     debug_assert_eq!(hash.len() * 2, HASH_DIGITS);
     let mut digits = [0; HASH_DIGITS];
     for (pair, &byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(hash) {
-        *pair = [HEX_LOWER[usize::from(byte >> 4)], HEX_LOWER[usize::from(byte & 0xf)]];
+        *pair = hex::lower(byte);
     }
     digits
 }

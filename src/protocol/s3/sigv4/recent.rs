@@ -7,9 +7,15 @@
 
 use std::fmt;
 
-use super::{HASH_DIGITS, SigningInput, date::AmzDate};
+use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
 
-/// Signatures kept, per core. A power of two. Objects that many clients ask for within the same
+use super::date::AmzDate;
+use crate::protocol::text::hash;
+
+/// Hexadecimal digits of a SHA-256 value.
+pub(super) const HASH_DIGITS: usize = 2 * SHA256_OUTPUT_LEN;
+
+/// Signatures kept, per core. A power of two. Objects that many clients request within the same
 /// second are few; all others would only push them out.
 const SLOTS: usize = 256;
 
@@ -44,26 +50,27 @@ impl RecentSignatures {
         &mut self,
         bucket: usize,
         date: &AmzDate,
-        input: &SigningInput<'_>,
+        method: &str,
+        target: &[u8],
         sign: impl FnOnce() -> Signature,
     ) -> Signature {
-        if input.target.len() > TARGET_BYTES_MAX {
+        if target.len() > TARGET_BYTES_MAX {
             return sign();
         }
         if self.slots.is_empty() {
             self.slots.resize(SLOTS, Slot::unused());
         }
-        let is_head = input.method == "HEAD";
-        let Some(slot) = self.slots.get_mut(slot_of(bucket, input.target)) else { return sign() };
+        let is_head = method == "HEAD";
+        let Some(slot) = self.slots.get_mut(slot_of(bucket, target)) else { return sign() };
         let known = slot.date == *date
             && slot.bucket == bucket
             && slot.is_head == is_head
-            && slot.target.get(..slot.target_bytes) == Some(input.target);
+            && slot.target.get(..slot.target_bytes) == Some(target);
         if !known {
             slot.signature = sign();
             (slot.date, slot.bucket, slot.is_head) = (*date, bucket, is_head);
-            slot.target_bytes = input.target.len();
-            slot.target.iter_mut().zip(input.target).for_each(|(kept, byte)| *kept = *byte);
+            slot.target_bytes = target.len();
+            slot.target.iter_mut().zip(target).for_each(|(kept, byte)| *kept = *byte);
         }
         slot.signature
     }
@@ -91,22 +98,12 @@ impl fmt::Debug for RecentSignatures {
 
 /// Slot of a target's signature. Targets that collide are signed again, and nothing else.
 fn slot_of(bucket: usize, target: &[u8]) -> usize {
-    // An odd constant with bits all over: 2^64 divided by the golden ratio.
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(MIX);
-    let (words, rest) = target.as_chunks::<8>();
-    let hash = words.iter().fold(bucket as u64, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    let hash = rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)));
-    usize::try_from(hash >> (u64::BITS - SLOTS.ilog2())).unwrap_or(0)
+    hash::slot(hash::add_bytes(bucket as u64, target), SLOTS.ilog2())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn input(method: &'static str, target: &'static [u8]) -> SigningInput<'static> {
-        SigningInput { method, host: "s3.example", target, access_key: "K", session_token: None }
-    }
 
     fn signature(number: u8) -> Signature {
         [number; HASH_DIGITS]
@@ -127,11 +124,10 @@ mod tests {
                 (0, seconds[1], "HEAD", b"/b"),
                 (0, seconds[1], "HEAD", b"/b/"),
             ] {
-                let input = input(method, target);
                 number += 1;
                 let new = signature(number);
-                let got = recent.get_or(bucket, &date, &input, || new);
-                let again = recent.get_or(bucket, &date, &input, || signature(0));
+                let got = recent.get_or(bucket, &date, method, target, || new);
+                let again = recent.get_or(bucket, &date, method, target, || signature(0));
                 assert_eq!(got, again);
                 made.push(((bucket, date, method, target), got));
             }
@@ -149,17 +145,11 @@ mod tests {
         let date = AmzDate::from_unix(0);
         let mut recent = RecentSignatures::default();
         for number in 1..3 {
-            let got = recent.get_or(0, &date, &input("GET", &LONG), || signature(number));
+            let got = recent.get_or(0, &date, "GET", &LONG, || signature(number));
             assert_eq!(got, signature(number));
         }
-        assert_eq!(
-            recent.get_or(0, &date, &input("GET", &LONG[1..]), || signature(3)),
-            signature(3)
-        );
-        assert_eq!(
-            recent.get_or(0, &date, &input("GET", &LONG[1..]), || signature(4)),
-            signature(3)
-        );
+        assert_eq!(recent.get_or(0, &date, "GET", &LONG[1..], || signature(3)), signature(3));
+        assert_eq!(recent.get_or(0, &date, "GET", &LONG[1..], || signature(4)), signature(3));
     }
 
     #[test]

@@ -6,7 +6,7 @@ const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const MAY_24_2013: u64 = 1_369_353_600;
 
 fn text(hash: &[u8]) -> String {
-    String::from_utf8(hex(hash).to_vec()).unwrap()
+    String::from_utf8(hash_digits(hash).to_vec()).unwrap()
 }
 
 fn input() -> SigningInput<'static> {

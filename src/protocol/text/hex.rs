@@ -1,0 +1,73 @@
+//! Hexadecimal digits (RFC 4648 section 8).
+
+const LOWER: &[u8; 16] = b"0123456789abcdef";
+const UPPER: &[u8; 16] = b"0123456789ABCDEF";
+
+/// Hexadecimal digits of a `u64`.
+pub const U64_DIGITS: usize = 16;
+
+/// Value of one digit, in either case.
+pub const fn value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// Both digits of a byte, in lower case.
+#[inline]
+pub const fn lower(byte: u8) -> [u8; 2] {
+    [LOWER[(byte >> 4) as usize], LOWER[(byte & 0xf) as usize]]
+}
+
+/// Both digits of a byte, in upper case.
+#[inline]
+pub const fn upper(byte: u8) -> [u8; 2] {
+    [UPPER[(byte >> 4) as usize], UPPER[(byte & 0xf) as usize]]
+}
+
+/// All digits of a number, leading zeros included, in lower case.
+#[inline]
+pub const fn lower_u64(number: u64) -> [u8; U64_DIGITS] {
+    let mut digits = [0; U64_DIGITS];
+    let mut rest = number;
+    let mut at = U64_DIGITS;
+    while at > 0 {
+        at -= 1;
+        digits[at] = LOWER[(rest & 0xf) as usize];
+        rest >>= 4;
+    }
+    digits
+}
+
+/// Bytes as a string of lower-case digits.
+pub fn lower_string(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| lower(*byte)).map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_written_in_both_cases_and_read_again() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(lower(byte), format!("{byte:02x}").as_bytes());
+            assert_eq!(upper(byte), format!("{byte:02X}").as_bytes());
+            for [high, low] in [lower(byte), upper(byte)] {
+                assert_eq!(value(high).unwrap() << 4 | value(low).unwrap(), byte);
+            }
+            let digit = char::from(byte).to_digit(16).map(|digit| u8::try_from(digit).unwrap());
+            assert_eq!(value(byte), digit);
+        }
+    }
+
+    #[test]
+    fn numbers_and_strings_keep_their_leading_zeros() {
+        assert_eq!(&lower_u64(0xab), b"00000000000000ab");
+        assert_eq!(&lower_u64(u64::MAX), b"ffffffffffffffff");
+        assert_eq!(lower_string(&[0, 0x1f]), "001f");
+    }
+}
