@@ -25,8 +25,6 @@ pub(crate) const CIRCLES: &[&[&str]] = &[
     ],
     &["src/data_plane/core.rs", "src/data_plane/worker/open.rs"],
     &["src/data_plane/upstream/connection.rs", "src/data_plane/upstream/pool.rs"],
-    &["src/protocol/http1/request/mod.rs", "src/protocol/http1/target.rs"],
-    &["src/protocol/s3/sigv4/mod.rs", "src/protocol/s3/sigv4/recent.rs"],
     &["src/system/socket.rs", "src/system/watch.rs"],
     &[
         "src/telemetry/access_log/mod.rs",
