@@ -8,6 +8,7 @@
 pub mod buffers;
 pub mod clock;
 pub mod cpu;
+mod fd;
 pub mod listener;
 pub mod mailbox;
 pub mod panic;

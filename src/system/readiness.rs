@@ -21,7 +21,8 @@ const EVENTS_PER_TURN: usize = 1_024;
 /// The key under which the bell reports.
 const BELL: u64 = u64::MAX;
 
-const END_EVENTS: u32 = flag(libc::EPOLLRDHUP) | flag(libc::EPOLLHUP) | flag(libc::EPOLLERR);
+const HANG_UP_EVENTS: u32 = flag(libc::EPOLLHUP) | flag(libc::EPOLLERR);
+const END_EVENTS: u32 = flag(libc::EPOLLRDHUP) | HANG_UP_EVENTS;
 const READ_EVENTS: u32 = flag(libc::EPOLLIN) | END_EVENTS;
 const WRITE_EVENTS: u32 = flag(libc::EPOLLOUT) | flag(libc::EPOLLHUP) | flag(libc::EPOLLERR);
 
@@ -36,8 +37,12 @@ pub(super) struct Readiness {
     writable: Cell<bool>,
     /// The peer has ended its side, or the connection failed: reading never blocks again.
     ended: Cell<bool>,
+    /// The connection failed, or both sides have ended it.
+    hung_up: Cell<bool>,
     reader: Cell<Option<Waker>>,
     writer: Cell<Option<Waker>>,
+    /// Waits for something else on behalf of the peer of this descriptor.
+    on_behalf: Cell<Option<Waker>>,
 }
 
 impl fmt::Debug for Readiness {
@@ -57,8 +62,10 @@ impl Default for Readiness {
             readable: Cell::new(false),
             writable: Cell::new(true),
             ended: Cell::new(false),
+            hung_up: Cell::new(false),
             reader: Cell::default(),
             writer: Cell::default(),
+            on_behalf: Cell::default(),
         }
     }
 }
@@ -72,6 +79,13 @@ impl Readiness {
     /// Ready once writing is worth a try. One task at a time may wait.
     pub(super) fn poll_writable(&self, context: &Context<'_>) -> Poll<()> {
         poll(&self.writable, &self.writer, context)
+    }
+
+    /// Ready once the peer is gone: it has reset the connection, or ended its side where it may not
+    /// (`may_finish`). One task at a time may wait.
+    pub(super) fn poll_gone(&self, may_finish: bool, context: &Context<'_>) -> Poll<()> {
+        let is_gone = if may_finish { &self.hung_up } else { &self.ended };
+        poll(is_gone, &self.on_behalf, context)
     }
 
     /// Whether something may have arrived that was not read: bytes, or the end.
@@ -115,6 +129,8 @@ impl Readiness {
     fn note(&self, events: u32) {
         if events & END_EVENTS != 0 {
             self.ended.set(true);
+            self.hung_up.set(self.hung_up.get() || events & HANG_UP_EVENTS != 0);
+            self.on_behalf.take().into_iter().for_each(Waker::wake);
         }
         if events & READ_EVENTS != 0 {
             self.readable.set(true);

@@ -186,33 +186,6 @@ impl Socket {
     }
 }
 
-/// Shuts a descriptor down that is known to be open.
-pub(super) fn shutdown_fd(fd: RawFd) {
-    // SAFETY: no pointers. The number is the caller's own descriptor: a watch is removed before its
-    // descriptor is closed, so it never names a socket that somebody opened since.
-    #[expect(unsafe_code, reason = "shutdown by number has no safe wrapper in std")]
-    let _ = unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
-}
-
-/// Whether a client reset the connection, or ended it and left no bytes behind.
-pub(super) fn is_gone(client: Client) -> bool {
-    let mut byte = [0_u8; 1];
-    match recv_peek(client.fd, &mut byte) {
-        Ok(Some(0)) => !client.may_finish,
-        Ok(_) => false,
-        Err(_) => true,
-    }
-}
-
-/// Bytes that were sent on `fd` and that its peer has not acknowledged (`SIOCOUTQ`, `tcp(7)`).
-pub(super) fn unacknowledged_bytes(fd: RawFd) -> Option<u64> {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: the pointer is to a live integer, which is what this request writes.
-    #[expect(unsafe_code, reason = "SIOCOUTQ has no safe wrapper in std")]
-    let done = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
-    u64::try_from(bytes).ok().filter(|_| done == 0)
-}
-
 fn recv_peek(fd: RawFd, byte: &mut [u8; 1]) -> io::Result<Option<usize>> {
     recv(fd, byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)
 }
@@ -480,9 +453,49 @@ mod tests {
             peer.write_all(b"abc").unwrap();
             wait_ended(&socket, &watches).await;
             assert_eq!(socket.try_recv(&mut [0; 8]).unwrap(), Some(3));
-            assert!(!is_gone(Client { fd: socket.raw(), may_finish: false }));
+            assert!(!is_gone(&socket, false));
             socket.watch().arm(Duration::from_mins(1), Shut::Neither);
             assert_eq!(socket.watch().ended(), Ended::No);
+        });
+    }
+
+    /// Whether a wait on behalf of the socket's peer would end.
+    fn is_gone(socket: &Socket, may_finish: bool) -> bool {
+        let context = std::task::Context::from_waker(std::task::Waker::noop());
+        socket.watch().readiness.poll_gone(may_finish, &context).is_ready()
+    }
+
+    #[test]
+    fn a_wait_on_behalf_of_a_client_ends_with_it_whatever_it_left_unread() {
+        with_watches(|watches| async move {
+            let (client, theirs) = pair().unwrap();
+            let client = Socket::new(client, &watches).unwrap();
+            let (upstream, _silent) = pair().unwrap();
+            let upstream = Rc::new(Socket::new(upstream, &watches).unwrap());
+            let waiting = Rc::clone(&upstream);
+            upstream.watch().waits_for_client(Some(client.watch().client(false)));
+            let task = monoio::spawn(async move {
+                waiting.readable().await;
+                waiting.watch().ended()
+            });
+            std::fs::File::from(theirs).write_all(b"the next request").unwrap();
+            // No tick is needed.
+            assert_eq!(task.await, Ended::ClientGone);
+        });
+    }
+
+    #[test]
+    fn a_client_that_may_finish_is_gone_only_when_it_has_hung_up() {
+        with_pair(|socket, peer| async move {
+            assert!(!is_gone(&socket, false));
+            SockRef::from(&peer).shutdown(std::net::Shutdown::Write).unwrap();
+            socket.readable().await;
+            assert!(is_gone(&socket, false));
+            assert!(!is_gone(&socket, true));
+            drop(peer);
+            while !is_gone(&socket, true) {
+                crate::system::watch::sleep(Duration::from_millis(1)).await;
+            }
         });
     }
 

@@ -15,6 +15,7 @@ use std::{
     io,
     os::fd::RawFd,
     rc::Rc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -22,16 +23,13 @@ use slab::Slab;
 
 use crate::system::{
     clock::{CoreClock, Monotonic},
+    fd,
     readiness::{Event, Poller, Readiness},
-    socket,
     turn::Turns,
 };
 
 /// How often a core looks at its deadlines. A deadline fires at most this much late, never early.
 pub const TICK: Duration = Duration::from_millis(100);
-
-/// Ticks between two looks at whether waiting clients are still there.
-const CLIENT_CHECK_TICKS: u32 = 10;
 
 /// Why the wait for a socket was ended from this side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,14 +68,12 @@ pub struct Watch {
     waits_for: Cell<Option<Client>>,
 }
 
-/// A client socket on whose behalf another socket waits.
+/// A client socket on whose behalf another socket of the same core waits. It must stay open for as
+/// long as it is waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
-    /// The descriptor, which must stay open for as long as it is waited for.
-    pub fd: RawFd,
-    /// Whether the client said that it sends nothing more after this request, so that the end of
-    /// its stream does not mean that it is gone: only a reset does.
-    pub may_finish: bool,
+    slot: usize,
+    may_finish: bool,
 }
 
 impl Watch {
@@ -124,7 +120,7 @@ impl Watch {
         if after == 0 || (before.is_some() && !is_over) {
             return false;
         }
-        let left = socket::unacknowledged_bytes(self.fd);
+        let left = fd::unacknowledged_bytes(self.fd);
         self.unacknowledged.set(left);
         let progressed = is_over && before.zip(left).is_some_and(|(before, left)| left < before);
         if progressed {
@@ -143,7 +139,7 @@ impl Watch {
         self.idle.set(idle);
     }
 
-    /// While set, the socket is ended when the client is found gone.
+    /// While set, a wait for the socket ends it when the client is gone.
     pub fn waits_for_client(&self, client: Option<Client>) {
         self.waits_for.set(client);
     }
@@ -159,7 +155,7 @@ impl Watch {
         match shut {
             Shut::Neither => self.readiness.wake(),
             Shut::Both => {
-                socket::shutdown_fd(self.fd);
+                fd::shut_down(self.fd);
                 self.readiness.end();
             }
         }
@@ -171,7 +167,6 @@ impl Watch {
 pub struct Watches {
     poller: Rc<Poller>,
     all: RefCell<Slab<Rc<Watch>>>,
-    ticks: Cell<u32>,
     /// The tasks that let others go first.
     pub turns: Turns,
     /// The core's clock, refreshed at each tick.
@@ -201,12 +196,46 @@ impl Watched {
 
     /// Waits until reading is worth a try.
     pub async fn readable(&self) {
-        poll_fn(|context| self.watch.readiness.poll_readable(context)).await;
+        poll_fn(|context| {
+            let ready = self.watch.readiness.poll_readable(context);
+            self.unless_client_is_gone(ready, context)
+        })
+        .await;
     }
 
     /// Waits until writing is worth a try.
     pub async fn writable(&self) {
-        poll_fn(|context| self.watch.readiness.poll_writable(context)).await;
+        poll_fn(|context| {
+            let ready = self.watch.readiness.poll_writable(context);
+            self.unless_client_is_gone(ready, context)
+        })
+        .await;
+    }
+
+    fn unless_client_is_gone(&self, ready: Poll<()>, context: &Context<'_>) -> Poll<()> {
+        match self.watch.waits_for.get() {
+            Some(client) if ready.is_pending() => self.poll_client(client, context),
+            _ => ready,
+        }
+    }
+
+    fn poll_client(&self, client: Client, context: &Context<'_>) -> Poll<()> {
+        let all = self.watches.all.borrow();
+        let readiness = all.get(client.slot).map(|watch| &watch.readiness);
+        let gone = readiness.map(|client_is| client_is.poll_gone(client.may_finish, context));
+        if gone.is_some_and(|gone| gone.is_pending()) {
+            return Poll::Pending;
+        }
+        self.watch.waits_for.set(None);
+        self.watch.end(Ended::ClientGone, Shut::Both);
+        Poll::Ready(())
+    }
+
+    /// The peer of this socket, for another socket to wait on its behalf. `may_finish`: it said that
+    /// it sends nothing more after this request (`Connection: close`, HTTP/1.0), so that the end of
+    /// its stream does not mean that it is gone (RFC 9112 section 9.6); only a reset does.
+    pub fn client(&self, may_finish: bool) -> Client {
+        Client { slot: self.slot, may_finish }
     }
 
     /// Hears of the descriptor only what it waits for, until the value is dropped. Where bytes keep
@@ -279,7 +308,6 @@ impl Watches {
             turns: Turns::new(Rc::clone(&poller)),
             poller,
             all: RefCell::default(),
-            ticks: Cell::new(0),
             clock: CoreClock::default(),
         });
         monoio::spawn(serve(Rc::clone(&watches)));
@@ -302,19 +330,10 @@ impl Watches {
     /// Looks at every deadline. Call it each [`TICK`].
     pub fn tick(&self) {
         let now = self.clock.refresh();
-        self.ticks.set(self.ticks.get().wrapping_add(1));
-        let check_clients = self.ticks.get().is_multiple_of(CLIENT_CHECK_TICKS);
         for (_, watch) in self.all.borrow().iter() {
             let deadline = watch.deadline.get();
             if deadline != 0 && !watch.has_progressed(now) && deadline <= now.0 {
                 watch.end(Ended::Deadline, watch.shut.get());
-            }
-            if check_clients
-                && let Some(client) = watch.waits_for.get()
-                && socket::is_gone(client)
-            {
-                watch.waits_for.set(None);
-                watch.end(Ended::ClientGone, Shut::Both);
             }
         }
     }

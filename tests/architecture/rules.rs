@@ -25,7 +25,6 @@ pub(crate) const CIRCLES: &[&[&str]] = &[
     ],
     &["src/data_plane/core.rs", "src/data_plane/worker/open.rs"],
     &["src/data_plane/upstream/connection.rs", "src/data_plane/upstream/pool.rs"],
-    &["src/system/socket.rs", "src/system/watch.rs"],
     &[
         "src/telemetry/access_log/mod.rs",
         "src/telemetry/access_log/sink.rs",

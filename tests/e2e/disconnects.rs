@@ -155,6 +155,32 @@ fn a_client_that_closes_in_a_stalled_body_frees_the_upstream_and_is_no_fault_of_
 }
 
 #[test]
+fn a_client_that_left_with_unread_bytes_behind_its_request_frees_the_upstream() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.wait_closed();
+    });
+    // Longer than these tests ever wait.
+    let config = Config::products(origin.url()).set("buckets.0.s3.timeouts.first_byte", 60);
+    let proxy = Proxy::start(&config);
+    for half in [false, true] {
+        let before = origin.requests().len();
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/x", &[]));
+        wait_until("the request", || origin.requests().len() > before);
+        client.send(request_bytes("GET", "/products/next", &[]));
+        // One that keeps its connection and ends its side is gone as well: it did not say that it
+        // waits for this one response.
+        client.finish_sending();
+        if !half {
+            drop(client);
+        }
+        origin.wait_open(0);
+    }
+    assert_eq!(proxy.metric_count("upstream_errors_total"), 0);
+}
+
+#[test]
 fn a_client_that_asks_for_one_answer_may_finish_sending_and_wait_for_it() {
     let gate = Gate::default();
     let origin = gated(&gate);
@@ -166,7 +192,7 @@ fn a_client_that_asks_for_one_answer_may_finish_sending_and_wait_for_it() {
     old.send("GET /products/old HTTP/1.0\r\n\r\n");
     old.finish_sending();
     wait_until("two requests", || origin.requests().len() == 2);
-    // Clients that are gone are looked for; when this one was found, the others were looked at.
+    // When the end of this one's stream was noticed, theirs, which came before, was too.
     let mut gone = proxy.client();
     gone.send(request_bytes("GET", "/products/gone", &[]));
     wait_until("three requests", || origin.requests().len() == 3);

@@ -224,7 +224,7 @@ impl Exchange<'_> {
     /// The client, to be watched while it waits. One that asked for a last answer may finish
     /// sending and wait for it (RFC 9112 section 9.6).
     pub(crate) fn client(&self) -> Client {
-        Client { fd: self.socket.raw(), may_finish: self.head.close }
+        self.socket.watch().client(self.head.close)
     }
 
     /// Whether the answer must not have a body.
