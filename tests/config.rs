@@ -30,6 +30,8 @@ mod changes;
 mod compiled;
 #[path = "config/mutations.rs"]
 mod mutations;
+#[path = "config/secrets.rs"]
+mod secrets;
 
 fn environment() -> BTreeMap<String, String> {
     [

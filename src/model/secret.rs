@@ -1,20 +1,20 @@
 //! A value that must not be shown.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use zeroize::Zeroizing;
 
 /// Secret bytes: an S3 secret key, a session token, an HMAC key.
 ///
 /// It has no `Display` and no `Serialize`; `Debug` prints a fixed placeholder.
-/// The memory is overwritten when it is dropped.
+/// Clones share the memory, which is overwritten when the last one is dropped.
 #[derive(Clone)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
 
 impl Secret {
     /// Takes over the bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(Zeroizing::new(bytes.into()))
+        Self(Arc::new(Zeroizing::new(bytes.into())))
     }
 
     /// The bytes themselves, for the one place that must use them.

@@ -157,7 +157,11 @@ fn note_bad_address(
     }
     let url = address(endpoint, region, bucket, "", addressing).url;
     if url.scheme == Scheme::Https && ServerName::try_from(url.host.as_str()).is_err() {
-        section.error("endpoint", format!("no certificate can be for the host name {}", url.host));
+        section.error(
+            "endpoint",
+            "TLS needs a host name with letters, digits, '-' and dots; rename the host, or use \
+             http",
+        );
     }
 }
 
@@ -171,7 +175,7 @@ fn credentials(section: Section<'_>, plain_http: bool) -> Result<Option<Credenti
         if access_key.is_some() || secret_key.is_some() || session_token.is_some() {
             return Err(section.error(
                 "anonymous",
-                "true goes without keys; remove access_key, secret_key and session_token",
+                "an anonymous bucket has no keys; remove access_key, secret_key and session_token",
             ));
         }
         return Ok(None);

@@ -243,7 +243,7 @@ impl<'a> Endpoints<'a> {
         let digest = ca.map_or("", |(digest, _)| digest);
         if let Some(config) = self.tls.get(digest) {
             let server_name = ServerName::try_from(host.to_owned())
-                .map_err(|_| format!("no certificate can be for the host name {host}"))?;
+                .map_err(|_| "TLS needs a host name or an IP address".to_owned())?;
             return Ok(Arc::new(TlsClient { config: Arc::clone(config), server_name }));
         }
         let client = TlsClient::new(host, ca.map(|(_, pem)| pem))?;

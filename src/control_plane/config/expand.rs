@@ -2,7 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::load::Environment;
+use super::{load::Environment, problem::cut};
+
+/// Longest single value, in bytes and after variables have been replaced. The longest that means
+/// something is a session token of 8 KiB.
+pub(super) const SCALAR_BYTES_MAX: usize = 65_536;
 
 /// Why a scalar could not be expanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +17,8 @@ pub(super) enum ExpandError {
     Malformed,
     /// A variable inside a variable's default.
     Nested,
+    /// More than [`SCALAR_BYTES_MAX`] with what it stands for.
+    TooLong,
 }
 
 impl std::fmt::Display for ExpandError {
@@ -20,13 +26,19 @@ impl std::fmt::Display for ExpandError {
         match self {
             Self::Unset(name) => write!(
                 f,
-                "environment variable {name} is not set; set it before the process starts, or \
-                 write ${{{name}:-default}}"
+                "environment variable {} is not set; set it before the process starts, or write a \
+                 default: ${{NAME:-default}}",
+                cut(name)
             ),
             Self::Malformed => f.write_str(
                 "a variable is written ${NAME} or ${NAME:-default}; a dollar sign itself is $$",
             ),
-            Self::Nested => f.write_str("the default of a variable may not hold a variable"),
+            Self::Nested => f.write_str(
+                "the default of a variable holds another variable; write plain text after :-",
+            ),
+            Self::TooLong => {
+                write!(f, "is longer than {SCALAR_BYTES_MAX} bytes, variables included")
+            }
         }
     }
 }
@@ -38,6 +50,9 @@ pub(super) fn expand<'a>(
     text: &Cow<'a, str>,
     environment: &dyn Environment,
 ) -> Result<(Cow<'a, str>, bool), ExpandError> {
+    if text.len() > SCALAR_BYTES_MAX {
+        return Err(ExpandError::TooLong);
+    }
     if !text.contains('$') {
         return Ok((text.clone(), false));
     }
@@ -52,7 +67,11 @@ pub(super) fn expand<'a>(
             rest = after;
         } else if let Some(inside) = rest.strip_prefix('{') {
             let (variable, after) = inside.split_once('}').ok_or(ExpandError::Malformed)?;
-            expanded.push_str(&value_of(variable, environment)?);
+            let value = value_of(variable, environment)?;
+            if expanded.len() + value.len() > SCALAR_BYTES_MAX {
+                return Err(ExpandError::TooLong);
+            }
+            expanded.push_str(&value);
             from_variable = true;
             rest = after;
         } else {
@@ -60,6 +79,9 @@ pub(super) fn expand<'a>(
         }
     }
     expanded.push_str(rest);
+    if expanded.len() > SCALAR_BYTES_MAX {
+        return Err(ExpandError::TooLong);
+    }
     Ok((Cow::Owned(expanded), from_variable))
 }
 
@@ -95,6 +117,7 @@ mod tests {
         let environment = BTreeMap::from([
             ("A".to_owned(), "one".to_owned()),
             ("EMPTY".to_owned(), String::new()),
+            ("LONG".to_owned(), "x".repeat(SCALAR_BYTES_MAX)),
             ("TRICKY".to_owned(), "${A}: [x]".to_owned()),
         ]);
         expand(&Cow::Borrowed(text), &environment).map(|(text, _)| text.into_owned())
@@ -123,6 +146,16 @@ mod tests {
     #[test]
     fn a_value_is_not_expanded_again() {
         assert_eq!(expanded("${TRICKY}").as_deref(), Ok("${A}: [x]"));
+    }
+
+    #[test]
+    fn a_value_is_bounded_with_what_variables_bring_in() {
+        let longest = "x".repeat(SCALAR_BYTES_MAX);
+        assert!(expanded(&longest).is_ok());
+        assert!(expanded("${LONG}").is_ok());
+        for text in [&*format!("{longest}x"), "${LONG}x", "x${LONG}", "${LONG}${LONG}"] {
+            assert_eq!(expanded(text), Err(ExpandError::TooLong));
+        }
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! The `jwt` section, and claim rules wherever they stand.
 
-use super::{keys::ALGORITHMS, section::Section, walk::Noted};
+use super::{
+    keys::{ALGORITHMS, OPERATORS},
+    section::Section,
+    walk::Noted,
+};
 use crate::{
     model::Secret,
     policy::auth::{
-        JWKS_BYTES_MAX,
+        JWKS_BYTES_MAX, KEYS_MAX, PEM_BYTES_MAX,
         spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource},
     },
     protocol::text::token::is_token,
@@ -19,18 +23,13 @@ pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
              is closed",
         );
     }
-    if section.is_emptied_by_variable("issuer") {
-        section.error("issuer", "the variable is empty, so that no issuer would be required");
-    }
+    let jwks = section.named_file_of_at_most("jwks_file", JWKS_BYTES_MAX);
     AuthSpec {
         enforced: enabled,
-        keys: verification_keys(section, enabled),
-        jwks: section
-            .named_file_of_at_most("jwks_file", JWKS_BYTES_MAX)
-            .ok()
-            .flatten()
-            .map(|file| file.to_vec()),
-        issuer: section.optional_text("issuer").ok().flatten().map(|text| text.value.into_owned()),
+        // A key set that cannot be read has been noted, and says it all.
+        keys: verification_keys(section, enabled && matches!(jwks, Ok(None))),
+        jwks: jwks.ok().flatten().map(|file| file.to_vec()),
+        issuer: section.security_text("issuer").ok().flatten().map(|text| text.value.into_owned()),
         audience: section.texts("audience"),
         leeway: section.seconds("leeway"),
         require_exp: section.boolean("require_exp"),
@@ -40,7 +39,7 @@ pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
     }
 }
 
-fn verification_keys(section: Section<'_>, enabled: bool) -> Vec<KeySpec> {
+fn verification_keys(section: Section<'_>, needs_one: bool) -> Vec<KeySpec> {
     let algorithm = algorithm(section, None);
     let default = algorithm.clone().unwrap_or_default();
     let own = match &algorithm {
@@ -56,11 +55,14 @@ fn verification_keys(section: Section<'_>, enabled: bool) -> Vec<KeySpec> {
     if let (Ok(Some(material)), Ok(algorithm)) = (own, algorithm) {
         keys.push(KeySpec { path: section.path(), id: None, algorithm, material });
     }
-    let listed = section.each("keys", "jwt.keys[]", |_, key| listed_key(key, &default));
+    let listed = if section.list("keys").len() > KEYS_MAX {
+        vec![Err(section.error("keys", format!("holds more than {KEYS_MAX} keys; remove some")))]
+    } else {
+        section.each("keys", "jwt.keys[]", |_, key| listed_key(key, &default))
+    };
     let is_noted = is_noted || listed.iter().any(Result::is_err);
     keys.extend(listed.into_iter().flatten());
-    // Nothing needs a key while tokens are off.
-    if enabled && keys.is_empty() && !is_noted && !section.is_written("jwks_file") {
+    if needs_one && keys.is_empty() && !is_noted {
         section.error_here(
             "no key to verify tokens with: write secret, secret_file, public_key_file, keys or \
              jwks_file",
@@ -70,7 +72,7 @@ fn verification_keys(section: Section<'_>, enabled: bool) -> Vec<KeySpec> {
 }
 
 fn listed_key(section: Section<'_>, default: &str) -> Result<KeySpec, Noted> {
-    let id = section.optional_text("id")?.map(|text| text.value.into_owned());
+    let id = section.security_text("id")?.map(|text| text.value.into_owned());
     let algorithm = algorithm(section, Some(default))?;
     match key_material(section, &algorithm)? {
         Some(material) => Ok(KeySpec { path: section.path(), id, algorithm, material }),
@@ -102,18 +104,20 @@ fn empty_secret() -> KeyMaterial {
 /// Taking one for the other would let anybody who has the public key sign tokens.
 fn key_material(section: Section<'_>, algorithm: &str) -> Result<Option<KeyMaterial>, Noted> {
     let secret = section.text_or_file("secret", "secret_file");
-    let public_key = section.named_file("public_key_file");
+    let public_key = section.named_file_of_at_most("public_key_file", PEM_BYTES_MAX);
     match (secret?, public_key?) {
         (Some(_), _) if !is_hmac(algorithm) => {
             let name = if section.is_written("secret") { "secret" } else { "secret_file" };
             Err(section.error(
                 name,
-                format!("a shared secret is no key for {algorithm}; write public_key_file"),
+                format!(
+                "{algorithm} verifies with a public key; write public_key_file instead of {name}"
+            ),
             ))
         }
         (_, Some(_)) if is_hmac(algorithm) => Err(section.error(
             "public_key_file",
-            format!("a public key is no key for {algorithm}; write secret or secret_file"),
+            format!("{algorithm} verifies with a shared secret; write secret or secret_file"),
         )),
         (Some(secret), _) => Ok(Some(KeyMaterial::Secret(secret))),
         (None, Some(pem)) => Ok(Some(KeyMaterial::PublicPem(pem.to_vec()))),
@@ -169,15 +173,18 @@ fn is_field_name(name: &str) -> bool {
     is_token(name.as_bytes())
 }
 
-/// The rules in the list `name`. Whether an operator is known and fits its value is decided
-/// where rules are compiled.
+/// The rules in the list `name`. Whether an operator fits its value is decided where rules are
+/// compiled.
 pub(super) fn claims(
     section: Section<'_>,
     name: &'static str,
     pattern: &'static str,
 ) -> Vec<ClaimSpec> {
     let rules = section.each(name, pattern, |_, rule| {
-        let (claim, operator) = (rule.text("claim"), rule.text("operator"));
+        let operator = rule.choice("operator", |name| {
+            OPERATORS.iter().find(|known| **known == name).map(|known| (*known).to_owned())
+        });
+        let claim = rule.text("claim");
         let value = rule.value("value");
         Ok::<_, Noted>(ClaimSpec { path: rule.path(), claim: claim?, operator: operator?, value })
     });

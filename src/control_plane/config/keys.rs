@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::OnceLock};
 
+use super::yaml::shown_key;
 use crate::policy::auth::LEEWAY_SECONDS_MAX;
 
 /// One key.
@@ -92,7 +93,7 @@ pub(super) const ALGORITHMS: &[&str] = &[
 ];
 
 /// Operators of claim rules.
-const OPERATORS: &[&str] =
+pub(super) const OPERATORS: &[&str] =
     &["equals", "not_equals", "in", "contains", "gt", "gte", "lt", "lte", "exists", "path_prefix"];
 
 const fn key(
@@ -236,21 +237,31 @@ pub(super) fn inside(section: &str) -> &'static [(&'static str, &'static Key)] {
 
 /// The message for a key that `section` does not know.
 pub(super) fn unknown(section: &str, name: &str) -> String {
-    /// Longer names are compared by their beginning.
-    const COMPARED_CHARS_MAX: usize = 64;
-
     if name == "<<" {
         return "merge keys (<<) are not supported; an alias may repeat a whole value".to_owned();
     }
+    let name = match shown_key(name) {
+        Some(key) if key.len() < name.len() && KEYS.iter().any(|known| known.name() == key) => {
+            return format!("write a colon and a blank after the key, as in `{key}: value`");
+        }
+        Some(key) => key,
+        None => return "unknown key, not shown because it may be a value".to_owned(),
+    };
     if let Some(key) = KEYS.iter().find(|key| key.name() == name) {
         return format!("unknown key here; it is known as {}", key.path);
     }
-    let name: String = name.chars().take(COMPARED_CHARS_MAX).collect::<String>().to_lowercase();
+    let name = name.to_lowercase();
     let distance = |(known, _): &&(&str, &Key)| strsim::damerau_levenshtein(&name, known);
     match inside(section).iter().min_by_key(distance) {
         Some((known, _)) => format!("unknown key; the nearest known one is {known}"),
         None => "unknown key".to_owned(),
     }
+}
+
+/// Whether a word is a known key, or one that was mistyped.
+pub(super) fn is_near_a_key(word: &str) -> bool {
+    let word = word.to_lowercase();
+    KEYS.iter().any(|key| strsim::damerau_levenshtein(&word, key.name()) <= word.len() / 4)
 }
 
 impl std::fmt::Display for Kind {

@@ -10,7 +10,7 @@ use super::{
     server::{admin, logging, metrics, reload, server},
     settings::Settings,
     walk::{At, Walk},
-    yaml::{self, Node},
+    yaml::{self, Node, Tree},
 };
 use crate::policy::auth::{
     AuthPolicy, BucketAuth,
@@ -26,7 +26,8 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
-/// Parses and checks a configuration: everything that can be found out without a socket.
+/// Parses and checks the configuration of a process that starts: everything that can be found out
+/// without a socket.
 ///
 /// # Errors
 /// All problems, in file order, with the warnings.
@@ -35,17 +36,31 @@ pub fn parse(
     environment: &impl Environment,
     files: &impl FileReader,
 ) -> Result<Loaded, Problems> {
+    parse_beside(bytes, environment, files, None)
+}
+
+/// The same for the successor of a `running` configuration, which must not take away what that
+/// one guards.
+///
+/// # Errors
+/// All problems, in file order, with the warnings.
+pub fn parse_beside(
+    bytes: &[u8],
+    environment: &impl Environment,
+    files: &impl FileReader,
+    running: Option<&Settings>,
+) -> Result<Loaded, Problems> {
     let mut problems = Problems::default();
-    let root = match yaml::read(bytes, &mut problems) {
-        Ok(root) => root,
+    let Tree { root, text_bytes } = match yaml::read(bytes, &mut problems) {
+        Ok(tree) => tree,
         Err(problem) => {
             problems.error(problem);
             problems.finish();
             return Err(problems);
         }
     };
-    let walk = Walk::new(environment, files, problems);
-    let settings = read_settings(&walk, &root);
+    let walk = Walk::new(environment, files, text_bytes, problems);
+    let settings = read_settings(&walk, &root, running);
     let mut problems = walk.into_problems();
     problems.finish();
     if problems.refuse() {
@@ -62,7 +77,7 @@ pub fn check(bytes: &[u8], environment: &impl Environment, files: &impl FileRead
     }
 }
 
-fn read_settings(walk: &Walk<'_>, root: &Node<'_>) -> Settings {
+fn read_settings(walk: &Walk<'_>, root: &Node<'_>, running: Option<&Settings>) -> Settings {
     let top = Section::open(walk, "", &At::Top, root.line, Some(root));
     let jwt_written = top.has("jwt");
     let auth = if jwt_written {
@@ -88,7 +103,8 @@ fn read_settings(walk: &Walk<'_>, root: &Node<'_>) -> Settings {
         logging: top.section("logging", logging),
         reload: top.section("reload", reload),
     };
-    rules::check(walk, root, &settings.server, &settings.admin, &settings.buckets);
+    rules::check(walk, root, &settings.server, &settings.admin, &settings.buckets, running);
+    rules::check_protection(walk, jwt_written, running);
     check_auth(walk, root, &settings);
     settings
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    settings::{AdminSettings, BucketSettings, ServerSettings},
+    problem::cut,
+    settings::{AdminSettings, BucketSettings, ServerSettings, Settings},
     walk::Walk,
     yaml::Node,
 };
@@ -19,55 +20,96 @@ pub(super) fn check(
     server: &ServerSettings,
     admin: &AdminSettings,
     buckets: &[BucketSettings],
+    running: Option<&Settings>,
 ) {
     let error = |path: String, message: String| walk.error_in(root, path, message);
-    let list = |indexes: &[usize], label: &dyn Fn(usize) -> String| {
-        indexes.iter().map(|index| label(*index)).collect::<Vec<_>>().join(", ")
+    // What came from a variable is not repeated.
+    let shown = |indexes: &[usize], key: &str, text: &str| {
+        let is_written = |index: &usize| root.is_written(&format!("buckets[{index}].{key}"));
+        if indexes.iter().all(is_written) { format!(" '{}'", cut(text)) } else { String::new() }
+    };
+    let place = |index: usize| format!("buckets[{index}]");
+    let name = |index: usize| match &*buckets[index].name {
+        name if !name.is_empty() && root.is_written(&format!("buckets[{index}].name")) => {
+            cut(name).into_owned()
+        }
+        _ => place(index),
     };
 
     for indexes in repeated(buckets.iter().map(|bucket| bucket.name.as_str())) {
-        let name = &buckets[indexes[0]].name;
-        let places = list(&indexes, &|index| format!("buckets[{index}]"));
+        let shown = shown(&indexes, "name", &buckets[indexes[0]].name);
         error(
             format!("buckets[{}].name", indexes[1]),
-            format!("Duplicate bucket name '{name}' found in {places}"),
+            format!("Duplicate bucket name{shown} found in {}", list(&indexes, place)),
         );
     }
     for indexes in repeated(buckets.iter().map(|bucket| bucket.path_prefix.as_str())) {
-        let prefix = &buckets[indexes[0]].path_prefix;
-        let names = list(&indexes, &|index| buckets[index].name.clone());
+        let shown = shown(&indexes, "path_prefix", &buckets[indexes[0]].path_prefix);
         error(
             format!("buckets[{}].path_prefix", indexes[1]),
-            format!("Duplicate path_prefix '{prefix}' found in buckets: {names}"),
+            format!("Duplicate path_prefix{shown} found in buckets: {}", list(&indexes, name)),
         );
     }
 
-    match admin.listen {
-        None => {
-            for (index, bucket) in buckets.iter().enumerate() {
-                if let Some(reserved) = reserved_above(&bucket.path_prefix) {
-                    error(
-                        format!("buckets[{index}].path_prefix"),
-                        format!(
-                            "{reserved} is served by the proxy itself on this listener; choose \
-                             another prefix, or move the admin endpoints with admin.listen"
-                        ),
-                    );
-                }
-            }
-        }
-        Some(listen) => {
-            let same_address = listen.ip() == server.address
-                || listen.ip().is_unspecified()
-                || server.address.is_unspecified();
-            if listen.port() != 0 && listen.port() == server.port && same_address {
+    // A running process keeps its admin.listen until it is restarted, so a prefix must be free on
+    // the listener that there is and on the one that the file wants.
+    let kept = running.is_some_and(|running| running.admin.listen.is_none());
+    if admin.listen.is_none() || kept {
+        let how = if admin.listen.is_none() {
+            "move the admin endpoints with admin.listen"
+        } else {
+            "restart with the new admin.listen before the bucket is added"
+        };
+        for (index, bucket) in buckets.iter().enumerate() {
+            if let Some(reserved) = reserved_above(&bucket.path_prefix) {
                 error(
-                    "admin.listen".to_owned(),
-                    "is the main listener's port; choose another one".to_owned(),
+                    format!("buckets[{index}].path_prefix"),
+                    format!(
+                        "{reserved} is served by the proxy itself on this listener; choose \
+                         another prefix, or {how}"
+                    ),
                 );
             }
         }
     }
+    if let Some(listen) = admin.listen {
+        let same_address = listen.ip() == server.address
+            || listen.ip().is_unspecified()
+            || server.address.is_unspecified();
+        if listen.port() != 0 && listen.port() == server.port && same_address {
+            error(
+                "admin.listen".to_owned(),
+                "is the main listener's port; choose another one".to_owned(),
+            );
+        }
+    }
+}
+
+/// Notes a file without a `jwt` section where the running configuration asks for tokens. Without
+/// any `auth` it is one of public buckets, but as a successor it is more likely a mistake, such as
+/// a half-written or a wrong file: what opens a bucket is written down.
+pub(super) fn check_protection(walk: &Walk<'_>, jwt_written: bool, running: Option<&Settings>) {
+    let protects = running.is_some_and(|running| {
+        running.auth.enforced && running.buckets.iter().any(|bucket| bucket.auth.enabled)
+    });
+    if protects && !jwt_written {
+        walk.error_in_file(
+            "jwt",
+            "is missing, but buckets of the running configuration ask for tokens; to let \
+             everybody in, write jwt.enabled: false",
+        );
+    }
+}
+
+/// The first places of a list, and how many more there are.
+fn list(indexes: &[usize], label: impl Fn(usize) -> String) -> String {
+    const SHOWN_MAX: usize = 10;
+
+    let mut places: Vec<_> = indexes.iter().take(SHOWN_MAX).map(|index| label(*index)).collect();
+    if indexes.len() > SHOWN_MAX {
+        places.push(format!("and {} more", indexes.len() - SHOWN_MAX));
+    }
+    places.join(", ")
 }
 
 fn reserved_above(prefix: &str) -> Option<&'static str> {

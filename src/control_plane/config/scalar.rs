@@ -2,10 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{
-    problem::quoted,
-    yaml::{Scalar, Shape},
-};
+use super::yaml::{Scalar, Shape};
 
 /// A scalar after variables have been replaced.
 pub(super) struct Text<'n> {
@@ -23,12 +20,17 @@ impl Text<'static> {
 }
 
 impl Text<'_> {
-    /// The value as a message may show it; what came from the environment stays there.
+    /// The value as a message may show it; what came from the environment stays there, and so
+    /// does what is as long as a secret.
     pub(super) fn shown(&self) -> String {
+        /// A JWT secret has at least 32 characters, a secret access key 40.
+        const SHOWN_CHARS_MAX: usize = 31;
+
         match (self.from_variable, self.plain) {
             (true, _) => "the variable's value".to_owned(),
-            (false, true) => quoted(&self.value),
-            (false, false) => format!("text in quotes, {}", quoted(&self.value)),
+            _ if self.value.chars().count() > SHOWN_CHARS_MAX => "longer text".to_owned(),
+            (false, true) => format!("{:?}", self.value),
+            (false, false) => format!("text in quotes, {:?}", self.value),
         }
     }
 }

@@ -4,13 +4,12 @@
 use std::{path::Path, rc::Rc, time::Duration};
 
 use super::{
-    expand::expand,
+    expand::{SCALAR_BYTES_MAX, expand},
     keys::{self, Key, Kind, Preset},
     load::NAMED_FILE_BYTES_MAX,
-    problem::quoted,
     scalar::{Text, found, json_scalar, plain_kind},
     walk::{At, Noted, Walk},
-    yaml::{Entry, Node, Shape, push_key},
+    yaml::{Entry, Node, Shape, push_key, shown_key},
 };
 use crate::model::Secret;
 
@@ -64,7 +63,13 @@ impl<'a> Section<'a> {
             return;
         }
         let mut path = self.at.to_string();
-        push_key(&mut path, &entry.key);
+        // A word of its own, where a comma or a colon may be missing, may be a value.
+        let is_word = is_null(&entry.value) && shown_key(&entry.key) == Some(&*entry.key);
+        if is_word && !keys::is_near_a_key(&entry.key) {
+            path.push_str(if path.is_empty() { "(not shown)" } else { ".(not shown)" });
+        } else {
+            push_key(&mut path, &entry.key);
+        }
         self.walk.error(path, entry.line, keys::unknown(self.pattern, &entry.key));
     }
 
@@ -175,6 +180,10 @@ impl<'a> Section<'a> {
         let mut all = Vec::new();
         for (index, node) in self.list(name).iter().enumerate() {
             let at = At::Index(&list_at, index);
+            if is_null(node) {
+                self.note_null(&at, node.line);
+                continue;
+            }
             all.push(read(index, Section::open(self.walk, pattern, &at, node.line, Some(node))));
         }
         all
@@ -186,11 +195,22 @@ impl<'a> Section<'a> {
         let mut texts = Vec::new();
         for (index, node) in self.list(name).iter().enumerate() {
             let at = At::Index(&list_at, index);
-            if let Ok(Some(text)) = self.text_at(node, &at, node.line) {
-                texts.push(text.value.into_owned());
+            match self.text_at(node, &at, node.line) {
+                Ok(Some(text)) if text.value.is_empty() => {
+                    let message = "is empty; write text, or remove the element";
+                    self.walk.error(at.to_string(), node.line, message.to_owned());
+                }
+                Ok(Some(text)) => texts.push(text.value.into_owned()),
+                Ok(None) => self.note_null(&at, node.line),
+                Err(Noted) => {}
             }
         }
         texts
+    }
+
+    fn note_null(&self, at: &At<'_>, line: usize) {
+        let message = "is null; write a value, or remove the element";
+        self.walk.error(at.to_string(), line, message.to_owned());
     }
 
     /// The scalar of a key with variables replaced; none when it is not written or null.
@@ -217,6 +237,9 @@ impl<'a> Section<'a> {
         };
         match expand(&scalar.text, self.walk.environment) {
             Ok((value, from_variable)) => {
+                if from_variable {
+                    self.walk.count_text(value.len(), line)?;
+                }
                 Ok(Some(Text { value, from_variable, plain: scalar.plain }))
             }
             Err(error) => Err(self.walk.error(at.to_string(), line, error.to_string())),
@@ -257,14 +280,19 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Whether a variable made the text of this key empty. Where empty means "not checked", that
-    /// would be an accident nobody sees.
-    pub(super) fn is_emptied_by_variable(&self, name: &str) -> bool {
-        self.entry(name).is_some_and(|entry| match entry.value.shape() {
-            Shape::Scalar(scalar) => expand(&scalar.text, self.walk.environment)
-                .is_ok_and(|(value, from_variable)| from_variable && value.is_empty()),
-            _ => false,
-        })
+    /// Text of a key whose absence means "not checked". A variable that makes it empty would be
+    /// an accident that nobody sees.
+    pub(super) fn security_text(&self, name: &str) -> Result<Option<Text<'a>>, Noted> {
+        let text = self.optional_text(name)?;
+        let is_emptied = text.is_none()
+            && self.entry(name).is_some_and(|entry| match entry.value.shape() {
+                Shape::Scalar(scalar) => scalar.text.contains('$'),
+                _ => false,
+            });
+        if is_emptied {
+            return Err(self.error(name, "the variable is empty; set it, or remove the key"));
+        }
+        Ok(text)
     }
 
     /// Text of a key that must not be empty.
@@ -406,16 +434,22 @@ impl<'a> Section<'a> {
         name: &str,
         bytes_max: usize,
     ) -> Result<Option<Rc<Vec<u8>>>, Noted> {
-        let Some(path) = self.optional_text(name)? else { return Ok(None) };
+        let Some(path) = self.security_text(name)? else { return Ok(None) };
+        self.content_of(name, &path, bytes_max).map(Some)
+    }
+
+    fn content_of(
+        &self,
+        name: &str,
+        path: &Text<'_>,
+        bytes_max: usize,
+    ) -> Result<Rc<Vec<u8>>, Noted> {
         if path.value.contains('\0') {
             return Err(self.error(name, "a path holds no NUL character"));
         }
-        match self.walk.file(Path::new(&*path.value), bytes_max) {
-            Ok(content) => Ok(Some(content)),
-            Err(why) => {
-                let shown = quoted(&path.value);
-                Err(self.error(name, format!("file {shown} {why}")))
-            }
+        match self.walk.file(Path::new(&*path.value), bytes_max, self.line_of(name))? {
+            Ok(content) => Ok(content),
+            Err(why) => Err(self.error(name, format!("the file that it names {why}"))),
         }
     }
 
@@ -427,22 +461,25 @@ impl<'a> Section<'a> {
         file_name: &str,
     ) -> Result<Option<Secret>, Noted> {
         let written = self.optional_text(name);
-        let file = self.named_file(file_name);
+        let file = self.security_text(file_name);
         match (written?, file?) {
             (Some(_), Some(_)) => {
                 Err(self.error(file_name, format!("is written beside {name}; keep one of them")))
             }
             (Some(text), None) => Ok(Some(Secret::new(text.value.into_owned()))),
-            (None, Some(content)) => {
-                let bytes = content.strip_suffix(b"\n").unwrap_or(&content);
-                let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-                if bytes.is_empty() {
-                    return Err(self.error(file_name, "the file is empty"));
-                }
-                Ok(Some(Secret::new(bytes)))
-            }
+            (None, Some(path)) => self.secret_in(file_name, &path).map(Some),
             (None, None) => Ok(None),
         }
+    }
+
+    fn secret_in(&self, name: &str, path: &Text<'_>) -> Result<Secret, Noted> {
+        let content = self.content_of(name, path, SCALAR_BYTES_MAX)?;
+        let bytes = content.strip_suffix(b"\n").unwrap_or(&content);
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        if bytes.is_empty() {
+            return Err(self.error(name, "the file that it names is empty"));
+        }
+        Ok(self.walk.secret(Path::new(&*path.value), || Secret::new(bytes)))
     }
 
     /// Any value as JSON, with variables replaced; null when it is not written.
@@ -454,10 +491,23 @@ impl<'a> Section<'a> {
 
     fn json(&self, node: &'a Node<'a>, at: &At<'_>, line: usize) -> serde_json::Value {
         use serde_json::Value;
+        let stand_in = || Value::String(String::new());
         match node.shape() {
             Shape::Scalar(_) => match self.scalar_at(node, at, line) {
+                Ok(Some(text)) if text.from_variable && text.value.is_empty() => {
+                    let message = "the variable is empty; set it, or write the value itself";
+                    self.walk.error(at.to_string(), line, message.to_owned());
+                    stand_in()
+                }
                 Ok(Some(text)) => json_scalar(&text),
-                Ok(None) | Err(Noted) => Value::Null,
+                Ok(None) => {
+                    if !matches!(at, At::Index(..)) {
+                        return Value::Null;
+                    }
+                    self.note_null(at, line);
+                    stand_in()
+                }
+                Err(Noted) => stand_in(),
             },
             Shape::Sequence(items) => {
                 let item = |(index, node): (usize, &'a Node<'a>)| {

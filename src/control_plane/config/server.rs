@@ -41,13 +41,10 @@ fn limits(section: Section<'_>) -> Limits {
     };
     // A stand-in is 0 and has been noted already.
     if limits.header_bytes > 0 && limits.uri_bytes > limits.header_bytes {
-        let (uri_bytes, header_bytes) = (limits.uri_bytes, limits.header_bytes);
         section.error(
             "uri_bytes",
-            format!(
-                "is {uri_bytes}, more than header_bytes ({header_bytes}), which includes the \
-                 request target"
-            ),
+            "is more than header_bytes, which includes the request target; lower it, or raise \
+             header_bytes",
         );
     }
     limits

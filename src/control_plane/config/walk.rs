@@ -4,7 +4,7 @@
 //! pipeline, because a file with problems is refused.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     path::{Path, PathBuf},
     rc::Rc,
@@ -13,8 +13,9 @@ use std::{
 use super::{
     load::{Environment, FileReader},
     problem::{PROBLEMS_MAX, Problem, Problems},
-    yaml::Node,
+    yaml::{Node, TEXT_BYTES_MAX, push_key, too_much_text},
 };
+use crate::model::Secret;
 
 /// What a file holds, or why it cannot be had.
 pub(super) type FileContent = Result<Rc<Vec<u8>>, Rc<str>>;
@@ -25,6 +26,10 @@ pub(super) struct Walk<'w> {
     files: &'w dyn FileReader,
     /// A file that many buckets name is read once (for each bound that it is read with).
     contents: RefCell<HashMap<(PathBuf, usize), FileContent>>,
+    /// Secrets by the file that they came from: all that name it share one.
+    secrets: RefCell<HashMap<PathBuf, Secret>>,
+    /// Text that the file stands for so far, in bytes.
+    text_bytes: Cell<usize>,
     problems: RefCell<Problems>,
 }
 
@@ -44,8 +49,11 @@ impl std::fmt::Display for At<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             At::Top => Ok(()),
-            At::Key(At::Top, name) => f.write_str(name),
-            At::Key(parent, name) => write!(f, "{parent}.{name}"),
+            At::Key(parent, name) => {
+                let mut path = parent.to_string();
+                push_key(&mut path, name);
+                f.write_str(&path)
+            }
             At::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
     }
@@ -55,9 +63,32 @@ impl<'w> Walk<'w> {
     pub(super) fn new(
         environment: &'w dyn Environment,
         files: &'w dyn FileReader,
+        text_bytes: usize,
         problems: Problems,
     ) -> Self {
-        Self { environment, files, contents: RefCell::default(), problems: RefCell::new(problems) }
+        Self {
+            environment,
+            files,
+            contents: RefCell::default(),
+            secrets: RefCell::default(),
+            text_bytes: Cell::new(text_bytes),
+            problems: RefCell::new(problems),
+        }
+    }
+
+    /// Counts text that a variable or a named file brings in. Past the bound, one problem says so
+    /// and everything further is left out.
+    pub(super) fn count_text(&self, bytes: usize, line: usize) -> Result<(), Noted> {
+        let before = self.text_bytes.get();
+        let after = before.saturating_add(bytes);
+        self.text_bytes.set(after);
+        if after <= TEXT_BYTES_MAX {
+            return Ok(());
+        }
+        if before <= TEXT_BYTES_MAX {
+            self.error(String::new(), line, too_much_text());
+        }
+        Err(Noted)
     }
 
     pub(super) fn into_problems(self) -> Problems {
@@ -67,6 +98,12 @@ impl<'w> Walk<'w> {
     pub(super) fn error(&self, path: String, line: usize, message: String) -> Noted {
         self.problems.borrow_mut().error(Problem { path, line: Some(line), message });
         Noted
+    }
+
+    /// Notes an error about something that the file lacks.
+    pub(super) fn error_in_file(&self, path: &str, message: &str) {
+        let (path, message) = (path.to_owned(), message.to_owned());
+        self.problems.borrow_mut().error(Problem { path, line: None, message });
     }
 
     pub(super) fn warning(&self, path: String, line: usize, message: String) {
@@ -90,14 +127,27 @@ impl<'w> Walk<'w> {
         self.problems.borrow().errors.len() >= PROBLEMS_MAX
     }
 
-    /// The content of a file, read once.
-    pub(super) fn file(&self, path: &Path, bytes_max: usize) -> FileContent {
+    /// The content of a file, read once, or why it cannot be had.
+    pub(super) fn file(
+        &self,
+        path: &Path,
+        bytes_max: usize,
+        line: usize,
+    ) -> Result<FileContent, Noted> {
         let name = (path.to_owned(), bytes_max);
         if let Some(content) = self.contents.borrow().get(&name) {
-            return content.clone();
+            return Ok(content.clone());
         }
+        // Nothing more is read once there is too much.
+        self.count_text(0, line)?;
         let content = self.files.read(path, bytes_max).map(Rc::new).map_err(Rc::from);
+        self.count_text(content.as_ref().map_or(0, |content| content.len()), line)?;
         self.contents.borrow_mut().insert(name, content.clone());
-        content
+        Ok(content)
+    }
+
+    /// The secret that a file holds, made once.
+    pub(super) fn secret(&self, path: &Path, make: impl FnOnce() -> Secret) -> Secret {
+        self.secrets.borrow_mut().entry(path.to_owned()).or_insert_with(make).clone()
     }
 }

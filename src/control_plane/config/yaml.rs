@@ -13,7 +13,7 @@ use std::{
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
-use super::problem::{Problem, Problems, quoted};
+use super::problem::{Problem, Problems};
 
 /// Deepest nesting. The deepest known key, an element of a claim rule's list value, lies 7 deep.
 pub const DEPTH_MAX: usize = 32;
@@ -22,8 +22,21 @@ pub const DEPTH_MAX: usize = 32;
 /// with 20 keys each, and an end to alias bombs.
 pub const VALUES_MAX: usize = 1_000_000;
 
+/// Bytes of text in one file, that which aliases repeat counted each time, together with what
+/// variables and named files bring in: twice the largest file, and an end to long values that are
+/// repeated a thousand times.
+pub const TEXT_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+
 /// Mappings up to this many keys are searched for duplicates one by one; above it a set is made.
 const KEYS_SEARCHED_MAX: usize = 16;
+
+/// One document.
+#[derive(Debug)]
+pub(super) struct Tree<'a> {
+    pub(super) root: Node<'a>,
+    /// Bytes of its text, aliases counted with the text that they stand for.
+    pub(super) text_bytes: usize,
+}
 
 /// One value.
 #[derive(Clone, Debug)]
@@ -72,24 +85,36 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Whether the text at a key path stands in the file as it is, without a variable.
+    pub(super) fn is_written(&self, path: &str) -> bool {
+        let shape = self.find(path).1.shape();
+        matches!(shape, Shape::Scalar(scalar) if !scalar.text.contains("${"))
+    }
+
     /// Line of the value at a key path such as `buckets[2].s3.region`, or of the nearest value
     /// above it that exists.
     pub(super) fn line_of(&self, path: &str) -> usize {
+        self.find(path).0
+    }
+
+    fn find(&self, path: &str) -> (usize, &Self) {
         let mut node = self;
         let mut line = self.line;
         for segment in path.split('.') {
             let (key, indexes) = segment.split_at(segment.find('[').unwrap_or(segment.len()));
-            let Shape::Mapping(entries) = node.shape() else { return line };
-            let Some(entry) = entries.iter().find(|entry| entry.key == key) else { return line };
+            let Shape::Mapping(entries) = node.shape() else { return (line, node) };
+            let Some(entry) = entries.iter().find(|entry| entry.key == key) else {
+                return (line, node);
+            };
             (node, line) = (&entry.value, entry.line);
             for index in indexes.split(['[', ']']).filter(|text| !text.is_empty()) {
-                let Shape::Sequence(items) = node.shape() else { return line };
+                let Shape::Sequence(items) = node.shape() else { return (line, node) };
                 let item = index.parse().ok().and_then(|index: usize| items.get(index));
-                let Some(item) = item else { return line };
+                let Some(item) = item else { return (line, node) };
                 (node, line) = (item, item.line);
             }
         }
-        line
+        (line, node)
     }
 }
 
@@ -105,7 +130,7 @@ impl Scalar<'_> {
 /// # Errors
 /// What makes the bytes unreadable as a whole; only duplicate keys leave a tree behind, and are
 /// added to `problems`.
-pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Node<'a>, Problem> {
+pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Tree<'a>, Problem> {
     let text = printable_text(bytes)?;
     let mut tree = TreeBuilder::new(problems);
     let mut parser = Parser::new_from_str(text);
@@ -147,17 +172,26 @@ pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Node<
             Event::SequenceEnd | Event::MappingEnd => tree.close(),
         }
     }
+    let text_bytes = tree.size.text_bytes;
     match tree.root {
         Some(Node { content: Content::Own(Shape::Scalar(scalar)), .. }) if scalar.is_null() => {
             Err(Problem::of_file("the file is empty; write at least one bucket"))
         }
-        Some(root) => Ok(root),
+        Some(root) => Ok(Tree { root, text_bytes }),
         None => Err(Problem::of_file("the file is empty; write at least one bucket")),
     }
 }
 
 fn at(line: usize, message: impl Into<String>) -> Problem {
     Problem { line: Some(line), ..Problem::of_file(message) }
+}
+
+/// What is said of a file that stands for more text than is read.
+pub(super) fn too_much_text() -> String {
+    format!(
+        "more than {} MiB of text, aliases, variables and named files included",
+        TEXT_BYTES_MAX >> 20
+    )
 }
 
 fn refuse_tag(tag: Option<&Tag>, line: usize) -> Result<(), Problem> {
@@ -187,8 +221,8 @@ struct Frame<'a> {
     open: Open<'a>,
     anchor: usize,
     line: usize,
-    /// Count of values when it began.
-    values_before: usize,
+    /// What had been counted when it began.
+    before: Size,
     /// Deepest level that its content reaches.
     deepest: usize,
 }
@@ -211,28 +245,45 @@ impl Open<'_> {
 
 struct Anchored<'a> {
     shape: Rc<Shape<'a>>,
-    values: usize,
+    size: Size,
     height: usize,
+}
+
+/// How much a tree holds, aliases counted with what they stand for.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    values: usize,
+    text_bytes: usize,
 }
 
 struct TreeBuilder<'a, 'p> {
     frames: Vec<Frame<'a>>,
     anchors: HashMap<usize, Anchored<'a>>,
-    values: usize,
+    size: Size,
     root: Option<Node<'a>>,
     problems: &'p mut Problems,
 }
 
 impl<'a, 'p> TreeBuilder<'a, 'p> {
     fn new(problems: &'p mut Problems) -> Self {
-        Self { frames: Vec::new(), anchors: HashMap::new(), values: 0, root: None, problems }
+        Self {
+            frames: Vec::new(),
+            anchors: HashMap::new(),
+            size: Size::default(),
+            root: None,
+            problems,
+        }
     }
 
-    fn count(&mut self, values: usize, line: usize) -> Result<(), Problem> {
-        self.values = self.values.saturating_add(values);
-        if self.values > VALUES_MAX {
+    fn count(&mut self, values: usize, text_bytes: usize, line: usize) -> Result<(), Problem> {
+        self.size.values = self.size.values.saturating_add(values);
+        self.size.text_bytes = self.size.text_bytes.saturating_add(text_bytes);
+        if self.size.values > VALUES_MAX {
             let message = format!("more than {VALUES_MAX} values, aliases included");
             return Err(at(line, message));
+        }
+        if self.size.text_bytes > TEXT_BYTES_MAX {
+            return Err(at(line, too_much_text()));
         }
         Ok(())
     }
@@ -248,7 +299,7 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
     }
 
     fn scalar(&mut self, scalar: Scalar<'a>, anchor: usize, line: usize) -> Result<(), Problem> {
-        self.count(1, line)?;
+        self.count(1, scalar.text.len(), line)?;
         if let Some(Frame { open: Open::Mapping { entries, key: None, seen }, .. }) =
             self.frames.last_mut()
         {
@@ -266,17 +317,18 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
             return Ok(());
         }
         self.reach(self.frames.len() + 1, line)?;
-        self.finish(Shape::Scalar(scalar), anchor, line, 1, 1);
+        let size = Size { values: 1, text_bytes: scalar.text.len() };
+        self.finish(Shape::Scalar(scalar), anchor, line, size, 1);
         Ok(())
     }
 
     fn open(&mut self, open: Open<'a>, anchor: usize, line: usize) -> Result<(), Problem> {
-        self.count(1, line)?;
+        let before = self.size;
+        self.count(1, 0, line)?;
         self.refuse_as_key(line)?;
         self.reach(self.frames.len() + 1, line)?;
         let depth = self.frames.len() + 1;
-        let values_before = self.values - 1;
-        self.frames.push(Frame { open, anchor, line, values_before, deepest: depth });
+        self.frames.push(Frame { open, anchor, line, before, deepest: depth });
         Ok(())
     }
 
@@ -290,8 +342,11 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
         if let Some(parent) = self.frames.last_mut() {
             parent.deepest = parent.deepest.max(frame.deepest);
         }
-        let values = self.values - frame.values_before;
-        self.finish(shape, frame.anchor, frame.line, values, frame.deepest - depth + 1);
+        let size = Size {
+            values: self.size.values - frame.before.values,
+            text_bytes: self.size.text_bytes - frame.before.text_bytes,
+        };
+        self.finish(shape, frame.anchor, frame.line, size, frame.deepest - depth + 1);
     }
 
     fn alias(&mut self, anchor: usize, line: usize) -> Result<(), Problem> {
@@ -299,27 +354,20 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
         let Some(anchored) = self.anchors.get(&anchor) else {
             return Err(at(line, "an alias (*) inside the value that it repeats"));
         };
-        let (values, height) = (anchored.values, anchored.height);
+        let (size, height) = (anchored.size, anchored.height);
         let shape = Rc::clone(&anchored.shape);
-        self.count(values, line)?;
+        self.count(size.values, size.text_bytes, line)?;
         self.reach(self.frames.len() + height, line)?;
         self.attach(Node { line, content: Content::Shared(shape) });
         Ok(())
     }
 
-    fn finish(
-        &mut self,
-        shape: Shape<'a>,
-        anchor: usize,
-        line: usize,
-        values: usize,
-        height: usize,
-    ) {
+    fn finish(&mut self, shape: Shape<'a>, anchor: usize, line: usize, size: Size, height: usize) {
         let content = if anchor == 0 {
             Content::Own(shape)
         } else {
             let shape = Rc::new(shape);
-            self.anchors.insert(anchor, Anchored { shape: Rc::clone(&shape), values, height });
+            self.anchors.insert(anchor, Anchored { shape: Rc::clone(&shape), size, height });
             Content::Shared(shape)
         };
         self.attach(Node { line, content });
@@ -389,17 +437,27 @@ fn first_line_of<'a>(
     }
 }
 
-/// Appends a key to a path; one that could be mistaken for path syntax is quoted.
+/// Appends a key to a path, as far as it may be shown.
 pub(super) fn push_key(path: &mut String, key: &str) {
     if !path.is_empty() {
         path.push('.');
     }
-    let simple = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if !key.is_empty() && key.len() <= 64 && key.bytes().all(simple) {
-        path.push_str(key);
-    } else {
-        path.push_str(&quoted(key));
+    path.push_str(shown_key(key).unwrap_or("(not shown)"));
+}
+
+/// What a message may show of a key: its beginning, up to where a colon or a blank may be missing.
+/// What follows is a value then, and may be a secret; so may a word that no key could be.
+pub(super) fn shown_key(key: &str) -> Option<&str> {
+    /// A JWT secret has at least 32 characters, a secret access key 40, the longest key 24.
+    const KEY_BYTES_MAX: usize = 31;
+
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let ends_it = |c: char| matches!(c, ':' | '=' | '"' | '\'') || c.is_whitespace();
+    let name = key.split(ends_it).next().unwrap_or_default();
+    if key == "<<" {
+        return Some(key);
     }
+    ((1..=KEY_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_name)).then_some(name)
 }
 
 #[cfg(test)]
@@ -407,7 +465,7 @@ mod tests {
     use super::*;
 
     fn tree(text: &str) -> Result<Node<'_>, Problem> {
-        read(text.as_bytes(), &mut Problems::default())
+        read(text.as_bytes(), &mut Problems::default()).map(|tree| tree.root)
     }
 
     fn scalar<'n>(node: &'n Node<'_>) -> &'n str {
@@ -483,6 +541,36 @@ mod tests {
         let text = |times: usize| format!("- &a [1, 2, 3]\n{}", "- *a\n".repeat(times - 1));
         assert!(tree(&text(times - 1)).is_ok());
         assert_eq!(tree(&text(times)).unwrap_err().line, Some(times));
+    }
+
+    #[test]
+    fn text_is_counted_through_aliases() {
+        let text = |bytes: usize, times: usize| {
+            format!("- &a [{}]\n{}", "x".repeat(bytes), "- *a\n".repeat(times - 1))
+        };
+        let times = 1_024;
+        assert!(tree(&text(TEXT_BYTES_MAX / times, times)).is_ok());
+        let refused = tree(&text(TEXT_BYTES_MAX / times + 1, times)).unwrap_err();
+        assert!(refused.message.starts_with("more than 32 MiB of text"), "{refused}");
+    }
+
+    #[test]
+    fn a_key_is_shown_up_to_what_cannot_be_one() {
+        for (key, shown) in [
+            ("port", Some("port")),
+            ("no-such_key", Some("no-such_key")),
+            ("secret_key:hunter2", Some("secret_key")),
+            ("secret_key=hunter2", Some("secret_key")),
+            ("secret_key hunter2", Some("secret_key")),
+            ("secret_key\"hunter2", Some("secret_key")),
+            ("", None),
+            ("<<", Some("<<")),
+            ("=hunter2", None),
+            ("hunter/2", None),
+            ("abcdefghijklmnopqrstuvwxyz012345", None),
+        ] {
+            assert_eq!(shown_key(key), shown, "{key}");
+        }
     }
 
     #[test]

@@ -261,5 +261,5 @@ fn unknown_algorithm(name: &str) -> String {
     if name.eq_ignore_ascii_case("none") {
         return format!("'none' would accept any token and is never allowed (known: {known})");
     }
-    format!("unknown algorithm '{name}' (known: {known})")
+    format!("unknown algorithm '{name:.64}' (known: {known})")
 }

@@ -30,6 +30,7 @@ pub use cache::TokenCache;
 pub use denial::{Denial, DenialReason};
 pub use jwks::JWKS_BYTES_MAX;
 pub use key::install_crypto;
+pub use pem::PEM_BYTES_MAX;
 pub use permit::{AdminPermit, Permit, permit_admin, permit_object};
-pub use policy::{AuthPolicy, BucketAuth, LEEWAY_SECONDS_MAX};
+pub use policy::{AuthPolicy, BucketAuth, KEYS_MAX, LEEWAY_SECONDS_MAX};
 pub use source::TokenCarrier;

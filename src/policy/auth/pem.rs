@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 pub(super) const MARK: &[u8] = b"-----BEGIN ";
 
 /// Most bytes of a key file that are looked at; an RSA key of 8192 bits takes 1.5 KiB.
-const PEM_BYTES_MAX: usize = 65_536;
+pub const PEM_BYTES_MAX: usize = 65_536;
 
 /// The DER inside the one `PUBLIC KEY` (RFC 5280 `SubjectPublicKeyInfo`) or `RSA PUBLIC KEY`
 /// (RFC 8017 `RSAPublicKey`) block, or what is wrong, in words for the operator.

@@ -21,7 +21,7 @@ use super::{
 use crate::protocol::text::token::is_token;
 
 /// Most keys at once. A rotation needs two, a provider's JWK set a handful.
-const KEYS_MAX: usize = 100;
+pub const KEYS_MAX: usize = 100;
 
 /// Most keys without an id. A token that names none of the others is tried with each of them,
 /// so that they multiply what one bad token costs.

@@ -326,7 +326,7 @@ fn unknown_operator(name: &str) -> String {
         .min_by_key(|known| strsim::damerau_levenshtein(known, name))
         .unwrap_or(OPERATORS[0]);
     format!(
-        "unknown operator '{name}', did you mean '{nearest}'? (known: {})",
+        "unknown operator '{name:.64}', did you mean '{nearest}'? (known: {})",
         OPERATORS.join(", ")
     )
 }
