@@ -16,15 +16,12 @@ use crate::{
     cli::Arguments,
     control_plane::{
         admin,
-        config::{
-            Difference, FilesBeside, Loaded, Problems, ProcessEnvironment, Settings, check, diff,
-            parse, read,
-        },
+        config::{Difference, Loaded, Problems, ProcessEnvironment, Settings, diff},
         control::{Control, End, Inputs, level},
         fleet::Fleet,
         history::{Entry, History, Trigger},
         live,
-        prepare::{self, Origin, Preparation, Running},
+        prepare::{self, Origin, Preparation, Running, load},
         reload::Queue,
         report::{Outcome, Report},
         resolver::{self, REFRESH},
@@ -99,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Exit {
         Err(error) => return could_not_start(&format!("signals cannot be caught: {error}")),
     };
     let mut seen = Seen::new();
-    let (content, loaded) = match prepare::load(&arguments.config, &environment, &mut seen) {
+    let (content, loaded) = match load(&arguments.config, &environment, None, &mut seen) {
         Ok(found) => found,
         Err(problems) => return refused(&arguments.config, &problems),
     };
@@ -125,26 +122,29 @@ pub fn run(arguments: &Arguments) -> Exit {
 }
 
 fn validate(path: &Path, environment: &ProcessEnvironment) -> Exit {
-    let problems = match read(path) {
-        Ok(content) => check(&content, environment, &FilesBeside::new(path)),
-        Err(problem) => problem.into(),
+    let warnings = match load(path, environment, None, &mut Seen::new()) {
+        Ok((_, loaded)) => match prepare::rehearse(&loaded.settings) {
+            Ok(()) => loaded.warnings,
+            Err(problems) => return refused(path, &problems),
+        },
+        Err(problems) => return refused(path, &problems),
     };
-    if problems.refuse() {
-        return refused(path, &problems);
-    }
+    let mut problems = Problems::default();
+    problems.warnings = warnings;
     say(&mut io::stdout(), &format!("{problems}{}: the configuration is valid\n", path.display()));
     Exit::Clean
 }
 
 fn compare(old: &Path, new: &Path, environment: &ProcessEnvironment) -> Exit {
-    let load = |path: &Path| -> Result<Loaded, Problems> {
-        parse(&read(path)?, environment, &FilesBeside::new(path))
+    let load = |path: &Path, running: Option<&Settings>| {
+        let (_, loaded) = load(path, environment, running, &mut Seen::new())?;
+        prepare::rehearse(&loaded.settings).map(|()| loaded)
     };
-    let running = match load(old) {
+    let running = match load(old, None) {
         Ok(loaded) => loaded.settings,
         Err(problems) => return refused(old, &problems),
     };
-    let loaded = match load(new) {
+    let loaded = match load(new, Some(&running)) {
         Ok(loaded) => loaded,
         Err(problems) => return refused(new, &problems),
     };
@@ -216,6 +216,7 @@ fn start(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    prepare::check_access_log(&settings)?;
     check_descriptors(&settings);
 
     // Asked before any thread is pinned.

@@ -18,7 +18,7 @@ use crate::{
     control_plane::{
         config::{
             CompileContext, Difference, FileReader, FilesBeside, Loaded, Problem, Problems,
-            ProcessEnvironment, Settings, compile, diff, parse, read,
+            ProcessEnvironment, Settings, compile, diff, parse_beside, read,
         },
         credential_check,
         live::LiveValues,
@@ -179,16 +179,40 @@ fn run(job: &Job, prepare: impl Fn(&Job, &mut Seen) -> Result<Ready, Problems>) 
     Prepared { attempt: job.attempt, outcome, seen }
 }
 
-/// Reads and checks the configuration file, and notes what it and the files that it names were
-/// just before they were read.
+/// Reads and checks the configuration file, as the successor of what runs if anything does, and
+/// notes what it and the files that it names were just before they were read.
+///
+/// # Errors
+/// All problems of the file.
 pub fn load(
     path: &Path,
     environment: &ProcessEnvironment,
+    running: Option<&Settings>,
     seen: &mut Seen,
 ) -> Result<(Arc<[u8]>, Loaded), Problems> {
     let content = read_file(path, seen)?;
-    let loaded = parse_noting(&content, path, environment, seen)?;
+    let loaded = parse_noting(&content, path, environment, running, seen)?;
     Ok((content, loaded))
+}
+
+/// Does to a configuration what a start does before the first socket is opened, and nothing that
+/// stays.
+///
+/// # Errors
+/// What would stop the start.
+pub fn rehearse(settings: &Settings) -> Result<(), Problems> {
+    let context = CompileContext { generation: Generation::FIRST, workers: 1, previous: None };
+    compile(settings, &context)?;
+    check_access_log(settings)
+}
+
+/// Opens the access log, if there is to be one, only to see whether it can be.
+///
+/// # Errors
+/// It cannot.
+pub fn check_access_log(settings: &Settings) -> Result<(), Problems> {
+    open_access_log(None, settings)?.into_iter().for_each(AccessLogTarget::discard);
+    Ok(())
 }
 
 /// Reads the file that was there all the time while it was read. A file that somebody writes into
@@ -212,6 +236,7 @@ fn parse_noting(
     content: &[u8],
     path: &Path,
     environment: &ProcessEnvironment,
+    running: Option<&Settings>,
     seen: &mut Seen,
 ) -> Result<Loaded, Problems> {
     let files = NotedFiles {
@@ -219,7 +244,7 @@ fn parse_noting(
         folder: path.parent().unwrap_or_else(|| Path::new("")),
         seen: RefCell::new(std::mem::take(seen)),
     };
-    let loaded = parse(content, environment, &files);
+    let loaded = parse_beside(content, environment, &files, running);
     *seen = files.seen.into_inner();
     loaded
 }
@@ -242,14 +267,14 @@ impl FileReader for NotedFiles<'_> {
 
 pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Ready, Problems> {
     let running = &job.running;
+    let beside = Some(&*running.settings);
     let (content, loaded) = match &job.source {
-        Source::File => load(&origin.path, &origin.environment, seen)?,
+        Source::File => load(&origin.path, &origin.environment, beside, seen)?,
         Source::Content(content) => {
-            let loaded = parse_noting(content, &origin.path, &origin.environment, seen)?;
+            let loaded = parse_noting(content, &origin.path, &origin.environment, beside, seen)?;
             (Arc::clone(content), loaded)
         }
     };
-    refuse_to_forget_tokens(&running.settings, &loaded.settings)?;
     let difference = diff(&running.settings, &loaded.settings);
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     if let Source::Content(content) = &job.source {
@@ -276,7 +301,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
         &mut warnings,
     )?;
     // Last, since it may make a file, which nothing that is refused may leave behind.
-    let mut access_log = open_access_log(&running.settings, &settings)?;
+    let mut access_log = open_access_log(Some(&running.settings), &settings)?;
     if job.dry_run {
         access_log.take().into_iter().for_each(AccessLogTarget::discard);
     }
@@ -325,33 +350,18 @@ fn of_going_back(
     warnings
 }
 
-/// A file without a `jwt` section and without any `auth` is one of public buckets. As the successor
-/// of one that asked for tokens it is more likely a mistake, such as a half-written or wrong file:
-/// what opens a bucket is written down.
-fn refuse_to_forget_tokens(running: &Settings, new: &Settings) -> Result<(), Problems> {
-    let protects = running.auth.enforced && running.buckets.iter().any(|b| b.auth.enabled);
-    if !protects || new.jwt_written {
-        return Ok(());
-    }
-    let mut problems = Problems::default();
-    problems.error(Problem {
-        path: "jwt".to_owned(),
-        line: None,
-        message: "is missing, but buckets of the running configuration ask for tokens; to let \
-                  everybody in, write jwt.enabled: false"
-            .to_owned(),
-    });
-    Err(problems)
-}
-
 /// The target to switch to. While the log is off its file is not touched, so the writer may hold
 /// another one when it is switched on.
 fn open_access_log(
-    running: &Settings,
+    running: Option<&Settings>,
     new: &Settings,
 ) -> Result<Option<AccessLogTarget>, Problems> {
-    let (held, wanted) = (&running.logging.access_log, &new.logging.access_log);
-    if !wanted.enabled || (held.enabled && held.target == wanted.target) {
+    let wanted = &new.logging.access_log;
+    let is_held = running.is_some_and(|running| {
+        let held = &running.logging.access_log;
+        held.enabled && held.target == wanted.target
+    });
+    if !wanted.enabled || is_held {
         return Ok(None);
     }
     AccessLogTarget::open(&wanted.target.path().to_string_lossy()).map(Some).map_err(|error| {

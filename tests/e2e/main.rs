@@ -18,6 +18,8 @@ mod auth_closed;
 mod auth_keys;
 mod auth_leaks;
 mod auth_recipes;
+mod config_files;
+mod config_memory;
 mod disconnects;
 mod endpoints;
 mod fairness;

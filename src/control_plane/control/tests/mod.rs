@@ -89,8 +89,8 @@ impl Fixture {
         let path = folder.path().join("config.yaml");
         fs::write(&path, content(FIRST_VERSION, timeout)).unwrap();
         let environment = ProcessEnvironment::capture();
-        let (content, loaded) =
-            prepare::load(&path, &environment, &mut Seen::new()).expect("a good configuration");
+        let (content, loaded) = prepare::load(&path, &environment, None, &mut Seen::new())
+            .expect("a good configuration");
         let (live, bell) = live::start();
         let names = Names::default();
         let resolver = resolver_of(&names, &live);
