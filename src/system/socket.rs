@@ -518,4 +518,78 @@ mod tests {
             assert_eq!(busy.0.watch().ended(), Ended::No);
         });
     }
+
+    /// Runs `test` with a socket over TCP and its peer.
+    fn with_tcp<F: Future<Output = ()>>(
+        test: impl Fn(Rc<Watches>, Socket, std::net::TcpStream) -> F,
+    ) {
+        with_watches(|watches| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (ours, _) = listener.accept().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let socket = Socket::new(OwnedFd::from(ours), &watches).unwrap();
+            test(watches, socket, peer)
+        });
+    }
+
+    #[test]
+    fn bytes_come_together_before_they_are_reported() {
+        with_tcp(|watches, socket, mut peer| async move {
+            let mut into = [0; 2_000];
+            for _ in 0..3 {
+                socket.watch().gather(1_000);
+                peer.write_all(&[0; 500]).unwrap();
+                while !has_arrived(&socket) {
+                    watches.turns.next().await;
+                }
+                watches.turns.next().await;
+                assert!(!socket.may_read(), "half of them is not enough");
+                peer.write_all(&[0; 600]).unwrap();
+                socket.readable().await;
+                assert_eq!(socket.try_recv(&mut into).unwrap(), Some(1_100));
+                // And no more of it.
+                socket.watch().gather(1);
+                peer.write_all(b"x").unwrap();
+                socket.readable().await;
+                assert_eq!(socket.try_recv(&mut into).unwrap(), Some(1));
+            }
+            socket.watch().gather(1_000);
+            drop(peer);
+            socket.readable().await;
+            assert_eq!(socket.try_recv(&mut into).unwrap(), Some(0));
+        });
+    }
+
+    #[test]
+    fn bytes_that_do_not_come_together_are_reported_after_two_ticks() {
+        with_tcp(|watches, socket, mut peer| async move {
+            let mut into = [0; 2_000];
+            socket.watch().gather(1_000);
+            peer.write_all(b"few").unwrap();
+            watches.tick();
+            watches.turns.next().await;
+            assert!(!socket.may_read());
+            watches.tick();
+            socket.readable().await;
+            assert_eq!(socket.try_recv(&mut into).unwrap(), Some(3));
+            // Not waited for again, until it was ended.
+            socket.watch().gather(1_000);
+            peer.write_all(b"few").unwrap();
+            socket.readable().await;
+            assert_eq!(socket.try_recv(&mut into).unwrap(), Some(3));
+            socket.watch().gather(1);
+            socket.watch().gather(1_000);
+            peer.write_all(b"few").unwrap();
+            while !has_arrived(&socket) {
+                watches.turns.next().await;
+            }
+            watches.turns.next().await;
+            assert!(!socket.may_read());
+        });
+    }
+
+    fn has_arrived(socket: &Socket) -> bool {
+        matches!(recv_peek(socket.raw(), &mut [0]), Ok(Some(_)))
+    }
 }

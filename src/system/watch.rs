@@ -66,6 +66,20 @@ pub struct Watch {
     ended: Cell<Ended>,
     idle: Cell<bool>,
     waits_for: Cell<Option<Client>>,
+    gathering: Cell<Gathering>,
+}
+
+/// Whether the kernel lets bytes come together before it reports them (`SO_RCVLOWAT`, `socket(7)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Gathering {
+    #[default]
+    Off,
+    /// Since the last tick or later.
+    Begun,
+    /// For at least a tick.
+    Lasting,
+    /// It took too long.
+    GivenUp,
 }
 
 /// A client socket on whose behalf another socket of the same core waits. It must stay open for as
@@ -88,6 +102,7 @@ impl Watch {
             ended: Cell::new(Ended::No),
             idle: Cell::new(false),
             waits_for: Cell::new(None),
+            gathering: Cell::default(),
         }
     }
 
@@ -142,6 +157,38 @@ impl Watch {
     /// While set, a wait for the socket ends it when the client is gone.
     pub fn waits_for_client(&self, client: Option<Client>) {
         self.waits_for.set(client);
+    }
+
+    /// Lets `bytes` come together before reading is reported, or what came within two ticks; 1 ends
+    /// that. A source that was too slow for it is not waited for so again before that.
+    pub fn gather(&self, bytes: usize) {
+        let then = match (self.gathering.get(), bytes > 1) {
+            (Gathering::Off, false) | (Gathering::GivenUp, true) => return,
+            (Gathering::Begun | Gathering::Lasting, true) => Gathering::Begun,
+            (Gathering::GivenUp, false) => Gathering::Off,
+            (Gathering::Off, true) => {
+                fd::set_receive_low_water(self.fd, bytes);
+                Gathering::Begun
+            }
+            (Gathering::Begun | Gathering::Lasting, false) => {
+                fd::set_receive_low_water(self.fd, 1);
+                Gathering::Off
+            }
+        };
+        self.gathering.set(then);
+    }
+
+    /// A tick has passed.
+    fn gather_on(&self) {
+        match self.gathering.get() {
+            Gathering::Off | Gathering::GivenUp => {}
+            Gathering::Begun => self.gathering.set(Gathering::Lasting),
+            Gathering::Lasting => {
+                self.gathering.set(Gathering::GivenUp);
+                // The kernel reports at once what has come together.
+                fd::set_receive_low_water(self.fd, 1);
+            }
+        }
     }
 
     /// Why the wait was ended from this side, if it was.
@@ -331,6 +378,7 @@ impl Watches {
     pub fn tick(&self) {
         let now = self.clock.refresh();
         for (_, watch) in self.all.borrow().iter() {
+            watch.gather_on();
             let deadline = watch.deadline.get();
             if deadline != 0 && !watch.has_progressed(now) && deadline <= now.0 {
                 watch.end(Ended::Deadline, watch.shut.get());

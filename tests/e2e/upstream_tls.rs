@@ -196,3 +196,43 @@ fn a_record_that_drips_is_given_up_in_the_time_of_a_read() {
     let series = "upstream_errors_total{bucket=\"products\",reason=\"read_timeout\"}";
     assert_eq!(proxy.metric(series), Some(1.0));
 }
+
+#[test]
+fn a_long_body_that_pauses_is_passed_on_as_far_as_it_came() {
+    const LENGTH: usize = 2_000_000;
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        conn.expect_request();
+        conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"));
+        conn.send([b'x'; 10_000]);
+        conn.wait(&gate);
+        conn.send(vec![b'x'; LENGTH - 10_000]);
+        // The next response is short, and must not be waited for as if it were long.
+        while conn.request().is_some() {
+            conn.respond("200 OK", &[], b"short");
+        }
+    });
+    let front = TlsFront::start(origin.address());
+    let proxy = proxy_to(front.url(), &front, |config| config);
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    let framing = client.head("GET").unwrap().framing;
+    let mut received = 0;
+    client
+        .body(framing, &mut |bytes| {
+            received += bytes.len();
+            if received == 10_000 {
+                opened.open();
+            }
+        })
+        .unwrap();
+    assert_eq!(received, LENGTH);
+    let begun = std::time::Instant::now();
+    for _ in 0..20 {
+        assert_eq!(client.get("/products/x").text(), "short");
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?} for twenty");
+    assert_eq!(front.handshakes(), 1);
+}

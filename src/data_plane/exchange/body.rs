@@ -120,7 +120,8 @@ impl<'c> Body<'c> {
     pub(crate) async fn wait(&mut self) -> Result<(), UpstreamError> {
         self.release_buffer();
         self.connection.socket().watch().arm(self.read_timeout, Shut::Both);
-        self.connection.wait().await;
+        let left = if let Framing::Fixed(left) = self.framing { left } else { 0 };
+        self.connection.wait_for_body(left).await;
         let core = self.core;
         let buffer = self.buffer.get_or_insert_with(|| core.buffers.large());
         if self.window.end == buffer.len() {

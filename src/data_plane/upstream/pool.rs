@@ -166,6 +166,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         connection.given_back();
         connection.socket().watch().disarm();
+        connection.socket().watch().gather(1);
         connection.socket().watch().waits_for_client(None);
         idle.push(Idle { connection, since: now });
     }
