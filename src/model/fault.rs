@@ -1,4 +1,4 @@
-//! What can go wrong with one request, whose fault it is, and what the client is told.
+//! Errors of one request, and the status, code and message that the client gets for each.
 //!
 //! A [`Fault`] is the vocabulary only. `data_plane::exchange::respond` is the one place
 //! that turns it into bytes.
@@ -45,7 +45,7 @@ pub enum Fault {
     HeadTimeout,
     /// No token in any configured source.
     MissingToken,
-    /// A token that is not good; the text is the class that the client may know.
+    /// A token that is not good; the text is the class of error that the client may know.
     InvalidToken(&'static str),
     /// A good token whose claims do not fit.
     ClaimsRefused,
@@ -57,7 +57,7 @@ pub enum Fault {
     UpstreamRefused,
     /// Connect, first byte or read took too long.
     UpstreamTimeout,
-    /// The upstream's answer breaks RFC 9112, or ended before its head was complete.
+    /// The upstream's response breaks RFC 9112, or ended before its head was complete.
     UpstreamProtocol,
     /// S3 refused our own credentials or signature.
     UpstreamCredentials,

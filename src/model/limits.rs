@@ -1,4 +1,4 @@
-//! Limits and time-outs of the data plane that an operator may set, with their
+//! Limits and timeouts of the data plane that an operator may set, with their
 //! defaults, and the fixed ones with the reason for each.
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl Default for Limits {
     }
 }
 
-/// Client-side time-outs (`server.timeouts`).
+/// Client-side timeouts (`server.timeouts`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From the first byte (or accept) to the end of the request head.
@@ -31,11 +31,11 @@ pub struct Timeouts {
     pub client_idle: Duration,
     /// Longest time without progress while a response is being sent.
     pub client_write: Duration,
-    /// How long to go on accepting after `/ready` has turned 503.
+    /// Time of accepting connections after `/ready` has turned 503.
     pub drain_delay: Duration,
-    /// After that: how long an idle connection may still send a request.
+    /// Time in which an idle connection may still send a request after that.
     pub drain_idle: Duration,
-    /// How long in-flight work may take after that delay.
+    /// Longest time for requests in progress after that delay.
     pub drain: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Default for Timeouts {
     }
 }
 
-/// Time-outs towards one bucket's endpoint (`buckets[].s3.timeouts`).
+/// Timeouts towards one bucket's endpoint (`buckets[].s3.timeouts`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamTimeouts {
     /// TCP connect and TLS handshake together.
@@ -83,7 +83,8 @@ pub const UPSTREAM_HEAD_BYTES_MAX: usize = 65_536;
 /// Header fields of an S3 response head that are accepted.
 pub const UPSTREAM_HEADERS_MAX: usize = 200;
 
-/// How much of an S3 error body is read to find its `<Code>`; real ones are below 1 KiB.
+/// Longest part of an S3 error body that is read to find its `<Code>`, in bytes. Real ones are below
+/// 1 KiB.
 pub const ERROR_BODY_BYTES_MAX: usize = 16_384;
 
 /// Longest accepted token, in bytes. Identity providers stay below 8 KiB, the usual header limit.

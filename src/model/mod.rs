@@ -1,4 +1,4 @@
-//! Vocabulary that every floor shares: names, limits, secrets, faults.
+//! Vocabulary that every layer shares: limits, timeouts, secrets, faults.
 //! Nothing here does I/O, reads a clock or knows a configuration file.
 
 pub mod fault;

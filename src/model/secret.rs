@@ -27,7 +27,7 @@ impl Secret {
         self.0.len()
     }
 
-    /// Whether there are no bytes at all.
+    /// Returns true if there are no bytes at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

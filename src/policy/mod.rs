@@ -1,4 +1,4 @@
-//! Pure decisions: which bucket a path belongs to, and who may read it.
+//! Pure decisions: the bucket that a path belongs to, and permission to read it.
 //! Nothing here does I/O, awaits, or reads a clock (the time is an argument).
 
 pub mod auth;

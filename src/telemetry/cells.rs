@@ -98,7 +98,7 @@ pub(crate) const DURATION_BOUNDS_US: [u64; 14] = [
 /// Buckets with the last one, which has no bound.
 pub(crate) const DURATION_BUCKETS: usize = DURATION_BOUNDS_US.len() + 1;
 
-/// How durations are spread. Single writer.
+/// Distribution of durations. Single writer.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Histogram {
@@ -153,7 +153,7 @@ impl StatusCounters {
         Self([const { Counter::new() }; STATUS_SLOTS])
     }
 
-    /// Counts one answer. Only the owning core may call this.
+    /// Counts one response. Only the owning core may call this.
     #[inline]
     pub fn inc(&self, status: u16) {
         self.0[status_slot(status)].inc();
@@ -195,8 +195,8 @@ impl RequestCells {
         }
     }
 
-    /// Counts one finished request: what the client was told, how long it took from its first
-    /// byte to the last one of the response (in nanoseconds), and how many body bytes it got.
+    /// Counts one finished request: its status, the time from its first byte to the last one of the
+    /// response (in nanoseconds), and the body bytes sent.
     #[inline]
     pub fn record(&self, method: Method, status: u16, duration_ns: u64, bytes: u64) {
         self.requests[method.index()].inc(status);
@@ -209,7 +209,7 @@ impl RequestCells {
         &self.requests[method.index()]
     }
 
-    /// How long requests took.
+    /// Durations of requests.
     pub fn duration(&self) -> &Histogram {
         &self.duration
     }
@@ -296,7 +296,7 @@ impl BucketCells {
         self.requests.record(method, status, duration_ns, bytes);
     }
 
-    /// Counts one S3 response head: its status, and how long its first byte took, in nanoseconds.
+    /// Counts one S3 response head: its status, and the time to its first byte, in nanoseconds.
     #[inline]
     pub fn record_upstream(&self, status: u16, first_byte_ns: u64) {
         self.upstream.requests.inc(status);
@@ -334,7 +334,7 @@ pub struct CoreCells {
     rejected: [Counter; RejectReason::COUNT],
     auth_failures: [Counter; AuthFailure::COUNT],
     jwt_key_uses: [Counter; JWT_KEY_SLOTS + 1],
-    /// Requests that no bucket answered.
+    /// Requests that no bucket served.
     pub unrouted: RequestCells,
 }
 

@@ -1,7 +1,7 @@
 //! Every metric, once: name, type, labels, unit and meaning. The renderer takes them from here
 //! and a test compares `docs/METRICS.md` with them.
 
-/// How a metric behaves (Prometheus metric types).
+/// Type of a metric (Prometheus metric types).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows; starts at zero with the process.
@@ -28,7 +28,7 @@ impl Kind {
 pub struct Definition {
     /// Name of the metric family.
     pub name: &'static str,
-    /// How it behaves.
+    /// Type.
     pub kind: Kind,
     /// Label names, in the order they are written.
     pub labels: &'static [&'static str],

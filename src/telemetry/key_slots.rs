@@ -1,4 +1,4 @@
-//! Which counter belongs to which JWT key.
+//! Assignment of counters to JWT keys.
 
 use crate::telemetry::cells::JWT_KEY_SLOTS;
 
@@ -7,8 +7,8 @@ const OTHER_KEYS: &str = "_other";
 
 /// Assigns counter slots to key labels, for the life of the process.
 ///
-/// A key's position in the configuration changes when keys rotate, and a counter that changed its
-/// meaning would lie. So a label keeps its slot even after the key is gone, and a slot
+/// A key's position in the configuration changes when keys rotate, and a counter must not change its
+/// meaning. So a label keeps its slot even after the key is gone, and a slot
 /// is never given to another label. Owned by whoever compiles configurations: compile with a clone
 /// and keep that when the configuration is adopted, so that a refused one takes no slot.
 #[derive(Clone, Debug, Default)]

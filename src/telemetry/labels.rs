@@ -15,7 +15,7 @@ macro_rules! label_set {
             /// Every value, in the order of the counters.
             pub const ALL: &[Self] = &[ $( Self::$variant, )+ ];
 
-            /// How many values there are.
+            /// Number of values.
             pub const COUNT: usize = Self::ALL.len();
 
             /// The value as it appears in the label.
@@ -72,7 +72,7 @@ label_set! {
 }
 
 label_set! {
-    /// Label `reason` of `auth_failures_total`: finer than what the client is told.
+    /// Label `reason` of `auth_failures_total`: finer than the response to the client.
     pub enum AuthFailure {
         /// No token in any configured source.
         Missing => "missing",
@@ -92,7 +92,7 @@ label_set! {
         InvalidTime => "invalid_time",
         /// `iss` is not the configured one.
         Issuer => "issuer",
-        /// `aud` names nobody of us.
+        /// `aud` has no configured audience.
         Audience => "audience",
         /// A good token whose claims do not fit (403).
         Claims => "claims",
@@ -112,15 +112,15 @@ label_set! {
         FirstByteTimeout => "first_byte_timeout",
         /// The body stopped arriving.
         ReadTimeout => "read_timeout",
-        /// The answer breaks RFC 9112.
+        /// The response breaks RFC 9112.
         Protocol => "protocol",
         /// The connection was reset, or failed in another way.
         Reset => "reset",
         /// The connection ended before the message did.
         Truncated => "truncated",
-        /// S3 refused our key, token or signature.
+        /// S3 refused the proxy's key, token or signature.
         Credentials => "credentials",
-        /// S3 says that our clock is wrong (`RequestTimeTooSkewed`).
+        /// The proxy's clock is wrong, according to S3 (`RequestTimeTooSkewed`).
         ClockSkew => "clock_skew",
         /// The TLS handshake failed.
         Tls => "tls",
@@ -139,17 +139,17 @@ label_set! {
     }
 }
 
-/// Statuses with a counter of their own: what this proxy answers itself and what S3 servers
-/// answer to GET and HEAD. The most frequent ones come first, so that they share a cache line.
+/// Statuses with a counter of their own: those of this proxy's own responses and of S3 servers'
+/// responses to GET and HEAD. The most frequent ones come first, so that they share a cache line.
 const STATUSES: [u16; 24] = [
     200, 206, 304, 404, 403, 401, 204, 301, 307, 400, 405, 408, 412, 413, 414, 416, 417, 429, 431,
     500, 501, 502, 503, 504,
 ];
 
-/// Labels of the other statuses, by class; `none` is for a client that left before its answer.
+/// Labels of the other statuses, by class; `none` is for a client that left before its response.
 const OTHER_STATUSES: [&str; 5] = ["none", "2xx", "3xx", "4xx", "5xx"];
 
-/// How many counters a row by status has.
+/// Number of counters in a row by status.
 pub(crate) const STATUS_SLOTS: usize = STATUSES.len() + OTHER_STATUSES.len();
 
 /// First status code that no class of RFC 9110 section 15 covers.

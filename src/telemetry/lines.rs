@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-/// How long to wait before trying again when a descriptor that somebody else made
-/// non-blocking (a shared terminal or pipe) takes nothing.
+/// Pause before another attempt when a descriptor that somebody else made non-blocking (a shared
+/// terminal or pipe) takes nothing.
 const RETRY_DELAY: Duration = Duration::from_millis(5);
 
-/// A failed write: how many of the bytes arrived, and why no more.
+/// A failed write: the number of bytes that arrived, and the error.
 pub(super) type Partial = (usize, io::Error);
 
-/// Where lines go. Knows whether the last line there is incomplete.
+/// Destination of lines. Remembers if the last line there is incomplete.
 #[derive(Debug)]
 pub(super) struct LineOutput<W> {
     inner: W,
@@ -38,7 +38,8 @@ impl<W: Write> LineOutput<W> {
     }
 }
 
-/// Like [`Write::write_all`], but patient with non-blocking descriptors, and tells how far it came.
+/// Does what [`Write::write_all`] does, but waits for non-blocking descriptors, and returns the
+/// number of bytes written with an error.
 fn write_all(output: &mut impl Write, bytes: &[u8]) -> Result<(), Partial> {
     let mut written = 0;
     while written < bytes.len() {

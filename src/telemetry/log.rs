@@ -1,8 +1,8 @@
 //! The process log: structured JSON lines on standard error.
 //!
-//! Whoever logs only formats a line and puts it into a bounded queue; one thread writes. A
-//! standard error that hangs (a full pipe, a stopped terminal) therefore never stalls a core: lines
-//! that find no place are dropped and counted.
+//! A thread that logs formats a line and puts it into a bounded queue; one thread writes. A standard
+//! error that hangs (a full pipe, a stopped terminal) therefore never stalls a core: lines that find
+//! no place are dropped and counted.
 
 use std::{
     io::{self, Write},
@@ -38,11 +38,11 @@ pub fn parse_level(name: &str) -> Option<Level> {
 
 enum Message {
     Line(Vec<u8>),
-    /// Answered when all lines before it are written.
+    /// Acknowledged when all lines before it are written.
     Flush(Sender<()>),
 }
 
-/// Changes the level while the process runs, and knows what was lost.
+/// Changes the level while the process runs, and counts lost lines.
 #[derive(Clone, Debug)]
 pub struct LogLevel {
     filter: reload::Handle<LevelFilter, Registry>,
@@ -82,7 +82,7 @@ pub fn init(level: Level) -> io::Result<LogLevel> {
     Ok(handle)
 }
 
-/// A log that nobody writes to and nobody reads, for tests of what owns one.
+/// A log without output, for tests of its owners.
 #[cfg(test)]
 pub(crate) fn nowhere() -> LogLevel {
     build(Level::ERROR, io::sink()).unwrap().1
@@ -128,7 +128,7 @@ fn write_lines(
     }
 }
 
-/// The way to the thread that writes. Several threads log, rarely, so this counter is shared.
+/// Queue to the thread that writes. Several threads log, rarely, so this counter is shared.
 #[derive(Clone, Debug)]
 struct LineQueue {
     messages: Sender<Message>,
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(shown, ["\"one\"", "\"two\"", "\"two\""]);
     }
 
-    /// Takes bytes only after it is let go.
+    /// Takes bytes only after it is released.
     struct Stuck(Receiver<()>);
 
     impl Write for Stuck {

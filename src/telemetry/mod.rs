@@ -1,8 +1,8 @@
-//! What the process tells about itself: metric definitions, per-core counters, their text form,
-//! the access log and the process log.
+//! Metrics and logs of the process: definitions, per-core counters, their text form, the access log
+//! and the process log.
 //!
-//! Counters are cells with a single writer each; whoever renders them reads with relaxed loads.
-//! Absent on purpose: sockets (the admin handlers serve the text) and clocks (times are
+//! Counters are cells with a single writer each; the renderer reads them with relaxed loads.
+//! Deliberately absent: sockets (the admin handlers serve the text) and clocks (times are
 //! arguments, in the unit that their name ends with).
 
 pub mod access_log;
@@ -26,5 +26,5 @@ pub const PER_BUCKET_SERIES_MAX: usize = 1_000;
 /// `bucket` label of the cells that all buckets share beyond [`PER_BUCKET_SERIES_MAX`].
 pub const ALL_BUCKETS: &str = "_all";
 
-/// `bucket` label of requests that no bucket answered: no route, a refused head, built-in endpoints.
+/// `bucket` label of requests that no bucket served: no route, a refused head, built-in endpoints.
 pub const NO_BUCKET: &str = "-";

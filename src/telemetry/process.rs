@@ -1,4 +1,4 @@
-//! What the kernel says about this process (`proc(5)`), for the `process_*` metrics.
+//! Facts about this process from `proc(5)`, for the `process_*` metrics.
 
 use std::{fs, sync::OnceLock};
 
@@ -8,7 +8,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 const BYTES_PER_KIB: u64 = 1_024;
 
-/// One reading. What could not be read is `None` and its metric is left out.
+/// One reading. A value that could not be read is `None`, and its metric is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ProcessInfo {
     /// User and system time, in seconds.
@@ -83,7 +83,7 @@ fn open_fds() -> Option<u64> {
 }
 
 /// Boot time plus the process's start after boot. Read once: `/proc/stat` is costly on large
-/// machines, and the answer would move when somebody sets the clock.
+/// machines, and the result would move when somebody sets the clock.
 fn start_time(stat: &str) -> Option<f64> {
     const START: usize = 22;
     static START_TIME_SECONDS: OnceLock<Option<f64>> = OnceLock::new();

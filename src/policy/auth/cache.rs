@@ -1,7 +1,8 @@
-//! Tokens that were verified, so that their second use costs a hash and not a signature.
+//! Cache of verified tokens: the second use of a token costs a hash instead of a signature.
 //!
-//! One per core and generation: no lock, and nothing of it outlives the keys and rules that it
-//! was filled under. Only good tokens enter, so that a flood of bad ones can evict nothing.
+//! There is one cache per core and generation. It needs no lock, and nothing in it outlives the keys
+//! and rules that it was filled under. Only good tokens enter, so that a flood of bad ones evicts
+//! nothing.
 
 use std::{
     collections::HashMap,
@@ -13,12 +14,12 @@ use std::{
 
 use super::verified::Verified;
 
-/// Tokens remembered, per core. At a few hundred bytes each this is about the working set of a
-/// busy site between two expiries, and costs the core at most a few megabytes.
+/// Most cached tokens, per core. At a few hundred bytes each this is about the working set of a
+/// busy site between two expiries, and takes at most a few megabytes.
 const CACHED_TOKENS_MAX: usize = 8_192;
 
-/// Memory that the remembered tokens' claims may take, per core, in bytes: tokens near their own
-/// size limit must not make [`CACHED_TOKENS_MAX`] of them a burden.
+/// Most memory of the cached tokens' claims, per core, in bytes. It bounds [`CACHED_TOKENS_MAX`]
+/// tokens that are near their own size limit.
 const CACHED_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 
 /// SHA-256 of a token.
@@ -26,12 +27,12 @@ pub(super) type Digest = [u8; 32];
 
 /// One core's verified tokens under one generation.
 ///
-/// Two halves: new and recently used tokens are in the young one; when that is full it becomes
-/// the old one, and what the old one still held is forgotten. A token in use moves back
-/// to the young half, so that it stays.
+/// It has two halves. New and recently used tokens are in the young one. When that is full it
+/// becomes the old one, and the tokens of the former old one are forgotten. A token in use moves
+/// back to the young half, so that it stays.
 #[derive(Default)]
 pub struct TokenCache {
-    /// Which policy the tokens were verified under.
+    /// Identity of the policy that the tokens were verified under.
     policy: Option<u64>,
     young: Tokens,
     young_bytes: usize,
@@ -46,12 +47,12 @@ impl TokenCache {
         Self::default()
     }
 
-    /// Tokens that are remembered now.
+    /// Number of cached tokens.
     pub fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 
-    /// Whether no token is remembered.
+    /// Returns true if no token is cached.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -67,13 +68,13 @@ impl TokenCache {
         Some(token)
     }
 
-    /// Remembers a token that was verified under that policy.
+    /// Adds a token that was verified under that policy.
     pub(super) fn insert(&mut self, policy: u64, digest: Digest, token: Rc<Verified>) {
         self.bind(policy);
         self.insert_young(digest, token);
     }
 
-    /// Forgets the token of that digest, because it has expired.
+    /// Removes the token of that digest, because it has expired.
     pub(super) fn remove(&mut self, digest: &Digest) {
         if let Some(token) = self.young.remove(digest) {
             self.young_bytes = self.young_bytes.saturating_sub(token.heap_bytes());
@@ -81,8 +82,8 @@ impl TokenCache {
         self.old.remove(digest);
     }
 
-    /// Forgets at most `most` tokens and says how many, for a cache that is over and too large to be
-    /// dropped at once.
+    /// Removes at most `most` tokens and returns their number, for a cache that is no longer used
+    /// and too large to be dropped at once.
     pub fn forget(&mut self, most: usize) -> usize {
         let mut forgotten = 0;
         for tokens in [&mut self.old, &mut self.young] {
@@ -95,7 +96,7 @@ impl TokenCache {
         forgotten
     }
 
-    /// A cache that meets another policy forgets everything, so that a mistake in who owns it
+    /// Empties the cache if it was filled under another policy, so that a mistake in its ownership
     /// cannot make a revoked key count.
     fn bind(&mut self, policy: u64) {
         if self.policy != Some(policy) {
@@ -119,8 +120,8 @@ impl fmt::Debug for TokenCache {
     }
 }
 
-/// A SHA-256 is as good a hash as any: its first eight bytes are taken as they are. To make
-/// many of them collide one would need many validly signed tokens.
+/// The first eight bytes of a SHA-256, which is as good a hash as any. Collisions would need many
+/// validly signed tokens.
 #[derive(Default)]
 struct DigestPrefix(u64);
 

@@ -1,24 +1,23 @@
-//! Why a request was refused: in full for the log and the counters, as a class for the client.
+//! Reasons to refuse a request: in full for the log and the counters, as a class for the client.
 
 use std::{fmt, rc::Rc};
 
 use crate::model::Fault;
 
-/// What a client is told about any token that is not good. One text for all, so that nothing
-/// can be learnt about keys and secrets from it (RFC 8725 section 3.2 and the oracle attacks
-/// that it cites).
+/// Message to the client about any token that is not good. It is the same for all, so that it tells
+/// nothing about keys and secrets (RFC 8725 section 3.2 and the oracle attacks that it cites).
 const INVALID: &str = "Authentication failed: Invalid token";
-/// Told only after the signature was verified: the client should ask for a new token.
+/// Message sent only after the signature was verified: the client should get a new token.
 const EXPIRED: &str = "Authentication failed: Token expired";
-/// Told only after the signature was verified: a clock is wrong, or the token is for later.
+/// Message sent only after the signature was verified: a clock is wrong, or the token is for later.
 const NOT_YET_VALID: &str = "Authentication failed: Token not yet valid";
 
 /// A request that authentication refuses.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// What the client is told.
+    /// Error for the client.
     pub fault: Fault,
-    /// What the log and the counters are told.
+    /// Exact reason, for the log and the counters.
     pub reason: DenialReason,
     /// The token's `sub`, when its signature was good; not part of `Debug`.
     pub subject: Option<Rc<str>>,
@@ -43,7 +42,7 @@ impl fmt::Debug for Denial {
     }
 }
 
-/// Why exactly; a fixed set, so that it can be a metric label.
+/// Exact reason, of a fixed set, so that it can be a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DenialReason {
     /// No configured source holds a token.
@@ -72,9 +71,9 @@ pub enum DenialReason {
     Expired,
     /// Before `nbf` or `iat`, leeway considered.
     NotYetValid,
-    /// `iss` is missing or another.
+    /// `iss` is missing or not the configured one.
     BadIssuer,
-    /// `aud` is missing, of the wrong type, or names nobody of `jwt.audience`.
+    /// `aud` is missing, of the wrong type, or has no member of `jwt.audience`.
     BadAudience,
     /// A claim rule does not hold.
     Claims,
@@ -132,7 +131,7 @@ impl DenialReason {
         }
     }
 
-    /// What the client is told.
+    /// Error for the client.
     const fn fault(self) -> Fault {
         match self {
             Self::MissingToken => Fault::MissingToken,

@@ -1,8 +1,8 @@
 //! Keys from a JWK set (RFC 7517), such as an identity provider publishes.
 //!
-//! One key that cannot be used is no reason to refuse the others: providers publish encryption
-//! keys and new kinds of keys in the same set. It is named in a warning. A set from which
-//! nothing can be used is a mistake, and refused.
+//! A key that cannot be used is named in a warning and does not make the set unusable: providers
+//! publish encryption keys and new types of keys in the same set. A set without any usable key is
+//! refused.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{AlgorithmFamily, DecodingKey};
@@ -17,10 +17,10 @@ use super::{
 /// Longest JWK set, in bytes: the largest public ones are below 64 KiB.
 pub const JWKS_BYTES_MAX: usize = 262_144;
 
-/// Where a JWK set is configured.
+/// Key path of the JWK set.
 const PATH: &str = "jwt.jwks_file";
 
-/// Compiles a JWK set; what is wrong with it is added to `problems`.
+/// Compiles a JWK set. Mistakes are added to `problems`.
 pub(super) fn compile(bytes: &[u8], problems: &mut Vec<AuthProblem>) -> Vec<VerificationKey> {
     let mut report = |path: String, message: &str, warning| {
         problems.push(AuthProblem { path, message: message.to_owned(), warning });
@@ -83,7 +83,8 @@ fn read_key(entry: &Value, index: usize) -> Result<VerificationKey, String> {
     Ok(VerificationKey::new(id, &label, algorithm, key))
 }
 
-/// Without `alg` it is RS256: some large providers leave it out and all of those sign with it.
+/// Reads an RSA key. Without `alg` it is for RS256, as some large providers leave it out and all of
+/// those sign with RS256.
 fn read_rsa(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey), String> {
     refuse_private(jwk)?;
     let algorithm = algorithm(jwk, AlgorithmFamily::Rsa, Some("RS256"))?;
@@ -91,7 +92,8 @@ fn read_rsa(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey), S
     Ok((algorithm, key))
 }
 
-/// RFC 7518 section 6.2.1: the coordinates have the full length of the field.
+/// Reads a key on a NIST curve. The coordinates have the full length of the field (RFC 7518
+/// section 6.2.1).
 fn read_curve(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey), String> {
     refuse_private(jwk)?;
     let (implied, coordinate_bytes) = match text(jwk, "crv")?.ok_or("it has no crv")? {
@@ -112,7 +114,7 @@ fn read_curve(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey),
     Ok((algorithm, curve_key(algorithm, &point)?))
 }
 
-/// RFC 8037 section 2.
+/// Reads an Ed25519 key (RFC 8037 section 2).
 fn read_ed25519(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey), String> {
     refuse_private(jwk)?;
     match text(jwk, "crv")?.ok_or("it has no crv")? {
@@ -127,7 +129,7 @@ fn read_ed25519(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey
     Ok((algorithm, curve_key(algorithm, &x)?))
 }
 
-/// `alg` must be written: nothing else about a secret says which hash it is for.
+/// Reads a secret. `alg` must be written, as nothing else about a secret tells its hash.
 fn read_secret(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey), String> {
     let algorithm = algorithm(jwk, AlgorithmFamily::Hmac, None)?;
     Ok((algorithm, hmac_key(algorithm, &bytes(jwk, "k")?)?))
@@ -144,7 +146,7 @@ fn algorithm(
         .ok_or_else(|| format!("alg '{name:.40}' does not fit its kty or is not supported"))
 }
 
-/// A private key in this file is a mistake that should be seen, not worked around.
+/// Refuses a private key, as its presence in this file is a mistake that should be seen.
 fn refuse_private(jwk: &Map<String, Value>) -> Result<(), String> {
     if jwk.contains_key("d") {
         return Err("it is a private key, which does not belong on a verifier".to_owned());

@@ -1,7 +1,7 @@
-//! Verification keys: what may verify a token, and with which algorithm.
+//! Verification keys, each bound to one algorithm.
 //!
-//! A key is bound to one algorithm when the configuration is compiled, and its type and size
-//! are checked against it there (RFC 8725 sections 3.1 and 3.5). The token's own `alg` can only
+//! The binding is made when the configuration is compiled. The key's type and size are checked
+//! against the algorithm there (RFC 8725 sections 3.1 and 3.5). The token's own `alg` can only
 //! agree or be refused.
 
 use std::fmt;
@@ -20,17 +20,17 @@ use super::{
 
 /// Smallest RSA modulus (RFC 7518 section 3.3).
 const RSA_MODULUS_BITS_MIN: usize = 2_048;
-/// Largest RSA modulus: verifying costs the square of its size, and the backend stops here.
+/// Largest RSA modulus that the backend accepts. Verifying costs the square of its size.
 const RSA_MODULUS_BITS_MAX: usize = 8_192;
-/// Largest RSA public exponent, in bits (the backend's limit): verifying costs more with each.
+/// Largest RSA public exponent, in bits, that the backend accepts. Verifying costs more with each.
 const RSA_EXPONENT_BITS_MAX: usize = 33;
 /// Shortest HMAC secret, in characters: the output of the shortest hash (RFC 7518 section 3.2).
 pub(super) const HMAC_SECRET_CHARACTERS_MIN: usize = 32;
-/// Longest key id, in bytes: it becomes a metric label.
+/// Longest key id, in bytes. It becomes a metric label.
 pub(super) const KEY_ID_BYTES_MAX: usize = 256;
 
-/// Every accepted algorithm by its name in RFC 7518 section 3.1 and RFC 8037. `none` has no key
-/// and so no place here.
+/// Accepted algorithms by their names in RFC 7518 section 3.1 and RFC 8037. `none` has no key and
+/// is not among them.
 const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("HS256", Algorithm::HS256),
     ("HS384", Algorithm::HS384),
@@ -68,7 +68,7 @@ impl KnownAlgorithm {
         self.algorithm.family()
     }
 
-    /// What an HMAC secret should not be shorter than, in bytes: the length of the hash.
+    /// Advised length of an HMAC secret, in bytes: the length of the hash.
     fn secret_bytes_advised(self) -> usize {
         match self.algorithm {
             Algorithm::HS384 => 48,
@@ -77,7 +77,7 @@ impl KnownAlgorithm {
         }
     }
 
-    /// What the backend verifies an elliptic-curve signature with; none for RSA and HMAC.
+    /// The backend's algorithm for an elliptic-curve signature; none for RSA and HMAC.
     fn curve(self) -> Option<&'static dyn VerificationAlgorithm> {
         match self.algorithm {
             Algorithm::ES256 => Some(&ECDSA_P256_SHA256_FIXED),
@@ -92,7 +92,7 @@ impl KnownAlgorithm {
 pub(super) struct VerificationKey {
     /// `kid` of the tokens that it verifies; without one it verifies those that name no known key.
     pub(super) id: Option<Box<str>>,
-    /// Name in metrics: the id, or where it is configured.
+    /// Name in metrics: the id, or the key path without one.
     pub(super) label: Box<str>,
     algorithm: KnownAlgorithm,
     key: DecodingKey,
@@ -108,7 +108,7 @@ impl VerificationKey {
         Self { id: id.map(Box::from), label: label.into(), algorithm, key }
     }
 
-    /// Compiles one configured key; what is wrong with it is added to `problems`.
+    /// Compiles one configured key. Mistakes are added to `problems`.
     pub(super) fn compile(spec: &KeySpec, problems: &mut Vec<AuthProblem>) -> Option<Self> {
         let mut report = |member: &str, message: String, warning| {
             problems.push(AuthProblem {
@@ -150,12 +150,12 @@ impl VerificationKey {
         }
     }
 
-    /// Whether the token says that it is signed with this key's algorithm.
+    /// Returns true if the token names this key's algorithm.
     pub(super) fn has_algorithm_of(&self, token: &Unverified<'_>) -> bool {
         self.algorithm.name == token.algorithm
     }
 
-    /// Whether the signature verifies. The comparison is the backend's, in constant time.
+    /// Verifies the signature. The comparison is the backend's, in constant time.
     pub(super) fn verifies(&self, token: &Unverified<'_>) -> bool {
         let (signature, signed) = (token.signature, token.signed);
         matches!(crypto::verify(signature, signed, &self.key, self.algorithm.algorithm), Ok(true))
@@ -174,11 +174,14 @@ impl fmt::Debug for VerificationKey {
 /// Makes the cryptography of `jsonwebtoken` that of `aws-lc-rs`, once per process. Later calls
 /// change nothing; compiling a policy calls it too.
 pub fn install_crypto() {
-    // An error says that a provider is installed already, and no other one is compiled in.
+    // The only error is that a provider is installed already, and no other one is compiled in.
     let _already_installed = aws_lc::DEFAULT_PROVIDER.install_default();
 }
 
-/// An HMAC key from the secret as configured, or what is wrong with it.
+/// Makes an HMAC key from the secret as configured.
+///
+/// # Errors
+/// The problem, in words that fit after the key path.
 pub(super) fn hmac_key(algorithm: KnownAlgorithm, secret: &[u8]) -> Result<DecodingKey, String> {
     if algorithm.family() != AlgorithmFamily::Hmac {
         return Err(format!("{} needs a public key, not a secret", algorithm.name));
@@ -196,7 +199,10 @@ pub(super) fn hmac_key(algorithm: KnownAlgorithm, secret: &[u8]) -> Result<Decod
     Ok(DecodingKey::from_secret(secret))
 }
 
-/// The public key in a PEM file, or what is wrong with it.
+/// Reads the public key in a PEM file.
+///
+/// # Errors
+/// The problem, in words that fit after the key path.
 fn pem_key(algorithm: KnownAlgorithm, bytes: &[u8]) -> Result<DecodingKey, String> {
     if algorithm.family() == AlgorithmFamily::Hmac {
         return Err(format!("{} needs a secret, not a public key", algorithm.name));
@@ -223,7 +229,7 @@ pub(super) fn curve_key(algorithm: KnownAlgorithm, bytes: &[u8]) -> Result<Decod
     }
 }
 
-/// An RSA key from its numbers, big-endian.
+/// Makes an RSA key from its numbers, big-endian.
 pub(super) fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Result<DecodingKey, String> {
     let (modulus, exponent) = (without_leading_zeros(modulus), without_leading_zeros(exponent));
     let bits = bit_length(modulus);

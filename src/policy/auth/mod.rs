@@ -1,10 +1,10 @@
-//! Who may read an object or use the admin API: JWT authentication that fails closed.
+//! JWT authentication for objects and the admin API; it fails closed.
 //!
-//! [`AuthPolicy::compile`] turns the configuration into a policy, or into all that is wrong with
-//! it. Per request [`permit_object`] and [`permit_admin`] find a token, verify it (or recognise
-//! it in the core's [`TokenCache`]) and answer with a permit or a [`Denial`].
+//! [`AuthPolicy::compile`] turns the configuration into a policy, or into the list of its mistakes.
+//! Per request [`permit_object`] and [`permit_admin`] find a token, verify it (or find it in the
+//! core's [`TokenCache`]) and return a permit or a [`Denial`].
 //!
-//! Rules that hold everywhere here: the algorithm is the key's and never the token's; what
+//! Rules that hold everywhere here: the algorithm is the key's and never the token's; a claim that
 //! is missing, malformed, duplicated or of another type than expected is refused; nothing of a
 //! token is used before its signature is verified, but for choosing the key (RFC 8725).
 //!

@@ -1,17 +1,19 @@
-//! A public key in PEM (RFC 7468), as strictly as an operator can be helped by it: one block,
-//! and nothing that is not a public key.
+//! A public key in PEM (RFC 7468), read strictly: one block, and only a public key.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-/// What every PEM block begins with. No HMAC secret may hold it: then a public key, which
-/// everybody may know, would sign tokens (RFC 8725 section 2.1).
+/// Start of every PEM block. No HMAC secret may hold it: then a public key, which everybody may
+/// know, would sign tokens (RFC 8725 section 2.1).
 pub(super) const MARK: &[u8] = b"-----BEGIN ";
 
-/// Most bytes of a key file that are looked at; an RSA key of 8192 bits takes 1.5 KiB.
+/// Longest key file, in bytes; an RSA key of 8192 bits takes 1.5 KiB.
 pub const PEM_BYTES_MAX: usize = 65_536;
 
-/// The DER inside the one `PUBLIC KEY` (RFC 5280 `SubjectPublicKeyInfo`) or `RSA PUBLIC KEY`
-/// (RFC 8017 `RSAPublicKey`) block, or what is wrong, in words for the operator.
+/// Decodes the one `PUBLIC KEY` (RFC 5280 `SubjectPublicKeyInfo`) or `RSA PUBLIC KEY` (RFC 8017
+/// `RSAPublicKey`) block to its DER.
+///
+/// # Errors
+/// The problem, in words that fit after the key path.
 pub(super) fn public_key(bytes: &[u8]) -> Result<Vec<u8>, String> {
     if bytes.len() > PEM_BYTES_MAX {
         return Err(format!("is longer than {PEM_BYTES_MAX} bytes"));

@@ -1,7 +1,7 @@
 //! The decision about one request, as a value that later steps require.
 //!
-//! A [`Permit`] can be made nowhere else: what signs a request for S3 takes one, so that it
-//! cannot be written without asking here first.
+//! A [`Permit`] is made only here, and signing a request for S3 takes one. So no request can be
+//! signed without this decision.
 
 use std::{fmt, rc::Rc};
 
@@ -30,7 +30,7 @@ impl Permit {
         self.token.as_ref()?.subject.as_deref()
     }
 
-    /// Which key verified the token, as an index into `AuthPolicy::key_ids`; none for a public
+    /// Key that verified the token, as an index into `AuthPolicy::key_ids`; none for a public
     /// bucket.
     pub fn key_index(&self) -> Option<usize> {
         Some(self.token.as_ref()?.key_index)
@@ -55,7 +55,7 @@ impl AdminPermit {
         self.token.subject.as_deref()
     }
 
-    /// Which key verified the token, as an index into `AuthPolicy::key_ids`.
+    /// Key that verified the token, as an index into `AuthPolicy::key_ids`.
     pub fn key_index(&self) -> usize {
         self.token.key_index
     }
@@ -70,12 +70,11 @@ impl fmt::Debug for AdminPermit {
 /// Decides whether a request may read the object of that key in that bucket.
 ///
 /// `key` is the object key as the client names it, decoded, before any `key_prefix`;
-/// `now_unix` is in seconds. The cache must be this core's own for this policy; one that is not
-/// is emptied.
+/// `now_unix` is in seconds. The cache must be this core's own; one of another policy is emptied.
 ///
 /// # Errors
 ///
-/// A [`Denial`] with what the client, the log and the counters are told.
+/// A [`Denial`] with the error for the client and the reason for the log and the counters.
 pub fn permit_object(
     policy: &AuthPolicy,
     bucket: &BucketAuth,
@@ -103,7 +102,7 @@ pub fn permit_object(
 ///
 /// # Errors
 ///
-/// A [`Denial`] with what the client, the log and the counters are told.
+/// A [`Denial`] with the error for the client and the reason for the log and the counters.
 pub fn permit_admin(
     policy: &AuthPolicy,
     cache: &mut TokenCache,

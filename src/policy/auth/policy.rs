@@ -1,4 +1,4 @@
-//! What decides about tokens under one generation, compiled from the configuration.
+//! The policy of one generation, compiled from the configuration: keys, rules, token sources.
 
 use std::{
     fmt,
@@ -23,17 +23,17 @@ use crate::protocol::text::token::is_token;
 /// Most keys at once. A rotation needs two, a provider's JWK set a handful.
 pub const KEYS_MAX: usize = 100;
 
-/// Most keys without an id. A token that names none of the others is tried with each of them,
-/// so that they multiply what one bad token costs.
+/// Most keys without an id. A token that names none of the others is tried with each of them, so
+/// that they multiply the cost of a bad token.
 const KEYS_WITHOUT_ID_MAX: usize = 8;
 
 /// Longest `jwt.leeway`, in seconds. It is for clocks that differ, "usually no more than a few
-/// minutes" (RFC 7519 section 4.1.4), not for tokens that should live longer.
+/// minutes" (RFC 7519 section 4.1.4), not for tokens that should be valid for longer.
 pub const LEEWAY_SECONDS_MAX: u64 = 300;
 
-/// Who may read objects and use the admin API, for one generation. Immutable.
+/// Immutable rules for reading objects and using the admin API, for one generation.
 pub struct AuthPolicy {
-    /// Different for every policy of this process; what a cache belongs to.
+    /// Number that no other policy of this process has; binds a cache to its policy.
     pub(super) identity: u64,
     enforced: bool,
     keys: Box<[VerificationKey]>,
@@ -41,7 +41,7 @@ pub struct AuthPolicy {
     audience: Box<[Box<str>]>,
     leeway_seconds: u64,
     require_exp: bool,
-    /// Where the token of a request for an object is looked for.
+    /// Sources of a token in a request for an object.
     pub(super) sources: Box<[TokenSource]>,
     /// The same for the admin API: header fields only.
     pub(super) admin_sources: Box<[TokenSource]>,
@@ -52,8 +52,8 @@ pub struct AuthPolicy {
 }
 
 impl AuthPolicy {
-    /// Compiles the `jwt` section. There is a policy unless one of the problems is an error;
-    /// all problems are reported together.
+    /// Compiles the `jwt` section. All problems are reported together; there is a policy unless one
+    /// of them is an error.
     pub fn compile(spec: &AuthSpec) -> (Option<Self>, Vec<AuthProblem>) {
         if !spec.enforced {
             return (Some(Self::disabled()), Vec::new());
@@ -99,7 +99,7 @@ impl AuthPolicy {
     }
 
     /// The policy of `jwt.enabled: false`, and of a configuration without a `jwt` section: no
-    /// bucket asks for a token and the admin API is closed.
+    /// bucket requires a token and the admin API is closed.
     pub fn disabled() -> Self {
         Self {
             identity: next_identity(),
@@ -116,18 +116,18 @@ impl AuthPolicy {
         }
     }
 
-    /// Whether tokens are asked for at all.
+    /// Returns true if JWT authentication is enabled.
     pub fn enforced(&self) -> bool {
         self.enforced
     }
 
-    /// One label per key, in the order of `Permit::key_index`: its id, or where it is configured.
+    /// One label per key, in the order of `Permit::key_index`: its id, or its key path.
     pub fn key_ids(&self) -> impl ExactSizeIterator<Item = &str> {
         self.keys.iter().map(|key| &*key.label)
     }
 
-    /// Verifies a token: form, key, signature, times, issuer, audience, in this order, so that
-    /// nothing of the claims is looked at before the signature is known to be good.
+    /// Verifies a token: form, key, signature, times, issuer, audience, in this order. No claim is
+    /// read before the signature is known to be good.
     pub(super) fn verify(&self, token: &[u8], now_unix: u64) -> Result<Verified, Refused> {
         let unverified = Unverified::parse(token)?;
         let key_index = self.verifying_key(&unverified)?;
@@ -151,8 +151,8 @@ impl AuthPolicy {
         }
     }
 
-    /// The index of the key that verifies the token. A key with the token's `kid` is the only
-    /// one that may; else those without an id are tried.
+    /// Index of the key that verifies the token. A key with the token's `kid` is the only one
+    /// allowed; without such a key those without an id are tried.
     fn verifying_key(&self, token: &Unverified<'_>) -> Result<usize, DenialReason> {
         let bound = token
             .key_id
@@ -189,7 +189,7 @@ impl fmt::Debug for AuthPolicy {
     }
 }
 
-/// A token that is not good, and whose it is if the signature was.
+/// Refusal of a token, with its subject if the signature was good.
 pub(super) struct Refused {
     pub(super) reason: DenialReason,
     pub(super) subject: Option<Rc<str>>,
@@ -201,7 +201,7 @@ impl From<DenialReason> for Refused {
     }
 }
 
-/// Who may read one bucket, beside what the policy asks of everybody.
+/// Rules of one bucket, in addition to those of the policy.
 #[derive(Debug)]
 pub struct BucketAuth {
     enabled: bool,
@@ -223,7 +223,7 @@ impl BucketAuth {
         (Some(Self { enabled, rules }), problems)
     }
 
-    /// Whether the bucket asks for a token (when the policy is enforced).
+    /// Returns true if the bucket requires a token (when the policy is enforced).
     pub fn enabled(&self) -> bool {
         self.enabled
     }
@@ -289,11 +289,13 @@ fn check_sources(sources: &[TokenSource], problems: &mut Vec<AuthProblem>) {
 }
 
 /// A query ends up in histories and logs, and a browser adds a cookie to requests that another
-/// site makes; so neither opens the admin API. Bearer does when no header is configured.
+/// site makes, so neither is accepted.
 fn admin_sources(sources: &[TokenSource]) -> Box<[TokenSource]> {
     let headers: Box<[_]> = sources
         .iter()
         .filter(|source| matches!(source, TokenSource::Bearer | TokenSource::Header { .. }))
+/// Sources of a token for the admin API: the configured header fields, or else Bearer.
+///
         .cloned()
         .collect();
     if headers.is_empty() { [TokenSource::Bearer].into() } else { headers }

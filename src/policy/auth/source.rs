@@ -1,8 +1,8 @@
-//! Where a token is looked for in a request.
+//! Search for the token of a request.
 //!
-//! Sources are tried in the configured order and the first one that is present decides, even
-//! when what it holds is no good: falling through to the next one would let a client choose
-//! which of two tokens counts.
+//! Sources are tried in the configured order and the first one that is present decides, even when
+//! its token is not good: falling through to the next one would let a client choose which of two
+//! tokens counts.
 
 use std::borrow::Cow;
 
@@ -19,11 +19,11 @@ pub trait TokenCarrier {
     fn query(&self) -> Option<&[u8]>;
 }
 
-/// What one source holds.
+/// Contents of one source.
 enum Found<'a> {
     Nothing,
     Token(Cow<'a, [u8]>),
-    /// Two different tokens in one source: whichever we took, the next hop may take the other.
+    /// Two different tokens in one source: the next hop may choose another one than this proxy.
     Several,
 }
 
@@ -58,8 +58,8 @@ pub(super) fn find<'a>(
     Err(DenialReason::MissingToken)
 }
 
-/// RFC 6750 section 2.1; the scheme compares without regard to case (RFC 9110 section 11.1).
-/// Credentials of another scheme are not a token, so the source is absent then.
+/// Reads `Authorization: Bearer` (RFC 6750 section 2.1). The scheme compares without regard to case
+/// (RFC 9110 section 11.1). With credentials of another scheme the source is absent.
 fn bearer(carrier: &impl TokenCarrier) -> Found<'_> {
     const SCHEME: &[u8] = b"bearer";
     let mut found = Found::Nothing;
@@ -86,9 +86,9 @@ fn header<'a>(carrier: &'a impl TokenCarrier, name: &'a str, prefix: &str) -> Fo
     found
 }
 
-/// Names and values are percent-decoded once. `+` stays what it is: no token holds one. A bad
-/// escape stays too; neither a parameter name nor a token can hold one, so that it never turns a
-/// bad token into a good one.
+/// Reads a query parameter. Names and values are percent-decoded once. `+` stands for itself, as no
+/// token holds one. So does a bad escape: neither a parameter name nor a token can hold one, so that
+/// it never turns a bad token into a good one.
 fn query<'a>(carrier: &'a impl TokenCarrier, name: &str) -> Found<'a> {
     let mut found = Found::Nothing;
     for pair in carrier.query().unwrap_or_default().split(|byte| *byte == b'&') {
@@ -100,7 +100,8 @@ fn query<'a>(carrier: &'a impl TokenCarrier, name: &str) -> Found<'a> {
     found
 }
 
-/// RFC 6265 section 4.2.1. Names compare exactly; double quotes around a value are not part of it.
+/// Reads a cookie (RFC 6265 section 4.2.1). Names compare exactly; double quotes around a value are
+/// not part of it.
 fn cookie<'a>(carrier: &'a impl TokenCarrier, name: &str) -> Found<'a> {
     let mut found = Found::Nothing;
     for field in carrier.header_values("cookie") {

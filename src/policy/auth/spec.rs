@@ -1,17 +1,17 @@
-//! What the configuration says about authentication, in plain values: the input from which
-//! the control plane compiles an `AuthPolicy` and each bucket's `BucketAuth`.
+//! Authentication as configured, in plain values: the input from which the control plane compiles
+//! an `AuthPolicy` and each bucket's `BucketAuth`.
 
 use std::{fmt, time::Duration};
 
 use crate::model::Secret;
 
-/// Tolerance for clocks that differ, when `jwt.leeway` says nothing.
+/// Default of `jwt.leeway`, the tolerance for clocks that differ.
 pub const LEEWAY_DEFAULT: Duration = Duration::from_mins(1);
 
 /// The `jwt` section after defaults, variables and files.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthSpec {
-    /// `jwt.enabled`, and false without a section: whether any bucket asks for a token.
+    /// `jwt.enabled`; false without a section. If false, no bucket requires a token.
     pub enforced: bool,
     /// All verification keys; the single-key form comes first, without an id.
     pub keys: Vec<KeySpec>,
@@ -23,9 +23,9 @@ pub struct AuthSpec {
     pub audience: Vec<String>,
     /// Tolerance for `exp`, `nbf` and `iat`.
     pub leeway: Duration,
-    /// Whether a token without `exp` is refused.
+    /// Set if a token without `exp` is refused.
     pub require_exp: bool,
-    /// Where tokens are looked for, in order.
+    /// Sources of a token, in the order in which they are tried.
     pub sources: Vec<TokenSource>,
     /// Rules for every protected bucket.
     pub claims: Vec<ClaimSpec>,
@@ -34,7 +34,7 @@ pub struct AuthSpec {
 }
 
 impl Default for AuthSpec {
-    /// What holds where a `jwt` section says nothing; without keys, and not enforced.
+    /// Defaults of a `jwt` section; without keys, and not enforced.
     fn default() -> Self {
         Self {
             enforced: false,
@@ -138,8 +138,8 @@ pub struct ClaimSpec {
 pub struct AuthProblem {
     /// Key path, such as `jwt.keys[0].secret`.
     pub path: String,
-    /// What is wrong and what to change. Never holds a secret.
+    /// The problem and what to change. Never holds a secret.
     pub message: String,
-    /// Whether it is only a warning.
+    /// Set if it is only a warning.
     pub warning: bool,
 }

@@ -11,11 +11,11 @@ use super::{denial::DenialReason, json};
 /// A token whose form is right. Nothing in it is trustworthy yet.
 #[derive(Debug)]
 pub(super) struct Unverified<'a> {
-    /// `alg` as the token claims it; compared with the key's, never used to choose.
+    /// `alg` as the token names it; compared with the key's, never used to choose one.
     pub(super) algorithm: String,
     /// `kid`, if present.
     pub(super) key_id: Option<String>,
-    /// What the signature covers: both first parts and the dot between them.
+    /// Bytes that the signature covers: the first two parts and the dot between them.
     pub(super) signed: &'a [u8],
     /// The last part, known to be strict base64url of at least one byte.
     pub(super) signature: &'a str,
@@ -24,7 +24,7 @@ pub(super) struct Unverified<'a> {
 }
 
 impl<'a> Unverified<'a> {
-    /// Takes a token apart.
+    /// Splits a token into its parts and decodes them.
     ///
     /// Base64url must be unpadded and canonical (RFC 7515 section 2; unused trailing bits zero), so that
     /// one token has one spelling.

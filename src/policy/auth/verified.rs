@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use super::{denial::DenialReason, window::Window};
 
-/// What remains of a token once it is known to be genuine: enough to decide any later request
-/// with it. It is never made from a token that failed a check.
+/// Contents of a token that is known to be genuine: enough to decide any later request with it. It
+/// is never made from a token that failed a check.
 #[derive(Debug)]
 pub(super) struct Verified {
-    /// When it is good; checked on every use.
+    /// Time in which it is good; checked on every use.
     pub(super) window: Window,
     /// Index of the key that verified it.
     pub(super) key_index: usize,
@@ -18,7 +18,7 @@ pub(super) struct Verified {
     pub(super) subject: Option<Rc<str>>,
     /// All claims, for the rules of buckets, of the admin API and about object keys.
     pub(super) claims: Map<String, Value>,
-    /// Whether the rules for every bucket that look at claims only hold: decided once.
+    /// Result of the rules about claims alone that are for every bucket; decided once.
     pub(super) general_rules_hold: bool,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn check_issuer(
     }
 }
 
-/// Checks `aud` (RFC 7519 section 4.1.3): a string, or a list of strings of which one is ours.
+/// Checks `aud` (RFC 7519 section 4.1.3): a string, or a list of strings of which one is accepted.
 pub(super) fn check_audience(
     claims: &Map<String, Value>,
     accepted: &[Box<str>],

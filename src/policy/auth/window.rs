@@ -1,4 +1,4 @@
-//! When a token is good: `exp`, `nbf` and `iat` (RFC 7519 section 4.1).
+//! Validity period of a token: `exp`, `nbf` and `iat` (RFC 7519 section 4.1).
 
 use serde_json::{Map, Value};
 
@@ -8,12 +8,12 @@ use super::denial::DenialReason;
 /// later time is a mistake or an attempt at overflow, never a real expiry.
 const NUMERIC_DATE_SECONDS_MAX: u64 = 253_402_300_799;
 
-/// The span of time in which a token is good, leeway included.
+/// Period in which a token is good, leeway included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
-    /// First second at which the token is good, in seconds of unix time.
+    /// First second of the period, in seconds since 1970.
     opens: u64,
-    /// First second at which the token is not good any more; none without `exp`.
+    /// First second after the period; none without `exp`.
     closes: Option<u64>,
 }
 
@@ -43,7 +43,7 @@ impl Window {
         })
     }
 
-    /// Whether the token is good at a time in seconds of unix time.
+    /// Checks that the token is good at a time in seconds since 1970.
     pub(super) fn check(self, now_unix: u64) -> Result<(), DenialReason> {
         if self.closes.is_some_and(|closes| now_unix >= closes) {
             return Err(DenialReason::Expired);

@@ -1,14 +1,13 @@
-//! Longest-prefix routing: which bucket a canonical path belongs to.
+//! Longest-prefix routing from a canonical path to a bucket.
 //!
-//! A prefix matches whole segments only, so `/public` never takes `/publicfoo`. One pass over
-//! the path keeps a hash of what has been read, and at the end of each segment looks that hash
-//! up in a table, if any prefix has that length at all. So the cost grows with the part of the
-//! path that can matter (never further than the longest prefix), and not with the number of
-//! buckets.
+//! A prefix matches whole segments only, so `/public` never matches `/publicfoo`. One pass over
+//! the path keeps a hash of the segments so far. At the end of each segment it looks that hash up
+//! in a table, if any prefix has that length at all. So the cost grows with the part of the path
+//! that can matter (never further than the longest prefix), and not with the number of buckets.
 //!
-//! The hash is fast rather than hard to collide: all keys in the table come from the operator's
-//! configuration, so clients cannot fill it with colliding ones, and a hit is compared byte by
-//! byte, so a path that collides with a prefix costs one comparison and routes nowhere.
+//! The hash is fast rather than hard to collide. All keys in the table come from the operator's
+//! configuration, so clients cannot fill it with colliding ones. A hit is compared byte by byte, so
+//! a path that collides with a prefix costs one comparison and routes nowhere.
 
 use std::fmt;
 
@@ -32,10 +31,10 @@ impl fmt::Display for DuplicatePrefix {
 impl std::error::Error for DuplicatePrefix {}
 
 /// Checks a path prefix: decoded text that starts with `/` and ends without one (but for `/`
-/// itself, which takes every path).
+/// itself, which matches every path).
 ///
 /// # Errors
-/// What is wrong, in words that fit after the key path.
+/// The problem, in words that fit after the key path.
 pub fn validate_path_prefix(prefix: &str) -> Result<(), &'static str> {
     if !prefix.starts_with('/') {
         return Err("a path prefix starts with '/'");
@@ -61,7 +60,7 @@ pub fn validate_path_prefix(prefix: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What a path comes to.
+/// Destination of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Routed<'p> {
     /// The number that the bucket was given in [`Router::build`].
@@ -138,7 +137,8 @@ impl Router {
         self.route_observed(canonical_path, |_| ())
     }
 
-    /// [`Self::route`], telling `observe` about each step, so that a test can count them.
+    /// Does what [`Self::route`] does and reports each step to `observe`, so that a test can count
+    /// them.
     fn route_observed<'p>(
         &self,
         path: &'p [u8],

@@ -11,10 +11,10 @@ use crate::protocol::text::{
     hex,
 };
 
-/// What is logged of one request. Bytes that came from the client may hold anything.
+/// Facts that are logged of one request. Bytes that came from the client may hold anything.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessRecord<'a> {
-    /// When the request ended, in milliseconds since 1970 (UTC).
+    /// End of the request, in milliseconds since 1970 (UTC).
     pub unix_ms: u64,
     /// The id that was sent as `X-Request-Id`.
     pub request_id: &'a [u8],
@@ -26,23 +26,24 @@ pub struct AccessRecord<'a> {
     pub path: &'a [u8],
     /// Bucket that the path was routed to; empty if none.
     pub bucket: &'a str,
-    /// Status that the client was told.
+    /// Status of the response.
     pub status: u16,
-    /// Error code of an answer of our own ([`Fault::code`](crate::model::Fault::code)); empty if none.
+    /// Error code of a response of the proxy's own ([`Fault::code`](crate::model::Fault::code)); empty
+    /// if none.
     pub code: &'a str,
-    /// Why the token was refused, in full; empty if it was not.
+    /// Exact reason to refuse the token; empty if it was not refused.
     pub auth_reason: &'a str,
     /// Response body bytes sent.
     pub bytes: u64,
     /// From the end of the request's head to the last byte of the response, in microseconds.
     pub duration_us: u64,
-    /// From the request being sent to S3 to the first byte of its answer, in microseconds.
+    /// From the request being sent to S3 to the first byte of its response, in microseconds.
     pub upstream_us: Option<u64>,
     /// Configuration generation that the request was served with.
     pub generation: u64,
     /// `sub` claim of the token that permitted the request.
     pub sub: Option<&'a str>,
-    /// Whether the response was cut short: the client or S3 went away.
+    /// Set if the response was cut short: the client or S3 went away.
     pub aborted: bool,
 }
 
@@ -86,8 +87,8 @@ pub fn write_record(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     });
 }
 
-/// A query may carry a token, so it goes even if the caller forgot to cut it off; so does a
-/// fragment, which no well-behaved client sends.
+/// Cuts off a query, which may carry a token, even if the caller forgot to; and a fragment, which no
+/// well-behaved client sends.
 fn without_query(path: &[u8]) -> &[u8] {
     memchr::memchr2(b'?', b'#', path).map_or(path, |end| &path[..end])
 }
@@ -128,8 +129,8 @@ fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Escapes what JSON demands, and DEL and the C1 controls as well: a terminal that shows the log
-/// must not obey a client.
+/// Escapes what JSON demands, and DEL and the C1 controls as well, so that a terminal which shows
+/// the log is not controlled by a client.
 fn write_escaped(text: &str, out: &mut Vec<u8>) {
     for character in text.chars() {
         match character {

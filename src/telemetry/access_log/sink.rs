@@ -58,7 +58,7 @@ impl AccessLogSink {
         }
     }
 
-    /// Whether there is nothing to hand over.
+    /// Returns true if there is nothing to hand over.
     pub const fn is_empty(&self) -> bool {
         self.batch.lines == 0
     }
@@ -85,7 +85,7 @@ impl AccessLogSink {
         }
     }
 
-    /// One more line of usual length might make the buffer grow.
+    /// Returns true if one more line of usual length might make the buffer grow.
     const fn is_full(&self) -> bool {
         const LINE_BYTES_USUAL: usize = 512;
         self.batch.bytes.len() + LINE_BYTES_USUAL > BATCH_BYTES

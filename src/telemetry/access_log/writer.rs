@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 use super::{BATCH_BYTES, Batch, standard_output};
 use crate::telemetry::lines::LineOutput;
 
-/// Rights of a new log file: it holds paths and subjects, so it is not for everybody.
+/// Mode of a new log file. It holds paths and subjects, so others may not read it.
 const FILE_MODE: u32 = 0o640;
 
 /// Shortest time between two warnings about lines that could not be written.
@@ -33,7 +33,7 @@ pub struct AccessLogTarget {
     output: LineOutput<File>,
     /// None for standard output, which cannot be opened again.
     path: Option<PathBuf>,
-    /// Whether opening it made the file.
+    /// Set if opening it created the file.
     created: bool,
 }
 
@@ -83,8 +83,8 @@ fn open_file(
     creating(&mut options, true).append(true).mode(FILE_MODE).custom_flags(flags).open(path)
 }
 
-/// What the writer was told and has not done yet. The newest target wins, so a writer that
-/// hangs in a write collects no descriptors.
+/// Commands that the writer has not carried out yet. The newest target wins, so a writer that hangs
+/// in a write collects no descriptors.
 #[derive(Debug, Default)]
 struct Orders {
     target: Option<AccessLogTarget>,
@@ -197,7 +197,7 @@ impl Writer {
             select! {
                 recv(batches) -> batch => match batch {
                     Ok(batch) => self.write(batch),
-                    // No sink is left; orders may still come.
+                    // No sink is left; commands may still come.
                     Err(_) => batches = never(),
                 },
                 recv(woken) -> order => {
@@ -258,7 +258,7 @@ impl Writer {
         }
     }
 
-    /// Logs lines lost since the last warning; false if there are none.
+    /// Logs lines lost since the last warning. Returns false if there are none.
     fn warn(&mut self) -> bool {
         let lost_lines = self.shared.lost_lines.load(Relaxed);
         let Some(error) = self.last_error.take() else { return false };

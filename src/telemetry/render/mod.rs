@@ -47,13 +47,13 @@ pub struct ReloadMetrics {
     pub failure_total: u64,
     /// Generation of the running configuration.
     pub generation: Generation,
-    /// Whether the last attempt succeeded.
+    /// Set if the last attempt succeeded.
     pub last_reload_successful: bool,
-    /// When the last success was, in seconds since 1970. A failure does not move it.
+    /// Time of the last success, in seconds since 1970. A failure does not move it.
     pub last_reload_timestamp_seconds: f64,
-    /// Whether the file differs from the process in keys that need a restart.
+    /// Set if the file differs from the process in keys that need a restart.
     pub restart_required: bool,
-    /// Whether JWT authentication is switched on.
+    /// Set if JWT authentication is switched on.
     pub auth_enforced: bool,
 }
 
@@ -67,7 +67,7 @@ pub struct BucketRow<'a> {
     pub cells: &'a [Arc<BucketCells>],
 }
 
-/// What was built.
+/// Version of the binary.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildInfo<'a> {
     /// Version of the package.
@@ -95,13 +95,13 @@ pub struct Scrape<'a> {
     pub cores: &'a [Arc<CoreCells>],
     /// Cells of each bucket of the running generation.
     pub buckets: &'a [BucketRow<'a>],
-    /// Which counter belongs to which JWT key.
+    /// Assignment of counters to JWT keys.
     pub jwt_keys: &'a KeySlots,
     /// Lines lost outside the cells.
     pub lost: LostLines,
     /// The kernel's view of the process.
     pub process: &'a ProcessInfo,
-    /// What was built.
+    /// Version of the binary.
     pub build: BuildInfo<'a>,
 }
 
@@ -128,7 +128,7 @@ pub fn render(scrape: &Scrape<'_>) -> Vec<u8> {
 /// Size of a page without buckets, in bytes, to allocate once.
 const PAGE_BYTES_GUESS: usize = 16_384;
 
-/// What a bucket in use adds to the page, in bytes.
+/// Part of the page for a bucket in use, in bytes.
 const ROW_BYTES_GUESS: usize = 4_096;
 
 /// Everything counted under one `bucket` label.

@@ -1,7 +1,7 @@
-//! Claim rules: what a token must say besides being genuine.
+//! Claim rules: requirements on the contents of a token, besides being genuine.
 //!
-//! Types compare strictly (`"1"` is not `1`), and whatever cannot be decided is a refusal: a
-//! missing claim, `null`, or a value of another type fails every rule but `exists: false`.
+//! Types compare strictly (`"1"` is not `1`), and a rule that cannot be decided fails: a missing
+//! claim, `null`, or a value of another type fails every rule but `exists: false`.
 
 use std::cmp::Ordering;
 
@@ -16,7 +16,7 @@ const OPERATORS: [&str; 10] =
 /// The one operator that looks at the object key.
 const PATH_PREFIX: &str = "path_prefix";
 
-/// What a set of rules protects.
+/// Resources that a set of rules protects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     /// Objects of a bucket: rules may look at the object key.
@@ -28,14 +28,14 @@ pub(super) enum Scope {
 /// Rules that must all hold.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    /// Those that look at the claims only.
+    /// Rules about the claims alone.
     by_claims: Box<[Rule]>,
     /// Claims that hold the prefixes under which the object key must be.
     path_prefixes: Box<[ClaimName]>,
 }
 
 impl Rules {
-    /// Compiles rules as configured; what is wrong with them is added to `problems`.
+    /// Compiles rules as configured. Mistakes are added to `problems`.
     pub(super) fn compile(
         specs: &[ClaimSpec],
         scope: Scope,
@@ -60,12 +60,12 @@ impl Rules {
         Self { by_claims: by_claims.into(), path_prefixes: path_prefixes.into() }
     }
 
-    /// Whether all rules that do not look at the object key hold.
+    /// Returns true if all rules that do not look at the object key hold.
     pub(super) fn hold(&self, claims: &Map<String, Value>) -> bool {
         self.by_claims.iter().all(|rule| rule.holds(claims))
     }
 
-    /// Whether every `path_prefix` rule permits the key.
+    /// Returns true if every `path_prefix` rule permits the key.
     pub(super) fn permit_key(&self, claims: &Map<String, Value>, key: &[u8]) -> bool {
         self.path_prefixes.iter().all(|name| match name.find(claims) {
             Found::One(claim) => is_under_prefix(claim, key),
@@ -90,7 +90,7 @@ impl Rule {
     }
 }
 
-/// Where a claim is: a member name as written, or a way through nested objects.
+/// Location of a claim: a member name as written, or a path through nested objects.
 #[derive(Debug)]
 struct ClaimName {
     whole: Box<str>,
@@ -101,7 +101,7 @@ struct ClaimName {
 enum Found<'a> {
     Absent,
     One(&'a Value),
-    /// The token has both a member of the whole name and one at the end of the nested way.
+    /// The token has both a member of the whole name and one at the end of the path.
     Ambiguous,
 }
 
@@ -119,8 +119,8 @@ impl ClaimName {
         Ok(Self { whole: spec.claim.as_str().into(), segments })
     }
 
-    /// Namespaced claims are URLs (`https://example.com/roles`), whose dots do not nest, so a
-    /// member of the whole name counts too.
+    /// Finds the claim. Namespaced claims are URLs (`https://example.com/roles`), whose dots do not
+    /// nest, so a member of the whole name counts too.
     fn find<'a>(&self, claims: &'a Map<String, Value>) -> Found<'a> {
         let literal = claims.get(&*self.whole);
         let nested = self.segments.split_first().and_then(|(first, rest)| {
@@ -136,7 +136,7 @@ impl ClaimName {
     }
 }
 
-/// A value that equality is defined for.
+/// A value for which equality is defined.
 #[derive(Debug)]
 enum Scalar {
     Text(Box<str>),
@@ -154,7 +154,7 @@ impl Scalar {
         }
     }
 
-    /// Whether a claim of the same type is equal; none when the types differ.
+    /// Compares with a claim of the same type; none when the types differ.
     fn equals(&self, claim: &Value) -> Option<bool> {
         match (self, claim) {
             (Self::Text(text), Value::String(claim)) => Some(**text == **claim),
@@ -268,14 +268,15 @@ fn compare(left: &Number, right: &Number) -> Option<Ordering> {
     }
 }
 
-/// Whether the key is under one of the prefixes that a claim holds (a string or a list of strings).
+/// Returns true if the key is under one of the prefixes that a claim holds (a string or a list of
+/// strings).
 ///
-/// Whole segments count: `tenant1` and `tenant1/` permit `tenant1/a`, not `tenant10/a`; only
-/// the form without the slash permits the object `tenant1` itself. One element that is not a
-/// usable prefix spoils the list: who signed it did not mean what it says.
+/// Prefixes match whole segments: `tenant1` and `tenant1/` permit `tenant1/a`, not `tenant10/a`;
+/// only the form without the slash permits the object `tenant1` itself. A list with an element
+/// that is not a usable prefix permits nothing, as its issuer made a mistake.
 fn is_under_prefix(claim: &Value, key: &[u8]) -> bool {
-    // The request path is refused before this if it has such a segment; a permission does not
-    // rely on that.
+    // A request path with such a segment is refused before this; the permission does not rely on
+    // that.
     if key.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")) {
         return false;
     }
@@ -300,7 +301,7 @@ fn is_under_prefix(claim: &Value, key: &[u8]) -> bool {
     permitted
 }
 
-/// A `path_prefix` rule has no value to compare with: the claim holds the prefixes.
+/// Checks a `path_prefix` rule. It has no value to compare with, as the claim holds the prefixes.
 fn check_path_prefix(spec: &ClaimSpec, scope: Scope) -> Result<(), AuthProblem> {
     if scope == Scope::Admin {
         let message = "path_prefix is about object keys, and the admin API has none";
