@@ -130,8 +130,29 @@ fn a_key_file_must_fit_its_algorithm() {
         }
     }
     assert_eq!(accepted, 6 * 2 + 3);
+    for (algorithm, name, message) in [
+        ("RS256", "prime256v1.pub.pem", "RS256 needs an RSA key; this is an EC P-256 key (ES256)"),
+        (
+            "ES256",
+            "secp384r1.pub.pem",
+            "ES256 needs an EC P-256 key; this is an EC P-384 key (ES384)",
+        ),
+        (
+            "EdDSA",
+            "rsa_2048.pub.pem",
+            "EdDSA needs an Ed25519 key; this is an RSA key (RS256 and others)",
+        ),
+        ("ES384", "ed25519.pub.pem", "ES384 needs an EC P-384 key; this is an Ed25519 key (EdDSA)"),
+        (
+            "PS256",
+            "ed448.pub.pem",
+            "PS256 needs an RSA key; this is a key of a type that is not supported",
+        ),
+    ] {
+        assert_eq!(only_problem(&spec(vec![key(algorithm, pem(name))])).message, message);
+    }
     let small = only_problem(&spec(vec![key("RS256", pem("rsa_1024.pub.pem"))]));
-    assert!(small.message.contains("1024 bits; at least 2048"), "{}", small.message);
+    assert!(small.message.contains("1024 bits; it must have at least 2048"), "{}", small.message);
 }
 
 #[test]
@@ -288,7 +309,7 @@ fn a_set_is_bounded_and_well_formed() {
     }
     let mut long = json!({"keys": [p256(&json!({}))]}).to_string().into_bytes();
     long.resize(JWKS_BYTES_MAX + 1, b' ');
-    assert!(of(long).message.contains("longer"));
+    assert!(of(long).message.contains("at most"));
     let many: Vec<_> = (0..101).map(|n| p256(&json!({"kid": n.to_string()}))).collect();
     assert!(jwks_problems(&json!(many)).iter().any(|problem| problem.message.contains("100")));
     let nameless: Vec<_> = (0..9).map(|_| p256(&json!({}))).collect();

@@ -26,13 +26,13 @@ pub(super) fn compile(bytes: &[u8], problems: &mut Vec<AuthProblem>) -> Vec<Veri
         problems.push(AuthProblem { path, message: message.to_owned(), warning });
     };
     if bytes.len() > JWKS_BYTES_MAX {
-        let message = format!("is longer than {JWKS_BYTES_MAX} bytes");
+        let message = format!("must be at most {JWKS_BYTES_MAX} bytes long");
         report(PATH.to_owned(), &message, false);
         return Vec::new();
     }
     let Some(Value::Array(entries)) = json::object(bytes).and_then(|mut set| set.remove("keys"))
     else {
-        let message = "is not a JWK set: a JSON object with a list 'keys' (RFC 7517 section 5)";
+        let message = "must be a JWK set: a JSON object with a list 'keys' (RFC 7517 section 5)";
         report(PATH.to_owned(), message, false);
         return Vec::new();
     };
@@ -41,7 +41,7 @@ pub(super) fn compile(bytes: &[u8], problems: &mut Vec<AuthProblem>) -> Vec<Veri
         let path = format!("{PATH}.keys[{index}]");
         match read_key(entry, index) {
             Ok(key) if key.id.is_some() && keys.iter().any(|other| other.id == key.id) => {
-                report(path, "is not used: another key before it has the same kid", true);
+                report(path, "is not used: an earlier key has the same kid", true);
             }
             Ok(key) => keys.push(key),
             Err(why) => {
@@ -51,14 +51,14 @@ pub(super) fn compile(bytes: &[u8], problems: &mut Vec<AuthProblem>) -> Vec<Veri
         }
     }
     if keys.is_empty() {
-        report(PATH.to_owned(), "holds no key that can be used", false);
+        report(PATH.to_owned(), "must hold at least one usable key", false);
     }
     keys
 }
 
 fn read_key(entry: &Value, index: usize) -> Result<VerificationKey, String> {
     let members = entry.as_object().ok_or("it is not an object")?;
-    let kind = text(members, "kty")?.ok_or("it has no kty")?;
+    let key_type = text(members, "kty")?.ok_or("it has no kty")?;
     if text(members, "use")?.is_some_and(|usage| usage != "sig") {
         return Err("its use is not 'sig'".to_owned());
     }
@@ -72,7 +72,7 @@ fn read_key(entry: &Value, index: usize) -> Result<VerificationKey, String> {
     if id.is_some_and(|id| id.is_empty() || id.len() > KEY_ID_BYTES_MAX) {
         return Err(format!("its kid must have 1 to {KEY_ID_BYTES_MAX} bytes"));
     }
-    let (algorithm, key) = match kind {
+    let (algorithm, key) = match key_type {
         "RSA" => read_rsa(members)?,
         "EC" => read_curve(members)?,
         "OKP" => read_ed25519(members)?,
@@ -149,7 +149,7 @@ fn algorithm(
 /// Refuses a private key, as its presence in this file is a mistake that should be seen.
 fn refuse_private(jwk: &Map<String, Value>) -> Result<(), String> {
     if jwk.contains_key("d") {
-        return Err("it is a private key, which does not belong on a verifier".to_owned());
+        return Err("it is a private key; a verifier needs the public half only".to_owned());
     }
     Ok(())
 }

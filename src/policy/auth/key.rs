@@ -184,11 +184,14 @@ pub fn install_crypto() {
 /// The problem, in words that fit after the key path.
 pub(super) fn hmac_key(algorithm: KnownAlgorithm, secret: &[u8]) -> Result<DecodingKey, String> {
     if algorithm.family() != AlgorithmFamily::Hmac {
-        return Err(format!("{} needs a public key, not a secret", algorithm.name));
+        return Err(format!(
+            "{} needs a public key, not a secret; write public_key_file",
+            algorithm.name
+        ));
     }
     if memchr::memmem::find(secret, pem::MARK).is_some() {
         return Err(format!(
-            "is a PEM key, which is never taken as the secret of {}",
+            "is a PEM key, which is never accepted as a secret; {} needs random characters",
             algorithm.name
         ));
     }
@@ -205,27 +208,59 @@ pub(super) fn hmac_key(algorithm: KnownAlgorithm, secret: &[u8]) -> Result<Decod
 /// The problem, in words that fit after the key path.
 fn pem_key(algorithm: KnownAlgorithm, bytes: &[u8]) -> Result<DecodingKey, String> {
     if algorithm.family() == AlgorithmFamily::Hmac {
-        return Err(format!("{} needs a secret, not a public key", algorithm.name));
+        return Err(format!(
+            "{} needs a secret, not a public key; write secret or secret_file",
+            algorithm.name
+        ));
     }
     let der = pem::public_key(bytes)?;
     if algorithm.family() != AlgorithmFamily::Rsa {
         return curve_key(algorithm, &der);
     }
-    let components = aws_lc::DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key;
-    let (modulus, exponent) = components(&der)
-        .map_err(|_| format!("is not the RSA key that {} needs", algorithm.name))?;
+    let (modulus, exponent) = rsa_components(&der).ok_or_else(|| wrong_key(algorithm, &der))?;
     rsa_key(&modulus, &exponent)
 }
 
-/// An elliptic-curve key from a `SubjectPublicKeyInfo`, an uncompressed point (ECDSA) or 32 raw
-/// bytes (Ed25519). The backend checks the curve, and that an ECDSA point lies on it.
+/// Modulus and exponent of the RSA key in a DER, if it is one.
+fn rsa_components(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let components = aws_lc::DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key;
+    components(der).ok()
+}
+
+/// Message about a key of another type than its algorithm needs.
+fn wrong_key(algorithm: KnownAlgorithm, der: &[u8]) -> String {
+    let on_curve = |curve: &'static dyn VerificationAlgorithm| {
+        UnparsedPublicKey::new(curve, der).parse().is_ok()
+    };
+    let needed = match algorithm.algorithm {
+        Algorithm::ES256 => "an EC P-256 key",
+        Algorithm::ES384 => "an EC P-384 key",
+        Algorithm::EdDSA => "an Ed25519 key",
+        _ => "an RSA key",
+    };
+    let found = if rsa_components(der).is_some() {
+        "an RSA key (RS256 and others)"
+    } else if on_curve(&ECDSA_P256_SHA256_FIXED) {
+        "an EC P-256 key (ES256)"
+    } else if on_curve(&ECDSA_P384_SHA384_FIXED) {
+        "an EC P-384 key (ES384)"
+    } else if on_curve(&ED25519) {
+        "an Ed25519 key (EdDSA)"
+    } else {
+        "a key of a type that is not supported"
+    };
+    format!("{} needs {needed}; this is {found}", algorithm.name)
+}
+
+/// Makes an elliptic-curve key from a `SubjectPublicKeyInfo`, an uncompressed point (ECDSA) or 32
+/// raw bytes (Ed25519). The backend checks the curve, and that an ECDSA point lies on it.
 pub(super) fn curve_key(algorithm: KnownAlgorithm, bytes: &[u8]) -> Result<DecodingKey, String> {
     let fits =
         algorithm.curve().is_some_and(|curve| UnparsedPublicKey::new(curve, bytes).parse().is_ok());
     match algorithm.family() {
         AlgorithmFamily::Ec if fits => Ok(DecodingKey::from_ec_der(bytes)),
         AlgorithmFamily::Ed if fits => Ok(DecodingKey::from_ed_der(bytes)),
-        _ => Err(format!("is not a public key on the curve that {} needs", algorithm.name)),
+        _ => Err(wrong_key(algorithm, bytes)),
     }
 }
 
@@ -235,12 +270,12 @@ pub(super) fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Result<DecodingKey, St
     let bits = bit_length(modulus);
     if bits < RSA_MODULUS_BITS_MIN {
         return Err(format!(
-            "is an RSA key of {bits} bits; at least {RSA_MODULUS_BITS_MIN} are needed (RFC 7518 section 3.3)"
+            "is an RSA key of {bits} bits; it must have at least {RSA_MODULUS_BITS_MIN} (RFC 7518 section 3.3)"
         ));
     }
     if bits > RSA_MODULUS_BITS_MAX {
         return Err(format!(
-            "is an RSA key of {bits} bits; at most {RSA_MODULUS_BITS_MAX} are accepted"
+            "is an RSA key of {bits} bits; it must have at most {RSA_MODULUS_BITS_MAX}"
         ));
     }
     let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
@@ -265,7 +300,7 @@ fn bit_length(number: &[u8]) -> usize {
 fn unknown_algorithm(name: &str) -> String {
     let known = ALGORITHMS.map(|(known, _)| known).join(", ");
     if name.eq_ignore_ascii_case("none") {
-        return format!("'none' would accept any token and is never allowed (known: {known})");
+        return format!("'none' would accept any token and is not allowed; write one of {known}");
     }
-    format!("unknown algorithm '{name:.64}' (known: {known})")
+    format!("unknown algorithm '{name:.64}'; write one of {known}")
 }

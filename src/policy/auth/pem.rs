@@ -16,23 +16,25 @@ pub const PEM_BYTES_MAX: usize = 65_536;
 /// The problem, in words that fit after the key path.
 pub(super) fn public_key(bytes: &[u8]) -> Result<Vec<u8>, String> {
     if bytes.len() > PEM_BYTES_MAX {
-        return Err(format!("is longer than {PEM_BYTES_MAX} bytes"));
+        return Err(format!("must be at most {PEM_BYTES_MAX} bytes long"));
     }
     let text = str::from_utf8(bytes).map_err(|_| "is not a PEM file".to_owned())?;
     let mut blocks = text.split("-----BEGIN ").skip(1);
     let block = blocks.next().ok_or("is not a PEM file (no '-----BEGIN ')")?;
     if blocks.next().is_some() {
-        return Err("holds more than one PEM block; one public key is needed".to_owned());
+        return Err("holds more than one PEM block; it must hold one public key".to_owned());
     }
     let (label, rest) = block.split_once("-----").ok_or("has a malformed BEGIN line")?;
     match label {
         "PUBLIC KEY" | "RSA PUBLIC KEY" => {}
         "CERTIFICATE" => {
-            return Err("is a certificate; write its key with `openssl x509 -pubkey -noout`".into());
+            return Err(
+                "is a certificate; extract its key with `openssl x509 -pubkey -noout`".into()
+            );
         }
         private if private.ends_with("PRIVATE KEY") => {
-            return Err("is a private key, which does not belong on a verifier; \
-                        write its public half with `openssl pkey -pubout`"
+            return Err("is a private key; a verifier needs the public half only, which \
+                        `openssl pkey -pubout` writes"
                 .into());
         }
         _ => return Err("holds no 'PUBLIC KEY' block".to_owned()),
@@ -86,7 +88,7 @@ mod tests {
             (block("PUBLIC KEY", "A*"), "base64"),
             ("-----BEGIN PUBLIC KEY-----\nAQID\n".to_owned(), "no END"),
             ("-----BEGIN PUBLIC KEY".to_owned(), "malformed BEGIN"),
-            ("x".repeat(PEM_BYTES_MAX + 1), "longer than"),
+            ("x".repeat(PEM_BYTES_MAX + 1), "at most"),
         ] {
             let problem = public_key(text.as_bytes()).unwrap_err();
             assert!(problem.contains(part), "{text:.60} -> {problem}");

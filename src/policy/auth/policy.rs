@@ -75,7 +75,8 @@ impl AuthPolicy {
         check_sources(&spec.sources, &mut problems);
         let general_rules = Rules::compile(&spec.claims, Scope::Objects, &mut problems);
         if spec.admin_claims.is_empty() {
-            let message = "must hold a rule: without one every token could use the admin API";
+            let message = "must hold at least one rule; without one every token could use the \
+                           admin API";
             problems.push(error("jwt.admin_claims", message));
         }
         let admin_rules = Rules::compile(&spec.admin_claims, Scope::Admin, &mut problems);
@@ -239,7 +240,8 @@ fn compile_keys(spec: &AuthSpec, problems: &mut Vec<AuthProblem>) -> Vec<Verific
     for key_spec in &spec.keys {
         let Some(key) = VerificationKey::compile(key_spec, problems) else { continue };
         if key.id.is_some() && keys.iter().any(|other| other.id == key.id) {
-            problems.push(error(format!("{}.id", key_spec.path), "is the id of another key too"));
+            problems
+                .push(error(format!("{}.id", key_spec.path), "must not be the id of another key"));
         } else {
             keys.push(key);
         }
@@ -247,7 +249,8 @@ fn compile_keys(spec: &AuthSpec, problems: &mut Vec<AuthProblem>) -> Vec<Verific
     if let Some(bytes) = &spec.jwks {
         for key in jwks::compile(bytes, problems) {
             if key.id.is_some() && keys.iter().any(|other| other.id == key.id) {
-                let message = format!("the kid '{}' is the id of a key in jwt.keys too", key.label);
+                let message =
+                    format!("the kid '{}' must not be the id of a key in jwt.keys too", key.label);
                 problems.push(error("jwt.jwks_file", message));
             } else {
                 keys.push(key);
@@ -255,11 +258,14 @@ fn compile_keys(spec: &AuthSpec, problems: &mut Vec<AuthProblem>) -> Vec<Verific
         }
     }
     if spec.keys.is_empty() && spec.jwks.is_none() {
-        let message = "needs a key: secret, secret_file, public_key_file, keys or jwks_file";
+        let message = "needs a key; write secret, secret_file, public_key_file, keys or jwks_file";
         problems.push(error("jwt", message));
     }
     if keys.len() > KEYS_MAX {
-        problems.push(error("jwt.keys", format!("must be at most {KEYS_MAX} with the JWK set's")));
+        problems.push(error(
+            "jwt.keys",
+            format!("must have at most {KEYS_MAX} keys, those of the JWK set included"),
+        ));
     }
     if keys.iter().filter(|key| key.id.is_none()).count() > KEYS_WITHOUT_ID_MAX {
         let message = format!("at most {KEYS_WITHOUT_ID_MAX} keys may have no id");
@@ -283,19 +289,19 @@ fn check_sources(sources: &[TokenSource], problems: &mut Vec<AuthProblem>) {
         };
         if !good {
             let path = format!("jwt.token_sources[{index}].name");
-            problems.push(error(path, "must be a name that can occur in a request"));
+            problems.push(error(path, "must be a valid name of a field, cookie or parameter"));
         }
     }
 }
 
+/// Sources of a token for the admin API: the configured header fields, or else Bearer.
+///
 /// A query ends up in histories and logs, and a browser adds a cookie to requests that another
 /// site makes, so neither is accepted.
 fn admin_sources(sources: &[TokenSource]) -> Box<[TokenSource]> {
     let headers: Box<[_]> = sources
         .iter()
         .filter(|source| matches!(source, TokenSource::Bearer | TokenSource::Header { .. }))
-/// Sources of a token for the admin API: the configured header fields, or else Bearer.
-///
         .cloned()
         .collect();
     if headers.is_empty() { [TokenSource::Bearer].into() } else { headers }

@@ -141,9 +141,9 @@ mod tests {
         }
     }
 
-    fn named(kind: &str) -> TokenSource {
+    fn named(source: &str) -> TokenSource {
         let name = "token".to_owned();
-        match kind {
+        match source {
             "bearer" => TokenSource::Bearer,
             "header" => TokenSource::Header { name: "x-auth".to_owned(), prefix: String::new() },
             "prefixed" => {
@@ -154,8 +154,8 @@ mod tests {
         }
     }
 
-    fn found(kind: &str, head: &Head) -> Result<String, DenialReason> {
-        find(&[named(kind)], head).map(|token| String::from_utf8(token.into_owned()).unwrap())
+    fn found(source: &str, head: &Head) -> Result<String, DenialReason> {
+        find(&[named(source)], head).map(|token| String::from_utf8(token.into_owned()).unwrap())
     }
 
     #[test]
@@ -203,9 +203,9 @@ mod tests {
             ],
             Some("token=a&%74oken=%61"),
         );
-        for kind in ["bearer", "header", "query", "cookie"] {
-            assert_eq!(found(kind, &TWO), Err(DenialReason::Ambiguous), "{kind}");
-            assert_eq!(found(kind, &SAME).as_deref(), Ok("a"), "{kind}");
+        for source in ["bearer", "header", "query", "cookie"] {
+            assert_eq!(found(source, &TWO), Err(DenialReason::Ambiguous), "{source}");
+            assert_eq!(found(source, &SAME).as_deref(), Ok("a"), "{source}");
         }
     }
 
@@ -249,8 +249,8 @@ mod tests {
     #[test]
     fn the_first_source_that_is_present_decides() {
         const HEAD: Head = Head(&[("X-Auth", "from-header")], Some("token=from-query"));
-        let order = |kinds: &[&str]| {
-            let sources: Vec<_> = kinds.iter().map(|kind| named(kind)).collect();
+        let order = |names: &[&str]| {
+            let sources: Vec<_> = names.iter().map(|source| named(source)).collect();
             find(&sources, &HEAD).map(|token| String::from_utf8(token.into_owned()).unwrap())
         };
         assert_eq!(order(&["bearer", "header", "query"]).as_deref(), Ok("from-header"));

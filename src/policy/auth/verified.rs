@@ -75,12 +75,12 @@ pub(super) fn check_audience(
     claims: &Map<String, Value>,
     accepted: &[Box<str>],
 ) -> Result<(), DenialReason> {
-    let is_ours = |audience: &str| accepted.iter().any(|ours| **ours == *audience);
+    let is_accepted = |audience: &str| accepted.iter().any(|known| **known == *audience);
     let good = match claims.get("aud") {
-        Some(Value::String(audience)) => is_ours(audience),
+        Some(Value::String(audience)) => is_accepted(audience),
         Some(Value::Array(audiences)) => {
             audiences.iter().all(Value::is_string)
-                && audiences.iter().filter_map(Value::as_str).any(is_ours)
+                && audiences.iter().filter_map(Value::as_str).any(is_accepted)
         }
         _ => false,
     };

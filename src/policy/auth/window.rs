@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::denial::DenialReason;
+use crate::protocol::text::date::UNIX_SECONDS_MAX;
 
-/// The last second of the year 9999, the end of what calendars and databases can hold. A
-/// later time is a mistake or an attempt at overflow, never a real expiry.
-const NUMERIC_DATE_SECONDS_MAX: u64 = 253_402_300_799;
+/// Latest accepted time. A later one is a mistake or an attempt at overflow, never a real expiry.
+const NUMERIC_DATE_SECONDS_MAX: u64 = UNIX_SECONDS_MAX;
 
 /// Period in which a token is good, leeway included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,25 +37,25 @@ impl std::error::Error for DuplicatePrefix {}
 /// The problem, in words that fit after the key path.
 pub fn validate_path_prefix(prefix: &str) -> Result<(), &'static str> {
     if !prefix.starts_with('/') {
-        return Err("a path prefix starts with '/'");
+        return Err("a path prefix must start with '/'");
     }
     if prefix.len() > 1 && prefix.ends_with('/') {
-        return Err("a path prefix does not end with '/'; it matches whole segments anyway");
+        return Err("a path prefix must not end with '/'; it matches whole segments anyway");
     }
     if prefix.contains("//") {
-        return Err("a path prefix has no empty segments ('//')");
+        return Err("a path prefix must not have empty segments ('//')");
     }
     if prefix.contains('%') {
-        return Err("a path prefix is written decoded: a space for %20, without any '%'");
+        return Err("a path prefix must be written decoded: a space for %20, without any '%'");
     }
     if prefix.contains(['?', '#']) {
-        return Err("a path prefix has no '?' and no '#'");
+        return Err("a path prefix must not have a '?' or '#'");
     }
     if prefix.chars().any(char::is_control) {
-        return Err("a path prefix has no control characters");
+        return Err("a path prefix must not have control characters");
     }
     if prefix.split('/').any(|segment| segment == "." || segment == "..") {
-        return Err("a path prefix has no '.' or '..' segment");
+        return Err("a path prefix must not have a '.' or '..' segment");
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ pub struct Routed<'p> {
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct Route {
     hash: u64,
     prefix: Box<[u8]>,
     bucket: usize,
@@ -84,8 +84,8 @@ pub struct Router {
     /// The bucket of the prefix `/`.
     root: Option<usize>,
     /// Open addressing with linear probing, at most half full; the size is a power of two.
-    slots: Box<[Option<Entry>]>,
-    /// For each length up to the longest, whether a prefix has it.
+    slots: Box<[Option<Route>]>,
+    /// Set for each length, up to the longest, that a prefix has.
     has_length: Box<[bool]>,
 }
 
@@ -120,13 +120,13 @@ impl Router {
             let bytes = prefix.as_bytes();
             let hash = bytes[1..].split(|&byte| byte == b'/').fold(0, hash::add_bytes);
             let mut slot = router.first_slot(hash);
-            while let Some(entry) = &router.slots[slot] {
-                if *entry.prefix == *bytes {
-                    return Err(duplicate(prefix, entry.bucket, bucket));
+            while let Some(route) = &router.slots[slot] {
+                if *route.prefix == *bytes {
+                    return Err(duplicate(prefix, route.bucket, bucket));
                 }
                 slot = (slot + 1) & (router.slots.len() - 1);
             }
-            router.slots[slot] = Some(Entry { hash, prefix: bytes.into(), bucket });
+            router.slots[slot] = Some(Route { hash, prefix: bytes.into(), bucket });
             router.has_length[bytes.len()] = true;
         }
         Ok(router)
@@ -179,9 +179,9 @@ impl Router {
         let mut slot = self.first_slot(hash);
         loop {
             observe(Step::Slot);
-            let entry = self.slots[slot].as_ref()?;
-            if entry.hash == hash && *entry.prefix == *prefix {
-                return Some(entry.bucket);
+            let route = self.slots[slot].as_ref()?;
+            if route.hash == hash && *route.prefix == *prefix {
+                return Some(route.bucket);
             }
             slot = (slot + 1) & (self.slots.len() - 1);
         }
@@ -198,8 +198,8 @@ impl fmt::Debug for Router {
         if let Some(bucket) = self.root {
             routes.entry(&"/", &bucket);
         }
-        for entry in self.slots.iter().flatten() {
-            routes.entry(&String::from_utf8_lossy(&entry.prefix), &entry.bucket);
+        for route in self.slots.iter().flatten() {
+            routes.entry(&String::from_utf8_lossy(&route.prefix), &route.bucket);
         }
         routes.finish()
     }

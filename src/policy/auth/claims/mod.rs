@@ -173,12 +173,12 @@ enum Test {
     NotEquals(Scalar),
     In(Box<[Scalar]>),
     Contains(Scalar),
-    Ordered(Order, Number),
+    Ordered(Comparison, Number),
     Exists(bool),
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Order {
+enum Comparison {
     Greater,
     GreaterOrEqual,
     Less,
@@ -191,8 +191,8 @@ impl Test {
             Scalar::compile(&spec.value)
                 .ok_or_else(|| wrong_value(spec, "a string, a number or a boolean"))
         };
-        let ordered = |order| match &spec.value {
-            Value::Number(number) => Ok(Self::Ordered(order, number.clone())),
+        let ordered = |comparison| match &spec.value {
+            Value::Number(number) => Ok(Self::Ordered(comparison, number.clone())),
             _ => Err(wrong_value(spec, "a number")),
         };
         let test = match spec.operator.as_str() {
@@ -212,10 +212,10 @@ impl Test {
                 }
                 value => Self::Contains(value),
             },
-            "gt" => ordered(Order::Greater)?,
-            "gte" => ordered(Order::GreaterOrEqual)?,
-            "lt" => ordered(Order::Less)?,
-            "lte" => ordered(Order::LessOrEqual)?,
+            "gt" => ordered(Comparison::Greater)?,
+            "gte" => ordered(Comparison::GreaterOrEqual)?,
+            "lt" => ordered(Comparison::Less)?,
+            "lte" => ordered(Comparison::LessOrEqual)?,
             "exists" => match spec.value {
                 Value::Null => Self::Exists(true),
                 Value::Bool(wanted) => Self::Exists(wanted),
@@ -240,8 +240,8 @@ impl Test {
                 (Value::String(text), Scalar::Text(part)) => text.contains(&**part),
                 _ => false,
             },
-            Self::Ordered(order, value) => match claim {
-                Value::Number(number) => order.holds(compare(number, value)),
+            Self::Ordered(comparison, value) => match claim {
+                Value::Number(number) => comparison.holds(compare(number, value)),
                 _ => false,
             },
             Self::Exists(wanted) => *wanted && !claim.is_null(),
@@ -249,7 +249,7 @@ impl Test {
     }
 }
 
-impl Order {
+impl Comparison {
     fn holds(self, ordering: Option<Ordering>) -> bool {
         ordering.is_some_and(|ordering| match self {
             Self::Greater => ordering.is_gt(),
@@ -288,13 +288,13 @@ fn is_under_prefix(claim: &Value, key: &[u8]) -> bool {
     let mut permitted = false;
     for prefix in prefixes {
         let Some(prefix) = prefix.as_str().map(str::as_bytes) else { return false };
-        let folder = prefix.strip_suffix(b"/").unwrap_or(prefix);
-        if folder.is_empty() {
+        let directory = prefix.strip_suffix(b"/").unwrap_or(prefix);
+        if directory.is_empty() {
             return false;
         }
-        permitted |= match key.strip_prefix(folder) {
+        permitted |= match key.strip_prefix(directory) {
             Some([b'/', ..]) => true,
-            Some([]) => prefix.len() == folder.len(),
+            Some([]) => prefix.len() == directory.len(),
             Some(_) | None => false,
         };
     }
@@ -304,7 +304,8 @@ fn is_under_prefix(claim: &Value, key: &[u8]) -> bool {
 /// Checks a `path_prefix` rule. It has no value to compare with, as the claim holds the prefixes.
 fn check_path_prefix(spec: &ClaimSpec, scope: Scope) -> Result<(), AuthProblem> {
     if scope == Scope::Admin {
-        let message = "path_prefix is about object keys, and the admin API has none";
+        let message = "path_prefix compares object keys, and the admin API has none; use another \
+                       operator";
         return Err(problem(spec, "operator", message.to_owned()));
     }
     if !spec.value.is_null() {
