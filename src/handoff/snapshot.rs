@@ -4,7 +4,7 @@
 //! happened on the control plane before this value existed. Workers share it behind an
 //! `Arc` that each of them clones once per generation, never per request.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
     handoff::live::HostPort,
@@ -110,6 +110,3 @@ impl Endpoint {
         (self.host.clone(), self.port)
     }
 }
-
-/// How long the control plane waits for all cores to adopt (`admin.reload_timeout`), by default.
-pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);

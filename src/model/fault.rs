@@ -3,18 +3,7 @@
 //! A [`Fault`] is the vocabulary only. `data_plane::exchange::respond` is the one place
 //! that turns it into bytes.
 
-/// Whose fault a [`Fault`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The client sent something that cannot be served.
-    Client,
-    /// The S3 server, or the way to it.
-    Upstream,
-    /// This process: over a limit or shutting down.
-    Proxy,
-}
-
-/// A request that this proxy answers itself because something is wrong.
+/// An error for which this proxy makes the response itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// No configured prefix matches the path.
@@ -145,24 +134,12 @@ impl Fault {
             Self::AdminClosed => "The admin API is closed because JWT authentication is off",
             Self::AdminNotFound => "No such admin resource",
             Self::UpstreamRefused => "The S3 endpoint could not be reached",
-            Self::UpstreamTimeout => "The S3 endpoint did not answer in time",
-            Self::UpstreamProtocol => "The S3 endpoint sent a malformed answer",
+            Self::UpstreamTimeout => "The S3 endpoint did not respond in time",
+            Self::UpstreamProtocol => "The S3 endpoint sent a malformed response",
             Self::UpstreamCredentials => "The S3 endpoint refused this proxy's credentials",
             Self::TooManyConnections => "Too many connections",
             Self::ShuttingDown => "The server is shutting down",
             Self::Internal => "Internal error",
-        }
-    }
-
-    /// Whose fault it is.
-    pub const fn side(self) -> Side {
-        match self {
-            Self::UpstreamRefused
-            | Self::UpstreamTimeout
-            | Self::UpstreamProtocol
-            | Self::UpstreamCredentials => Side::Upstream,
-            Self::TooManyConnections | Self::ShuttingDown | Self::Internal => Side::Proxy,
-            _ => Side::Client,
         }
     }
 }

@@ -6,6 +6,6 @@ pub mod generation;
 pub mod limits;
 pub mod secret;
 
-pub use fault::{Fault, Side};
+pub use fault::Fault;
 pub use generation::Generation;
 pub use secret::Secret;

@@ -207,7 +207,7 @@ fn the_defaults_of_the_table_are_those_of_the_model() {
     assert_eq!(least.server.limits, Limits::default());
     assert_eq!(least.server.timeouts, Timeouts::default());
     assert_eq!(least.buckets[0].s3.timeouts, UpstreamTimeouts::default());
-    assert_eq!(least.admin.reload_timeout, yatagarasu::handoff::snapshot::RELOAD_TIMEOUT);
+    assert_eq!(least.admin.reload_timeout, std::time::Duration::from_secs(10));
     let auth = super::load(&folder("valid").join("variables.yaml")).auth;
     assert!(auth.enforced && auth.require_exp && auth.audience.is_empty());
     assert_eq!(auth.leeway.as_secs(), 60);
