@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     /// Long enough that only a bug lets it pass.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
@@ -201,7 +201,7 @@ mod tests {
             tracing::info!(generation = 7, bucket = "a\"b\n", "adopted");
             tracing::debug!("not shown");
             tracing::error!("second");
-            assert!(log.flush(PATIENCE));
+            assert!(log.flush(TIMEOUT));
         });
         let lines = memory.lines();
         assert_eq!(lines.len(), 2);
@@ -226,7 +226,7 @@ mod tests {
                 tracing::info!(message);
                 tracing::debug!(message, detail = true);
             }
-            assert!(log.flush(PATIENCE));
+            assert!(log.flush(TIMEOUT));
         });
         let shown: Vec<_> = memory.lines().iter().map(|l| l["message"].to_string()).collect();
         assert_eq!(shown, ["\"one\"", "\"two\"", "\"two\""]);
@@ -258,7 +258,7 @@ mod tests {
             assert!((10..=11).contains(&log.lost_lines()), "{}", log.lost_lines());
             assert!(!log.flush(Duration::ZERO));
             drop(let_go);
-            assert!(log.flush(PATIENCE));
+            assert!(log.flush(TIMEOUT));
         });
     }
 
@@ -280,7 +280,7 @@ mod tests {
         with_default(subscriber, || {
             tracing::info!("one");
             tracing::info!("two");
-            assert!(log.flush(PATIENCE));
+            assert!(log.flush(TIMEOUT));
         });
         assert_eq!(log.lost_lines(), 2);
     }

@@ -15,12 +15,9 @@ pub mod log;
 pub mod process;
 pub mod render;
 
-#[cfg(test)]
-mod exposition;
-
-/// Buckets up to which `metrics.per_bucket: auto` gives each bucket series of its own. A bucket
-/// has about 50 series once it is used, and a Prometheus server counts its load in series; beyond
-/// this all buckets share the cells named [`ALL_BUCKETS`].
+/// Most buckets for which `metrics.per_bucket: auto` gives each bucket series of its own. A bucket
+/// has about 50 series once it is used, and the load of a Prometheus server grows with series.
+/// Beyond this all buckets share the cells named [`ALL_BUCKETS`].
 pub const PER_BUCKET_SERIES_MAX: usize = 1_000;
 
 /// `bucket` label of the cells that all buckets share beyond [`PER_BUCKET_SERIES_MAX`].

@@ -4,7 +4,10 @@ use std::{mem, sync::Arc};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-use super::{AccessRecord, BATCH_BYTES, Batch, write_record};
+use super::{
+    batch::{BATCH_BYTES, Batch},
+    record::{AccessRecord, write_record},
+};
 use crate::telemetry::cells::CoreCells;
 
 /// Makes a sink for each core.

@@ -1,5 +1,5 @@
 use std::{
-    fs,
+    fs::{self, File},
     io::Read,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt,

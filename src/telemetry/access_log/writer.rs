@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io, mem,
-    os::unix::fs::OpenOptionsExt,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -15,7 +15,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 
-use super::{BATCH_BYTES, Batch, standard_output};
+use super::batch::{BATCH_BYTES, Batch};
 use crate::telemetry::lines::LineOutput;
 
 /// Mode of a new log file. It holds paths and subjects, so others may not read it.
@@ -72,6 +72,12 @@ impl AccessLogTarget {
     }
 }
 
+/// A second descriptor of standard output, so that it is written like any other file: whole
+/// batches, and errors that are seen.
+fn standard_output() -> io::Result<File> {
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
 /// `O_NONBLOCK`: a named pipe without a reader is an error instead of a reload that hangs.
 /// `O_NOCTTY`: a terminal does not become the one whose hang-up ends this process.
 fn open_file(
@@ -86,7 +92,7 @@ fn open_file(
 /// Commands that the writer has not carried out yet. The newest target wins, so a writer that hangs
 /// in a write collects no descriptors.
 #[derive(Debug, Default)]
-struct Orders {
+struct Commands {
     target: Option<AccessLogTarget>,
     reopen: bool,
     stop: bool,
@@ -94,7 +100,7 @@ struct Orders {
 
 #[derive(Debug, Default)]
 struct Shared {
-    orders: Mutex<Orders>,
+    commands: Mutex<Commands>,
     lost_lines: AtomicU64,
 }
 
@@ -134,14 +140,14 @@ impl AccessLogHandle {
     /// Opens the file anew after it was renamed (SIGUSR1). When that fails the old one is kept
     /// and a warning logged.
     pub fn reopen(&self) {
-        self.order(|orders| orders.reopen = true);
+        self.command(|commands| commands.reopen = true);
     }
 
     /// Writes to another target from now on; lines handed over before may go to either.
     pub fn switch(&self, target: AccessLogTarget) {
-        self.order(|orders| {
-            orders.target = Some(target);
-            orders.reopen = false;
+        self.command(|commands| {
+            commands.target = Some(target);
+            commands.reopen = false;
         });
     }
 
@@ -162,7 +168,7 @@ impl AccessLogHandle {
     /// Writes what was handed over and ends the thread. Returns false if it has not
     /// ended within `grace`: it hangs in a write, and only the end of the process ends it.
     pub fn stop(self, grace: Duration) -> bool {
-        self.order(|orders| orders.stop = true);
+        self.command(|commands| commands.stop = true);
         // The thread never sends: it drops its end when it is done.
         match self.stopped.recv_timeout(grace) {
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => false,
@@ -170,9 +176,9 @@ impl AccessLogHandle {
         }
     }
 
-    fn order(&self, change: impl FnOnce(&mut Orders)) {
-        change(&mut self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner));
-        // Full means that it has been woken already and will see this order too.
+    fn command(&self, change: impl FnOnce(&mut Commands)) {
+        change(&mut self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner));
+        // Full means that it has been woken already and will see this command too.
         let _ = self.wake.try_send(());
     }
 }
@@ -200,9 +206,9 @@ impl Writer {
                     // No sink is left; commands may still come.
                     Err(_) => batches = never(),
                 },
-                recv(woken) -> order => {
+                recv(woken) -> wake => {
                     // An error means that the handle is gone without a stop.
-                    if order.is_err() || self.obey() {
+                    if wake.is_err() || self.carry_out() {
                         break;
                     }
                 }
@@ -222,16 +228,16 @@ impl Writer {
         self.warn();
     }
 
-    /// Does what was ordered; true means stop.
-    fn obey(&mut self) -> bool {
-        let orders = {
-            let mut orders = self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner);
-            mem::take(&mut *orders)
+    /// Carries out the waiting commands. Returns true for a stop.
+    fn carry_out(&mut self) -> bool {
+        let commands = {
+            let mut commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
+            mem::take(&mut *commands)
         };
-        if let Some(target) = orders.target {
+        if let Some(target) = commands.target {
             self.target = target;
         }
-        if orders.reopen
+        if commands.reopen
             && let Some(path) = &self.target.path
         {
             match open_file(path, OpenOptions::create) {
@@ -242,7 +248,7 @@ impl Writer {
                 }
             }
         }
-        orders.stop
+        commands.stop
     }
 
     fn write(&mut self, mut batch: Batch) {

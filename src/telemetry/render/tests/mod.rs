@@ -1,5 +1,8 @@
 use super::*;
-use crate::telemetry::{exposition::Exposition, key_slots::KeySlots};
+use crate::telemetry::key_slots::KeySlots;
+use exposition::Exposition;
+
+mod exposition;
 
 const WORKERS: usize = 2;
 
