@@ -111,9 +111,7 @@ impl CoreListener {
     /// queue (`ECONNABORTED`) is an error too.
     pub fn try_accept(&self) -> io::Result<Option<Accepted>> {
         let accepted = socket::try_accept(self.inner.as_raw_fd())?;
-        if accepted.is_none() {
-            self.watched.readiness.would_block_reading();
-        }
+        self.watched.readiness.accepted(accepted.is_some());
         Ok(accepted)
     }
 }

@@ -1,35 +1,26 @@
-//! Which descriptors of one core can be read or written, as far as the kernel has told.
+//! What is known of one descriptor: whether it can be read or written.
 //!
-//! Each descriptor is registered once in its life, edge-triggered, with one epoll instance, and the
-//! event loop waits for that instance alone. A wait of a task then costs no system call and no entry
-//! in the ring: what the kernel said is remembered, and forgotten when a call finds the socket
-//! empty or full. See `epoll(7)`, "Level-triggered and edge-triggered".
+//! What the kernel said is remembered until a call finds the descriptor empty or full. "Empty" and
+//! "full" are concluded here and nowhere else, each with the reason why nothing can be missed: with
+//! edge-triggered reports (`epoll(7)`), a wrong conclusion would make a task wait for an event that
+//! never comes. For whatever was overlooked all the same, a wait that lasts is checked against the
+//! level once ([`Readiness::correct`]).
 
 use std::{
-    cell::{Cell, RefCell},
-    fmt, io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    ptr,
+    cell::Cell,
+    fmt,
     task::{Context, Poll, Waker},
 };
-
-use monoio::net::UnixStream;
-
-/// Events taken from the kernel at once. What is left over is taken in the next turn.
-const EVENTS_PER_TURN: usize = 1_024;
-
-/// The key under which the bell reports.
-const BELL: u64 = u64::MAX;
-
-const HANG_UP_EVENTS: u32 = flag(libc::EPOLLHUP) | flag(libc::EPOLLERR);
-const END_EVENTS: u32 = flag(libc::EPOLLRDHUP) | HANG_UP_EVENTS;
-const READ_EVENTS: u32 = flag(libc::EPOLLIN) | END_EVENTS;
-const WRITE_EVENTS: u32 = flag(libc::EPOLLOUT) | flag(libc::EPOLLHUP) | flag(libc::EPOLLERR);
 
 #[expect(clippy::cast_sign_loss, reason = "a set of bits, of which the highest is one too")]
 const fn flag(event: libc::c_int) -> u32 {
     event as u32
 }
+
+const HANG_UP_EVENTS: u32 = flag(libc::EPOLLHUP) | flag(libc::EPOLLERR);
+const END_EVENTS: u32 = flag(libc::EPOLLRDHUP) | HANG_UP_EVENTS;
+const READ_EVENTS: u32 = flag(libc::EPOLLIN) | flag(libc::EPOLLPRI) | END_EVENTS;
+const WRITE_EVENTS: u32 = flag(libc::EPOLLOUT) | flag(libc::EPOLLHUP) | flag(libc::EPOLLERR);
 
 /// What is known of one descriptor, and who waits to know more.
 pub(super) struct Readiness {
@@ -39,10 +30,16 @@ pub(super) struct Readiness {
     ended: Cell<bool>,
     /// The connection failed, or both sides have ended it.
     hung_up: Cell<bool>,
+    /// The peer has sent urgent data, so that reads may stop short with more behind.
+    urgent: Cell<bool>,
     reader: Cell<Option<Waker>>,
     writer: Cell<Option<Waker>>,
     /// Waits for something else on behalf of the peer of this descriptor.
     on_behalf: Cell<Option<Waker>>,
+    /// Waits that have begun so far.
+    pub(super) waits: Cell<u32>,
+    /// Whether the present wait is listed, to be checked if it lasts.
+    pub(super) listed: Cell<bool>,
 }
 
 impl fmt::Debug for Readiness {
@@ -63,9 +60,12 @@ impl Default for Readiness {
             writable: Cell::new(true),
             ended: Cell::new(false),
             hung_up: Cell::new(false),
+            urgent: Cell::new(false),
             reader: Cell::default(),
             writer: Cell::default(),
             on_behalf: Cell::default(),
+            waits: Cell::new(0),
+            listed: Cell::new(false),
         }
     }
 }
@@ -73,19 +73,19 @@ impl Default for Readiness {
 impl Readiness {
     /// Ready once reading is worth a try. One task at a time may wait.
     pub(super) fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
-        poll(&self.readable, &self.reader, context)
+        self.poll(&self.readable, &self.reader, context)
     }
 
     /// Ready once writing is worth a try. One task at a time may wait.
     pub(super) fn poll_writable(&self, context: &Context<'_>) -> Poll<()> {
-        poll(&self.writable, &self.writer, context)
+        self.poll(&self.writable, &self.writer, context)
     }
 
     /// Ready once the peer is gone: it has reset the connection, or ended its side where it may not
     /// (`may_finish`). One task at a time may wait.
     pub(super) fn poll_gone(&self, may_finish: bool, context: &Context<'_>) -> Poll<()> {
         let is_gone = if may_finish { &self.hung_up } else { &self.ended };
-        poll(is_gone, &self.on_behalf, context)
+        poll(is_gone, &self.on_behalf, context).0
     }
 
     /// Whether something may have arrived that was not read: bytes, or the end.
@@ -93,26 +93,108 @@ impl Readiness {
         self.readable.get()
     }
 
-    /// Notes that a read took everything that had arrived. What arrives later is reported.
-    pub(super) fn drained(&self) {
-        if !self.ended.get() {
+    fn poll(
+        &self,
+        ready: &Cell<bool>,
+        waiting: &Cell<Option<Waker>>,
+        context: &Context<'_>,
+    ) -> Poll<()> {
+        let (ready, began) = poll(ready, waiting, context);
+        if began {
+            self.waits.set(self.waits.get().wrapping_add(1));
+        }
+        ready
+    }
+
+    /// Concludes from a read of at most `room` bytes what is left.
+    ///
+    /// - It would have blocked (`EAGAIN`): the kernel says that nothing is left, and the next
+    ///   arrival is an edge.
+    /// - It gave less than there was room for: `tcp_recvmsg` goes on until its queue is empty, so
+    ///   nothing was left when it returned, and what arrives afterwards is an edge. There are two
+    ///   exceptions. The end of the stream comes after the last bytes without an edge of its own, so
+    ///   nothing is concluded once an end was reported. And a read stops short at an urgent mark
+    ///   (`tcp(7)`, "Sockets API"), with bytes behind it: urgent data is reported (`EPOLLPRI`), from
+    ///   which on only `EAGAIN` counts. If it is still to be reported, that report sets "readable"
+    ///   again after this conclusion.
+    /// - It filled the room: nothing is known.
+    pub(super) fn read(&self, received: Option<usize>, room: usize) {
+        match received {
+            None => self.readable.set(false),
+            Some(count) if count < room && !self.ended.get() && !self.urgent.get() => {
+                self.readable.set(false);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Concludes from a look at the next byte (`MSG_PEEK`) whether there is one: only `EAGAIN` says
+    /// that there is none.
+    pub(super) fn peeked(&self, found: Option<usize>) {
+        if found.is_none() {
             self.readable.set(false);
         }
     }
 
-    /// Notes that a read took some of what had arrived, and perhaps not all.
-    pub(super) fn may_have_more(&self) {
-        self.readable.set(true);
+    /// Concludes from `accept(2)` whether connections wait: only `EAGAIN` says that none does.
+    pub(super) fn accepted(&self, one: bool) {
+        if !one {
+            self.readable.set(false);
+        }
     }
 
-    /// Notes that a read would have blocked.
-    pub(super) fn would_block_reading(&self) {
+    /// Concludes from a splice of this descriptor into a pipe that held `held` bytes what is left.
+    ///
+    /// A short splice says nothing: it ends at the pipe's free slots and at interruptions.
+    /// `EAGAIN` may come from either side; an empty pipe has room, so then it is the socket that has
+    /// nothing.
+    pub(super) fn spliced(&self, moved: Option<usize>, held: usize) {
+        match moved {
+            Some(_) => self.readable.set(true),
+            None if held == 0 => self.readable.set(false),
+            None => {}
+        }
+    }
+
+    /// Concludes from a send, or a splice into this descriptor, whether there is room.
+    ///
+    /// Only `EAGAIN` says that there is none: then the kernel has set `SOCK_NOSPACE`, without which
+    /// it reports no room later (`tcp_check_space`). A call that took a part may have been
+    /// interrupted, by a signal or by work of the ring, with room left and the flag not set.
+    pub(super) fn wrote(&self, taken: Option<usize>) {
+        if taken.is_none() {
+            self.writable.set(false);
+        }
+    }
+
+    /// A connection is being established (`EINPROGRESS`, `connect(2)`): the socket becomes writable
+    /// when that has succeeded or failed. Registering it afterwards reports what was missed.
+    pub(super) fn connecting(&self) {
+        self.writable.set(false);
+    }
+
+    /// The kernel was just asked to report once when there is something to read, or at once if there
+    /// is already (`EPOLLONESHOT` with `EPOLL_CTL_MOD`), so that waiting for it misses nothing.
+    pub(super) fn asked_to_report(&self) {
         self.readable.set(false);
     }
 
-    /// Notes that a write would have blocked.
-    pub(super) fn would_block_writing(&self) {
-        self.writable.set(false);
+    /// Whether somebody waits, and for what this descriptor is not known to be ready.
+    pub(super) fn is_awaited(&self) -> bool {
+        let waits = |waker: &Cell<Option<Waker>>| {
+            let found = waker.take();
+            let any = found.is_some();
+            waker.set(found);
+            any
+        };
+        waits(&self.reader) || waits(&self.writer)
+    }
+
+    /// Takes over what `poll(2)` says at the moment.
+    pub(super) fn correct(&self, level: Level) {
+        let readable = if level.readable { flag(libc::EPOLLIN) } else { 0 };
+        let writable = if level.writable { flag(libc::EPOLLOUT) } else { 0 };
+        self.note(readable | writable);
     }
 
     /// Lets everybody look: this side has ended the descriptor.
@@ -132,6 +214,9 @@ impl Readiness {
             self.hung_up.set(self.hung_up.get() || events & HANG_UP_EVENTS != 0);
             self.on_behalf.take().into_iter().for_each(Waker::wake);
         }
+        if events & flag(libc::EPOLLPRI) != 0 {
+            self.urgent.set(true);
+        }
         if events & READ_EVENTS != 0 {
             self.readable.set(true);
             self.reader.take().into_iter().for_each(Waker::wake);
@@ -143,21 +228,20 @@ impl Readiness {
     }
 }
 
-fn poll(ready: &Cell<bool>, waiting: &Cell<Option<Waker>>, context: &Context<'_>) -> Poll<()> {
+/// Whether it is ready, and whether a wait began that nobody was waiting in before.
+fn poll(
+    ready: &Cell<bool>,
+    waiting: &Cell<Option<Waker>>,
+    context: &Context<'_>,
+) -> (Poll<()>, bool) {
     if ready.get() {
-        return Poll::Ready(());
+        return (Poll::Ready(()), false);
     }
-    let known = waiting.take().filter(|waker| waker.will_wake(context.waker()));
+    let known = waiting.take();
+    let began = known.is_none();
+    let known = known.filter(|waker| waker.will_wake(context.waker()));
     waiting.set(Some(known.unwrap_or_else(|| context.waker().clone())));
-    Poll::Pending
-}
-
-/// What one look at the kernel brought.
-pub(super) enum Event {
-    /// Something happened to the descriptor that was added under this key.
-    Of { key: u64, events: Events },
-    /// [`Poller::ring`] was called since the last look.
-    Bell,
+    (Poll::Pending, began)
 }
 
 /// What happened to one descriptor.
@@ -165,144 +249,42 @@ pub(super) enum Event {
 pub(super) struct Events(u32);
 
 impl Events {
+    /// Everything that is reported of a connection, by edges.
+    pub(super) const EVERYTHING: u32 = flag(libc::EPOLLIN)
+        | flag(libc::EPOLLPRI)
+        | flag(libc::EPOLLOUT)
+        | flag(libc::EPOLLRDHUP)
+        | flag(libc::EPOLLET);
+
+    /// Bytes, or their end.
+    pub(super) const ARRIVAL: u32 = flag(libc::EPOLLIN) | flag(libc::EPOLLRDHUP);
+
+    pub(super) fn of(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// Passes them on to the descriptor's waiters.
     pub(super) fn note(self, readiness: &Readiness) {
         readiness.note(self.0);
     }
 }
 
-/// The epoll instance of one core. Belongs to the event loop of the thread that made it.
-pub(super) struct Poller {
-    epoll: OwnedFd,
-    /// The same instance, as something that the event loop can wait for. Nothing is read from it.
-    waited_for: UnixStream,
-    /// Always readable, and reported once each time that it is asked for.
-    bell: OwnedFd,
-    events: RefCell<Vec<libc::epoll_event>>,
+/// What a descriptor is ready for at one moment, as `poll(2)` says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Level {
+    readable: bool,
+    writable: bool,
 }
 
-impl fmt::Debug for Poller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Poller").field("epoll", &self.epoll).finish_non_exhaustive()
-    }
-}
+impl Level {
+    /// The events to ask `poll(2)` for.
+    pub(super) const ASKED: libc::c_short = libc::POLLIN | libc::POLLOUT;
 
-impl Poller {
-    /// # Errors
-    /// When the kernel has no descriptors left.
-    pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: no pointers.
-        #[expect(unsafe_code, reason = "epoll has no safe wrapper in std")]
-        let (epoll, bell) =
-            unsafe { (libc::epoll_create1(libc::EPOLL_CLOEXEC), libc::eventfd(1, BELL_FLAGS)) };
-        let (epoll, bell) = (owned(epoll), owned(bell));
-        let epoll = epoll?;
-        let waited_for = std::os::unix::net::UnixStream::from(epoll.try_clone()?);
-        let poller = Self {
-            waited_for: UnixStream::from_std(waited_for)?,
-            epoll,
-            bell: bell?,
-            events: RefCell::new(Vec::with_capacity(EVENTS_PER_TURN)),
-        };
-        poller.control(libc::EPOLL_CTL_ADD, poller.bell.as_raw_fd(), libc::EPOLLONESHOT, BELL)?;
-        Ok(poller)
-    }
-
-    /// Reports what happens to `fd` under `key` until it is closed. It must not be duplicated.
-    ///
-    /// # Errors
-    /// What `epoll_ctl(2)` reports.
-    pub(super) fn add(&self, fd: RawFd, key: u64) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd, EVERYTHING, key)
-    }
-
-    /// Reports nothing of a descriptor that was added until it is asked for.
-    pub(super) fn pause(&self, fd: RawFd, key: u64) {
-        let _ = self.control(libc::EPOLL_CTL_MOD, fd, libc::EPOLLONESHOT, key);
-    }
-
-    /// Reports once when a paused descriptor can be read, or is readable already.
-    pub(super) fn report_readable(&self, fd: RawFd, key: u64) {
-        let once = libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLONESHOT;
-        let _ = self.control(libc::EPOLL_CTL_MOD, fd, once, key);
-    }
-
-    /// Reports everything of a paused descriptor again, what it holds already included.
-    pub(super) fn resume(&self, fd: RawFd, key: u64) {
-        let _ = self.control(libc::EPOLL_CTL_MOD, fd, EVERYTHING, key);
-    }
-
-    /// Makes the next look find [`Event::Bell`], and the event loop go round once without waiting.
-    pub(super) fn ring(&self) {
-        let once = libc::EPOLLIN | libc::EPOLLONESHOT;
-        let _ = self.control(libc::EPOLL_CTL_MOD, self.bell.as_raw_fd(), once, BELL);
-    }
-
-    fn control(
-        &self,
-        operation: libc::c_int,
-        fd: RawFd,
-        events: libc::c_int,
-        key: u64,
-    ) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: flag(events), u64: key };
-        // SAFETY: the pointer is to a live event that the call only reads.
-        #[expect(unsafe_code, reason = "epoll has no safe wrapper in std")]
-        let done =
-            unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) };
-        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    /// Waits, in the event loop, until a look would find something.
-    ///
-    /// # Errors
-    /// When the event loop can't wait.
-    pub(super) async fn changed(&self) -> io::Result<()> {
-        self.waited_for.readable(false).await
-    }
-
-    /// Hands what has happened since the last look to `each`, without waiting. `each` must not look
-    /// itself.
-    pub(super) fn look(&self, mut each: impl FnMut(Event)) {
-        let mut events = self.events.borrow_mut();
-        let most = libc::c_int::try_from(events.capacity()).unwrap_or(libc::c_int::MAX);
-        // SAFETY: the pointer is to room for `most` events, and the call writes no more than that.
-        #[expect(unsafe_code, reason = "epoll has no safe wrapper in std")]
-        let count = unsafe {
-            libc::syscall(
-                libc::SYS_epoll_pwait,
-                self.epoll.as_raw_fd(),
-                events.as_mut_ptr(),
-                most,
-                0,
-                ptr::null::<libc::sigset_t>(),
-                0_usize,
-            )
-        };
-        let count = usize::try_from(count).unwrap_or(0).min(events.capacity());
-        // SAFETY: the kernel has just filled in so many, within the capacity.
-        #[expect(unsafe_code, reason = "the kernel writes the events")]
-        unsafe {
-            events.set_len(count);
-        }
-        for event in events.iter() {
-            match event.u64 {
-                BELL => each(Event::Bell),
-                key => each(Event::Of { key, events: Events(event.events) }),
-            }
+    pub(super) fn of(events: libc::c_short) -> Self {
+        let ended = libc::POLLHUP | libc::POLLERR;
+        Self {
+            readable: events & (libc::POLLIN | ended) != 0,
+            writable: events & (libc::POLLOUT | ended) != 0,
         }
     }
-}
-
-const EVERYTHING: libc::c_int = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-
-const BELL_FLAGS: libc::c_int = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
-
-fn owned(fd: libc::c_int) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
-    #[expect(unsafe_code, reason = "takes ownership of the new descriptor")]
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -55,7 +55,7 @@ impl Socket {
         if in_progress {
             socket.watch().arm(within, Shut::Both);
             socket.watch().waits_for_client(Some(client));
-            socket.watch().readiness.would_block_writing();
+            socket.watch().readiness.connecting();
             socket.writable().await;
             match socket.watch().ended() {
                 Ended::No => socket.watch().disarm(),
@@ -87,12 +87,7 @@ impl Socket {
     /// Reads what is there: `None` when that is nothing yet, `Some(0)` at the end.
     pub fn try_recv(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
         let received = recv(self.raw(), into, libc::MSG_DONTWAIT)?;
-        match received {
-            // A stream that gives less than there is room for has no more at the moment.
-            Some(count) if count < into.len() => self.watched.readiness.drained(),
-            Some(_) => {}
-            None => self.watched.readiness.would_block_reading(),
-        }
+        self.watched.readiness.read(received, into.len());
         Ok(received)
     }
 
@@ -119,9 +114,7 @@ impl Socket {
                 Err(e) => return Err(e),
             }
         };
-        if sent.is_none() {
-            self.watched.readiness.would_block_writing();
-        }
+        self.watched.readiness.wrote(sent);
         Ok(sent)
     }
 
@@ -161,11 +154,11 @@ impl Socket {
             return true;
         }
         let mut byte = [0_u8; 1];
-        let quiet = matches!(recv_peek(self.raw(), &mut byte), Ok(None));
-        if quiet {
-            self.watched.readiness.would_block_reading();
+        let peeked = recv_peek(self.raw(), &mut byte);
+        if let Ok(peeked) = peeked {
+            self.watched.readiness.peeked(peeked);
         }
-        quiet
+        matches!(peeked, Ok(None))
     }
 
     /// Ends sending; the peer sees the end of the stream after everything that was sent.

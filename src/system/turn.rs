@@ -11,7 +11,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use crate::system::readiness::Poller;
+use crate::system::poller::Poller;
 
 /// Body bytes that may be moved without waiting before others get their turn: about a tenth of a
 /// millisecond of work.

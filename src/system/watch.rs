@@ -19,12 +19,15 @@ use std::{
     time::Duration,
 };
 
+use monoio::time::MissedTickBehavior;
 use slab::Slab;
 
 use crate::system::{
     clock::{CoreClock, Monotonic},
     fd,
-    readiness::{Event, Poller, Readiness},
+    lasting::LastingWaits,
+    poller::{Event, Poller},
+    readiness::Readiness,
     turn::Turns,
 };
 
@@ -214,6 +217,7 @@ impl Watch {
 pub struct Watches {
     poller: Rc<Poller>,
     all: RefCell<Slab<Rc<Watch>>>,
+    lasting: LastingWaits,
     /// The tasks that let others go first.
     pub turns: Turns,
     /// The core's clock, refreshed at each tick.
@@ -260,6 +264,9 @@ impl Watched {
     }
 
     fn unless_client_is_gone(&self, ready: Poll<()>, context: &Context<'_>) -> Poll<()> {
+        if ready.is_pending() {
+            self.watches.lasting.begin(self.slot, &self.watch.readiness);
+        }
         match self.watch.waits_for.get() {
             Some(client) if ready.is_pending() => self.poll_client(client, context),
             _ => ready,
@@ -317,7 +324,7 @@ impl OnDemand<'_> {
     pub async fn readable(&self) {
         let Watch { fd, readiness, ended, .. } = &**self.0;
         if ended.get() == Ended::No {
-            readiness.would_block_reading();
+            readiness.asked_to_report();
             self.0.watches.poller.report_readable(*fd, self.0.key());
         }
         self.0.readable().await;
@@ -355,6 +362,7 @@ impl Watches {
             turns: Turns::new(Rc::clone(&poller)),
             poller,
             all: RefCell::default(),
+            lasting: LastingWaits::default(),
             clock: CoreClock::default(),
         });
         monoio::spawn(serve(Rc::clone(&watches)));
@@ -377,6 +385,7 @@ impl Watches {
     /// Looks at every deadline. Call it each [`TICK`].
     pub fn tick(&self) {
         let now = self.clock.refresh();
+        self.check_lasting_waits();
         for (_, watch) in self.all.borrow().iter() {
             watch.gather_on();
             let deadline = watch.deadline.get();
@@ -384,6 +393,20 @@ impl Watches {
                 watch.end(Ended::Deadline, watch.shut.get());
             }
         }
+    }
+
+    /// Compares what is known of sockets that somebody has waited for during a whole tick with what
+    /// the kernel says now, once for each wait: no conclusion about readiness, however wrong, may
+    /// cost more than two ticks.
+    fn check_lasting_waits(&self) {
+        let all = self.all.borrow();
+        let due = self.lasting.due(|slot| all.get(slot).map(|watch| &watch.readiness));
+        let descriptors = due.iter().filter_map(|slot| Some((all.get(*slot)?.fd, *slot as u64)));
+        self.poller.levels(descriptors, |key, level| {
+            if let Some(watch) = usize::try_from(key).ok().and_then(|slot| all.get(slot)) {
+                watch.readiness.correct(level);
+            }
+        });
     }
 
     /// Lets connections that wait for their next request wait for `most` from now on, unless less is
@@ -425,6 +448,8 @@ async fn serve(watches: Rc<Watches>) {
 /// Calls `each` at every [`TICK`], for ever. The core's heartbeat.
 pub async fn every_tick(mut each: impl FnMut()) {
     let mut next = monoio::time::interval(TICK);
+    // After a pause of the process one is due, not all that were missed.
+    next.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         next.tick().await;
         each();

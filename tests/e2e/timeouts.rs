@@ -1,10 +1,13 @@
 //! Slow and stalling peers in every phase: each is given up in its time, and others do not notice.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use crate::support::{
     config::Config,
-    proxy::Proxy,
+    proxy::{Proxy, signal},
     raw_client::{Client, End, request_bytes},
     scripted_origin::{FullQueue, ScriptedOrigin, response_bytes},
     waiting::wait_until,
@@ -270,4 +273,43 @@ fn a_client_that_still_sends_gets_its_408_in_order() {
     }
     client.finish_sending();
     assert_eq!(client.expect_end(), End::Fin);
+}
+
+/// A process that is stopped and continued again and again, as by a debugger or a container's
+/// freezer, which interrupts its system calls in the middle.
+#[test]
+fn a_large_download_survives_a_process_that_is_stopped_and_continued() {
+    const LENGTH: usize = 256 * 1_048_576;
+    let origin = ScriptedOrigin::start(|conn, _| {
+        let block = vec![b'x'; 1_048_576];
+        while conn.request().is_some() {
+            conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"));
+            for _ in 0..LENGTH / block.len() {
+                if !conn.try_send(&block) {
+                    return;
+                }
+            }
+        }
+    });
+    // Shorter than a test waits, so that a download that stalls is seen to be cut.
+    let config = Config::products(origin.url()).set("server.timeouts.client_write", 5);
+    let proxy = Proxy::start(&config);
+    let over = AtomicBool::new(false);
+    let pid = proxy.pid();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                for name in ["STOP", "CONT"] {
+                    signal(pid, name);
+                }
+            }
+        });
+        let mut client = proxy.client();
+        client.send(request_bytes("GET", "/products/large", &[]));
+        let head = client.head("GET").unwrap();
+        let mut received = 0;
+        let ended = client.body(head.framing, &mut |bytes| received += bytes.len());
+        over.store(true, Ordering::SeqCst);
+        assert_eq!((ended, received), (Ok(()), LENGTH));
+    });
 }

@@ -20,7 +20,9 @@ pub(crate) async fn relay(
     sent: &mut u64,
 ) -> Result<bool, End> {
     let Some(left) = body.left_to_splice() else { return Ok(false) };
-    let Some(mut pipe) = exchange.core.pipes.take() else { return Ok(false) };
+    let Some(mut pipe) = exchange.core.pipes.take(exchange.core.watches.clock.coarse()) else {
+        return Ok(false);
+    };
     body.release_buffer();
     let mut taken = 0;
     let moved = pump(exchange, body, &mut pipe, left, &mut taken, sent).await;
@@ -65,20 +67,21 @@ async fn pump(
                 Err(_) => return Err(End::Upstream(ended(body, UpstreamError::Reset))),
             }
         }
-        match pipe.drain(client) {
+        let is_full = match pipe.drain(client) {
             Ok(Some(count)) => {
                 *sent += count as u64;
                 this_turn += count;
+                false
             }
-            Ok(None) => {}
+            Ok(None) => true,
             Err(_) => return Err(End::Client),
-        }
-        if pipe.filled == 0 && this_turn < TURN_BYTES {
+        };
+        if !is_full && this_turn < TURN_BYTES {
             continue;
         }
         on_demand.get_or_insert_with(|| upstream_watch.on_demand());
-        if pipe.filled > 0 {
-            // The client's socket is full. When it is reported, there is room for a good deal.
+        if is_full {
+            // When the client's socket is reported, there is room for a good deal.
             client_writable(exchange).await.map_err(|_| End::Client)?;
         } else {
             exchange.core.watches.turns.next().await;
