@@ -1,21 +1,23 @@
 //! Hot reload: what is adopted is adopted by everybody at once, what is refused changes nothing,
 //! and no request notices either.
 
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+};
+
+use serde_json::{Value, json};
+
 use crate::support::{
     config::Config,
     gate::Gate,
-    proxy::{Launch, Proxy},
+    proxy::{Launch, Proxy, signal, state_of},
     raw_client::request_bytes,
     reload::{Done, config, counts, generation_of, post, reload, touched},
     scripted_origin::ScriptedOrigin,
     token::{self, bearer},
     waiting::wait_until,
-};
-use serde_json::json;
-use std::{
-    fmt::Write,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    thread,
 };
 
 #[test]
@@ -431,11 +433,33 @@ fn a_storm_of_orders_ends_with_the_files_content() {
 
 #[test]
 fn a_signal_during_the_start_is_neither_lost_nor_fatal() {
+    /// Whether the process has a handler for SIGHUP (signal(7)), from the mask in `proc(5)`.
+    fn catches_hang_up(pid: u32) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & 1 != 0
+    }
     let origin = ScriptedOrigin::serving("x");
-    for _ in 0..5 {
-        let proxy = Proxy::start(&config(&origin));
-        // Right behind the start line: handlers must have been there before it.
-        proxy.signal("HUP");
+    // Large, so that the start takes a while.
+    let config = (0..300)
+        .fold(config(&origin), |config, number| {
+            config.bucket(&format!("bucket-{number}"), origin.url())
+        })
+        .with_jwt(&[]);
+    let mut starts = 0;
+    let mut reached = false;
+    while !reached {
+        starts += 1;
+        assert!(starts < 20, "SIGHUP is caught too late, or the start is over too soon");
+        let proxy = Launch::new().config(&config).start_while(|pid, log| {
+            wait_until("a handler", || catches_hang_up(pid));
+            // Whatever has not been said while it stands still is said after the signal.
+            signal(pid, "STOP");
+            wait_until("it to stand still", || state_of(pid) == 'T');
+            reached = log.event("listening").is_none();
+            signal(pid, "HUP");
+            signal(pid, "CONT");
+        });
         wait_until("the reload", || counts(&proxy).0 == 1);
         assert_eq!(proxy.get("/products/x").status, 200);
     }
@@ -472,12 +496,34 @@ fn history_and_rollback() {
     reload(&proxy);
     assert_eq!(proxy.get("/second/x").status, 200);
     let admin = bearer(&token::for_role("admin"));
-    let history = proxy.get_with("/admin/config/history", &[("Authorization", &admin)]);
-    assert_eq!(history.status, 200, "{history:?}");
-    assert!(!history.text().contains(token::JWT_SECRET));
+    let history = || {
+        let page = proxy.get_with("/admin/config/history", &[("Authorization", &admin)]);
+        assert_eq!(page.status, 200, "{page:?}");
+        assert!(!page.text().contains(token::JWT_SECRET));
+        page.json()
+    };
+    let entries = |page: &Value| -> Vec<(u64, String, bool)> {
+        let entries = page["history"].as_array().unwrap().iter();
+        entries
+            .map(|entry| {
+                assert!(entry["timestamp"].as_u64().unwrap() + 600 > token::unix_now(), "{entry}");
+                let generation = entry["config_generation"].as_u64().unwrap();
+                let trigger = entry["trigger"].as_str().unwrap().to_owned();
+                (generation, trigger, entry["running"] == true)
+            })
+            .collect()
+    };
+    let page = history();
+    assert_eq!(page["config_generation"], 2);
+    assert_eq!(entries(&page), [(2, "api".into(), true), (1, "start".into(), false)]);
+    assert!(page["history"][0]["applied"].to_string().contains("second"), "{page}");
+    assert_eq!(page["history"][1]["applied"], json!([]));
     let back = post(&proxy, "/admin/rollback?to=1", &[]);
     assert_eq!(back.status, 200, "{back:?}");
     assert_eq!(back.json()["config_generation"], 3);
+    let page = history();
+    assert_eq!(entries(&page)[0], (3, "rollback".into(), true), "{page}");
+    assert_eq!(entries(&page).len(), 3, "{page}");
     proxy.get("/second/x").assert_fault(404, "no_route");
     let status = proxy.get_with("/admin/status", &[("Authorization", &admin)]);
     assert_eq!(status.status, 200, "{status:?}");

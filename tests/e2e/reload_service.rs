@@ -58,6 +58,7 @@ fn the_service_manager_is_told_of_every_step() {
     assert_eq!(manager.reload(before), "serving generation 2");
 
     proxy.write_config_text("nonsense");
+    let before = monotonic_micros();
     proxy.signal("HUP");
     let status = manager.reload(before);
     assert!(status.starts_with("reload failed, still serving generation 2: "), "{status}");

@@ -206,8 +206,16 @@ impl Launch {
     /// If it ends instead, with what it wrote.
     #[track_caller]
     pub(crate) fn start(self) -> Proxy {
+        self.start_while(|_, _| {})
+    }
+
+    /// The same, with something done to the process, of which the number and the log are known,
+    /// as soon as it is there.
+    #[track_caller]
+    pub(crate) fn start_while(self, meanwhile: impl FnOnce(u32, &Lines)) -> Proxy {
         let (child, stdout, stderr) = self.spawn();
         let mut process = Process { child };
+        meanwhile(process.child.id(), &stderr);
         let mut address_of = |message: &str| {
             wait_for(message, || {
                 let ended = process.child.try_wait().unwrap();
@@ -420,6 +428,13 @@ impl Proxy {
         let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("status line");
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
+}
+
+/// The letter of a process's or a thread's state, as in `proc(5)`.
+pub(crate) fn state_of(pid: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name before it may hold anything, parentheses too.
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a state")
 }
 
 /// Sends a signal by name to a process that this test started.
