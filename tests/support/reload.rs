@@ -14,7 +14,12 @@ use super::{
 
 /// One open bucket, two workers, responses that show their generation, and an admin API.
 pub(crate) fn config(origin: &ScriptedOrigin) -> Config {
-    Config::products(origin.url())
+    config_of(origin.url())
+}
+
+/// The same in front of any endpoint.
+pub(crate) fn config_of(endpoint: impl Into<String>) -> Config {
+    Config::products(endpoint)
         .set("server.threads", 2)
         .set("server.expose_generation", true)
         .with_jwt(&[])
