@@ -1,6 +1,10 @@
 //! The workers as the control thread sees them: orders are scattered, acknowledgements gathered.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     handoff::{
@@ -23,6 +27,9 @@ struct Member {
     adopted: Generation,
     /// Its mailbox was full when a generation was sent: it gets the newest one later.
     behind: bool,
+    /// Responses that its mailbox had no room for, oldest first. There are no more of them than its
+    /// clients wait for.
+    unsent: VecDeque<(u64, Answer)>,
     /// The live values that it was sent last, and when.
     sent: (LiveVersion, Monotonic),
     /// The live values that it uses.
@@ -34,6 +41,17 @@ struct Member {
 }
 
 impl Member {
+    /// Sends responses for as long as there is room; what is left is tried again with the next turn.
+    fn send_responses(&mut self) {
+        while let Some((ticket, answer)) = self.unsent.pop_front() {
+            let message = ToWorker::Answer { ticket, answer };
+            if let Err(ToWorker::Answer { ticket, answer }) = self.mailbox.send(message) {
+                self.unsent.push_front((ticket, answer));
+                return;
+            }
+        }
+    }
+
     fn adopt(&mut self, snapshot: &Arc<Snapshot>, live: &Arc<LiveTable>, now: Monotonic) {
         let message = ToWorker::Adopt { snapshot: Arc::clone(snapshot), live: Arc::clone(live) };
         self.behind = self.mailbox.send(message).is_err();
@@ -63,6 +81,7 @@ impl Fleet {
                 mailbox,
                 adopted: generation,
                 behind: false,
+                unsent: VecDeque::new(),
                 sent: (live, Monotonic(0)),
                 renewed: live,
                 told: DrainStep::Serving,
@@ -90,10 +109,11 @@ impl Fleet {
         }
     }
 
-    /// Sends the newest generation and the present step of stopping to the workers that missed
+    /// Sends the newest generation, responses and the present step of stopping to the workers that missed
     /// them.
     pub fn retry(&mut self, newest: &Arc<Snapshot>, live: &Arc<LiveTable>, now: Monotonic) {
         self.drain(self.step);
+        self.members.iter_mut().for_each(Member::send_responses);
         for member in self.members.iter_mut().filter(|member| member.behind) {
             member.adopt(newest, live, now);
         }
@@ -134,6 +154,12 @@ impl Fleet {
         }
     }
 
+    /// Responses that some mailbox had no room for.
+    #[cfg(test)]
+    pub(super) fn unsent(&self) -> usize {
+        self.members.iter().map(|member| member.unsent.len()).sum()
+    }
+
     /// Notes that a worker serves a generation.
     pub fn adopted(&mut self, worker: usize, generation: Generation) {
         if let Some(member) = self.members.get_mut(worker) {
@@ -153,10 +179,10 @@ impl Fleet {
     }
 
     /// Answers a call of one worker.
-    pub fn answer(&self, worker: usize, ticket: u64, answer: Answer) {
-        if let Some(member) = self.members.get(worker) {
-            // A full mailbox means a stalled worker, whose clients do not wait any more.
-            let _ = member.mailbox.send(ToWorker::Answer { ticket, answer });
+    pub fn answer(&mut self, worker: usize, ticket: u64, answer: Answer) {
+        if let Some(member) = self.members.get_mut(worker) {
+            member.unsent.push_back((ticket, answer));
+            member.send_responses();
         }
     }
 

@@ -466,7 +466,7 @@ impl Control {
         }
     }
 
-    fn tell(&self, askers: &[Asker], report: &Report) {
+    fn tell(&mut self, askers: &[Asker], report: &Report) {
         for asker in askers {
             if let Asker::Client { worker, ticket, request_id } = asker {
                 self.fleet.answer(*worker, *ticket, report.answer(request_id));

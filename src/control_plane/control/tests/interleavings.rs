@@ -236,6 +236,7 @@ impl World {
             let newest = control.running.snapshot.generation;
             let idle = control.queue.current.is_none()
                 && control.fleet.lagging(newest).is_empty()
+                && control.fleet.unsent() == 0
                 && !control.resolver.is_busy()
                 && control
                     .fleet
@@ -274,6 +275,10 @@ impl World {
         for (index, worker) in self.workers.iter().enumerate() {
             assert_eq!(worker.adopted, running, "worker {index} is left behind");
         }
+        let mut open: Vec<_> =
+            self.asked.keys().filter(|ticket| !self.answered.contains_key(ticket)).collect();
+        open.sort();
+        assert!(open.is_empty(), "no response to the requests {open:?}");
         for (ticket, answer) in &self.answered {
             assert_eq!(answer["status"], "success", "{answer}");
             let generation = answer["config_generation"].as_u64().unwrap();
