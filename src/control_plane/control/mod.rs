@@ -257,6 +257,8 @@ impl Control {
                 let _ = self.scraper.send(job);
             }
             Call::Order { order, request_id, subject } => {
+                // A terminal that shows the log must not obey the token's text.
+                let subject = subject.as_deref().map(|text| text.escape_debug().to_string());
                 tracing::info!(?order, subject, request_id, "admin order");
                 self.order(worker, ticket, &order, request_id);
             }

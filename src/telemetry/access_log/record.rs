@@ -129,8 +129,16 @@ fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Escapes what JSON demands, and DEL and the C1 controls as well, so that a terminal which shows
-/// the log is not controlled by a client.
+/// Whether a terminal or an editor that shows the log would obey the character: DEL and the C1
+/// controls, line separators, and what reorders text (the bidirectional controls of Unicode,
+/// UAX #9 section 2).
+fn commands_a_display(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Escapes what JSON demands, and what a display would obey: it must not be a client's to command.
 fn write_escaped(text: &str, out: &mut Vec<u8>) {
     for character in text.chars() {
         match character {
@@ -139,10 +147,12 @@ fn write_escaped(text: &str, out: &mut Vec<u8>) {
             '\n' => out.extend_from_slice(b"\\n"),
             '\r' => out.extend_from_slice(b"\\r"),
             '\t' => out.extend_from_slice(b"\\t"),
-            // All of these are below U+0100.
-            control if control.is_control() => {
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&hex::lower((u32::from(control) & 0xff) as u8));
+            // All of these are below U+10000.
+            command if commands_a_display(command) => {
+                let [_, _, high, low] = u32::from(command).to_be_bytes();
+                out.extend_from_slice(b"\\u");
+                out.extend_from_slice(&hex::lower(high));
+                out.extend_from_slice(&hex::lower(low));
             }
             other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
         }
@@ -294,6 +304,18 @@ mod tests {
             json["path"],
             "/\"\\\n\r\t\0\u{1b}[31m\u{7f}\u{9b}\u{fffd}\u{fffd}\u{fffd}\u{fffd}€"
         );
+    }
+
+    #[test]
+    fn what_reorders_or_breaks_a_line_is_escaped() {
+        let sub = "a\u{202e}b\u{2028}c\u{2066}d\u{61c}e\u{200f}f\u{85}g\u{2029}€";
+        let line = line(&AccessRecord { sub: Some(sub), path: sub.as_bytes(), ..RECORD });
+        assert!(
+            line.contains("a\\u202eb\\u2028c\\u2066d\\u061ce\\u200ff\\u0085g\\u2029€"),
+            "{line}"
+        );
+        let json: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((json["sub"].as_str(), json["path"].as_str()), (Some(sub), Some(sub)));
     }
 
     #[test]
