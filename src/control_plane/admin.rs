@@ -29,6 +29,9 @@ use crate::{
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The commit that was built; empty where the build did not know.
+pub const REVISION: &str = env!("YATAGARASU_REVISION");
+
 /// What the metrics page is made from.
 #[derive(Debug)]
 pub struct ScrapeJob {
@@ -92,7 +95,7 @@ fn scrape(job: &ScrapeJob) -> Answer {
         jwt_keys: &job.snapshot.jwt_keys,
         lost: job.lost,
         process: &ProcessInfo::read(),
-        build: BuildInfo { version: VERSION, revision: "" },
+        build: BuildInfo { version: VERSION, revision: REVISION },
     });
     Answer { status: 200, content_type: CONTENT_TYPE, code: "", body }
 }
