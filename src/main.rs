@@ -2,9 +2,11 @@
 
 use std::process::exit;
 
-use yatagarasu::{app, cli};
+use yatagarasu::{app, cli, system::process};
 
 fn main() {
+    // First: a SIGHUP that comes with the start must not be what ends the process.
+    process::ignore_signals();
     let arguments = match cli::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),

@@ -23,6 +23,18 @@ pub fn raise_open_file_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Ignores signals whose default action would end the process although nothing is wrong: SIGHUP and
+/// SIGUSR1, until they are caught, and SIGXFSZ for good, so that a file at `RLIMIT_FSIZE` is a
+/// failed write (`EFBIG`, `setrlimit(2)`). What a SIGHUP asks for is not lost: no configuration was
+/// read before it.
+pub fn ignore_signals() {
+    for number in [libc::SIGHUP, libc::SIGUSR1, libc::SIGXFSZ] {
+        // SAFETY: no pointers and no handler of ours; nothing else has set one for these yet.
+        #[expect(unsafe_code, reason = "signal has no safe wrapper in std")]
+        let _ = unsafe { libc::signal(number, libc::SIG_IGN) };
+    }
+}
+
 /// Longest time, in nanoseconds, that a thread of lower priority runs before a worker that woke up
 /// meanwhile gets its processor back: the least that the kernel takes.
 const SLICE_NS: u64 = 100_000;
