@@ -153,6 +153,10 @@ impl Preparation {
                     }
                     Order::Drop(value) => drop(value),
                 }
+                if todo.is_empty() {
+                    // What a reload needed, and what it replaced, is free now.
+                    process::give_back_memory();
+                }
             }
         })?;
         Ok((Self { orders }, outcomes))

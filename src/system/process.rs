@@ -35,6 +35,26 @@ pub fn ignore_signals() {
     }
 }
 
+/// Free memory of the allocator, in bytes, below which giving it back is not worth the system calls.
+const FREE_BYTES_KEPT: usize = 16 * 1_048_576;
+
+/// Gives freed memory back to the system (`malloc_trim(3)`). The allocator keeps what lies below
+/// the top of a heap, and after a peak that may be most of the process. Takes a lock on each
+/// thread's heap in turn, so call it on a thread that no request waits for, after an event that is
+/// rare.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: no pointers; both calls take the allocator's own locks.
+        #[expect(unsafe_code, reason = "mallinfo2 and malloc_trim have no safe wrapper")]
+        unsafe {
+            if libc::mallinfo2().fordblks > FREE_BYTES_KEPT {
+                libc::malloc_trim(0);
+            }
+        }
+    }
+}
+
 /// Longest time, in nanoseconds, that a thread of lower priority runs before a worker that woke up
 /// meanwhile gets its processor back: the least that the kernel takes.
 const SLICE_NS: u64 = 100_000;

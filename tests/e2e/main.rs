@@ -29,6 +29,7 @@ mod harness;
 mod limits;
 mod memory;
 mod metrics;
+mod process;
 mod reload;
 mod reload_hot;
 mod reload_load;
