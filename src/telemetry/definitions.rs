@@ -121,7 +121,7 @@ definitions! {
     PROCESS_THREADS: Gauge "process_threads" [] "threads",
         "Threads of the process.";
     BUILD_INFO: Gauge "build_info" ["version", "revision"] "always 1",
-        "Version and source revision of the binary.";
+        "Version of the binary, and the commit that a release build was made from.";
 }
 
 #[cfg(test)]
