@@ -21,25 +21,21 @@ const BACKLOG: i32 = 4_096;
 /// Opens `count` listeners on one address, of which each gets a share of the connections
 /// (`SO_REUSEPORT`, `socket(7)`).
 ///
-/// The address is first bound once without `SO_REUSEPORT`: a second process is refused there
-/// instead of silently taking a share of the first one's connections. Port 0 takes any free port.
+/// The first one is bound and listens before it allows others beside it: of two processes that want
+/// the same address one is refused, instead of silently taking a share of the other's connections.
+/// Port 0 takes any free port.
 ///
 /// # Errors
 /// When the address is in use, or may not or cannot be bound.
 pub fn open(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
-    if address.port() != 0 {
-        let guard = new_socket(address)?;
-        guard.bind(&address.into())?;
-        // Bound sockets conflict even when nobody listens; this one goes before the real ones come.
-        drop(guard);
-    }
     let mut listeners = Vec::with_capacity(count);
     let mut address = address;
-    for _ in 0..count {
+    for number in 0..count {
         let socket = new_socket(address)?;
-        socket.set_reuse_port(true)?;
+        socket.set_reuse_port(number > 0)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
+        socket.set_reuse_port(true)?;
         let listener = TcpListener::from(socket);
         address = listener.local_addr()?;
         listeners.push(listener);
@@ -130,7 +126,12 @@ pub fn is_exhausted(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpStream, time::Duration};
+    use std::{
+        net::{Ipv4Addr, TcpStream},
+        sync::Barrier,
+        thread,
+        time::Duration,
+    };
 
     use super::*;
     use crate::system::ring::{self, IoChoice};
@@ -158,5 +159,46 @@ mod tests {
             assert_eq!(&read, b"abc");
         })
         .unwrap();
+    }
+
+    #[test]
+    fn of_several_that_open_one_address_at_once_one_gets_it() {
+        for _ in 0..50 {
+            let free = open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1).unwrap();
+            let address = free[0].local_addr().unwrap();
+            drop(free);
+            let start = Barrier::new(4);
+            let opened: Vec<_> = thread::scope(|scope| {
+                let rivals: Vec<_> = (0..4)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            start.wait();
+                            open(address, 2)
+                        })
+                    })
+                    .collect();
+                rivals.into_iter().map(|rival| rival.join().unwrap()).collect()
+            });
+            let winners = opened.iter().filter(|opened| opened.is_ok()).count();
+            assert_eq!(winners, 1, "{opened:?}");
+        }
+    }
+
+    #[test]
+    fn each_listener_gets_a_share_of_the_connections() {
+        let listeners = open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 3).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let clients: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut shares = Vec::new();
+        for listener in &listeners {
+            let mut share = 0;
+            while socket::try_accept(listener.as_raw_fd()).unwrap().is_some() {
+                share += 1;
+            }
+            shares.push(share);
+        }
+        assert_eq!(shares.iter().sum::<i32>(), 200);
+        assert!(shares.iter().all(|share| *share > 20), "{shares:?}");
+        drop(clients);
     }
 }
