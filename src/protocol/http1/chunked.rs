@@ -97,6 +97,12 @@ impl ChunkedDecoder {
         matches!(self.state, State::Done)
     }
 
+    /// Bytes of data that the present chunk is known to have and that were not read yet. Grows with
+    /// each digit of its size.
+    pub const fn announced(&self) -> u64 {
+        self.remaining
+    }
+
     /// Reads on in the body. Call it again with the input after [`ChunkStep::consumed`].
     ///
     /// A step gives at most one run of data and otherwise consumes all of its input. One that

@@ -87,7 +87,8 @@ impl BodyDrain {
                     *overhead_bytes += (step.consumed - step.data.len()) as u64;
                     consumed += step.consumed;
                     let overhead_max = self.body_bytes_max.saturating_add(CHUNK_OVERHEAD_BYTES_MAX);
-                    if *body_bytes > self.body_bytes_max || *overhead_bytes > overhead_max {
+                    let declared = body_bytes.saturating_add(decoder.announced());
+                    if declared > self.body_bytes_max || *overhead_bytes > overhead_max {
                         return Err(DrainError::TooLarge);
                     }
                 }
@@ -132,6 +133,17 @@ mod tests {
         assert_eq!(drain.feed(b"4\r\nabcd\r\n0\r\n\r\n").unwrap().consumed, 14);
         let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
         assert_eq!(drain.feed(b"5\r\nabcde\r\n"), Err(DrainError::TooLarge));
+    }
+
+    #[test]
+    fn a_chunk_that_is_announced_over_the_bound_ends_it_before_it_comes() {
+        for size in ["fffffffffffffffd\r\n", "fffffffffffffffd", "5"] {
+            let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
+            assert_eq!(drain.feed(size.as_bytes()), Err(DrainError::TooLarge), "{size}");
+        }
+        let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
+        assert!(drain.feed(b"3\r\nabc\r\n").is_ok());
+        assert_eq!(drain.feed(b"2"), Err(DrainError::TooLarge));
     }
 
     #[test]
