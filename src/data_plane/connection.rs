@@ -97,7 +97,9 @@ pub(crate) async fn serve(core: &Rc<Core>, socket: Socket, peer: SocketAddr, ope
     loop {
         let next = match read_head(core, &socket, &mut input, &mut head, first, open).await {
             Ok(()) => exchange::run(core, &socket, peer, open.role(), &mut input, &head).await,
-            Err(Some(fault)) => respond::refuse_head(core, &socket, peer, fault).await,
+            Err(Some(fault)) => {
+                respond::refuse_head(core, &socket, peer, input.bytes(), fault).await
+            }
             Err(None) => break,
         };
         first = false;

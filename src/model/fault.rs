@@ -12,6 +12,8 @@ pub enum Fault {
     NoKey,
     /// Bad percent-encoding, control characters, invalid UTF-8 or a dot segment.
     BadPath,
+    /// A target with scheme `https` on a plain connection (RFC 9110 section 7.4).
+    Misdirected,
     /// The object key is longer than S3 allows.
     KeyTooLong,
     /// The message breaks RFC 9112 (syntax or framing).
@@ -50,6 +52,8 @@ pub enum Fault {
     UpstreamProtocol,
     /// S3 refused our own credentials or signature.
     UpstreamCredentials,
+    /// Too many clients ask for the metrics page at once.
+    TooManyScrapes,
     /// Over `server.max_connections`.
     TooManyConnections,
     /// The process is stopping.
@@ -71,11 +75,12 @@ impl Fault {
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
             Self::ExpectationFailed => 417,
+            Self::Misdirected => 421,
             Self::HeadTooLarge => 431,
             Self::Internal => 500,
             Self::UnknownTransferCoding => 501,
             Self::UpstreamRefused | Self::UpstreamProtocol | Self::UpstreamCredentials => 502,
-            Self::TooManyConnections | Self::ShuttingDown => 503,
+            Self::TooManyConnections | Self::TooManyScrapes | Self::ShuttingDown => 503,
             Self::UpstreamTimeout => 504,
             Self::VersionNotSupported => 505,
         }
@@ -88,6 +93,7 @@ impl Fault {
             Self::NoKey => "no_key",
             Self::BadPath => "bad_path",
             Self::KeyTooLong => "key_too_long",
+            Self::Misdirected => "misdirected",
             Self::BadRequest => "bad_request",
             Self::UnknownTransferCoding => "unknown_transfer_coding",
             Self::VersionNotSupported => "version_not_supported",
@@ -107,6 +113,7 @@ impl Fault {
             Self::UpstreamProtocol => "upstream_protocol_error",
             Self::UpstreamCredentials => "upstream_credentials",
             Self::TooManyConnections => "too_many_connections",
+            Self::TooManyScrapes => "too_many_scrapes",
             Self::ShuttingDown => "shutting_down",
             Self::Internal => "internal_error",
         }
@@ -119,6 +126,7 @@ impl Fault {
             Self::NoKey => "The path names no object",
             Self::BadPath => "The path is not valid",
             Self::KeyTooLong => "The object key is longer than 1024 bytes",
+            Self::Misdirected => "An https target cannot be served on a plain connection",
             Self::BadRequest => "The request is malformed",
             Self::UnknownTransferCoding => "Unknown transfer coding",
             Self::VersionNotSupported => "Only HTTP/1.0 and HTTP/1.1 are supported",
@@ -138,6 +146,7 @@ impl Fault {
             Self::UpstreamProtocol => "The S3 endpoint sent a malformed response",
             Self::UpstreamCredentials => "The S3 endpoint refused this proxy's credentials",
             Self::TooManyConnections => "Too many connections",
+            Self::TooManyScrapes => "The metrics page is being sent to too many clients",
             Self::ShuttingDown => "The server is shutting down",
             Self::Internal => "Internal error",
         }

@@ -14,7 +14,7 @@ use crate::{
         config::Config,
         gate::Gate,
         proxy::Proxy,
-        raw_client::request_bytes,
+        raw_client::{Client, request_bytes},
         reload::{adopt, post},
         scripted_origin::ScriptedOrigin,
         token::{self, bearer},
@@ -235,4 +235,65 @@ fn a_signal_opens_the_access_log_anew_after_it_was_renamed() {
     proxy.get("/products/3");
     wait_logged(&file, &["/products/3"]);
     assert_eq!(paths_in(&moved), ["/products/1", "/products/2"]);
+}
+
+/// Bytes in the sending and the receiving queue of the socket with this local and this remote port
+/// (`proc_pid_net(5)`).
+fn queued(local: u16, remote: u16) -> Option<(usize, usize)> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let mut port = || u16::from_str_radix(words.next()?.split_once(':')?.1, 16).ok();
+        let ends = (port()?, port()?);
+        let (sending, receiving) = words.nth(1)?.split_once(':')?;
+        let bytes = |hex| usize::from_str_radix(hex, 16).ok();
+        (ends == (local, remote)).then_some((bytes(sending)?, bytes(receiving)?))
+    })
+}
+
+#[test]
+fn bytes_of_an_aborted_answer_are_those_that_the_socket_took() {
+    const LENGTH: usize = 64 * 1_048_576;
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{LENGTH:x}\r\n"));
+        // Until the proxy gives the answer up.
+        while conn.try_send(vec![b'x'; 65_536]) {}
+    });
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = Client::connect_with_receive_buffer(proxy.address(), 4_096);
+    // Without chunks, so that all but the head is body.
+    client.send("GET /products/x HTTP/1.0\r\n\r\n");
+    let head = client.head("GET").unwrap();
+    let buffered = client.buffered();
+    let (ours, theirs) = (client.local().port(), proxy.address().port());
+    let in_kernel = || Some(queued(theirs, ours)?.0 + queued(ours, theirs)?.1);
+    let mut same = (0, None);
+    wait_until("the queues to be full", || {
+        let now = in_kernel();
+        same = if now == same.1 { (same.0 + 1, now) } else { (0, now) };
+        same.0 > 20
+    });
+    let taken = buffered + same.1.expect("an open connection");
+    client.reset();
+    wait_until("the record", || proxy.stdout().records().len() == 1);
+    let record = &proxy.stdout().records()[0];
+    assert_eq!((&record["status"], &record["aborted"]), (&200.into(), &true.into()), "{head:?}");
+    assert_eq!(record["bytes"], taken);
+    let counted = proxy.metric("http_response_bytes_total{bucket=\"products\"}");
+    assert_eq!(counted, Some(f64::from(u32::try_from(taken).unwrap())));
+}
+
+#[test]
+fn an_early_answer_is_recorded_when_it_is_complete_and_not_when_its_body_has_come() {
+    let origin = ScriptedOrigin::serving("x");
+    // Longer than a test waits.
+    let config = Config::products(origin.url()).set("server.timeouts.client_header", 60);
+    let proxy = Proxy::start(&config);
+    let mut client = proxy.client();
+    client.send(request_bytes("POST", "/products/x", &[("Content-Length", "5")]));
+    assert_eq!(client.response("POST").status, 405);
+    wait_until("the record", || proxy.stdout().records().len() == 1);
+    client.send("12345");
+    assert_eq!(client.get("/products/x").status, 200);
 }

@@ -379,3 +379,65 @@ fn a_refused_head_is_counted_and_logged() {
     assert!(!proxy.output().contains("SECRET"));
     assert!(proxy.metrics().contains("status=\"400\"} 1"), "{}", proxy.metrics());
 }
+
+#[test]
+fn a_chunk_larger_than_the_limit_ends_the_connection_before_it_comes() {
+    let origin = ScriptedOrigin::serving("x");
+    // Longer than a test waits.
+    let config = Config::products(origin.url()).set("server.timeouts.client_header", 60);
+    let proxy = Proxy::start(&config);
+    for method in ["GET", "POST"] {
+        let mut client = proxy.client();
+        client.send(request_bytes(method, "/products/x", &[("Transfer-Encoding", "chunked")]));
+        client.send("fffffffffffffffd\r\n");
+        let answer = client.response(method);
+        assert_eq!(answer.status, if method == "GET" { 413 } else { 405 });
+        client.expect_end();
+    }
+}
+
+#[test]
+fn an_early_answer_to_a_body_over_the_limit_says_that_the_connection_ends() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&Config::products(origin.url()).set("server.limits.body_bytes", 10));
+    for (method, path, status) in [("POST", "/products/x", 405), ("GET", "/nothing", 404)] {
+        for (length, closes) in [("10", false), ("11", true)] {
+            let mut client = proxy.client();
+            client.send(request_bytes(method, path, &[("Content-Length", length)]));
+            let answer = client.response(method);
+            assert_eq!((answer.status, answer.says_close()), (status, closes), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_head_request_that_is_refused_gets_no_body() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    for message in [
+        "HEAD /products/x HTTP/1.1\r\nHost : a\r\n\r\n".to_owned(),
+        "\r\nHEAD /products/x HTTP/1.1\r\n\r\n".to_owned(),
+        format!("HEAD /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(10_000)),
+    ] {
+        let mut client = proxy.client();
+        client.send(&message);
+        client.finish_sending_if_open();
+        let answer = client.response("HEAD");
+        assert!([400, 414].contains(&answer.status), "{answer:?}");
+        assert!(answer.header("content-length").is_some_and(|length| length != "0"));
+        client.expect_end();
+    }
+}
+
+#[test]
+fn an_https_target_on_a_plain_listener_is_misdirected() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = proxy.client();
+    for target in ["https://proxy.test/products/x", "HTTPS://proxy.test", "https://proxy.test?a"] {
+        client.get(target).assert_fault(421, "misdirected");
+    }
+    assert_eq!(client.get("http://proxy.test/products/x").status, 200);
+    client.get("httpx://proxy.test/products/x").assert_fault(400, "bad_request");
+    assert_eq!(origin.requests().len(), 1);
+}

@@ -1,11 +1,14 @@
 //! What holds for every response, whatever it is about.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::support::{
     config::Config,
     proxy::Proxy,
     raw_client::{Client, Response},
     scripted_origin::{ScriptedOrigin, refused_address},
     token::{self, bearer},
+    waiting::wait_until,
 };
 
 /// Two buckets that answer, one of them for tokens only, and one whose endpoint does not.
@@ -125,4 +128,34 @@ fn answers_about_reloads_carry_code_and_id() {
     codes.sort_unstable();
     codes.dedup();
     assert_eq!(codes.len(), 4, "{codes:?}");
+}
+
+/// Seconds since 1970 of an HTTP date, by the system's own `date`.
+fn unix_seconds_of(date: &str) -> u64 {
+    let output = std::process::Command::new("date").args(["-d", date, "+%s"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().expect("seconds")
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[test]
+fn refusals_after_a_quiet_time_have_the_date_of_now() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url()).set("server.max_connections", 1);
+    let proxy = Proxy::start(&config);
+    let mut only = proxy.client();
+    // No request has made the proxy look at the clock since it started.
+    let start = now();
+    wait_until("two seconds later", || now() >= start + 2);
+    let answer = proxy.client().response("GET");
+    assert_eq!(answer.status, 503);
+    assert!(unix_seconds_of(answer.header("date").unwrap()) > start, "{answer:?}");
+    let later = now();
+    wait_until("two seconds later", || now() >= later + 2);
+    only.send("GET /products/x HTTP/1.1\r\nHost : a\r\n\r\n");
+    let answer = only.response("GET");
+    assert_eq!(answer.status, 400);
+    assert!(unix_seconds_of(answer.header("date").unwrap()) > later, "{answer:?}");
 }

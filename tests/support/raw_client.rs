@@ -148,6 +148,11 @@ impl Client {
         self.stream.local_addr().unwrap()
     }
 
+    /// Bytes that were read from the socket and not asked for yet.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Sends bytes as they are.
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -17,20 +17,48 @@ pub(crate) struct BodyEnd {
     pub(crate) surplus: Vec<u8>,
 }
 
-/// Reads the body to its end. `rest` is what arrived behind the head.
-///
-/// # Errors
-/// [`Fault::BodyTooLarge`] over the limit, [`Fault::BadRequest`] for malformed chunks or an early
-/// end, [`Fault::HeadTimeout`] when it does not arrive within the time for a head.
-pub(crate) async fn drain(exchange: &Exchange<'_>, rest: &[u8]) -> Result<BodyEnd, Fault> {
-    let local = &exchange.local;
-    let mut body =
-        BodyDrain::new(exchange.head.framing, local.limits.body_bytes).map_err(fault_of)?;
-    let fed = body.feed(rest).map_err(fault_of)?;
-    let mut end = BodyEnd { consumed: fed.consumed, surplus: Vec::new() };
-    if fed.done {
-        return Ok(end);
+/// A body that is being read over.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    body: BodyDrain,
+    /// Bytes of it among those that had arrived with the head.
+    consumed: usize,
+}
+
+impl RequestBody {
+    /// Reads over `rest`, which arrived behind the head.
+    ///
+    /// # Errors
+    /// [`Fault::BodyTooLarge`] when what is declared is over the limit, [`Fault::BadRequest`] for
+    /// malformed chunks.
+    pub(crate) fn begin(exchange: &Exchange<'_>, rest: &[u8]) -> Result<Self, Fault> {
+        let limit = exchange.local.limits.body_bytes;
+        let mut body = BodyDrain::new(exchange.head.framing, limit).map_err(fault_of)?;
+        let consumed = body.feed(rest).map_err(fault_of)?.consumed;
+        Ok(Self { body, consumed })
     }
+
+    /// Reads over what is left.
+    ///
+    /// # Errors
+    /// As for [`RequestBody::begin`]; [`Fault::BadRequest`] for an early end too, and
+    /// [`Fault::HeadTimeout`] when it does not arrive within the time for a head.
+    pub(crate) async fn finish(mut self, exchange: &Exchange<'_>) -> Result<BodyEnd, Fault> {
+        let mut end = BodyEnd { consumed: self.consumed, surplus: Vec::new() };
+        if self.body.is_done() {
+            return Ok(end);
+        }
+        read_rest(exchange, &mut self.body, &mut end).await?;
+        Ok(end)
+    }
+}
+
+async fn read_rest(
+    exchange: &Exchange<'_>,
+    body: &mut BodyDrain,
+    end: &mut BodyEnd,
+) -> Result<(), Fault> {
+    let local = &exchange.local;
     let socket = exchange.socket;
     socket.watch().arm(local.timeouts.client_header, Shut::Neither);
     loop {
@@ -45,11 +73,11 @@ pub(crate) async fn drain(exchange: &Exchange<'_>, rest: &[u8]) -> Result<BodyEn
                 if fed.done {
                     end.surplus = received.get(fed.consumed..).unwrap_or_default().to_vec();
                     socket.watch().disarm();
-                    return Ok(end);
+                    return Ok(());
                 }
             }
         }
-        if socket.watch().ended() == Ended::Deadline {
+        if socket.watch().ended() != Ended::No {
             return Err(Fault::HeadTimeout);
         }
     }

@@ -289,8 +289,7 @@ async fn relay(
     append_answer(exchange, head, message, framing, &mut out);
     let window = head_at + head.head_len..end;
     let mut body = Body::new(core, connection, buffer, window, head.length, bucket.timeouts.read);
-    let mut sink = Sink { out: &mut out, framing, open_chunk: false, begun: false };
-    let mut inspected_bytes = 0;
+    let mut sink = Sink::new(&mut out, framing);
 
     if bucket.credentials.is_some()
         && may_be_credentials_error(head.status)
@@ -306,7 +305,7 @@ async fn relay(
                 cells.upstream.error(error).inc();
                 return refuse_credentials(exchange, bucket, error).await;
             }
-            Inspected::Theirs { length } => inspected_bytes = length,
+            Inspected::Theirs => {}
             Inspected::Failed(_) if body.client_is_gone() => {
                 exchange.record.aborted = true;
                 return Next::Abort;
@@ -324,8 +323,8 @@ async fn relay(
         exchange.socket.set_abortive(true);
     }
     let done = stream(exchange, &mut body, &mut sink).await;
-    exchange.record.bytes = inspected_bytes + done.sent;
-    match done.end {
+    exchange.record.bytes = sink.sent;
+    match done {
         Ok(()) if framing.must_close() => exchange.socket.set_abortive(false),
         Ok(()) => {}
         Err(End::Upstream(error)) if !body.client_is_gone() => {
@@ -389,8 +388,8 @@ fn is_coded(head: &ResponseHead, message: &[u8]) -> bool {
 enum Inspected {
     /// The error is about our credentials.
     Ours(UpstreamError),
-    /// Any other answer; what was read of it, so many bytes, is in the sink.
-    Theirs { length: u64 },
+    /// Any other answer; what was read of it is in the sink.
+    Theirs,
     /// The body did not arrive.
     Failed(UpstreamError),
 }
@@ -420,7 +419,7 @@ async fn inspect(body: &mut Body<'_>, sink: &mut Sink<'_>) -> Inspected {
             if !read.is_empty() {
                 sink.gather(&read);
             }
-            Inspected::Theirs { length: read.len() as u64 }
+            Inspected::Theirs
         }
     }
 }

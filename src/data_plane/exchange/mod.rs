@@ -18,7 +18,11 @@ use crate::{
     data_plane::{
         connection::Input,
         core::{Core, Local, REQUEST_ID_CHARS},
-        exchange::{builtin::Builtin, drain::BodyEnd, record::Record},
+        exchange::{
+            builtin::Builtin,
+            drain::{BodyEnd, RequestBody},
+            record::Record,
+        },
         worker::open::{OpenAdminRequest, Role},
     },
     model::{Fault, limits::OBJECT_KEY_BYTES_MAX},
@@ -79,7 +83,7 @@ pub(crate) async fn run<'c>(
     head: &RequestHead,
 ) -> Next {
     // Those of the main listener are waited for as connections.
-    let _in_progress = (role == Role::Admin).then(|| OpenAdminRequest::new(core));
+    let in_progress = (role == Role::Admin).then(|| OpenAdminRequest::new(core));
     let started = core.watches.clock.refresh();
     let now = core.dates.unix_seconds(started);
     let mut exchange = Exchange {
@@ -103,15 +107,23 @@ pub(crate) async fn run<'c>(
     // A client that waits for 100 (RFC 9110 section 10.1.1) gets the final answer instead, and its
     // body, which it may or may not send now, ends with the connection.
     let unread_body = has_body && head.expect_continue;
-    if unread_body {
-        exchange.keep_alive = false;
-    }
     let object = matches!(plan, Plan::Object { .. });
     let mut refused = None;
-    if has_body && !unread_body && object {
-        match drain::drain(&exchange, rest).await {
-            Ok(all) => drained = all,
-            Err(fault) => refused = Some(fault),
+    let mut left_over = None;
+    if unread_body {
+        exchange.keep_alive = false;
+    } else if has_body {
+        match RequestBody::begin(&exchange, rest) {
+            Ok(body) if object => match body.finish(&exchange).await {
+                Ok(all) => drained = all,
+                Err(fault) => refused = Some(fault),
+            },
+            Ok(body) => left_over = Some(body),
+            Err(fault) => {
+                // The answer, whichever it is, says that the connection ends with it.
+                exchange.keep_alive = false;
+                refused = Some(fault).filter(|_| object);
+            }
         }
     }
     if refused.is_some() {
@@ -128,14 +140,15 @@ pub(crate) async fn run<'c>(
         (None, Plan::Builtin(what)) => builtin::answer(&mut exchange, what).await,
         (None, Plan::Options) => respond::options(&mut exchange).await,
     };
-    if has_body && !object && next == Next::KeepAlive {
+    record::finish(&exchange);
+    drop(in_progress);
+    if let Some(body) = left_over.filter(|_| next == Next::KeepAlive) {
         // Answered early; what is left of the body must not be read as the next request.
-        match drain::drain(&exchange, rest).await {
+        match body.finish(&exchange).await {
             Ok(all) => drained = all,
             Err(_) => next = Next::Close,
         }
     }
-    record::finish(&exchange);
     input.consume(head.head_len + drained.consumed);
     input.append(core, &drained.surplus);
     next
@@ -144,6 +157,10 @@ pub(crate) async fn run<'c>(
 impl Exchange<'_> {
     /// Decides what to do, without waiting for anything.
     fn plan(&mut self, role: Role, now: u64, path: &mut Vec<u8>) -> Plan {
+        if self.head.https {
+            // The listeners are plain (RFC 9110 section 7.4).
+            return Plan::Refuse(Fault::Misdirected);
+        }
         let raw = self.head.path.of(self.bytes);
         if self.head.method == Method::Options && raw == b"*" {
             return Plan::Options;

@@ -1,6 +1,6 @@
 //! The one place where a [`Fault`], or anything else that this proxy says itself, becomes bytes.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     data_plane::{
@@ -15,10 +15,7 @@ use crate::{
         },
         text::decimal::append_decimal,
     },
-    system::{
-        socket::Socket,
-        watch::{Ended, Shut},
-    },
+    system::{socket::Socket, watch::Ended},
 };
 
 /// How this proxy calls itself in `Via` (RFC 9110 section 7.6.3).
@@ -83,32 +80,60 @@ async fn send(exchange: &mut Exchange<'_>, reply: &Reply<'_>) -> Next {
     out.extend_from_slice(b"\r\n");
     exchange.record.status = reply.status;
     let body = if exchange.is_head() { &[] } else { reply.body };
-    exchange.record.bytes = body.len() as u64;
-    if deliver(exchange, &out, body).await.is_err() {
-        exchange.record.aborted = true;
-        return Next::Abort;
+    match deliver(exchange, &out, body).await {
+        Ok(()) => {
+            exchange.record.bytes = body.len() as u64;
+            next(exchange)
+        }
+        Err(Cut { taken }) => {
+            exchange.record.bytes = taken.saturating_sub(out.len()) as u64;
+            exchange.record.aborted = true;
+            Next::Abort
+        }
     }
-    if exchange.keep_alive { Next::KeepAlive } else { Next::Close }
+}
+
+/// The client is gone or takes nothing.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    /// Bytes that its socket took before.
+    pub(crate) taken: usize,
 }
 
 /// Sends to the client, giving it `client_write` for each step of progress.
+///
+/// # Errors
+/// How much was taken of both slices.
 pub(crate) async fn deliver(
     exchange: &Exchange<'_>,
     first: &[u8],
     second: &[u8],
-) -> std::io::Result<()> {
-    let mut first = first;
-    let mut second = second;
+) -> Result<(), Cut> {
+    deliver_to(exchange.socket, exchange.local.timeouts.client_write, first, second).await
+}
+
+async fn deliver_to(
+    socket: &Socket,
+    client_write: Duration,
+    mut first: &[u8],
+    mut second: &[u8],
+) -> Result<(), Cut> {
+    let mut taken = 0;
     while !first.is_empty() || !second.is_empty() {
         if first.is_empty() {
             first = std::mem::take(&mut second);
         }
-        if let Some(sent) = exchange.socket.try_send(first, second)? {
-            let of_first = sent.min(first.len());
-            first = first.get(of_first..).unwrap_or_default();
-            second = second.get(sent - of_first..).unwrap_or_default();
-        } else {
-            client_writable(exchange).await?;
+        match socket.try_send(first, second) {
+            Ok(Some(sent)) => {
+                taken += sent;
+                let of_first = sent.min(first.len());
+                first = first.get(of_first..).unwrap_or_default();
+                second = second.get(sent - of_first..).unwrap_or_default();
+            }
+            Ok(None) => {
+                client_writable(socket, client_write).await.map_err(|_| Cut { taken })?;
+            }
+            Err(_) => return Err(Cut { taken }),
         }
     }
     Ok(())
@@ -117,16 +142,20 @@ pub(crate) async fn deliver(
 /// Waits until the client takes more.
 ///
 /// # Errors
-/// `TimedOut` when it takes nothing for `client_write`. Its socket is left as it is: an orderly end
-/// behind a part of a body that ends with the connection would make that look whole.
-pub(crate) async fn client_writable(exchange: &Exchange<'_>) -> std::io::Result<()> {
-    let watch = exchange.socket.watch();
-    watch.arm_sending(exchange.local.timeouts.client_write);
-    exchange.socket.writable().await;
-    watch.disarm();
-    match watch.ended() {
+/// `TimedOut` when it takes nothing for `client_write`, `ConnectionAborted` when the process ends.
+/// Its socket is left as it is: an orderly end behind a part of a body that ends with the connection
+/// would make that look whole.
+pub(crate) async fn client_writable(
+    socket: &Socket,
+    client_write: Duration,
+) -> std::io::Result<()> {
+    socket.watch().arm_sending(client_write);
+    socket.writable().await;
+    socket.watch().disarm();
+    match socket.watch().ended() {
+        Ended::No => Ok(()),
         Ended::Deadline => Err(std::io::ErrorKind::TimedOut.into()),
-        Ended::No | Ended::ClientGone => Ok(()),
+        Ended::ClientGone => Err(std::io::ErrorKind::ConnectionAborted.into()),
     }
 }
 
@@ -142,34 +171,50 @@ pub(crate) fn append_own(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Refuses a head that could not be read: one answer, and the connection ends.
+/// Refuses a head that could not be read, of which these bytes have arrived: one answer, and the
+/// connection ends.
 pub(crate) async fn refuse_head(
     core: &Core,
     socket: &Socket,
     peer: SocketAddr,
+    head: &[u8],
     fault: Fault,
 ) -> Next {
     let id = core.ids.next();
     let mut out = core.buffers.scratch();
-    let bytes = append_refusal(core, fault, &id, &mut out);
-    socket.watch().arm(core.current().timeouts.client_write, Shut::Both);
-    let sent = socket.send_all(&out, &[], || ()).await;
-    record::refused_head(core, peer, fault, &id, bytes, sent.is_err());
-    if sent.is_err() { Next::Abort } else { Next::Close }
+    let body = append_refusal(core, fault, &id, is_head_request(head), &mut out);
+    let client_write = core.current().timeouts.client_write;
+    let delivered = deliver_to(socket, client_write, &out, &body).await;
+    let (bytes, next) = match delivered {
+        Ok(()) => (body.len(), Next::Close),
+        Err(Cut { taken }) => (taken.saturating_sub(out.len()), Next::Abort),
+    };
+    record::refused_head(core, peer, fault, &id, bytes as u64, next == Next::Abort);
+    next
 }
 
-/// Writes a whole answer to a connection that will not be served.
-pub(crate) fn write_refusal(core: &Core, fault: Fault, out: &mut Vec<u8>) {
-    append_refusal(core, fault, &core.ids.next(), out);
+/// Writes a whole answer to a connection that will not be served, on which these bytes have arrived.
+pub(crate) fn write_refusal(core: &Core, fault: Fault, arrived: &[u8], out: &mut Vec<u8>) {
+    let body = append_refusal(core, fault, &core.ids.next(), is_head_request(arrived), out);
+    out.extend_from_slice(&body);
 }
 
-/// Returns the length of the body.
+/// Whether a head that was not parsed begins as that of a HEAD request, whose answer has no body
+/// (RFC 9110 section 9.3.2).
+fn is_head_request(head: &[u8]) -> bool {
+    head.strip_prefix(b"\r\n").unwrap_or(head).starts_with(b"HEAD ")
+}
+
+/// Appends the head of a refusal and returns the body.
 fn append_refusal(
     core: &Core,
     fault: Fault,
     id: &[u8; REQUEST_ID_CHARS],
+    is_head: bool,
     out: &mut Vec<u8>,
-) -> u64 {
+) -> Vec<u8> {
+    // No request has looked at the clock for this answer.
+    core.dates.unix_seconds(core.watches.clock.refresh());
     let body = fault_body(fault, id);
     let reply = Reply {
         status: fault.status(),
@@ -186,8 +231,7 @@ fn append_refusal(
     }
     append_connection(Version::Http11, true, out);
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(&body);
-    body.len() as u64
+    if is_head { Vec::new() } else { body }
 }
 
 fn append_head(core: &Core, reply: &Reply<'_>, out: &mut Vec<u8>) {
@@ -205,7 +249,7 @@ fn append_head(core: &Core, reply: &Reply<'_>, out: &mut Vec<u8>) {
             append_field("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"", out);
         }
         Some(Fault::MethodNotAllowed) => append_field("Allow", reply.allow.as_bytes(), out),
-        Some(Fault::TooManyConnections | Fault::ShuttingDown) => {
+        Some(Fault::TooManyConnections | Fault::TooManyScrapes | Fault::ShuttingDown) => {
             append_field("Retry-After", b"1", out);
         }
         _ => {}

@@ -82,7 +82,8 @@ async fn pump(
         on_demand.get_or_insert_with(|| upstream_watch.on_demand());
         if is_full {
             // When the client's socket is reported, there is room for a good deal.
-            client_writable(exchange).await.map_err(|_| End::Client)?;
+            let client_write = exchange.local.timeouts.client_write;
+            client_writable(client, client_write).await.map_err(|_| End::Client)?;
         } else {
             exchange.core.watches.turns.next().await;
         }

@@ -5,7 +5,7 @@ use crate::{
     data_plane::exchange::{
         Exchange,
         body::{Body, Piece},
-        respond::deliver,
+        respond::{Cut, deliver},
         splice,
     },
     protocol::http1::{CHUNK_END, ClientFraming, LAST_CHUNK, encode_chunk_head},
@@ -33,9 +33,18 @@ pub(crate) struct Sink<'o> {
     pub(crate) open_chunk: bool,
     /// Whether anything was sent.
     pub(crate) begun: bool,
+    /// Body bytes in `out`.
+    gathered: usize,
+    /// Body bytes that the client's socket took.
+    pub(crate) sent: u64,
 }
 
-impl Sink<'_> {
+impl<'o> Sink<'o> {
+    /// A body framed like this, behind the head that is in `out`.
+    pub(crate) fn new(out: &'o mut Vec<u8>, framing: ClientFraming) -> Self {
+        Self { out, framing, open_chunk: false, begun: false, gathered: 0, sent: 0 }
+    }
+
     fn open_piece(&mut self, length: usize) {
         if self.framing == ClientFraming::Chunked {
             self.close_piece();
@@ -55,6 +64,7 @@ impl Sink<'_> {
     pub(crate) fn gather(&mut self, piece: &[u8]) {
         self.open_piece(piece.len());
         self.out.extend_from_slice(piece);
+        self.gathered += piece.len();
     }
 
     fn finish(&mut self) {
@@ -69,9 +79,17 @@ impl Sink<'_> {
             return Ok(());
         }
         self.begun = true;
-        deliver(exchange, self.out, more).await.map_err(|_| End::Client)?;
+        let body = self.gathered + more.len();
+        let delivered = deliver(exchange, self.out, more).await;
+        // Head and chunk sizes go before the body, so what was taken of a part is body last.
+        let sent = match &delivered {
+            Ok(()) => body,
+            Err(Cut { taken }) => taken.saturating_sub(self.out.len() - self.gathered).min(body),
+        };
+        self.sent += sent as u64;
+        self.gathered = 0;
         self.out.clear();
-        Ok(())
+        delivered.map_err(|Cut { .. }| End::Client)
     }
 }
 
@@ -84,30 +102,14 @@ pub(crate) enum End {
     Upstream(UpstreamError),
 }
 
-/// What became of a body.
-pub(crate) struct Streamed {
-    /// Body bytes handed to the client's socket.
-    pub(crate) sent: u64,
-    /// Whether all of it was.
-    pub(crate) end: Result<(), End>,
-}
-
 /// Passes the rest of the body on, with what is gathered in the sink before it.
+///
+/// # Errors
+/// Which side ended it.
 pub(crate) async fn stream(
     exchange: &Exchange<'_>,
     body: &mut Body<'_>,
     sink: &mut Sink<'_>,
-) -> Streamed {
-    let mut sent = 0;
-    let end = stream_pieces(exchange, body, sink, &mut sent).await;
-    Streamed { sent, end }
-}
-
-async fn stream_pieces(
-    exchange: &Exchange<'_>,
-    body: &mut Body<'_>,
-    sink: &mut Sink<'_>,
-    sent: &mut u64,
 ) -> Result<(), End> {
     let mut this_turn = 0;
     loop {
@@ -115,7 +117,6 @@ async fn stream_pieces(
             Piece::Data(piece) if piece.is_empty() => {}
             Piece::Data(piece) => {
                 let bytes = body.bytes(piece);
-                *sent += bytes.len() as u64;
                 this_turn += bytes.len();
                 if bytes.len() <= GATHER_BYTES_MAX {
                     sink.gather(bytes);
@@ -135,7 +136,7 @@ async fn stream_pieces(
                 }
                 match body.left_to_splice() {
                     Some(left) if left >= SPLICE_BYTES_MIN => {
-                        if !splice::relay(exchange, body, sent).await? {
+                        if !splice::relay(exchange, body, &mut sink.sent).await? {
                             body.wait().await.map_err(End::Upstream)?;
                         }
                     }

@@ -155,11 +155,13 @@ fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
 fn refuse(core: &Core, fd: OwnedFd) {
     if let Ok(socket) = Socket::new(fd, &core.watches) {
         let mut out = core.buffers.scratch();
-        respond::write_refusal(core, Fault::TooManyConnections, &mut out);
-        let _ = socket.try_send(&out, &[]);
-        // The request may be on its way: taking it off the queue keeps the close from resetting
-        // the answer.
+        // The request may have come or be on its way: taking it off the queue keeps the close from
+        // resetting the answer.
         let mut discarded = [0_u8; 1_024];
+        let count = socket.try_recv(&mut discarded).ok().flatten().unwrap_or(0);
+        let arrived = discarded.get(..count).unwrap_or_default();
+        respond::write_refusal(core, Fault::TooManyConnections, arrived, &mut out);
+        let _ = socket.try_send(&out, &[]);
         socket.finish();
         let _ = socket.try_recv(&mut discarded);
     }

@@ -13,11 +13,13 @@ pub(super) struct Target {
     pub(super) path: Span,
     pub(super) query: Option<Span>,
     pub(super) authority: Option<Span>,
+    /// Whether it is an absolute-form with scheme `https`.
+    pub(super) https: bool,
 }
 
 /// Reads a request target whose first byte is at offset `at` of the parsed buffer.
 ///
-/// Origin-form, absolute-form with scheme `http`, and `*` for OPTIONS. The target of CONNECT
+/// Origin-form, absolute-form with scheme `http` or `https`, and `*` for OPTIONS. The target of CONNECT
 /// is taken as it is: that method is never served. Blanks and controls cannot occur here,
 /// `httparse` has refused them.
 ///
@@ -36,10 +38,12 @@ pub(super) fn parse_target(
         return split_path(target, at, None);
     }
     if method_name == b"CONNECT" {
-        return Ok(Target { path: Span::new(at, at + target.len()), query: None, authority: None });
+        let path = Span::new(at, at + target.len());
+        return Ok(Target { path, query: None, authority: None, https: false });
     }
     if target == b"*" && method == Method::Options {
-        return Ok(Target { path: Span::new(at, at + 1), query: None, authority: None });
+        let path = Span::new(at, at + 1);
+        return Ok(Target { path, query: None, authority: None, https: false });
     }
     absolute_form(target, at)
 }
@@ -48,33 +52,35 @@ pub(super) fn parse_target(
 fn split_path(target: &[u8], at: usize, authority: Option<Span>) -> Result<Target, &'static str> {
     let end = at + target.len();
     let Some(mark) = memchr2(b'?', b'#', target) else {
-        return Ok(Target { path: Span::new(at, end), query: None, authority });
+        return Ok(Target { path: Span::new(at, end), query: None, authority, https: false });
     };
     if target[mark] == b'#' || memchr(b'#', &target[mark..]).is_some() {
         return Err("fragment in request target");
     }
     let query = Some(Span::new(at + mark + 1, end));
-    Ok(Target { path: Span::new(at, at + mark), query, authority })
+    Ok(Target { path: Span::new(at, at + mark), query, authority, https: false })
 }
 
-/// `http://authority[/path][?query]` (RFC 9112 section 3.2.2).
+/// `http://authority[/path][?query]`, or the same with `https` (RFC 9112 section 3.2.2).
 fn absolute_form(target: &[u8], at: usize) -> Result<Target, &'static str> {
-    const SCHEME: &[u8] = b"http://";
-    let Some((scheme, rest)) = target.split_at_checked(SCHEME.len()) else {
+    let schemes: [&[u8]; 2] = [b"http://", b"https://"];
+    let is_of = |scheme: &&[u8]| {
+        target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    let Some(scheme) = schemes.into_iter().find(is_of) else {
         return Err("request target");
     };
-    if !scheme.eq_ignore_ascii_case(SCHEME) {
-        return Err("request target");
-    }
+    let rest = &target[scheme.len()..];
     let authority_len =
         rest.iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(authority_len);
     if !is_host(authority) {
         return Err("authority of request target");
     }
-    let authority_at = at + SCHEME.len();
+    let authority_at = at + scheme.len();
     let path_at = authority_at + authority_len;
     let mut parsed = split_path(path, path_at, Some(Span::new(authority_at, path_at)))?;
+    parsed.https = scheme.len() == schemes[1].len();
     if parsed.path.is_empty() {
         // An empty path means "/" (RFC 9110 section 4.2.3); the last byte of "http://" is one.
         parsed.path = Span::new(authority_at - 1, authority_at);
@@ -196,7 +202,6 @@ mod tests {
             "a",
             "a/b",
             "h:80",
-            "https://h/",
             "ftp://h/",
             "http:/h",
             "http://",

@@ -134,6 +134,9 @@ pub struct RequestHead {
     pub path: Span,
     /// Part of the target after its first `?`.
     pub query: Option<Span>,
+    /// Whether the target is an absolute-form with scheme `https`, which only a secured connection
+    /// may serve (RFC 9110 section 7.4).
+    pub https: bool,
     /// Host and port: those of an absolute-form target, else of `Host`. Empty only in HTTP/1.0.
     pub host: Span,
     /// Framing of the body.
@@ -334,6 +337,7 @@ fn read_head(
         .map_err(RequestError::Malformed)?;
     head.path = target.path;
     head.query = target.query;
+    head.https = target.https;
 
     let fields = Fields::read(buf, parsed.headers)?;
     head.host = match (fields.host, target.authority) {
