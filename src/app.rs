@@ -25,6 +25,7 @@ use crate::{
         reload::Queue,
         report::{Outcome, Report},
         resolver::{self, REFRESH},
+        scrapes::Scrapes,
         service::ServiceManager,
         signals,
         watcher::{Seen, Watcher},
@@ -287,7 +288,7 @@ fn start(
             tracing::warn!(%error, "NOTIFY_SOCKET cannot be used; the service manager is not told");
             ServiceManager::default()
         });
-    let (scraper, rendered) = admin::start_scraper().map_err(because("the metrics thread"))?;
+    let (scrapes, rendered) = Scrapes::start().map_err(because("the metrics thread"))?;
     // After the workers, which must not inherit it.
     process::lower_priority(CONTROL_NICE);
     announce(&settings, addresses, workers);
@@ -316,7 +317,7 @@ fn start(
         resolver,
         watcher,
         service,
-        scraper,
+        scrapes,
         access_log,
         log,
         queue: Queue::default(),

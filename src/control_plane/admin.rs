@@ -1,14 +1,12 @@
-//! Pages for operators: status, history and metrics.
+//! Pages for operators: status and history.
 
-use std::{io, sync::Arc, thread};
+use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde_json::{Map, Value, json};
 
 use crate::{
     control_plane::{
         history::History,
-        prepare::BACKGROUND_NICE,
         report::{self, Report},
     },
     handoff::{
@@ -17,13 +15,7 @@ use crate::{
         snapshot::Snapshot,
     },
     model::Generation,
-    system::process,
-    telemetry::{
-        cells::CoreCells,
-        labels::ConnectionState,
-        process::ProcessInfo,
-        render::{BucketRow, BuildInfo, CONTENT_TYPE, LostLines, ReloadMetrics, Scrape, render},
-    },
+    telemetry::{cells::CoreCells, labels::ConnectionState},
 };
 
 /// Version of this program.
@@ -31,74 +23,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The commit that was built; empty where the build did not know.
 pub const REVISION: &str = env!("YATAGARASU_REVISION");
-
-/// What the metrics page is made from.
-#[derive(Debug)]
-pub struct ScrapeJob {
-    /// Who asked.
-    pub worker: usize,
-    /// The call's ticket.
-    pub ticket: u64,
-    /// The running generation.
-    pub snapshot: Arc<Snapshot>,
-    /// The reload series.
-    pub reload: ReloadMetrics,
-    /// All cores' counters.
-    pub cores: Arc<[Arc<CoreCells>]>,
-    /// Log lines that were lost.
-    pub lost: LostLines,
-}
-
-/// A finished page.
-#[derive(Debug)]
-pub struct Rendered {
-    /// Who asked.
-    pub worker: usize,
-    /// The call's ticket.
-    pub ticket: u64,
-    /// The page.
-    pub answer: Answer,
-}
-
-/// Starts the thread that makes metrics pages, so that a thousand buckets do not keep the control
-/// thread busy.
-///
-/// # Errors
-/// When the thread cannot be started.
-pub fn start_scraper() -> io::Result<(Sender<ScrapeJob>, Receiver<Rendered>)> {
-    let (jobs, todo) = unbounded::<ScrapeJob>();
-    let (done, rendered) = unbounded();
-    thread::Builder::new().name("yt-metrics".to_owned()).spawn(move || {
-        process::lower_priority(BACKGROUND_NICE);
-        while let Ok(job) = todo.recv() {
-            let ScrapeJob { worker, ticket, .. } = job;
-            let answer = scrape(&job);
-            if done.send(Rendered { worker, ticket, answer }).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok((jobs, rendered))
-}
-
-fn scrape(job: &ScrapeJob) -> Answer {
-    let buckets: Vec<BucketRow<'_>> = job
-        .snapshot
-        .buckets
-        .iter()
-        .map(|bucket| BucketRow { name: &bucket.label, cells: &bucket.cells })
-        .collect();
-    let body = render(&Scrape {
-        reload: &job.reload,
-        cores: &job.cores,
-        buckets: &buckets,
-        jwt_keys: &job.snapshot.jwt_keys,
-        lost: job.lost,
-        process: &ProcessInfo::read(),
-        build: BuildInfo { version: VERSION, revision: REVISION },
-    });
-    Answer { status: 200, content_type: CONTENT_TYPE, code: "", body }
-}
 
 /// What the status page is made from.
 #[derive(Debug)]

@@ -24,6 +24,7 @@ pub mod prepare;
 pub mod reload;
 pub mod report;
 pub mod resolver;
+pub mod scrapes;
 pub mod service;
 pub mod signals;
 pub mod watcher;

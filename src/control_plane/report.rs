@@ -148,5 +148,5 @@ pub fn answer(
     body.insert("request_id".to_owned(), json!(request_id));
     let mut body = Value::Object(body).to_string().into_bytes();
     body.push(b'\n');
-    Answer { status, content_type: JSON, code, body }
+    Answer { status, content_type: JSON, code, body: body.into() }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) drain: Cell<DrainStep>,
     pub(crate) open: OpenCounts,
     pub(crate) calls: Calls,
+    /// Requests for the metrics page that are being served.
+    pub(crate) scrapes: Cell<usize>,
     pub(crate) to_control: Sender<FromWorker>,
     /// What is left of generations that are over.
     pub(crate) fading: Rc<Fading>,

@@ -161,6 +161,6 @@ pub struct Answer {
     pub content_type: &'static str,
     /// `code` for the access log, empty for success.
     pub code: &'static str,
-    /// The body.
-    pub body: Vec<u8>,
+    /// The body, which several clients may be reading.
+    pub body: Arc<[u8]>,
 }

@@ -137,3 +137,29 @@ fn series_of_buckets_are_kept_apart_or_together() {
     wait_until("one series", || bytes("_all") == Some(8.0));
     assert_eq!((bytes("products"), bytes("other")), (None, None), "{}", proxy.metrics());
 }
+
+#[test]
+fn many_who_ask_for_the_page_at_once_share_few_pages_and_the_rest_is_refused() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let mut clients: Vec<_> = (0..100).map(|_| proxy.client()).collect();
+    // All requests are there when the process goes on.
+    proxy.signal("STOP");
+    for client in &mut clients {
+        client.send(request_bytes("GET", "/metrics", &[]));
+    }
+    proxy.signal("CONT");
+    let mut refused = 0;
+    for client in &mut clients {
+        let answer = client.response("GET");
+        if answer.status == 503 {
+            answer.assert_fault(503, "too_many_scrapes");
+            refused += 1;
+        } else {
+            assert!(answer.text().contains("build_info"), "{answer:?}");
+        }
+    }
+    assert!((1..100).contains(&refused), "{refused} refused");
+    // What one held is free again.
+    assert_eq!(clients[0].get("/metrics").status, 200);
+}

@@ -5,12 +5,12 @@ mod log;
 
 use std::{sync::Arc, time::Duration};
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, select};
 use tracing::Level;
 
 use crate::{
     control_plane::{
-        admin::{self, Rendered, ScrapeJob, StatusPage},
+        admin::{self, StatusPage},
         config::Difference,
         drain::{Drain, Next},
         fleet::Fleet,
@@ -20,11 +20,12 @@ use crate::{
         reload::{Asker, Attempt, Begun, Kind, Phase, Queue, Wish},
         report::{Outcome, Report},
         resolver::{REFRESH, Resolver},
+        scrapes::{Requester, ScrapeJob, Scrapes},
         service::ServiceManager,
         signals::Signal,
         watcher::{Changed, Watcher},
     },
-    handoff::message::{Call, DrainStep, FromWorker, Order},
+    handoff::message::{Answer, Call, DrainStep, FromWorker, Order},
     system::clock::{Monotonic, unix_seconds},
     telemetry::{
         access_log::AccessLogHandle,
@@ -50,7 +51,7 @@ pub struct Inputs {
     /// The live values' bell.
     pub live: Receiver<()>,
     /// Finished metrics pages.
-    pub rendered: Receiver<Rendered>,
+    pub rendered: Receiver<Answer>,
     /// The files that are watched.
     pub changed: Receiver<Changed>,
 }
@@ -74,8 +75,8 @@ pub struct Control {
     pub watcher: Watcher,
     /// Who started the process, if it wants to be told.
     pub service: ServiceManager,
-    /// The thread that makes metrics pages.
-    pub scraper: Sender<ScrapeJob>,
+    /// The requests for the metrics page.
+    pub scrapes: Scrapes,
     /// The access log's writer.
     pub access_log: AccessLogHandle,
     /// The process log's level.
@@ -142,7 +143,10 @@ impl Control {
             recv(inputs.live) -> _ => {}
             recv(inputs.rendered) -> rendered => {
                 if let Ok(page) = rendered {
-                    self.fleet.answer(page.worker, page.ticket, page.answer);
+                    for Requester { worker, ticket } in self.scrapes.finish() {
+                        self.fleet.answer(worker, ticket, page.clone());
+                    }
+                    self.render_metrics();
                 }
             }
             recv(inputs.changed) -> changed => {
@@ -243,18 +247,8 @@ impl Control {
     fn call(&mut self, worker: usize, ticket: u64, call: Call) {
         match call {
             Call::Metrics => {
-                let job = ScrapeJob {
-                    worker,
-                    ticket,
-                    snapshot: Arc::clone(&self.running.snapshot),
-                    reload: self.metrics,
-                    cores: Arc::clone(&self.cores),
-                    lost: LostLines {
-                        access_log: self.access_log.lost_lines(),
-                        log: self.log.lost_lines(),
-                    },
-                };
-                let _ = self.scraper.send(job);
+                self.scrapes.add(Requester { worker, ticket });
+                self.render_metrics();
             }
             Call::Order { order, request_id, subject } => {
                 // A terminal that shows the log must not obey the token's text.
@@ -262,6 +256,20 @@ impl Control {
                 tracing::info!(?order, subject, request_id, "admin order");
                 self.order(worker, ticket, &order, request_id);
             }
+        }
+    }
+
+    fn render_metrics(&mut self) {
+        if self.scrapes.begin() {
+            self.scrapes.render(ScrapeJob {
+                snapshot: Arc::clone(&self.running.snapshot),
+                reload: self.metrics,
+                cores: Arc::clone(&self.cores),
+                lost: LostLines {
+                    access_log: self.access_log.lost_lines(),
+                    log: self.log.lost_lines(),
+                },
+            });
         }
     }
 

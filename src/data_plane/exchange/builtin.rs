@@ -1,7 +1,7 @@
 //! The endpoints of the proxy itself. Health and readiness are answered here, whatever the control
 //! thread is doing; the rest is asked of it.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use crate::{
     data_plane::exchange::{Exchange, Next, record, respond},
@@ -15,6 +15,10 @@ use crate::{
 /// How long a client waits for the control plane. It answers reloads within their own deadline
 /// (`admin.reload_timeout`, at most an hour), so this only bounds a control thread that is gone.
 const CALL_TIMEOUT: Duration = Duration::from_mins(61);
+
+/// Requests for the metrics page that one core serves at once. Those that wait share a page, and one
+/// that reads slowly holds its own: with a thousand buckets some megabytes.
+const SCRAPES_MAX: usize = 16;
 
 /// An endpoint of the proxy itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +87,33 @@ pub(crate) async fn answer(exchange: &mut Exchange<'_>, what: Builtin) -> Next {
             let page = readiness(exchange);
             respond::answer(exchange, &page).await
         }
-        Builtin::Metrics if exchange.local.metrics_enabled => call(exchange, Call::Metrics).await,
+        Builtin::Metrics if exchange.local.metrics_enabled => {
+            let core = exchange.core;
+            match Scrape::begin(&core.scrapes) {
+                Some(_scrape) => call(exchange, Call::Metrics).await,
+                None => respond::fault(exchange, Fault::TooManyScrapes).await,
+            }
+        }
         Builtin::Metrics => respond::fault(exchange, Fault::NoRoute).await,
         Builtin::Admin(path) => admin(exchange, path).await,
+    }
+}
+
+/// One request for the metrics page, from its call to the last byte of the page.
+struct Scrape<'c>(&'c Cell<usize>);
+
+impl<'c> Scrape<'c> {
+    fn begin(running: &'c Cell<usize>) -> Option<Self> {
+        (running.get() < SCRAPES_MAX).then(|| {
+            running.set(running.get() + 1);
+            Self(running)
+        })
+    }
+}
+
+impl Drop for Scrape<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -100,7 +128,7 @@ fn readiness(exchange: &Exchange<'_>) -> Answer {
 }
 
 fn status_page(status: u16, code: &'static str, word: &str) -> Answer {
-    let body = format!("{{\"status\":\"{word}\"}}\n").into_bytes();
+    let body = format!("{{\"status\":\"{word}\"}}\n").into_bytes().into();
     Answer { status, content_type: "application/json", code, body }
 }
 
@@ -176,6 +204,7 @@ async fn call(exchange: &mut Exchange<'_>, call: Call) -> Next {
     core.calls.close(ticket);
     match answer {
         Some(answer) => respond::answer(exchange, &answer).await,
+        None if core.is_closing() => respond::fault(exchange, Fault::ShuttingDown).await,
         None => respond::fault(exchange, Fault::Internal).await,
     }
 }

@@ -112,6 +112,7 @@ async fn serve(
         drain: Cell::new(DrainStep::Serving),
         open: OpenCounts::default(),
         calls: calls::Calls::default(),
+        scrapes: Cell::new(0),
         to_control: assignment.to_control.clone(),
         fading,
         access_log: RefCell::new(assignment.access_log),

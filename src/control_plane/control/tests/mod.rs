@@ -10,7 +10,7 @@ use std::{
     sync::Mutex,
 };
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{Sender, unbounded};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -100,7 +100,7 @@ impl Fixture {
         let (preparation, prepared) =
             Preparation::start_with(move |job, seen| preparing(&origin, job, seen)).unwrap();
         let (watcher, changed) = Watcher::start().unwrap();
-        let (scraper, rendered) = admin::start_scraper().unwrap();
+        let (scrapes, rendered) = Scrapes::start().unwrap();
         let (to_control, from_workers) = unbounded();
         let (signals, signalled) = unbounded();
         let (sending, receiving) = (0..workers).map(|_| mailbox(capacity).unwrap()).unzip();
@@ -113,7 +113,7 @@ impl Fixture {
             resolver,
             watcher,
             service: ServiceManager::default(),
-            scraper,
+            scrapes,
             access_log: access_log::start("/dev/null").unwrap().0,
             log: log::nowhere(),
             queue: Queue::default(),
