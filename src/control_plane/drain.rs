@@ -50,7 +50,7 @@ impl Drain {
                 self.until = now.plus(ADMIN_GRACE);
                 Next::Step(DrainStep::AdminClosing)
             }
-            DrainStep::AdminClosing => Next::Exit,
+            DrainStep::AdminClosing | DrainStep::Ending => Next::Exit,
         }
     }
 }

@@ -180,9 +180,9 @@ async fn read_head<'c>(
     }
 }
 
-/// Whether the time for what is being read has passed.
+/// Whether the time for what is being read has passed, or the process ends.
 fn is_over(socket: &Socket) -> bool {
-    socket.watch().ended() == Ended::Deadline
+    socket.watch().ended() != Ended::No
 }
 
 fn fault_of(error: &RequestError) -> Fault {

@@ -47,6 +47,8 @@ pub enum DrainStep {
     Closing,
     /// The admin listener is closed too.
     AdminClosing,
+    /// The process is about to end: what is in flight is cut and recorded, the access log handed over.
+    Ending,
 }
 
 /// From a worker to the control thread.

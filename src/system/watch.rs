@@ -42,7 +42,7 @@ pub enum Ended {
     No,
     /// Its deadline passed.
     Deadline,
-    /// The client on whose behalf it waited is gone.
+    /// The client on whose behalf it waited is gone, or the process ends and waits for nobody.
     ClientGone,
 }
 
@@ -419,6 +419,17 @@ impl Watches {
             if watch.idle.get() && (deadline == 0 || deadline > latest.0) {
                 watch.arm(now, most, Shut::Neither);
             }
+        }
+    }
+
+    /// Ends all that is under way, because the process does: sockets that work for a client are shut
+    /// down, and those of clients left as they are for whoever waits to decide. An orderly end would
+    /// make a body that ends with the connection look whole.
+    pub fn end_all(&self) {
+        for (_, watch) in self.all.borrow().iter() {
+            let works_for_a_client = watch.waits_for.get().is_some();
+            let shut = if works_for_a_client { Shut::Both } else { Shut::Neither };
+            watch.end(Ended::ClientGone, shut);
         }
     }
 

@@ -66,8 +66,6 @@ label_set! {
         FdExhausted => "fd_exhausted",
         /// `accept` failed for another reason.
         AcceptError => "accept_error",
-        /// It arrived while the process was stopping.
-        Draining => "draining",
     }
 }
 

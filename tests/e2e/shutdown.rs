@@ -439,3 +439,68 @@ fn stopping_under_load_loses_no_request() {
     let lost: Vec<_> = (0..3).map(|_| lost_under_load(&origin)).collect();
     assert_eq!(lost, [0, 0, 0]);
 }
+
+#[test]
+fn requests_that_the_deadline_cuts_are_recorded_as_aborted() {
+    let origin = ScriptedOrigin::start(|conn, number| {
+        conn.expect_request();
+        if number > 0 {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\npart");
+        }
+        conn.wait_closed();
+    });
+    let config = Config::products(origin.url()).set("server.timeouts.drain", 0.2);
+    let mut proxy = Proxy::start(&config);
+    let mut silent = proxy.client();
+    silent.send(request_bytes("GET", "/products/silent", &[]));
+    wait_until("the first request", || origin.requests().len() == 1);
+    let mut begun = proxy.client();
+    begun.send(request_bytes("GET", "/products/begun", &[]));
+    begun.head("GET").unwrap();
+    begun.read_exactly(4);
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    let mut records = proxy.complete_stdout().records();
+    records.sort_by_key(|record| record["path"].as_str().map(str::to_owned));
+    let told: Vec<_> = records
+        .iter()
+        .map(|record| (&record["path"], &record["status"], &record["bytes"], &record["aborted"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (&"/products/begun".into(), &200.into(), &4.into(), &true.into()),
+            (&"/products/silent".into(), &0.into(), &0.into(), &true.into()),
+        ]
+    );
+}
+
+#[test]
+fn a_second_signal_loses_no_line_of_either_log() {
+    for _ in 0..5 {
+        let origin = ScriptedOrigin::start(|conn, _| {
+            while let Some(request) = conn.request() {
+                if request.target.ends_with("held") {
+                    return conn.wait_closed();
+                }
+                conn.respond("200 OK", &[], b"x");
+            }
+        });
+        let mut proxy = Proxy::start(&Config::products(origin.url()).set("server.threads", 2));
+        let mut held = proxy.client();
+        held.send(request_bytes("GET", "/products/held", &[]));
+        wait_until("the held request", || origin.requests().len() == 1);
+        let mut client = proxy.client();
+        for _ in 0..20 {
+            assert_eq!(client.get("/products/x").status, 200);
+        }
+        proxy.signal("TERM");
+        proxy.signal("INT");
+        assert_eq!(proxy.wait_exit().code(), Some(0));
+        let records = proxy.complete_stdout().records();
+        assert_eq!(records.len(), 21, "{records:?}");
+        let cut = records.iter().find(|record| record["path"] == "/products/held").unwrap();
+        assert_eq!(cut["aborted"], true, "{cut}");
+        assert!(proxy.stderr().event("stopping at once: asked twice").is_some());
+    }
+}

@@ -359,6 +359,13 @@ impl Proxy {
         &self.stdout
     }
 
+    /// The whole access log of a process that has ended.
+    #[track_caller]
+    pub(crate) fn complete_stdout(&self) -> &Lines {
+        self.stdout.wait_complete();
+        &self.stdout
+    }
+
     /// Everything written so far, for a search for what must not be there.
     pub(crate) fn output(&self) -> String {
         format!("{}\n{}", self.stdout.text(), self.stderr.text())

@@ -39,6 +39,9 @@ use crate::{
 /// generation and for names to refresh.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long the workers may take at the end to record what they cut short.
+const ENDING_GRACE: Duration = Duration::from_secs(1);
+
 /// Everything that the control thread listens to.
 #[derive(Debug)]
 pub struct Inputs {
@@ -113,9 +116,36 @@ pub enum End {
 impl Control {
     /// Runs until the process is to end.
     pub fn run(&mut self, inputs: &Inputs) -> End {
-        loop {
+        let end = loop {
             if let Some(end) = self.turn(inputs, TICK) {
-                return end;
+                break end;
+            }
+        };
+        self.end_workers(inputs);
+        end
+    }
+
+    /// Lets the workers record what is still in flight and hand over their access log.
+    fn end_workers(&mut self, inputs: &Inputs) {
+        let until = Monotonic::now().plus(ENDING_GRACE);
+        loop {
+            self.fleet.drain(DrainStep::Ending);
+            let left = Duration::from_nanos(until.since(Monotonic::now()));
+            let busy = self.fleet.busy();
+            if busy.is_empty() {
+                return;
+            }
+            if left.is_zero() {
+                tracing::warn!(workers = ?busy, "the last records of these workers are lost");
+                return;
+            }
+            match inputs.workers.recv_timeout(left.min(TICK)) {
+                Ok(FromWorker::Drained { worker, step }) => self.fleet.drained(worker, step),
+                // Its event loop is gone, and with it what it knew.
+                Ok(FromWorker::Failed { worker, .. }) => {
+                    self.fleet.drained(worker, DrainStep::Ending);
+                }
+                _ => {}
             }
         }
     }
@@ -233,6 +263,7 @@ impl Control {
                 }
             }
             FromWorker::Failed { worker, error } => {
+                self.fleet.drained(worker, DrainStep::Ending);
                 return Some(End::WorkerFailed(format!("worker {worker}: {error}")));
             }
             FromWorker::Adopted { worker, generation } => self.fleet.adopted(worker, generation),

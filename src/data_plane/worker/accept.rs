@@ -66,7 +66,7 @@ fn closes_at(role: Role) -> DrainStep {
 
 async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, open: OpenListener) {
     let mut closes = None;
-    loop {
+    while core.drain.get() < DrainStep::Ending {
         if closes.is_none() && core.drain.get() >= closes_at(role) {
             let grace = listener.ignore_new().map_or(Duration::ZERO, |()| HANDSHAKE_GRACE);
             closes = Some(core.watches.clock.refresh().plus(grace));

@@ -47,7 +47,16 @@ impl Calls {
         }
     }
 
-    /// Waits for the answer.
+    /// Ends all calls without an answer.
+    pub(crate) fn end(&self) {
+        for (_, entry) in self.waiting.borrow_mut().drain() {
+            if let Waiting::Polled(waker) = entry {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Waits for the answer; `None` when there will be none.
     pub(crate) async fn wait(&self, ticket: u64) -> Option<Answer> {
         poll_fn(|context| {
             let mut waiting = self.waiting.borrow_mut();

@@ -36,6 +36,10 @@ fn drain(core: &Rc<Core>, step: DrainStep) {
     if step == DrainStep::Closing {
         core.watches.shorten_idle(core.current().timeouts.drain_idle);
     }
+    if step == DrainStep::Ending {
+        core.calls.end();
+        core.watches.end_all();
+    }
     if step >= DrainStep::Closing {
         accept::wake(core);
         // There may be nothing to wait for.

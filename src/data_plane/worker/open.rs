@@ -42,6 +42,7 @@ impl OpenCounts {
                 self.main_listeners.get() == 0 && self.main_connections.get() == 0 && admin_is_quiet
             }
             DrainStep::AdminClosing => self.admin_listeners.get() == 0 && admin_is_quiet,
+            DrainStep::Ending => self.main_connections.get() == 0 && admin_is_quiet,
         }
     }
 }
@@ -154,15 +155,21 @@ mod tests {
     fn a_step_is_done_when_nothing_that_it_waits_for_is_open() {
         let open = OpenCounts::default();
         let done = |open: &OpenCounts| {
-            [DrainStep::Serving, DrainStep::NotReady, DrainStep::Closing, DrainStep::AdminClosing]
-                .map(|step| open.is_done(step))
+            [
+                DrainStep::Serving,
+                DrainStep::NotReady,
+                DrainStep::Closing,
+                DrainStep::AdminClosing,
+                DrainStep::Ending,
+            ]
+            .map(|step| open.is_done(step))
         };
-        assert_eq!(done(&open), [false, false, true, true]);
+        assert_eq!(done(&open), [false, false, true, true, true]);
         for (count, expected) in [
-            (&open.main_listeners, [false, false, false, true]),
-            (&open.main_connections, [false, false, false, true]),
-            (&open.admin_listeners, [false, false, true, false]),
-            (&open.admin_requests, [false, false, false, false]),
+            (&open.main_listeners, [false, false, false, true, true]),
+            (&open.main_connections, [false, false, false, true, false]),
+            (&open.admin_listeners, [false, false, true, false, true]),
+            (&open.admin_requests, [false, false, false, false, false]),
         ] {
             count.set(1);
             assert_eq!(done(&open), expected);
