@@ -5,7 +5,8 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 4 | `control` |
+//! | 5 | `control` |
+//! | 4 | `scrapes` |
 //! | 3 | `admin`, `service` |
 //! | 2 | `prepare`, `reload`, `report` |
 //! | 1 | `credential_check`, `resolver`, `watcher` |

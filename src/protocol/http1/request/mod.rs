@@ -122,6 +122,7 @@ pub enum RequestError {
 /// One value serves all requests of a connection in turn; between a [`Progress::Partial`] and
 /// the next call it remembers how far the head was searched.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent properties of a message")]
 pub struct RequestHead {
     /// The method.
     pub method: Method,
