@@ -21,7 +21,7 @@ pub enum Kind {
     /// Report on the file, adopt nothing.
     DryRun,
     /// Adopt the content of an earlier generation.
-    Rollback(Option<Generation>),
+    Rollback(Generation),
 }
 
 /// Who is to be told.
@@ -128,7 +128,7 @@ impl Queue {
         let Some(first) = self.waiting.pop_front() else {
             return Begun::Nothing;
         };
-        if !holds(first.if_match, running) {
+        if !first.if_match.as_ref().is_none_or(|condition| condition.holds(running)) {
             return Begun::PreconditionFailed(first);
         }
         let mut askers = vec![first.asker];
@@ -152,20 +152,16 @@ impl Queue {
     }
 }
 
-fn holds(condition: Option<IfMatch>, running: Generation) -> bool {
-    match condition {
-        None | Some(IfMatch::Any) => true,
-        Some(IfMatch::Generation(generation)) => generation == running,
-        Some(IfMatch::Other) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn wish(kind: Kind, if_match: Option<IfMatch>) -> Wish {
         Wish { kind, trigger: Trigger::Api, if_match, asker: Asker::Nobody, at: Monotonic(0) }
+    }
+
+    fn tags(tags: &[&str]) -> IfMatch {
+        IfMatch::Tags(tags.iter().map(|tag| tag.as_bytes().into()).collect())
     }
 
     #[test]
@@ -197,12 +193,15 @@ mod tests {
     #[test]
     fn a_condition_is_checked_when_its_turn_comes() {
         let mut queue = Queue::default();
-        queue.push(wish(Kind::File, Some(IfMatch::Generation(Generation(1)))));
+        queue.push(wish(Kind::File, Some(tags(&["1"]))));
         assert!(matches!(queue.begin(Generation(2)), Begun::PreconditionFailed(_)));
         queue.push(wish(Kind::File, Some(IfMatch::Any)));
         assert_eq!(queue.begin(Generation(2)), Begun::Attempt);
         queue.current = None;
-        queue.push(wish(Kind::File, Some(IfMatch::Other)));
+        queue.push(wish(Kind::File, Some(tags(&["1", "2"]))));
+        assert_eq!(queue.begin(Generation(2)), Begun::Attempt);
+        queue.current = None;
+        queue.push(wish(Kind::File, Some(tags(&["02"]))));
         assert!(matches!(queue.begin(Generation(2)), Begun::PreconditionFailed(_)));
     }
 }

@@ -106,9 +106,8 @@ impl Report {
         set("timestamp", json!(self.unix_seconds));
         match &self.outcome {
             Outcome::Refused(problems) => {
-                let sentences: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                set("error", json!(sentences.first()));
-                set("errors", json!(sentences));
+                set("error", json!(problems.first().map(|problem| &problem.message)));
+                set("errors", problems.iter().map(object).collect());
                 set("duration_ms", json!(self.duration_ms));
             }
             Outcome::Success | Outcome::WouldSucceed | Outcome::Partial(_) => {
@@ -149,4 +148,17 @@ pub fn answer(
     let mut body = Value::Object(body).to_string().into_bytes();
     body.push(b'\n');
     Answer { status, content_type: JSON, code, body: body.into() }
+}
+
+/// A problem with what is known of its place.
+fn object(problem: &Problem) -> Value {
+    let mut object = Map::new();
+    if let Some(line) = problem.line {
+        object.insert("line".to_owned(), json!(line));
+    }
+    if !problem.path.is_empty() {
+        object.insert("key".to_owned(), json!(problem.path));
+    }
+    object.insert("message".to_owned(), json!(problem.message));
+    Value::Object(object)
 }

@@ -129,7 +129,7 @@ pub enum Order {
     Reload {
         /// `?dry_run=true`: report only.
         dry_run: bool,
-        /// `If-Match`: the generation that must be running, or the text as sent if it is none.
+        /// `If-Match`: the generation that must be running.
         if_match: Option<IfMatch>,
     },
     /// `GET /admin/status`
@@ -138,20 +138,34 @@ pub enum Order {
     History,
     /// `POST /admin/rollback?to=N`
     Rollback {
-        /// The generation whose content to adopt; `None` when missing or not a number.
-        to: Option<Generation>,
+        /// The generation whose content to adopt.
+        to: Generation,
+        /// `If-Match`: the generation that must be running.
+        if_match: Option<IfMatch>,
     },
 }
 
 /// The value of an `If-Match` header (RFC 9110 section 13.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IfMatch {
     /// `*`: whatever runs.
     Any,
-    /// `"<generation>"`
-    Generation(Generation),
-    /// Anything else, which matches nothing.
-    Other,
+    /// Entity tags, without their quotes; that of a generation is its number. None of them matches
+    /// nothing.
+    Tags(Vec<Box<[u8]>>),
+}
+
+impl IfMatch {
+    /// Whether the condition holds while `running` runs. Tags are characters, not numbers.
+    pub fn holds(&self, running: Generation) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Tags(tags) => {
+                let running = running.to_string();
+                tags.iter().any(|tag| **tag == *running.as_bytes())
+            }
+        }
+    }
 }
 
 /// An answer of the control plane to a client.

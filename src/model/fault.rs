@@ -44,6 +44,8 @@ pub enum Fault {
     AdminClosed,
     /// No such admin resource.
     AdminNotFound,
+    /// The query of an admin request is not exactly what it has to be.
+    InvalidQuery,
     /// No address, connection refused or reset, or no TLS.
     UpstreamRefused,
     /// Connect, first byte or read took too long.
@@ -66,7 +68,7 @@ impl Fault {
     /// HTTP status that the client gets.
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadPath | Self::KeyTooLong | Self::BadRequest => 400,
+            Self::BadPath | Self::KeyTooLong | Self::BadRequest | Self::InvalidQuery => 400,
             Self::MissingToken | Self::InvalidToken(_) => 401,
             Self::ClaimsRefused | Self::AdminClosed => 403,
             Self::NoRoute | Self::NoKey | Self::AdminNotFound => 404,
@@ -108,6 +110,7 @@ impl Fault {
             Self::ClaimsRefused => "claims_refused",
             Self::AdminClosed => "admin_closed",
             Self::AdminNotFound => "not_found",
+            Self::InvalidQuery => "invalid_query",
             Self::UpstreamRefused => "upstream_refused",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamProtocol => "upstream_protocol_error",
@@ -141,6 +144,10 @@ impl Fault {
             Self::ClaimsRefused => "Access denied: the token's claims do not permit this",
             Self::AdminClosed => "The admin API is closed because JWT authentication is off",
             Self::AdminNotFound => "No such admin resource",
+            Self::InvalidQuery => {
+                "Nothing was changed: a reload takes no query or exactly one dry_run=true or \
+                 dry_run=false, a rollback exactly one to=N"
+            }
             Self::UpstreamRefused => "The S3 endpoint could not be reached",
             Self::UpstreamTimeout => "The S3 endpoint did not respond in time",
             Self::UpstreamProtocol => "The S3 endpoint sent a malformed response",
@@ -163,10 +170,10 @@ mod tests {
     fn each_fault_has_a_code_of_its_own() {
         use Fault::{
             AdminClosed, AdminNotFound, BadPath, BadRequest, BodyTooLarge, ClaimsRefused,
-            ExpectationFailed, HeadTimeout, HeadTooLarge, Internal, InvalidToken, KeyTooLong,
-            MethodNotAllowed, MissingToken, NoKey, NoRoute, ShuttingDown, TooManyConnections,
-            UnknownTransferCoding, UpstreamCredentials, UpstreamProtocol, UpstreamRefused,
-            UpstreamTimeout, UriTooLong, VersionNotSupported,
+            ExpectationFailed, HeadTimeout, HeadTooLarge, Internal, InvalidQuery, InvalidToken,
+            KeyTooLong, MethodNotAllowed, MissingToken, NoKey, NoRoute, ShuttingDown,
+            TooManyConnections, UnknownTransferCoding, UpstreamCredentials, UpstreamProtocol,
+            UpstreamRefused, UpstreamTimeout, UriTooLong, VersionNotSupported,
         };
         let faults = [
             NoRoute,
@@ -187,6 +194,7 @@ mod tests {
             ClaimsRefused,
             AdminClosed,
             AdminNotFound,
+            InvalidQuery,
             UpstreamRefused,
             UpstreamTimeout,
             UpstreamProtocol,

@@ -133,7 +133,7 @@ fn a_refused_file_changes_nothing_but_the_failure_counter() {
         assert_eq!(report["config_generation"], 1);
         let errors = report["errors"].as_array().expect("errors");
         assert!(!errors.is_empty(), "{shown:?}");
-        assert_eq!(report["error"], errors[0], "{report}");
+        assert_eq!(report["error"], errors[0]["message"], "{report}");
         assert_eq!(kept.get("/products/x").status, 200, "{shown:?}");
         assert_eq!(counts(&proxy), (0, done + 1), "{shown:?}");
         assert_eq!(proxy.metric("config_last_reload_successful"), Some(0.0));
@@ -188,6 +188,68 @@ fn only_an_admin_may_reload() {
     assert_eq!(right_generation.status, 200, "{right_generation:?}");
     assert_eq!(proxy.metric("config_generation"), Some(2.0));
     assert_eq!(proxy.get("/admin/reload").status, 405);
+}
+
+#[test]
+fn a_mistyped_admin_request_adopts_nothing() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let proxy = Proxy::start(&first);
+    proxy.write_config(&touched(&first, 1));
+    for query in [
+        "dry_run",
+        "dry_run=True",
+        "dry_run=yes",
+        "dryrun=true",
+        "dry_run=true&dry_run=false",
+        "dry_run=false&x=y",
+    ] {
+        let answer = post(&proxy, &format!("/admin/reload?{query}"), &[]);
+        answer.assert_fault(400, "invalid_query");
+    }
+    for query in ["", "?to", "?to=x", "?to=+1", "?to=1&to=1", "?generation=1"] {
+        let answer = post(&proxy, &format!("/admin/rollback{query}"), &[]);
+        answer.assert_fault(400, "invalid_query");
+    }
+    for tag in ["\"01\"", "1", "W/\"1\"", "\"2\", \"3\""] {
+        for target in ["/admin/reload", "/admin/rollback?to=1"] {
+            let answer = post(&proxy, target, &[("If-Match", tag)]);
+            answer.assert_fault(412, "precondition_failed");
+        }
+    }
+    assert_eq!(counts(&proxy), (0, 0));
+    assert_eq!(proxy.metric("config_generation"), Some(1.0));
+    assert_eq!(proxy.metric("config_last_reload_successful"), Some(1.0));
+
+    let dry = post(&proxy, "/admin/reload?dry%5Frun=true", &[]);
+    assert_eq!(dry.json()["dry_run"], true, "{dry:?}");
+    let adopted = post(&proxy, "/admin/reload?dry_run=false", &[("If-Match", "\"0\", \"1\"")]);
+    assert_eq!(adopted.json()["config_generation"], 2, "{adopted:?}");
+    let back = post(&proxy, "/admin/rollback?to=1", &[("If-Match", "*")]);
+    assert_eq!(back.json()["config_generation"], 3, "{back:?}");
+}
+
+#[test]
+fn a_refusal_names_its_first_problem_exactly_and_the_place_of_each() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let proxy = Proxy::start(&first);
+    let bucket = |name: &str| {
+        format!(
+            "- name: {name}\n  path_prefix: /api\n  s3: {{ bucket: abc, region: r, anonymous: true }}\n  auth: {{ enabled: false }}\n"
+        )
+    };
+    let jwt = format!("jwt: {{ enabled: true, secret: {} }}\n", token::JWT_SECRET);
+    let text = format!("{jwt}buckets:\n{}{}", bucket("bucket1"), bucket("bucket2"));
+    proxy.write_config_text(&text);
+    let answer = post(&proxy, "/admin/reload", &[]);
+    let report = answer.json();
+    let message = "Duplicate path_prefix '/api' found in buckets: bucket1, bucket2";
+    assert_eq!(report["error"], message, "{report}");
+    let place = json!({ "line": 8, "key": "buckets[1].path_prefix", "message": message });
+    assert_eq!(report["errors"], json!([place]), "{report}");
+    assert_eq!(report["code"], "configuration_refused");
+    assert_eq!(report["request_id"].as_str(), answer.header("x-request-id"));
 }
 
 #[test]

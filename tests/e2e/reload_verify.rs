@@ -43,8 +43,9 @@ fn wrong_credentials_are_refused_before_anybody_uses_them() {
         for target in ["/admin/reload?dry_run=true", "/admin/reload"] {
             let answer = post(&proxy, target, &[]);
             assert_eq!(answer.status, 400, "{key}: {answer:?}");
-            let error = answer.json()["error"].as_str().unwrap().to_owned();
-            assert!(error.contains("buckets[0].s3") && error.contains(code), "{error}");
+            let error = answer.json()["errors"][0].clone();
+            assert_eq!(error["key"], "buckets[0].s3", "{error}");
+            assert!(error["message"].as_str().unwrap().contains(code), "{error}");
         }
         assert_eq!(s3.requests().len(), asked + 2, "one request each");
         assert!(!log.exists(), "a refusal leaves nothing behind");

@@ -285,7 +285,7 @@ impl Control {
                 // A terminal that shows the log must not obey the token's text.
                 let subject = subject.as_deref().map(|text| text.escape_debug().to_string());
                 tracing::info!(?order, subject, request_id, "admin order");
-                self.order(worker, ticket, &order, request_id);
+                self.order(worker, ticket, order, request_id);
             }
         }
     }
@@ -304,9 +304,9 @@ impl Control {
         }
     }
 
-    fn order(&mut self, worker: usize, ticket: u64, order: &Order, request_id: Box<str>) {
+    fn order(&mut self, worker: usize, ticket: u64, order: Order, request_id: Box<str>) {
         let running = self.running.snapshot.generation;
-        let (kind, trigger, if_match) = match *order {
+        let (kind, trigger, if_match) = match order {
             Order::Status => {
                 let page = StatusPage {
                     snapshot: &self.running.snapshot,
@@ -326,7 +326,7 @@ impl Control {
             }
             Order::Reload { dry_run: true, if_match } => (Kind::DryRun, Trigger::Api, if_match),
             Order::Reload { dry_run: false, if_match } => (Kind::File, Trigger::Api, if_match),
-            Order::Rollback { to } => (Kind::Rollback(to), Trigger::Rollback, None),
+            Order::Rollback { to, if_match } => (Kind::Rollback(to), Trigger::Rollback, if_match),
         };
         let asker = Asker::Client { worker, ticket, request_id };
         self.queue.push(Wish { kind, trigger, if_match, asker, at: Monotonic::now() });
@@ -357,8 +357,9 @@ impl Control {
                     }
                     let source = match &attempt.kind {
                         Kind::File | Kind::DryRun => Some(Source::File),
-                        Kind::Rollback(to) => to
-                            .and_then(|to| self.history.get(to))
+                        Kind::Rollback(to) => self
+                            .history
+                            .get(*to)
                             .map(|entry| Source::Content(Arc::clone(&entry.content))),
                     };
                     match source {

@@ -4,9 +4,9 @@
 use std::{cell::Cell, time::Duration};
 
 use crate::{
-    data_plane::exchange::{Exchange, Next, record, respond},
-    handoff::message::{Answer, Call, DrainStep, FromWorker, IfMatch, Order},
-    model::{Fault, Generation},
+    data_plane::exchange::{Exchange, Next, condition, record, respond},
+    handoff::message::{Answer, Call, DrainStep, FromWorker, Order},
+    model::Fault,
     policy::auth::permit_admin,
     protocol::http1::Method,
     system::watch::sleep,
@@ -146,39 +146,22 @@ async fn admin(exchange: &mut Exchange<'_>, path: AdminPath) -> Next {
     record::count_key_use(exchange.core, permit.key_index());
     let subject = permit.subject().map(Box::from);
     exchange.record.subject.clone_from(&subject);
+    let query = exchange.head.query.map(|query| query.of(exchange.bytes));
+    let if_match = condition::if_match(exchange.head.header_values(exchange.bytes, b"if-match"));
     let order = match path {
-        AdminPath::Reload => Order::Reload {
-            dry_run: query_value(exchange, "dry_run").is_some_and(|v| v == "true" || v == "1"),
-            if_match: if_match(exchange),
-        },
-        AdminPath::Status => Order::Status,
-        AdminPath::History => Order::History,
-        AdminPath::Rollback => Order::Rollback {
-            to: query_value(exchange, "to").and_then(|v| v.parse().ok()).map(Generation),
-        },
+        AdminPath::Reload => {
+            condition::dry_run(query).map(|dry_run| Order::Reload { dry_run, if_match })
+        }
+        AdminPath::Status => Ok(Order::Status),
+        AdminPath::History => Ok(Order::History),
+        AdminPath::Rollback => {
+            condition::rollback_to(query).map(|to| Order::Rollback { to, if_match })
+        }
         AdminPath::Unknown => return respond::fault(exchange, Fault::AdminNotFound).await,
     };
+    let Ok(order) = order else { return respond::fault(exchange, Fault::InvalidQuery).await };
     let request_id = String::from_utf8_lossy(&exchange.id).into();
     call(exchange, Call::Order { order, request_id, subject }).await
-}
-
-/// The value of a query parameter; the last one of that name wins. Only plain values are asked
-/// for, so nothing is percent-decoded.
-fn query_value<'e>(exchange: &'e Exchange<'_>, name: &str) -> Option<&'e str> {
-    let query = exchange.head.query?.of(exchange.bytes);
-    let query = std::str::from_utf8(query).ok()?;
-    query.split('&').filter_map(|pair| pair.split_once('=')).rfind(|(n, _)| *n == name).map(|p| p.1)
-}
-
-fn if_match(exchange: &Exchange<'_>) -> Option<IfMatch> {
-    let value = exchange.head.header_values(exchange.bytes, b"if-match").next()?;
-    Some(match value {
-        b"*" => IfMatch::Any,
-        _ => std::str::from_utf8(value)
-            .ok()
-            .and_then(|v| v.strip_prefix('"')?.strip_suffix('"')?.parse().ok())
-            .map_or(IfMatch::Other, |number| IfMatch::Generation(Generation(number))),
-    })
 }
 
 /// Asks the control plane and sends what it says.

@@ -5,6 +5,7 @@
 
 mod body;
 mod builtin;
+mod condition;
 mod drain;
 mod forward;
 mod record;
