@@ -123,8 +123,7 @@ fn look_again_and_again(notes: &Receiver<Note>, changes: &Sender<Changed>) {
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 let start = Monotonic::now();
-                let found = watch.known.keys().map(|path| (path.clone(), Fingerprint::of(path)));
-                let found = found.collect();
+                let found = watch.find();
                 let end = Monotonic::now();
                 pause = POLL.max(Duration::from_nanos(end.since(start)) * PAUSE_FACTOR);
                 if watch.look(found, end) && changes.send(Changed).is_err() {
@@ -135,7 +134,7 @@ fn look_again_and_again(notes: &Receiver<Note>, changes: &Sender<Changed>) {
     }
 }
 
-/// What is known and what was found: the decision, without files and clocks.
+/// What is known and what was found: the decision, without a clock.
 #[derive(Debug, Default)]
 struct Watch {
     /// As read by the last attempt, or as told of last.
@@ -152,6 +151,11 @@ impl Watch {
             self.known.extend(seen);
         }
         self.unsettled = None;
+    }
+
+    /// The files that are known, as they are now.
+    fn find(&self) -> Seen {
+        self.known.keys().map(|path| (path.clone(), Fingerprint::of(path))).collect()
     }
 
     /// Whether what was found at `now` is a change that has settled.
@@ -179,6 +183,8 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn at(millis: u64) -> Monotonic {
@@ -212,6 +218,30 @@ mod tests {
         assert!(!watch.look(one(100), at(8_000)), "it is what it was");
         assert!(!watch.look(one(101), at(8_100)));
         assert!(watch.look(one(101), at(8_300)));
+    }
+
+    /// A writer that pauses between its parts, for less than [`SETTLE`], and looks at the pace of
+    /// the thread: some parts are seen once and some twice.
+    #[test]
+    fn a_file_is_told_of_when_its_last_part_has_settled_and_not_before() {
+        const PARTS: u64 = 20;
+        const PART_MS: u64 = 150;
+        const LOOK_MS: u64 = 100;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
+        fs::write(&path, "").unwrap();
+        let mut watch = Watch::default();
+        watch.read(Seen::from([(path.clone(), Fingerprint::of(&path))]), true);
+        let mut looks = (0..).map(|number| number * LOOK_MS).peekable();
+        for part in 0..PARTS {
+            let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(b"part").unwrap();
+            while let Some(now) = looks.next_if(|now| *now < (part + 1) * PART_MS) {
+                assert!(!watch.look(watch.find(), at(now)), "part {part} at {now} ms");
+            }
+        }
+        let told: Vec<bool> = looks.take(4).map(|now| watch.look(watch.find(), at(now))).collect();
+        assert_eq!(told, [false, true, false, false]);
     }
 
     #[test]
