@@ -9,7 +9,7 @@ use std::{
 use crate::{
     handoff::{
         live::{LiveTable, LiveVersion},
-        message::{Answer, DrainStep, ToWorker},
+        message::{Answer, DrainStep, Ticket, ToWorker},
         snapshot::Snapshot,
     },
     model::Generation,
@@ -29,7 +29,7 @@ struct Member {
     behind: bool,
     /// Responses that its mailbox had no room for, oldest first. There are no more of them than its
     /// clients wait for.
-    unsent: VecDeque<(u64, Answer)>,
+    unsent: VecDeque<(Ticket, Answer)>,
     /// The live values that it was sent last, and when.
     sent: (LiveVersion, Monotonic),
     /// The live values that it uses.
@@ -179,7 +179,7 @@ impl Fleet {
     }
 
     /// Answers a call of one worker.
-    pub fn answer(&mut self, worker: usize, ticket: u64, answer: Answer) {
+    pub fn answer(&mut self, worker: usize, ticket: Ticket, answer: Answer) {
         if let Some(member) = self.members.get_mut(worker) {
             member.unsent.push_back((ticket, answer));
             member.send_responses();

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::{
     control_plane::{config::Difference, history::Trigger},
-    handoff::message::IfMatch,
+    handoff::message::{IfMatch, Ticket},
     model::Generation,
     system::clock::Monotonic,
 };
@@ -34,7 +34,7 @@ pub enum Asker {
         /// Index of the worker.
         worker: usize,
         /// The call's ticket.
-        ticket: u64,
+        ticket: Ticket,
         /// The request's id.
         request_id: Box<str>,
     },

@@ -9,7 +9,10 @@ use crate::{
         admin::{REVISION, VERSION},
         prepare::BACKGROUND_NICE,
     },
-    handoff::{message::Answer, snapshot::Snapshot},
+    handoff::{
+        message::{Answer, Ticket},
+        snapshot::Snapshot,
+    },
     system::process,
     telemetry::{
         cells::CoreCells,
@@ -32,12 +35,12 @@ pub struct ScrapeJob {
 }
 
 /// A request for the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requester {
     /// The worker that has the client.
     pub worker: usize,
     /// The call's ticket.
-    pub ticket: u64,
+    pub ticket: Ticket,
 }
 
 /// The requests for the page and the thread that renders it, so that a thousand buckets do not keep
@@ -124,7 +127,7 @@ mod tests {
     fn those_who_come_while_a_page_is_rendered_share_the_next_one() {
         let (jobs, _todo) = unbounded();
         let mut scrapes = Scrapes { jobs, rendering: Vec::new(), waiting: Vec::new() };
-        let requester = |ticket| Requester { worker: 0, ticket };
+        let requester = |ticket| Requester { worker: 0, ticket: Ticket::new(ticket) };
         assert!(!scrapes.begin(), "nobody waits");
         scrapes.add(requester(1));
         assert!(scrapes.begin());

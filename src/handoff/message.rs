@@ -1,6 +1,6 @@
 //! Messages between the control thread and the workers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::{
     handoff::{
@@ -26,7 +26,7 @@ pub enum ToWorker {
     /// What a [`FromWorker::Call`] asked for.
     Answer {
         /// The call's ticket.
-        ticket: u64,
+        ticket: Ticket,
         /// The answer.
         answer: Answer,
     },
@@ -93,7 +93,7 @@ pub enum FromWorker {
         /// Index of the worker.
         worker: usize,
         /// To be repeated in the answer.
-        ticket: u64,
+        ticket: Ticket,
         /// What is asked for.
         call: Call,
     },
@@ -104,6 +104,42 @@ pub enum FromWorker {
         /// The step.
         step: DrainStep,
     },
+}
+
+/// The name of a call. Whoever has it owes an answer: the worker sees when the last copy is dropped
+/// without one, wherever that happens, and answers the client itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    number: u64,
+    owed: Arc<()>,
+}
+
+/// A view of a [`Ticket`] that does not keep it.
+#[derive(Clone, Debug)]
+pub struct TicketWatch(Weak<()>);
+
+impl Ticket {
+    /// The ticket of the call that has this number on its worker.
+    pub fn new(number: u64) -> Self {
+        Self { number, owed: Arc::new(()) }
+    }
+
+    /// The number of the call.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// A view by which its end is seen.
+    pub fn watch(&self) -> TicketWatch {
+        TicketWatch(Arc::downgrade(&self.owed))
+    }
+}
+
+impl TicketWatch {
+    /// Whether nobody has the ticket any more.
+    pub fn is_dropped(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 /// What a client may ask of the control plane.

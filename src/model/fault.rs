@@ -56,6 +56,8 @@ pub enum Fault {
     UpstreamCredentials,
     /// Too many clients ask for the metrics page at once.
     TooManyScrapes,
+    /// The control plane dropped what was asked of it, or has no room for it.
+    NoReply,
     /// Over `server.max_connections`.
     TooManyConnections,
     /// The process is stopping.
@@ -82,7 +84,10 @@ impl Fault {
             Self::Internal => 500,
             Self::UnknownTransferCoding => 501,
             Self::UpstreamRefused | Self::UpstreamProtocol | Self::UpstreamCredentials => 502,
-            Self::TooManyConnections | Self::TooManyScrapes | Self::ShuttingDown => 503,
+            Self::NoReply
+            | Self::TooManyConnections
+            | Self::TooManyScrapes
+            | Self::ShuttingDown => 503,
             Self::UpstreamTimeout => 504,
             Self::VersionNotSupported => 505,
         }
@@ -116,6 +121,7 @@ impl Fault {
             Self::UpstreamProtocol => "upstream_protocol_error",
             Self::UpstreamCredentials => "upstream_credentials",
             Self::TooManyConnections => "too_many_connections",
+            Self::NoReply => "no_reply",
             Self::TooManyScrapes => "too_many_scrapes",
             Self::ShuttingDown => "shutting_down",
             Self::Internal => "internal_error",
@@ -153,6 +159,7 @@ impl Fault {
             Self::UpstreamProtocol => "The S3 endpoint sent a malformed response",
             Self::UpstreamCredentials => "The S3 endpoint refused this proxy's credentials",
             Self::TooManyConnections => "Too many connections",
+            Self::NoReply => "The request was dropped unanswered; try again",
             Self::TooManyScrapes => "The metrics page is being sent to too many clients",
             Self::ShuttingDown => "The server is shutting down",
             Self::Internal => "Internal error",

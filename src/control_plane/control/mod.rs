@@ -25,7 +25,7 @@ use crate::{
         signals::Signal,
         watcher::{Changed, Watcher},
     },
-    handoff::message::{Answer, Call, DrainStep, FromWorker, Order},
+    handoff::message::{Answer, Call, DrainStep, FromWorker, Order, Ticket},
     system::clock::{Monotonic, unix_seconds},
     telemetry::{
         access_log::AccessLogHandle,
@@ -275,7 +275,7 @@ impl Control {
         None
     }
 
-    fn call(&mut self, worker: usize, ticket: u64, call: Call) {
+    fn call(&mut self, worker: usize, ticket: Ticket, call: Call) {
         match call {
             Call::Metrics => {
                 self.scrapes.add(Requester { worker, ticket });
@@ -304,7 +304,7 @@ impl Control {
         }
     }
 
-    fn order(&mut self, worker: usize, ticket: u64, order: Order, request_id: Box<str>) {
+    fn order(&mut self, worker: usize, ticket: Ticket, order: Order, request_id: Box<str>) {
         let running = self.running.snapshot.generation;
         let (kind, trigger, if_match) = match order {
             Order::Status => {
@@ -511,7 +511,7 @@ impl Control {
     fn tell(&mut self, askers: &[Asker], report: &Report) {
         for asker in askers {
             if let Asker::Client { worker, ticket, request_id } = asker {
-                self.fleet.answer(*worker, *ticket, report.answer(request_id));
+                self.fleet.answer(*worker, ticket.clone(), report.answer(request_id));
             }
         }
     }

@@ -12,9 +12,13 @@ use crate::{
     system::watch::sleep,
 };
 
-/// How long a client waits for the control plane. It answers reloads within their own deadline
-/// (`admin.reload_timeout`, at most an hour), so this only bounds a control thread that is gone.
-const CALL_TIMEOUT: Duration = Duration::from_mins(61);
+/// How long a client waits for what the control thread knows: a page that takes longer is of no use
+/// to a scraper any more.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client waits for a reload, which has a deadline of its own (`admin.reload_timeout`, at
+/// most an hour). This bounds a control thread that hangs; calls that it drops end at once.
+const RELOAD_CALL_TIMEOUT: Duration = Duration::from_mins(61);
 
 /// Requests for the metrics page that one core serves at once. Those that wait share a page, and one
 /// that reads slowly holds its own: with a thousand buckets some megabytes.
@@ -167,15 +171,19 @@ async fn admin(exchange: &mut Exchange<'_>, path: AdminPath) -> Next {
 /// Asks the control plane and sends what it says.
 async fn call(exchange: &mut Exchange<'_>, call: Call) -> Next {
     let core = exchange.core;
+    let timeout = match &call {
+        Call::Order { order: Order::Reload { .. } | Order::Rollback { .. }, .. } => {
+            RELOAD_CALL_TIMEOUT
+        }
+        Call::Order { order: Order::Status | Order::History, .. } | Call::Metrics => CALL_TIMEOUT,
+    };
     let ticket = core.calls.open();
-    let message = FromWorker::Call { worker: core.worker, ticket, call };
-    if core.to_control.try_send(message).is_err() {
-        core.calls.close(ticket);
-        return respond::fault(exchange, Fault::Internal).await;
-    }
+    let number = ticket.number();
+    // When the control thread is gone the message is dropped, and with it the ticket.
+    let _ = core.to_control.try_send(FromWorker::Call { worker: core.worker, ticket, call });
     let answer = {
-        let mut waited = std::pin::pin!(core.calls.wait(ticket));
-        let mut timeout = std::pin::pin!(sleep(CALL_TIMEOUT));
+        let mut waited = std::pin::pin!(core.calls.wait(number));
+        let mut timeout = std::pin::pin!(sleep(timeout));
         std::future::poll_fn(|context| {
             if let std::task::Poll::Ready(answer) = waited.as_mut().poll(context) {
                 return std::task::Poll::Ready(answer);
@@ -184,11 +192,11 @@ async fn call(exchange: &mut Exchange<'_>, call: Call) -> Next {
         })
         .await
     };
-    core.calls.close(ticket);
+    core.calls.close(number);
     match answer {
         Some(answer) => respond::answer(exchange, &answer).await,
         None if core.is_closing() => respond::fault(exchange, Fault::ShuttingDown).await,
-        None => respond::fault(exchange, Fault::Internal).await,
+        None => respond::fault(exchange, Fault::NoReply).await,
     }
 }
 

@@ -249,7 +249,12 @@ fn append_head(core: &Core, reply: &Reply<'_>, out: &mut Vec<u8>) {
             append_field("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"", out);
         }
         Some(Fault::MethodNotAllowed) => append_field("Allow", reply.allow.as_bytes(), out),
-        Some(Fault::TooManyConnections | Fault::TooManyScrapes | Fault::ShuttingDown) => {
+        Some(
+            Fault::NoReply
+            | Fault::TooManyConnections
+            | Fault::TooManyScrapes
+            | Fault::ShuttingDown,
+        ) => {
             append_field("Retry-After", b"1", out);
         }
         _ => {}

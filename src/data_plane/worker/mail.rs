@@ -21,7 +21,7 @@ pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
                 core.adopt(snapshot);
             }
             ToWorker::Renew(live) => core.renew(live),
-            ToWorker::Answer { ticket, answer } => core.calls.answer(ticket, answer),
+            ToWorker::Answer { ticket, answer } => core.calls.answer(&ticket, answer),
             ToWorker::Drain(step) => drain(core, step),
         }
     }

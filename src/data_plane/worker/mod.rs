@@ -152,6 +152,7 @@ fn beat(core: &Core) {
     core.dates.refresh();
     core.access_log.borrow_mut().flush();
     core.fading.fade();
+    core.calls.end_dropped();
     let (count, quiet) = BEATS.get();
     let quiet = if core.open.main_connections() == 0 { quiet + 1 } else { 0 };
     BEATS.set((count + 1, quiet));

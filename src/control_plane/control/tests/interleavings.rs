@@ -214,7 +214,7 @@ impl World {
             }
             Some(ToWorker::Renew(live)) => renew(worker, live),
             Some(ToWorker::Answer { ticket, answer }) => {
-                let twice = self.answered.insert(ticket, json(&answer));
+                let twice = self.answered.insert(ticket.number(), json(&answer));
                 assert_eq!(twice, None, "one question, one answer");
             }
             Some(ToWorker::Drain(_)) => {}

@@ -31,7 +31,11 @@ fn turn_for(fixture: &mut Fixture, time: Duration) {
 #[test]
 fn a_worker_whose_mailbox_is_full_gets_the_live_values_when_there_is_room() {
     let mut fixture = Fixture::new(1, 1, 10.0);
-    fixture.control.fleet.answer(0, 1, admin::history(&History::default(), Generation(1), "id"));
+    fixture.control.fleet.answer(
+        0,
+        Ticket::new(1),
+        admin::history(&History::default(), Generation(1), "id"),
+    );
     fixture.control.live.set_addresses(&host(), vec![address(1, 9)]);
     let newest = fixture.control.live.newest().version();
     turn_for(&mut fixture, 4 * RENEW_INTERVAL);

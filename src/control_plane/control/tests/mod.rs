@@ -26,7 +26,7 @@ use crate::{
     },
     handoff::{
         live::{HostPort, LiveTable},
-        message::{Answer, ToWorker},
+        message::{Answer, Ticket, ToWorker},
     },
     model::Generation,
     policy::auth::install_crypto,
@@ -165,6 +165,7 @@ impl Fixture {
     fn ask(&self, worker: usize, ticket: u64, dry_run: bool) {
         let order = Order::Reload { dry_run, if_match: None };
         let call = Call::Order { order, request_id: "id".into(), subject: None };
+        let ticket = Ticket::new(ticket);
         self.to_control.send(FromWorker::Call { worker, ticket, call }).unwrap();
     }
 
