@@ -34,6 +34,7 @@ use crate::{
     handoff::message::{FromWorker, ToWorker},
     model::Generation,
     policy::auth::install_crypto,
+    protocol::http1::Pseudonym,
     system::{
         clock::{Monotonic, unix_seconds},
         cpu, listener,
@@ -248,6 +249,7 @@ fn start(
     let first_values = live.newest();
     let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
     let (to_control, from_workers) = unbounded();
+    let pseudonym = Pseudonym::new(process::random_number());
     let mut mailboxes: Vec<Sending<ToWorker>> = Vec::with_capacity(workers);
     let addresses = (listeners.first().and_then(local), admin_listeners.first().and_then(local));
     let mut admin_listeners = admin_listeners.into_iter();
@@ -262,6 +264,7 @@ fn start(
             listener,
             admin_listener: admin_listeners.next(),
             max_connections: settings.server.max_connections as u64,
+            pseudonym,
             snapshot: Arc::clone(&snapshot),
             live: Arc::clone(&first_values),
             mailbox,

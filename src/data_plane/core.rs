@@ -22,7 +22,7 @@ use crate::{
     },
     policy::auth::TokenCache,
     protocol::{
-        http1::{IMF_FIXDATE_BYTES, imf_fixdate},
+        http1::{IMF_FIXDATE_BYTES, Pseudonym, imf_fixdate},
         s3::{AmzDate, DailyKey, RecentSignatures, SigningKey},
         text::hex,
     },
@@ -53,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) fleet: Arc<[Arc<CoreCells>]>,
     pub(crate) max_connections: u64,
     pub(crate) admin_elsewhere: bool,
+    /// Name of this process in the `Via` of its requests.
+    pub(crate) pseudonym: Pseudonym,
     pub(crate) drain: Cell<DrainStep>,
     pub(crate) open: OpenCounts,
     pub(crate) calls: Calls,
@@ -252,14 +254,9 @@ pub(crate) struct RequestIds {
 
 impl RequestIds {
     pub(crate) fn new() -> Self {
-        let mut seed = [0_u8; 16];
-        if process::random(&mut seed).is_err() {
-            seed[..8].copy_from_slice(&clock::unix_millis().to_le_bytes());
-        }
-        let (first, second) = seed.split_at(8);
-        let prefix = hex::lower_u64(u64::from_le_bytes(first.try_into().unwrap_or_default()));
+        let prefix = hex::lower_u64(process::random_number());
         // The counter starts somewhere too, so that ids of restarts do not look alike.
-        let start = u64::from_le_bytes(second.try_into().unwrap_or_default()) >> 16;
+        let start = process::random_number() >> 16;
         Self { prefix, next: Cell::new(start) }
     }
 

@@ -56,6 +56,8 @@ pub enum Fault {
     UpstreamCredentials,
     /// Too many clients ask for the metrics page at once.
     TooManyScrapes,
+    /// The request came back to the instance that sent it (RFC 5842 section 7.2).
+    LoopDetected,
     /// The control plane dropped what was asked of it, or has no room for it.
     NoReply,
     /// Over `server.max_connections`.
@@ -90,6 +92,7 @@ impl Fault {
             | Self::ShuttingDown => 503,
             Self::UpstreamTimeout => 504,
             Self::VersionNotSupported => 505,
+            Self::LoopDetected => 508,
         }
     }
 
@@ -121,6 +124,7 @@ impl Fault {
             Self::UpstreamProtocol => "upstream_protocol_error",
             Self::UpstreamCredentials => "upstream_credentials",
             Self::TooManyConnections => "too_many_connections",
+            Self::LoopDetected => "loop_detected",
             Self::NoReply => "no_reply",
             Self::TooManyScrapes => "too_many_scrapes",
             Self::ShuttingDown => "shutting_down",
@@ -159,6 +163,7 @@ impl Fault {
             Self::UpstreamProtocol => "The S3 endpoint sent a malformed response",
             Self::UpstreamCredentials => "The S3 endpoint refused this proxy's credentials",
             Self::TooManyConnections => "Too many connections",
+            Self::LoopDetected => "The request came back: the S3 endpoint leads to this proxy",
             Self::NoReply => "The request was dropped unanswered; try again",
             Self::TooManyScrapes => "The metrics page is being sent to too many clients",
             Self::ShuttingDown => "The server is shutting down",

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::system::clock;
+
 /// The soft and hard limit on open files after the soft one was raised to the hard one.
 pub fn raise_open_file_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -95,6 +97,15 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     // Up to 256 bytes come whole (getrandom(2)).
     if usize::try_from(got) == Ok(bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A number that no other process has, most likely: random, or else the time.
+pub fn random_number() -> u64 {
+    let mut bytes = [0; 8];
+    match random(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => clock::unix_millis(),
+    }
 }
 
 #[cfg(test)]

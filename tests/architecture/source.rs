@@ -59,7 +59,7 @@ impl Source {
     pub(crate) fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
         let mut rest = self.code.as_str();
-        while let Some(at) = find_word(rest, "use") {
+        while let Some(at) = find_word(rest, "use ") {
             rest = &rest[at + 3..];
             let Some(end) = rest.find(';') else { break };
             expand(&rest[..end], "", &mut paths);
@@ -88,7 +88,7 @@ impl Source {
         let mut imports = Vec::new();
         for (start, end) in self.import_statements() {
             let statement = &self.code[start..end];
-            let at = find_word(statement, "use").unwrap_or_default();
+            let at = find_word(statement, "use ").unwrap_or_default();
             let exported = has_word(&statement[..at], "pub");
             let mut leaves = Vec::new();
             leaves_of(&statement[at + "use".len()..], "", &mut leaves);
@@ -119,7 +119,7 @@ impl Source {
     fn import_statements(&self) -> Vec<(usize, usize)> {
         let mut statements = Vec::new();
         let mut from = 0;
-        while let Some(at) = find_word(&self.code[from..], "use").map(|at| at + from) {
+        while let Some(at) = find_word(&self.code[from..], "use ").map(|at| at + from) {
             let Some(end) = self.code[at..].find(';').map(|end| at + end) else { break };
             let start = self.code[..at].rfind(['\n', ';', '{', '}']).map_or(0, |before| before + 1);
             statements.push((start, end));

@@ -4,8 +4,10 @@ use crate::support::{
     config::Config,
     proxy::Proxy,
     raw_client::{Client, Framing},
+    reload,
     s3_server::S3Server,
     scripted_origin::{ScriptedOrigin, response_bytes},
+    waiting::wait_until,
 };
 
 #[test]
@@ -152,6 +154,67 @@ fn a_range_passes_through() {
     assert_eq!(part.header("content-range"), Some("bytes 2-5/10"));
     let beyond = proxy.get_with("/products/digits", &[("Range", "bytes=50-60")]);
     assert_eq!(beyond.status, 416);
+}
+
+/// The pseudonyms that a request's `Via` names, in order.
+fn instances(via: Option<&str>) -> Vec<String> {
+    let members = via.expect("Via").split(", ").map(|member| member.strip_prefix("1.1 ").unwrap());
+    members.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_request_names_the_instance_that_it_came_through() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxies = [(); 2].map(|()| Proxy::start(&Config::products(origin.url())));
+    for proxy in &proxies {
+        for via in ["", "1.1 cache.example, 1.0 yatagarasu, 1.1 yatagarasu-0"] {
+            assert_eq!(proxy.get_with("/products/x", &[("Via", via)]).status, 200);
+        }
+    }
+    let names: Vec<_> =
+        origin.requests().iter().map(|seen| instances(seen.fields.get("via"))).collect();
+    assert_eq!([names[0].len(), names[2].len()], [1, 1], "nothing of the client's: {names:?}");
+    assert_eq!([&names[0], &names[2]], [&names[1], &names[3]], "an instance keeps its name");
+    assert_ne!(names[0], names[2]);
+    let digits = names[0][0].strip_prefix("yatagarasu-").expect("a pseudonym");
+    assert!(digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+}
+
+#[test]
+fn two_instances_in_a_chain_are_no_loop() {
+    let s3 = S3Server::with_test_keys();
+    s3.put("products", "hello.txt", "hello");
+    let inner = Proxy::start(&Config::products(s3.url()));
+    let outer = Proxy::start(&Config::products(format!("http://{}", inner.address())));
+    let got = outer.get("/products/hello.txt");
+    assert_eq!((got.status, got.text()), (200, "hello"));
+    let requests = s3.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(instances(requests[0].header("via")).len(), 2, "{requests:?}");
+}
+
+#[test]
+fn a_request_that_comes_back_is_508() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url()).with_jwt(&[]);
+    let proxy = Proxy::start(&config);
+    let own = format!("http://{}", proxy.address());
+    reload::adopt(&proxy, &config.clone().set("buckets.0.s3.endpoint", own.as_str()));
+    for method in ["GET", "HEAD"] {
+        let answer = proxy.client().request(method, "/products/x", &[]);
+        assert_eq!((answer.status, answer.reason.as_str()), (508, "Loop Detected"));
+    }
+    // What came back was answered as by any S3 server.
+    assert_eq!(proxy.get("/products/x").json()["code"], "loop_detected");
+    wait_until("a warning", || {
+        proxy.stderr().text().contains("the S3 endpoint leads to this proxy itself")
+    });
+    // Through another instance, which does not see itself.
+    let other = Proxy::start(&Config::products(own));
+    let through = format!("http://{}", other.address());
+    reload::adopt(&proxy, &config.set("buckets.0.s3.endpoint", through.as_str()));
+    assert_eq!(proxy.get("/products/x").json()["code"], "loop_detected");
+    assert!(origin.requests().is_empty());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{
         exchange::{
             Exchange, Next,
             body::{Body, Piece},
-            respond::{self, PSEUDONYM},
+            respond,
             stream::{End, SPLICE_BYTES_MIN, Sink, stream},
         },
         upstream::{connection::Connection, pool::Pool},
@@ -18,8 +18,8 @@ use crate::{
     policy::auth::Permit,
     protocol::{
         http1::{
-            ClientFraming, Progress, ResponseHead, append_connection, append_field, append_framing,
-            client_framing, parse_response,
+            ClientFraming, PROXY_NAME, Progress, ResponseHead, append_connection, append_field,
+            append_framing, client_framing, parse_response,
         },
         s3::{
             SigningInput, append_signed_headers_once, credential_problem, encode_key,
@@ -93,6 +93,8 @@ fn append_request(
     for forwarded in exchange.head.forwarded() {
         append_field(forwarded.field.name(), forwarded.value.of(exchange.bytes), out);
     }
+    let via = exchange.head.via(exchange.bytes);
+    exchange.core.pseudonym.append_via(exchange.head.version, via, out);
     let date = exchange.core.dates.amz();
     if let Some(credentials) = &bucket.credentials {
         let mut scratch = exchange.core.buffers.scratch();
@@ -371,7 +373,7 @@ fn append_answer(
     if !head.has_date {
         append_field("Date", &exchange.core.dates.http(), out);
     }
-    head.append_via(message, PSEUDONYM, out);
+    head.append_via(message, PROXY_NAME, out);
     append_framing(framing, head.status, head.content_length, out);
     respond::append_own(exchange, out);
     append_connection(exchange.head.version, !exchange.keep_alive, out);

@@ -206,6 +206,17 @@ impl Exchange<'_> {
             return Plan::Refuse(Fault::Internal);
         };
         self.record.bucket = Some(routed.bucket);
+        if let Some(via) = self.head.via(self.bytes)
+            && self.core.pseudonym.check(via).is_err()
+        {
+            if self.core.may_warn(self.record.bucket) {
+                tracing::warn!(
+                    bucket = &*bucket.name,
+                    "a request came back: the S3 endpoint leads to this proxy itself"
+                );
+            }
+            return Plan::Refuse(Fault::LoopDetected);
+        }
         let Some(key) = routed.key else {
             return Plan::Refuse(Fault::NoKey);
         };

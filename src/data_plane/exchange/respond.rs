@@ -18,9 +18,6 @@ use crate::{
     system::{socket::Socket, watch::Ended},
 };
 
-/// How this proxy calls itself in `Via` (RFC 9110 section 7.6.3).
-pub(crate) const PSEUDONYM: &str = "yatagarasu";
-
 /// Methods that are served, as `Allow` lists them.
 pub(crate) const ALLOW: &str = "GET, HEAD, OPTIONS";
 

@@ -25,6 +25,7 @@ use crate::{
         message::{DrainStep, FromWorker, ToWorker},
         snapshot::Snapshot,
     },
+    protocol::http1::Pseudonym,
     system::{
         buffers::Buffers,
         cpu,
@@ -52,6 +53,8 @@ pub struct Assignment {
     pub admin_listener: Option<TcpListener>,
     /// Client connections that all cores together may have.
     pub max_connections: u64,
+    /// Name of the process in the `Via` of its requests.
+    pub pseudonym: Pseudonym,
     /// The generation to start with.
     pub snapshot: Arc<Snapshot>,
     /// The live values to start with.
@@ -109,6 +112,7 @@ async fn serve(
         fleet: assignment.fleet,
         max_connections: assignment.max_connections,
         admin_elsewhere: assignment.admin_listener.is_some(),
+        pseudonym: assignment.pseudonym,
         drain: Cell::new(DrainStep::Serving),
         open: OpenCounts::default(),
         calls: calls::Calls::default(),

@@ -21,6 +21,7 @@ mod span;
 mod target;
 #[cfg(test)]
 mod tests;
+mod via;
 
 pub use chunked::{
     CHUNK_END, CHUNK_LINE_BYTES_MAX, CHUNK_TRAILER_BYTES_MAX, ChunkError, ChunkStep,
@@ -41,3 +42,4 @@ pub use response::{
     BodyLength, CONNECTION_OPTIONS_MAX, FIELD_RUNS_MAX, ResponseError, ResponseHead, parse_response,
 };
 pub use span::Span;
+pub use via::{Looped, PROXY_NAME, Pseudonym};

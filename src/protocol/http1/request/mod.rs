@@ -43,7 +43,8 @@ pub enum RequestFraming {
     Chunked,
 }
 
-/// Request fields that are passed on to S3. Nothing else of what a client sends reaches it.
+/// Request fields that are passed on to S3. Nothing else of what a client sends reaches it, but for
+/// the instances of this proxy that its `Via` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarded {
     /// `Range`
@@ -150,6 +151,7 @@ pub struct RequestHead {
     pub expect_continue: bool,
     /// Bytes of the head, including the empty line that ends it.
     pub head_len: usize,
+    has_via: bool,
     fields_start: usize,
     forwarded: ForwardedFields,
     scan: HeadScan,
@@ -170,6 +172,11 @@ impl RequestHead {
         name_lower: &'n [u8],
     ) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
         head_values(buf, self.fields_start, self.head_len, name_lower)
+    }
+
+    /// The values of its `Via` fields, if there are any.
+    pub fn via<'b>(&'b self, buf: &'b [u8]) -> Option<impl Iterator<Item = &'b [u8]>> {
+        self.has_via.then(|| self.header_values(buf, b"via"))
     }
 
     /// Forgets an unfinished head, for a connection that starts anew with this value.
@@ -357,6 +364,7 @@ fn read_head(
     }
     // An HTTP/1.0 client cannot understand 100 (RFC 9110 section 10.1.1).
     head.expect_continue = fields.expects_continue && !is_1_0;
+    head.has_via = fields.has_via;
     head.forwarded = fields.forwarded;
     head.forwarded.remove(fields.nominated);
     Ok(())
@@ -371,6 +379,7 @@ struct Fields {
     connection: ConnectionOptions,
     expects_continue: bool,
     expects_other: bool,
+    has_via: bool,
     forwarded: ForwardedFields,
     /// [`Forwarded::bit`]s of the fields that `Connection` names.
     nominated: u8,
@@ -382,6 +391,7 @@ impl Fields {
         for line in lines {
             let (name, value) = (line.name, line.value);
             match name.len() {
+                3 => fields.has_via |= name.eq_ignore_ascii_case("via"),
                 4 if name.eq_ignore_ascii_case("host") => {
                     if fields.host.is_some() {
                         return Err(RequestError::Malformed("Host is repeated"));
