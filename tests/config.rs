@@ -32,6 +32,8 @@ mod compiled;
 mod mutations;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "config/slips.rs"]
+mod slips;
 
 fn environment() -> BTreeMap<String, String> {
     [

@@ -29,7 +29,7 @@ fn change(from: &Value, to: &Value) -> Difference {
 }
 
 /// The value at a path like `buckets[].s3.region`, taking the first element of each list.
-fn at<'v>(value: &'v mut Value, pattern: &str) -> Option<&'v mut Value> {
+pub(crate) fn at<'v>(value: &'v mut Value, pattern: &str) -> Option<&'v mut Value> {
     let mut value = value;
     for segment in pattern.split('.') {
         let (name, element) = match segment.strip_suffix("[]") {

@@ -6,10 +6,17 @@ use std::fs::{self, File};
 use proptest::prelude::*;
 use serde_yaml::Value;
 use yatagarasu::control_plane::config::{
-    DEPTH_MAX, FilesBeside, Problems, check, load::CONFIG_BYTES_MAX, parse, problem::PROBLEMS_MAX,
+    DEPTH_MAX, FilesBeside, Problems, check,
+    keys::{KEYS, Kind},
+    load::CONFIG_BYTES_MAX,
+    parse,
+    problem::PROBLEMS_MAX,
 };
 
-use super::{changes::full, environment, folder, report};
+use super::{
+    changes::{at as key_at, full},
+    environment, folder, report,
+};
 
 fn checked(bytes: &[u8]) -> Problems {
     check(bytes, &environment(), &FilesBeside::new(&folder("valid").join("full.yaml")))
@@ -59,6 +66,41 @@ fn every_value_replaced_by_one_of_a_wrong_kind_is_refused_with_its_line() {
         }
     }
     assert!(refused >= 100, "only {refused} files");
+}
+
+/// Null would say "not checked" without a word; every list of the key table is tried, in the file
+/// that has them all, alone and behind what is there.
+#[test]
+fn null_in_any_list_is_refused_at_its_place() {
+    let mut tried = 0;
+    for key in KEYS.iter().filter(|key| matches!(key.kind, Kind::List)) {
+        for alone in [true, false] {
+            let mut mutated = full();
+            let list = key_at(&mut mutated, key.path).unwrap_or_else(|| panic!("{}", key.path));
+            let items = list.as_sequence_mut().unwrap_or_else(|| panic!("{}", key.path));
+            if alone {
+                items.clear();
+            }
+            items.push(Value::Null);
+            let place = format!("{}[{}]", key.path.replace("[]", "[0]"), items.len() - 1);
+            let problems = checked(serde_yaml::to_string(&mutated).unwrap().as_bytes());
+            let told = problems
+                .errors
+                .iter()
+                .any(|problem| problem.path == place && problem.message.starts_with("is null"));
+            assert!(told, "{place}: {problems}");
+            tried += 1;
+        }
+    }
+    assert!(tried >= 14, "only {tried} lists");
+
+    // The value of a claim rule may be a list, or hold one.
+    for value in ["[null]", "[1, ~]", "{ a: [null] }", "[[null]]"] {
+        let mut mutated = full();
+        *key_at(&mut mutated, "jwt.claims[].value").unwrap() = serde_yaml::from_str(value).unwrap();
+        let problems = checked(serde_yaml::to_string(&mutated).unwrap().as_bytes());
+        assert!(problems.errors.iter().any(|p| p.message.starts_with("is null")), "{value}");
+    }
 }
 
 #[test]

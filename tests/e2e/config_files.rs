@@ -207,6 +207,33 @@ fn reserved_prefixes_are_those_of_the_listener_that_runs() {
     assert_eq!(reload(&proxy), found);
 }
 
+/// A file without a jwt section is a good one to start with, and none to follow one that asks for
+/// tokens: `--diff` and the reload say so alike.
+#[test]
+fn a_file_that_forgets_the_protection_is_refused_beside_one_that_protects() {
+    let place = Place::new();
+    let protects = RUNNING
+        .replace("anonymous: true }", "anonymous: true }\n    auth: { enabled: true }")
+        + "jwt: { secret: \"${JWT_SECRET}\" }\n";
+    for forgets in [RUNNING.to_owned(), format!("{RUNNING}    auth: {{ enabled: false }}\n")] {
+        place.write("running.yaml", protects.as_bytes());
+        place.write("new.yaml", forgets.as_bytes());
+        assert_eq!(place.launch("new.yaml").arguments(&["--validate"]).run().code, Some(0));
+        let running = place.path("running.yaml");
+        let compared =
+            place.launch("new.yaml").arguments(&["--diff", running.to_str().unwrap()]).run();
+        let found = problems(&compared.stderr);
+        assert_eq!(compared.code, Some(1), "{compared:?}");
+        assert!(found.iter().any(|problem| problem.starts_with("jwt: is missing")), "{found:?}");
+        place.write("adopted.yaml", protects.as_bytes());
+        let proxy = place.launch("adopted.yaml").start();
+        place.write("adopted.yaml", forgets.as_bytes());
+        assert_eq!(reload(&proxy), found);
+        drop(proxy);
+        place.launch("new.yaml").start();
+    }
+}
+
 fn set(value: &mut Value, path: &[&str], to: impl Into<Value>) {
     let mut place = value;
     for key in path {

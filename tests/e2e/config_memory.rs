@@ -70,7 +70,7 @@ fn a_small_file_that_stands_for_much_text_is_refused_in_little_memory() {
             "*s".to_owned()
         };
         repeated.push_str(&bucket(number, &s3));
-        variables.push_str(&bucket(number, &keys("secret_key: \"${LONG}\"")));
+        variables.push_str(&bucket(number, &keys(&format!("secret_key: \"{number}${{LONG}}\""))));
     }
     for (name, text, variable) in [
         ("long text in audience", &audience, 0),
@@ -89,13 +89,40 @@ fn a_small_file_that_stands_for_much_text_is_refused_in_little_memory() {
 #[test]
 fn a_secret_file_that_many_buckets_name_is_held_once() {
     let mut text = String::from("buckets:\n");
-    for number in 0..10_000 {
+    for number in 0..12_000 {
         text.push_str(&bucket(number, &keys("secret_key_file: secret")));
     }
-    assert_eq!(validated("a secret", &text, "", 60_000).code, Some(0));
+    assert_eq!(validated("a secret", &text, "", 65_000).code, Some(0));
     let exited = validated("a large file", &text, "", 4 * MIB);
     assert_eq!(exited.code, Some(1));
     assert!(exited.stderr.contains("is larger than 65536 bytes"), "{:.2000}", exited.stderr);
+}
+
+#[test]
+fn a_variable_that_many_buckets_name_is_held_once() {
+    let mut text = String::from("buckets:\n");
+    for number in 0..10_000 {
+        let both = "secret_key: \"${LONG}\", session_token: \"${LONG}\"";
+        text.push_str(&bucket(number, &keys(both)));
+    }
+    let exited = validated("a variable", &text, &"v".repeat(8 * 1_024), 0);
+    assert_eq!(exited.code, Some(0), "{:.2000}", exited.stderr);
+}
+
+/// The most text that is accepted, in the largest number of buckets that fit the file.
+#[test]
+fn a_file_at_its_bounds_is_accepted_in_little_memory() {
+    let mut text = String::from("buckets:\n");
+    for number in 0..30_000 {
+        let secret = if number == 0 {
+            format!("&s {}", keys(&format!("secret_key: {}", "s".repeat(500))))
+        } else {
+            "*s".to_owned()
+        };
+        text.push_str(&bucket(number, &secret));
+    }
+    let exited = validated("30,000 buckets", &text, "", 0);
+    assert_eq!(exited.code, Some(0), "{:.2000}", exited.stderr);
 }
 
 #[test]

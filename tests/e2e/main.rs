@@ -20,6 +20,7 @@ mod auth_leaks;
 mod auth_recipes;
 mod config_files;
 mod config_memory;
+mod config_secrets;
 mod disconnects;
 mod endpoints;
 mod fairness;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     handoff::snapshot::Credentials,
-    model::{Secret, limits::UpstreamTimeouts},
+    model::limits::UpstreamTimeouts,
     policy::router::validate_path_prefix,
     protocol::{
         s3::{
@@ -167,9 +167,10 @@ fn note_bad_address(
 
 fn credentials(section: Section<'_>, plain_http: bool) -> Result<Option<Credentials>, Noted> {
     let anonymous = section.boolean("anonymous");
-    let access_key = section.text_or_file("access_key", "access_key_file");
-    let secret_key = section.text_or_file("secret_key", "secret_key_file");
-    let session_token = section.text_or_file("session_token", "session_token_file");
+    let access_key = section.secret("access_key", "access_key_file", check_access_key);
+    let secret_key = section.secret("secret_key", "secret_key_file", check_secret_key);
+    let session_token =
+        section.secret("session_token", "session_token_file", validate_session_token);
     let (access_key, secret_key, session_token) = (access_key?, secret_key?, session_token?);
     if anonymous {
         if access_key.is_some() || secret_key.is_some() || session_token.is_some() {
@@ -196,32 +197,23 @@ fn credentials(section: Section<'_>, plain_http: bool) -> Result<Option<Credenti
             return Err(section.error("access_key", "is missing or empty beside secret_key"));
         }
     };
-    let access_key = checked_access_key(section, &access_key);
-    if secret_key.expose().iter().any(u8::is_ascii_control) {
-        let name = written_of(section, "secret_key", "secret_key_file");
-        return Err(section.error(name, "holds a control character, such as a second line"));
-    }
-    if let Some(token) = &session_token {
+    if session_token.is_some() && plain_http {
         let name = written_of(section, "session_token", "session_token_file");
-        if let Err(message) = validate_session_token(token.expose()) {
-            return Err(section.error(name, message));
-        }
-        if plain_http {
-            section.warning(name, "is sent without encryption, because the endpoint is http");
-        }
+        section.warning(name, "is sent without encryption, because the endpoint is http");
     }
-    Ok(Some(Credentials { access_key: access_key?, secret_key, session_token }))
+    let access_key = String::from_utf8_lossy(access_key.expose()).into();
+    Ok(Some(Credentials { access_key, secret_key, session_token }))
 }
 
-fn checked_access_key(section: Section<'_>, key: &Secret) -> Result<Box<str>, Noted> {
-    let name = written_of(section, "access_key", "access_key_file");
-    let Ok(key) = std::str::from_utf8(key.expose()) else {
-        return Err(section.error(name, "is not text"));
-    };
-    match validate_access_key(key) {
-        Ok(()) => Ok(key.into()),
-        Err(message) => Err(section.error(name, message)),
+fn check_access_key(key: &[u8]) -> Result<(), &'static str> {
+    validate_access_key(std::str::from_utf8(key).map_err(|_| "is not text")?)
+}
+
+fn check_secret_key(key: &[u8]) -> Result<(), &'static str> {
+    if key.iter().any(u8::is_ascii_control) {
+        return Err("holds a control character, such as a second line");
     }
+    Ok(())
 }
 
 fn written_of(section: Section<'_>, name: &'static str, file_name: &'static str) -> &'static str {

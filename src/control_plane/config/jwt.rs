@@ -103,7 +103,7 @@ fn empty_secret() -> KeyMaterial {
 /// The key of this section, if one is written: a secret for HS*, a public key for the others.
 /// Taking one for the other would let anybody who has the public key sign tokens.
 fn key_material(section: Section<'_>, algorithm: &str) -> Result<Option<KeyMaterial>, Noted> {
-    let secret = section.text_or_file("secret", "secret_file");
+    let secret = section.secret("secret", "secret_file", |_| Ok(()));
     let public_key = section.named_file_of_at_most("public_key_file", PEM_BYTES_MAX);
     match (secret?, public_key?) {
         (Some(_), _) if !is_hmac(algorithm) => {

@@ -453,33 +453,67 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A value from `name` or from the file that `name_file` names, without the file's last line
-    /// end; none when neither is written.
-    pub(super) fn text_or_file(
+    /// A secret from `name` or from the file that `file_name` names, without the file's last line
+    /// end; none when neither is written. Those that come from one file or one variable are held,
+    /// counted and checked once.
+    pub(super) fn secret(
         &self,
-        name: &str,
-        file_name: &str,
+        name: &'static str,
+        file_name: &'static str,
+        check: fn(&[u8]) -> Result<(), &'static str>,
     ) -> Result<Option<Secret>, Noted> {
-        let written = self.optional_text(name);
+        let written = self.written_secret(name, check);
         let file = self.security_text(file_name);
         match (written?, file?) {
             (Some(_), Some(_)) => {
                 Err(self.error(file_name, format!("is written beside {name}; keep one of them")))
             }
-            (Some(text), None) => Ok(Some(Secret::new(text.value.into_owned()))),
-            (None, Some(path)) => self.secret_in(file_name, &path).map(Some),
+            (Some(secret), None) => Ok(Some(secret)),
+            (None, Some(path)) => self.secret_in(file_name, &path, check).map(Some),
             (None, None) => Ok(None),
         }
     }
 
-    fn secret_in(&self, name: &str, path: &Text<'_>) -> Result<Secret, Noted> {
+    fn written_secret(
+        &self,
+        name: &'static str,
+        check: fn(&[u8]) -> Result<(), &'static str>,
+    ) -> Result<Option<Secret>, Noted> {
+        let with_variable = self.entry(name).and_then(|entry| match entry.value.shape() {
+            Shape::Scalar(scalar) if scalar.text.contains("${") => Some(&*scalar.text),
+            _ => None,
+        });
+        if let Some(known) = with_variable.and_then(|text| self.walk.known_secret(name, text)) {
+            return Ok(Some(known));
+        }
+        let Some(text) = self.optional_text(name)? else { return Ok(None) };
+        check(text.value.as_bytes()).map_err(|message| self.error(name, message))?;
+        let secret = Secret::new(text.value.into_owned());
+        if let Some(text) = with_variable {
+            self.walk.keep_secret(name, text, &secret);
+        }
+        Ok(Some(secret))
+    }
+
+    fn secret_in(
+        &self,
+        name: &'static str,
+        path: &Text<'_>,
+        check: fn(&[u8]) -> Result<(), &'static str>,
+    ) -> Result<Secret, Noted> {
+        if let Some(known) = self.walk.known_secret(name, &path.value) {
+            return Ok(known);
+        }
         let content = self.content_of(name, path, SCALAR_BYTES_MAX)?;
         let bytes = content.strip_suffix(b"\n").unwrap_or(&content);
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         if bytes.is_empty() {
             return Err(self.error(name, "the file that it names is empty"));
         }
-        Ok(self.walk.secret(Path::new(&*path.value), || Secret::new(bytes)))
+        check(bytes).map_err(|message| self.error(name, message))?;
+        let secret = Secret::new(bytes);
+        self.walk.keep_secret(name, &path.value, &secret);
+        Ok(secret)
     }
 
     /// Any value as JSON, with variables replaced; null when it is not written.

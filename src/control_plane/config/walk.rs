@@ -26,8 +26,8 @@ pub(super) struct Walk<'w> {
     files: &'w dyn FileReader,
     /// A file that many buckets name is read once (for each bound that it is read with).
     contents: RefCell<HashMap<(PathBuf, usize), FileContent>>,
-    /// Secrets by the file that they came from: all that name it share one.
-    secrets: RefCell<HashMap<PathBuf, Secret>>,
+    /// Secrets by key, and by the file or the text with variables that they came from.
+    secrets: RefCell<HashMap<(&'static str, String), Secret>>,
     /// Text that the file stands for so far, in bytes.
     text_bytes: Cell<usize>,
     problems: RefCell<Problems>,
@@ -146,8 +146,13 @@ impl<'w> Walk<'w> {
         Ok(content)
     }
 
-    /// The secret that a file holds, made once.
-    pub(super) fn secret(&self, path: &Path, make: impl FnOnce() -> Secret) -> Secret {
-        self.secrets.borrow_mut().entry(path.to_owned()).or_insert_with(make).clone()
+    /// The secret that this key had from the same source before.
+    pub(super) fn known_secret(&self, key: &'static str, source: &str) -> Option<Secret> {
+        self.secrets.borrow().get(&(key, source.to_owned())).cloned()
+    }
+
+    /// Keeps a secret for all others that name its source for the same key.
+    pub(super) fn keep_secret(&self, key: &'static str, source: &str, secret: &Secret) {
+        self.secrets.borrow_mut().insert((key, source.to_owned()), secret.clone());
     }
 }
