@@ -7,6 +7,8 @@
 
 #[path = "documents/config.rs"]
 mod config;
+#[path = "documents/layout.rs"]
+mod layout;
 #[path = "documents/pages.rs"]
 mod pages;
 #[path = "documents/reload.rs"]
