@@ -1,10 +1,10 @@
 //! Yatagarasu: a thread-per-core S3 edge proxy.
 //!
-//! Folders are the architecture. A module may use modules on its own floor's
-//! folder and on lower floors, never higher ones; the two planes never use each
-//! other, `handoff` is all that crosses. `tests/architecture.rs` holds this.
+//! Directories are the architecture. A module uses modules of lower layers only. The two planes
+//! never use each other: all that crosses between them is in `handoff`. `tests/architecture.rs`
+//! holds this.
 //!
-//! | floor | modules |
+//! | layer | modules |
 //! |---|---|
 //! | 5 | `app`, `cli` |
 //! | 4 | `control_plane`, `data_plane` |

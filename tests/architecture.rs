@@ -1,4 +1,4 @@
-//! Rules that matter are tests: the floors of the source tree, and what each folder may not do.
+//! Rules that matter are tests: the layers of the source tree, and what each directory may not do.
 //!
 //! The rules read the source as text. `samples` shows each of them something bad, so that a rule
 //! that has gone blind is noticed.
@@ -18,13 +18,13 @@ mod source;
 
 use graph::{circles, uses};
 use rules::{
-    CIRCLES, SAME_FLOOR, UPWARD, circles_are_allowed, floors, imports_point_downward,
+    CIRCLES, SAME_LAYER, UPWARD, circles_are_allowed, imports_point_downward, layers,
     layers_point_downward, names_say_something, never_imported_in, never_in, no_private_paths,
     nothing_is_left_to_do, only_in, permits_are_earned, secrets_stay_hidden,
 };
 use source::{Source, files};
 
-/// Floors that turn bytes into meaning and make decisions, without I/O.
+/// Modules that turn bytes into meaning and make decisions, without I/O.
 const PURE: &[&str] = &["protocol", "policy"];
 
 fn src() -> Vec<Source> {
@@ -36,21 +36,21 @@ fn assert_none(violations: &[String]) {
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
 }
 
-fn floor_table() -> std::collections::BTreeMap<String, u32> {
+fn layer_table() -> std::collections::BTreeMap<String, u32> {
     let sources = src();
     let lib = sources.iter().find(|source| source.path == "src/lib.rs").unwrap();
-    floors(&lib.text)
+    layers(&lib.text)
 }
 
 #[test]
-fn imports_go_down_the_floors_and_planes_do_not_meet() {
-    assert_none(&imports_point_downward(&src(), &floor_table(), SAME_FLOOR));
+fn imports_go_down_the_layers_and_planes_do_not_meet() {
+    assert_none(&imports_point_downward(&src(), &layer_table(), SAME_LAYER));
 }
 
 #[test]
-fn the_floor_table_is_the_one_that_was_decided() {
-    let table = floor_table();
-    for (floor, modules) in [
+fn the_layer_table_is_the_one_that_was_decided() {
+    let table = layer_table();
+    for (layer, modules) in [
         (0, &["model"][..]),
         (1, &["protocol", "system"]),
         (2, &["policy", "telemetry"]),
@@ -59,21 +59,21 @@ fn the_floor_table_is_the_one_that_was_decided() {
         (5, &["app", "cli"]),
     ] {
         for module in modules {
-            assert_eq!(table.get(*module), Some(&floor), "{module}");
+            assert_eq!(table.get(*module), Some(&layer), "{module}");
         }
     }
     assert_eq!(table.len(), 10);
 }
 
 #[test]
-fn same_floor_exceptions_are_still_needed() {
-    let (sources, table) = (src(), floor_table());
-    for (from, to, why) in SAME_FLOOR {
+fn same_layer_exceptions_are_still_needed() {
+    let (sources, table) = (src(), layer_table());
+    for (from, to, why) in SAME_LAYER {
         if !sources.iter().any(|source| source.top() == Some(from)) {
             continue;
         }
         let without: Vec<_> =
-            SAME_FLOOR.iter().filter(|(a, b, _)| (a, b) != (from, to)).copied().collect();
+            SAME_LAYER.iter().filter(|(a, b, _)| (a, b) != (from, to)).copied().collect();
         let violations = imports_point_downward(&sources, &table, &without);
         assert!(!violations.is_empty(), "{from} no longer uses {to} ({why})");
     }
@@ -89,7 +89,7 @@ fn imports_go_down_inside_the_planes() {
     let (sources, graph) = (src(), uses(&src()));
     for plane in ["data_plane", "control_plane"] {
         let path = format!("src/{plane}/mod.rs");
-        let table = floors(&sources.iter().find(|source| source.path == path).unwrap().text);
+        let table = layers(&sources.iter().find(|source| source.path == path).unwrap().text);
         assert!(table.len() > 3, "{path} has no table of layers");
         assert_none(&layers_point_downward(plane, &graph, &table, UPWARD));
     }
@@ -114,7 +114,7 @@ fn only_system_names_the_runtime_driver() {
 }
 
 #[test]
-fn pure_floors_do_no_io() {
+fn pure_layers_do_no_io() {
     let words =
         ["async", ".await", "monoio", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"];
     assert_none(&never_in(PURE, &words, &src()));
@@ -156,8 +156,8 @@ fn every_file_name_says_something() {
 fn nothing_is_unfinished_and_nothing_is_private() {
     let endings =
         &[".rs", ".md", ".toml", ".yaml", ".yml", ".py", ".sh", ".js", ".lua", ".json", "run"];
-    for folder in ["src", "tests", "loadtest", "bench", "docs", ".ci"] {
-        let texts = files(folder, endings);
+    for directory in ["src", "tests", "loadtest", "bench", "docs", ".ci"] {
+        let texts = files(directory, endings);
         assert_none(&nothing_is_left_to_do(&texts));
         assert_none(&no_private_paths(&texts));
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::{Source, find_word, has_word};
 
-/// Imports between modules of one floor that are meant to be: from, to, why.
-pub(crate) const SAME_FLOOR: &[(&str, &str, &str)] =
+/// Imports between modules of one layer that are meant to be: from, to, why.
+pub(crate) const SAME_LAYER: &[(&str, &str, &str)] =
     &[("app", "cli", "the application runs with the parsed command line")];
 
 /// Circles of files that are still to be taken apart. The list can only shrink: a file that is in
@@ -97,31 +97,31 @@ pub(crate) fn layers_point_downward(
     violations
 }
 
-/// Floors of the top-level modules, from the table in the crate's documentation.
-pub(crate) fn floors(lib: &str) -> BTreeMap<String, u32> {
-    let mut floors = BTreeMap::new();
+/// Layers of the top-level modules, from the table in the crate's documentation.
+pub(crate) fn layers(lib: &str) -> BTreeMap<String, u32> {
+    let mut layers = BTreeMap::new();
     for line in lib.lines().filter_map(|line| line.strip_prefix("//! |")) {
         let mut cells = line.split('|').map(str::trim);
-        let Some(Ok(floor)) = cells.next().map(str::parse::<u32>) else { continue };
+        let Some(Ok(layer)) = cells.next().map(str::parse::<u32>) else { continue };
         let modules = cells.next().unwrap_or_default();
         for module in modules.split(',').map(|name| name.trim().trim_matches('`')) {
-            floors.insert(module.to_owned(), floor);
+            layers.insert(module.to_owned(), layer);
         }
     }
-    floors
+    layers
 }
 
-/// Imports point downward only; what shares a floor does not know each other.
+/// Imports point downward only; what shares a layer does not know each other.
 pub(crate) fn imports_point_downward(
     sources: &[Source],
-    floors: &BTreeMap<String, u32>,
-    same_floor: &[(&str, &str, &str)],
+    layers: &BTreeMap<String, u32>,
+    same_layer: &[(&str, &str, &str)],
 ) -> Vec<String> {
     let mut violations = Vec::new();
     for source in sources {
         let Some(from) = source.top() else { continue };
-        let Some(from_floor) = floors.get(from) else {
-            violations.push(format!("{}: `{from}` is not in the floor table", source.path));
+        let Some(from_layer) = layers.get(from) else {
+            violations.push(format!("{}: `{from}` is not in the layer table", source.path));
             continue;
         };
         for path in source.paths() {
@@ -129,12 +129,12 @@ pub(crate) fn imports_point_downward(
             else {
                 continue;
             };
-            let Some(to_floor) = floors.get(to).filter(|_| to != from) else { continue };
-            let meant = same_floor.iter().any(|(a, b, _)| (*a, *b) == (from, to));
-            if to_floor > from_floor || (to_floor == from_floor && !meant) {
+            let Some(to_layer) = layers.get(to).filter(|_| to != from) else { continue };
+            let meant = same_layer.iter().any(|(a, b, _)| (*a, *b) == (from, to));
+            if to_layer > from_layer || (to_layer == from_layer && !meant) {
                 let path = path.as_str();
                 violations.push(format!(
-                    "{}: floor {from_floor} `{from}` names `{path}` of floor {to_floor}",
+                    "{}: layer {from_layer} `{from}` names `{path}` of layer {to_layer}",
                     source.path
                 ));
             }
@@ -143,13 +143,13 @@ pub(crate) fn imports_point_downward(
     violations
 }
 
-/// Only these folders may use these words.
+/// Only these directories may use these words.
 pub(crate) fn only_in(places: &[&str], words: &[&str], sources: &[Source]) -> Vec<String> {
     let outside = sources.iter().filter(|source| !source.is_in(places));
     outside.flat_map(|source| uses(source, words)).collect()
 }
 
-/// These folders may not use these words.
+/// These directories may not use these words.
 pub(crate) fn never_in(places: &[&str], words: &[&str], sources: &[Source]) -> Vec<String> {
     let inside = sources.iter().filter(|source| source.is_in(places));
     inside.flat_map(|source| uses(source, words)).collect()
@@ -165,7 +165,7 @@ fn uses(source: &Source, words: &[&str]) -> Vec<String> {
     violations
 }
 
-/// These folders may not import paths that start so.
+/// These directories may not import paths that start so.
 pub(crate) fn never_imported_in(
     places: &[&str],
     prefixes: &[&str],
@@ -301,7 +301,7 @@ pub(crate) fn nothing_is_left_to_do(sources: &[Source]) -> Vec<String> {
 
 /// Paths of somebody's machine.
 pub(crate) fn no_private_paths(sources: &[Source]) -> Vec<String> {
-    let folders = [
+    let directories = [
         concat!("/ho", "me/"),
         concat!("/ro", "ot/"),
         concat!("/wo", "rk/"),
@@ -310,8 +310,8 @@ pub(crate) fn no_private_paths(sources: &[Source]) -> Vec<String> {
     let mut violations = Vec::new();
     for source in sources {
         for (at, line) in source.text.lines().enumerate() {
-            let private = folders.iter().any(|folder| {
-                line.match_indices(folder).any(|(at, _)| {
+            let private = directories.iter().any(|directory| {
+                line.match_indices(directory).any(|(at, _)| {
                     let before = line[..at].chars().next_back();
                     !before.is_some_and(|c| c.is_alphanumeric() || "_.-}*".contains(c))
                 })

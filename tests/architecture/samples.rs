@@ -3,7 +3,7 @@
 use crate::{
     graph::{circles, uses},
     rules::{
-        circles_are_allowed, floors, imports_point_downward, layers_point_downward,
+        circles_are_allowed, imports_point_downward, layers, layers_point_downward,
         names_say_something, never_imported_in, never_in, no_private_paths, nothing_is_left_to_do,
         only_in, permits_are_earned, secrets_stay_hidden,
     },
@@ -11,7 +11,7 @@ use crate::{
 };
 
 const TABLE: &str = "\
-//! | floor | modules |
+//! | layer | modules |
 //! |---|---|
 //! | 2 | `up` |
 //! | 1 | `left`, `right` |
@@ -19,14 +19,14 @@ const TABLE: &str = "\
 ";
 
 fn downward(path: &str, text: &str) -> Vec<String> {
-    imports_point_downward(&[Source::new(path, text)], &floors(TABLE), &[])
+    imports_point_downward(&[Source::new(path, text)], &layers(TABLE), &[])
 }
 
 #[test]
-fn the_floor_table_is_read_from_the_documentation() {
-    let read: Vec<_> = floors(TABLE).into_iter().collect();
+fn the_layer_table_is_read_from_the_documentation() {
+    let read: Vec<_> = layers(TABLE).into_iter().collect();
     let expected = [("down", 0), ("left", 1), ("right", 1), ("up", 2)];
-    assert_eq!(read, expected.map(|(name, floor)| (name.to_owned(), floor)));
+    assert_eq!(read, expected.map(|(name, layer)| (name.to_owned(), layer)));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn imports_downward_and_inside_are_fine() {
 fn an_exception_is_for_one_direction() {
     let exception = [("left", "right", "because")];
     let check = |path, text| {
-        imports_point_downward(&[Source::new(path, text)], &floors(TABLE), &exception).len()
+        imports_point_downward(&[Source::new(path, text)], &layers(TABLE), &exception).len()
     };
     assert_eq!(check("src/left/a.rs", "use crate::right::X;"), 0);
     assert_eq!(check("src/right/a.rs", "use crate::left::X;"), 1);
@@ -266,7 +266,7 @@ fn imports_upward_inside_a_plane_are_found() {
             Source::new("src/plane/right.rs", ""),
             Source::new("src/plane/down.rs", ""),
         ];
-        layers_point_downward("plane", &uses(&sources), &floors(TABLE), upward).len()
+        layers_point_downward("plane", &uses(&sources), &layers(TABLE), upward).len()
     };
     for (path, text) in [
         ("src/plane/down/a.rs", "use crate::plane::up::U;"),

@@ -39,7 +39,7 @@ impl Source {
         self.module().first().copied()
     }
 
-    /// Whether the file lies in one of these folders or files below `src`.
+    /// Whether the file lies in one of these directories or files below `src`.
     pub(crate) fn is_in(&self, places: &[&str]) -> bool {
         places.iter().any(|place| {
             self.path.strip_prefix("src/").and_then(|rest| rest.strip_prefix(place)).is_some_and(
@@ -162,11 +162,11 @@ impl Source {
     }
 }
 
-/// All files with this ending below a folder, sorted, `target` and hidden ones left out.
-pub(crate) fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
+/// All files with this ending below a directory, sorted, `target` and hidden ones left out.
+pub(crate) fn files(directory: &str, endings: &[&str]) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
-    collect(&root.join(folder), endings, &mut found);
+    collect(&root.join(directory), endings, &mut found);
     found.sort();
     let relative = |path: &Path| path.strip_prefix(root).unwrap().display().to_string();
     found
@@ -177,8 +177,8 @@ pub(crate) fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
         .collect()
 }
 
-fn collect(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+fn collect(directory: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();

@@ -43,9 +43,9 @@ fn quoted(page: &str) -> Vec<String> {
     found
 }
 
-/// All Rust files below a folder.
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
+/// All Rust files below a directory.
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             rust_files(&path, found);
@@ -112,7 +112,7 @@ fn every_test_that_a_page_names_exists() {
 }
 
 #[test]
-fn every_folder_of_the_source_is_on_the_map() {
+fn every_directory_of_the_source_is_on_the_map() {
     let map = page("docs/ARCHITECTURE.md");
     for top in ["src", "src/control_plane", "src/data_plane", "src/policy", "src/protocol"] {
         for entry in fs::read_dir(root().join(top)).unwrap() {

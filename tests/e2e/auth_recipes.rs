@@ -90,7 +90,7 @@ fn every_recipe_lets_in_whom_it_should_and_nobody_else() {
     for (title, yaml) in recipes() {
         let proxy = start(&yaml, &keys, &origin);
         let path = match title.as_str() {
-            "Tenants that see their own folder only" => "/tenants/tenant1/a.jpg",
+            "Tenants that see their own prefix only" => "/tenants/tenant1/a.jpg",
             "Tokens for `<img>` and `<video>`" => "/media/film.mp4",
             _ => "/files/a",
         };
@@ -119,7 +119,7 @@ fn every_recipe_lets_in_whom_it_should_and_nobody_else() {
                 expect(&proxy, path, &with_kid(JWT_SECRET, "k1", &claims()), 401);
                 expect(&proxy, path, &with_kid(JWT_SECRET, "k2", &of_provider()), 401);
             }
-            "Tenants that see their own folder only" => {
+            "Tenants that see their own prefix only" => {
                 let token = claims_with("prefixes", json!(["tenant1/", "shared/eu"]));
                 let token = mint(JWT_SECRET, &token);
                 expect(&proxy, path, &token, 200);
