@@ -31,7 +31,10 @@ use crate::{
         watcher::{Seen, Watcher},
     },
     data_plane::worker::{self, Assignment},
-    handoff::message::{FromWorker, ToWorker},
+    handoff::{
+        message::{FromWorker, ToWorker},
+        snapshot::Snapshot,
+    },
     model::Generation,
     policy::auth::install_crypto,
     protocol::http1::Pseudonym,
@@ -219,7 +222,7 @@ fn start(
         tracing::warn!("{warning}");
     }
     prepare::check_access_log(&settings)?;
-    check_descriptors(&settings);
+    let open_file_limit = process::raise_open_file_limit();
 
     // Asked before any thread is pinned.
     let cores = cpu::available();
@@ -246,6 +249,7 @@ fn start(
         tracing::warn!("{warning}");
     }
     let snapshot = Arc::new(prepare::first(&settings, workers)?);
+    check_descriptors(open_file_limit, &settings, &snapshot, workers);
     let first_values = live.newest();
     let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
     let (to_control, from_workers) = unbounded();
@@ -340,19 +344,41 @@ fn local(listener: &TcpListener) -> Option<SocketAddr> {
     listener.local_addr().ok()
 }
 
-fn check_descriptors(settings: &Settings) {
-    // A proxied connection takes two: the client's and the upstream's.
-    let wanted = settings.server.max_connections as u64 * 2 + SPARE_DESCRIPTORS;
-    match process::raise_open_file_limit() {
+/// Descriptors that a connection may take: the client's, the upstream's, and the two ends of a pipe
+/// while a large object is moved inside the kernel.
+const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+
+fn check_descriptors(
+    limit: io::Result<u64>,
+    settings: &Settings,
+    snapshot: &Snapshot,
+    workers: usize,
+) {
+    let connections = settings.server.max_connections as u64;
+    let idle_upstream = idle_upstream(snapshot, workers).min(connections);
+    let wanted = connections * DESCRIPTORS_PER_CONNECTION + idle_upstream + SPARE_DESCRIPTORS;
+    match limit {
         Ok(limit) if limit < wanted => tracing::warn!(
             open_file_limit = limit,
             wanted,
-            max_connections = settings.server.max_connections,
+            max_connections = connections,
+            idle_upstream,
             "the limit on open files is too low for server.max_connections"
         ),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit on open files cannot be raised"),
     }
+}
+
+/// Idle connections that the pools of all cores and endpoints may keep.
+fn idle_upstream(snapshot: &Snapshot, workers: usize) -> u64 {
+    let mut most = vec![0; snapshot.endpoints.len()];
+    for bucket in &snapshot.buckets {
+        if let Some(most) = most.get_mut(bucket.endpoint) {
+            *most = bucket.max_idle_connections.max(*most);
+        }
+    }
+    most.into_iter().sum::<usize>() as u64 * workers as u64
 }
 
 fn spawn(assignment: Assignment, to_control: Sender<FromWorker>) -> io::Result<()> {

@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use crate::{
     data_plane::{
         fading::Fading,
-        upstream::pool::Pool,
+        upstream::endpoint::EndpointState,
         worker::{calls::Calls, open::OpenCounts},
     },
     handoff::{
@@ -46,7 +46,7 @@ pub(crate) struct Core {
     pub(crate) watches: Rc<Watches>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pipes: Pipes,
-    pub(crate) pools: RefCell<HashMap<Arc<str>, Rc<Pool>>>,
+    pub(crate) endpoints: RefCell<HashMap<Arc<str>, Rc<EndpointState>>>,
     /// This core's counters; nobody else writes them.
     pub(crate) cells: Arc<CoreCells>,
     /// Every core's counters, to be read only.
@@ -104,19 +104,19 @@ impl Core {
         let _ = self.to_control.try_send(FromWorker::Renewed { worker: self.worker, version });
     }
 
-    /// Makes a snapshot the one that every request from now on uses. Pools of endpoints that both
-    /// generations name are kept warm; the idle connections of the others are closed.
+    /// Makes a snapshot the one that every request from now on uses. Endpoints that both generations
+    /// name keep their connections; the idle connections of the others are closed.
     pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
         let generation = snapshot.generation;
         let start = Monotonic::now();
-        let by_index = self.pools_of(&snapshot);
+        let by_index = self.endpoints_of(&snapshot);
         let local = Rc::new(Local::new(
             snapshot,
             by_index,
             self.to_control.clone(),
             Rc::clone(&self.fading),
         ));
-        let _ = self.current.replace(local);
+        self.current.replace(local).give_up_tokens();
         self.cells.generation.set(generation.0);
         let _ = self.to_control.try_send(FromWorker::Adopted { worker: self.worker, generation });
         let micros = Monotonic::now().since(start) / 1_000;
@@ -128,35 +128,42 @@ impl Core {
         );
     }
 
-    /// The pools of a snapshot's endpoints, by index. What did not change costs a comparison of
+    /// Closes idle connections to S3 and free pipes, because descriptors are needed elsewhere;
+    /// whether there were any connections.
+    pub(crate) fn evict_idle(&self) -> bool {
+        self.pipes.shrink();
+        self.endpoints.borrow().values().fold(false, |any, endpoint| endpoint.evict() | any)
+    }
+
+    /// The state of a snapshot's endpoints, by index. What did not change costs a comparison of
     /// pointers: with thousands of endpoints, hashing all their keys would hold requests up.
-    fn pools_of(&self, snapshot: &Snapshot) -> Vec<Rc<Pool>> {
+    fn endpoints_of(&self, snapshot: &Snapshot) -> Vec<Rc<EndpointState>> {
         let before = self.current();
-        let mut pools = self.pools.borrow_mut();
+        let mut known = self.endpoints.borrow_mut();
         let mut by_index = Vec::with_capacity(snapshot.endpoints.len());
         let mut moved = HashSet::new();
         let unchanged = |index: usize, endpoint: &Arc<Endpoint>| {
             let old = before.endpoints.get(index)?;
-            before.pools.get(index).filter(|_| Arc::ptr_eq(old, endpoint))
+            before.endpoint_states.get(index).filter(|_| Arc::ptr_eq(old, endpoint))
         };
         for (index, endpoint) in snapshot.endpoints.iter().enumerate() {
-            if let Some(pool) = unchanged(index, endpoint) {
-                by_index.push(Rc::clone(pool));
+            if let Some(state) = unchanged(index, endpoint) {
+                by_index.push(Rc::clone(state));
                 continue;
             }
             moved.insert(Arc::clone(&endpoint.key));
-            let pool = pools
+            let state = known
                 .entry(Arc::clone(&endpoint.key))
-                .or_insert_with(|| Rc::new(Pool::new(Arc::clone(endpoint))));
-            pool.refresh(endpoint);
-            by_index.push(Rc::clone(pool));
+                .or_insert_with(|| Rc::new(EndpointState::new(Arc::clone(endpoint))));
+            state.refresh(endpoint);
+            by_index.push(Rc::clone(state));
         }
         for (index, old) in before.endpoints.iter().enumerate() {
             let stays = snapshot.endpoints.get(index).is_some_and(|new| Arc::ptr_eq(old, new));
             if stays || moved.contains(&old.key) {
                 continue;
             }
-            if let Some(orphan) = pools.remove(&old.key) {
+            if let Some(orphan) = known.remove(&old.key) {
                 orphan.retire();
             }
         }
@@ -169,7 +176,7 @@ impl Core {
 #[derive(Debug)]
 pub(crate) struct Local {
     snapshot: Option<Arc<Snapshot>>,
-    pools: Vec<Rc<Pool>>,
+    endpoint_states: Vec<Rc<EndpointState>>,
     signing: Vec<RefCell<DailyKey>>,
     signatures: RefCell<RecentSignatures>,
     pub(crate) tokens: RefCell<TokenCache>,
@@ -180,14 +187,14 @@ pub(crate) struct Local {
 impl Local {
     pub(crate) fn new(
         snapshot: Arc<Snapshot>,
-        pools: Vec<Rc<Pool>>,
+        endpoint_states: Vec<Rc<EndpointState>>,
         retired: Sender<FromWorker>,
         fading: Rc<Fading>,
     ) -> Self {
         let signing = snapshot.buckets.iter().map(|_| RefCell::default()).collect();
         Self {
             snapshot: Some(snapshot),
-            pools,
+            endpoint_states,
             signing,
             signatures: RefCell::default(),
             tokens: RefCell::new(TokenCache::new()),
@@ -196,8 +203,14 @@ impl Local {
         }
     }
 
-    pub(crate) fn pool(&self, bucket: &Bucket) -> Option<&Rc<Pool>> {
-        self.pools.get(bucket.endpoint)
+    pub(crate) fn endpoint_of(&self, bucket: &Bucket) -> Option<&Rc<EndpointState>> {
+        self.endpoint_states.get(bucket.endpoint)
+    }
+
+    /// Gives up the verified tokens, because new requests use a newer generation: those that are
+    /// still served with this one have been permitted.
+    fn give_up_tokens(&self) {
+        self.fading.add(self.tokens.take());
     }
 
     /// Gives `sign` the signing key of a bucket for a day, which is derived once per day, core and
@@ -237,7 +250,7 @@ impl Drop for Local {
         if let Some(snapshot) = self.snapshot.take() {
             let _ = self.retired.try_send(FromWorker::Retired(snapshot));
         }
-        self.fading.add(self.tokens.take());
+        self.give_up_tokens();
     }
 }
 

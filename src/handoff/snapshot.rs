@@ -4,7 +4,7 @@
 //! happened on the control plane before this value existed. Workers share it behind an
 //! `Arc` that each of them clones once per generation, never per request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     handoff::live::HostPort,
@@ -73,6 +73,8 @@ pub struct Bucket {
     pub timeouts: UpstreamTimeouts,
     /// Idle upstream connections kept, per core.
     pub max_idle_connections: usize,
+    /// Age beyond which an upstream connection serves no further request.
+    pub max_connection_age: Duration,
     /// Who may read it.
     pub auth: BucketAuth,
     /// One set of counters per worker, by worker index; each has a single writer.

@@ -54,6 +54,8 @@ pub enum Fault {
     UpstreamProtocol,
     /// S3 refused our own credentials or signature.
     UpstreamCredentials,
+    /// No descriptor or memory is left for a connection to S3.
+    OutOfDescriptors,
     /// Too many clients ask for the metrics page at once.
     TooManyScrapes,
     /// The request came back to the instance that sent it (RFC 5842 section 7.2).
@@ -87,6 +89,7 @@ impl Fault {
             Self::UnknownTransferCoding => 501,
             Self::UpstreamRefused | Self::UpstreamProtocol | Self::UpstreamCredentials => 502,
             Self::NoReply
+            | Self::OutOfDescriptors
             | Self::TooManyConnections
             | Self::TooManyScrapes
             | Self::ShuttingDown => 503,
@@ -123,6 +126,7 @@ impl Fault {
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamProtocol => "upstream_protocol_error",
             Self::UpstreamCredentials => "upstream_credentials",
+            Self::OutOfDescriptors => "out_of_descriptors",
             Self::TooManyConnections => "too_many_connections",
             Self::LoopDetected => "loop_detected",
             Self::NoReply => "no_reply",
@@ -162,6 +166,9 @@ impl Fault {
             Self::UpstreamTimeout => "The S3 endpoint did not respond in time",
             Self::UpstreamProtocol => "The S3 endpoint sent a malformed response",
             Self::UpstreamCredentials => "The S3 endpoint refused this proxy's credentials",
+            Self::OutOfDescriptors => {
+                "The proxy has no file descriptor left for a connection to S3"
+            }
             Self::TooManyConnections => "Too many connections",
             Self::LoopDetected => "The request came back: the S3 endpoint leads to this proxy",
             Self::NoReply => "The request was dropped unanswered; try again",
@@ -183,9 +190,9 @@ mod tests {
         use Fault::{
             AdminClosed, AdminNotFound, BadPath, BadRequest, BodyTooLarge, ClaimsRefused,
             ExpectationFailed, HeadTimeout, HeadTooLarge, Internal, InvalidQuery, InvalidToken,
-            KeyTooLong, MethodNotAllowed, MissingToken, NoKey, NoRoute, ShuttingDown,
-            TooManyConnections, UnknownTransferCoding, UpstreamCredentials, UpstreamProtocol,
-            UpstreamRefused, UpstreamTimeout, UriTooLong, VersionNotSupported,
+            KeyTooLong, MethodNotAllowed, MissingToken, NoKey, NoRoute, OutOfDescriptors,
+            ShuttingDown, TooManyConnections, UnknownTransferCoding, UpstreamCredentials,
+            UpstreamProtocol, UpstreamRefused, UpstreamTimeout, UriTooLong, VersionNotSupported,
         };
         let faults = [
             NoRoute,
@@ -211,6 +218,7 @@ mod tests {
             UpstreamTimeout,
             UpstreamProtocol,
             UpstreamCredentials,
+            OutOfDescriptors,
             TooManyConnections,
             ShuttingDown,
             Internal,

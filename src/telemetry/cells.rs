@@ -14,7 +14,8 @@ use std::sync::{
 };
 
 use crate::telemetry::labels::{
-    AuthFailure, ConnectionState, Method, RejectReason, STATUS_SLOTS, UpstreamError, status_slot,
+    AuthFailure, ConnectionState, Method, RejectReason, STATUS_SLOTS, UpstreamErrorReason,
+    status_slot,
 };
 
 /// A number that only grows. Single writer.
@@ -234,7 +235,7 @@ pub struct UpstreamCells {
     pub first_byte: Histogram,
     /// Response heads received, by status.
     pub requests: StatusCounters,
-    errors: [Counter; UpstreamError::COUNT],
+    errors: [Counter; UpstreamErrorReason::COUNT],
     connections: [Gauge; ConnectionState::COUNT],
 }
 
@@ -244,14 +245,14 @@ impl UpstreamCells {
         Self {
             first_byte: Histogram::new(),
             requests: StatusCounters::new(),
-            errors: [const { Counter::new() }; UpstreamError::COUNT],
+            errors: [const { Counter::new() }; UpstreamErrorReason::COUNT],
             connections: [const { Gauge::new() }; ConnectionState::COUNT],
         }
     }
 
     /// Counter of one kind of error.
     #[inline]
-    pub fn error(&self, reason: UpstreamError) -> &Counter {
+    pub fn error(&self, reason: UpstreamErrorReason) -> &Counter {
         &self.errors[reason.index()]
     }
 
@@ -305,7 +306,7 @@ impl BucketCells {
 }
 
 /// Memory for one bucket on one core, in bytes: 1,000 buckets on 4 cores cost 6 MiB.
-pub const BUCKET_CELLS_BYTES_MAX: usize = 1_536;
+pub const BUCKET_CELLS_BYTES_MAX: usize = 1_600;
 
 const _: () = assert!(size_of::<BucketCells>() <= BUCKET_CELLS_BYTES_MAX);
 

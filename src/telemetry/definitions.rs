@@ -132,7 +132,7 @@ mod tests {
     use crate::telemetry::{
         cells::DURATION_BOUNDS_US,
         labels::{
-            AuthFailure, ConnectionState, Method, RejectReason, UpstreamError, status_label,
+            AuthFailure, ConnectionState, Method, RejectReason, UpstreamErrorReason, status_label,
             status_slot,
         },
     };
@@ -181,7 +181,11 @@ mod tests {
             row("method", Method::ALL, Method::label),
             row("reason of connections_rejected_total", RejectReason::ALL, RejectReason::label),
             row("reason of auth_failures_total", AuthFailure::ALL, AuthFailure::label),
-            row("reason of upstream_errors_total", UpstreamError::ALL, UpstreamError::label),
+            row(
+                "reason of upstream_errors_total",
+                UpstreamErrorReason::ALL,
+                UpstreamErrorReason::label,
+            ),
             row("state", ConnectionState::ALL, ConnectionState::label),
         ] {
             assert!(PAGE.lines().any(|line| line == row), "docs/METRICS.md should have:\n{row}");

@@ -101,13 +101,15 @@ label_set! {
 
 label_set! {
     /// Label `reason` of `upstream_errors_total`.
-    pub enum UpstreamError {
+    pub enum UpstreamErrorReason {
         /// The endpoint refused the connection.
         Refused => "refused",
         /// TCP connect and TLS handshake took too long.
         ConnectTimeout => "connect_timeout",
         /// No first byte of the response head in time.
         FirstByteTimeout => "first_byte_timeout",
+        /// The response head began and did not end in time.
+        HeadTimeout => "head_timeout",
         /// The body stopped arriving.
         ReadTimeout => "read_timeout",
         /// The response breaks RFC 9112.
@@ -124,6 +126,8 @@ label_set! {
         Tls => "tls",
         /// The host name has no address.
         NoAddress => "no_address",
+        /// No descriptor or memory was left for a socket.
+        OutOfDescriptors => "out_of_descriptors",
     }
 }
 
@@ -243,15 +247,15 @@ mod tests {
 
     #[test]
     fn label_values_are_distinct() {
-        let labels: HashSet<_> = UpstreamError::ALL.iter().map(|e| e.label()).collect();
-        assert_eq!(labels.len(), UpstreamError::COUNT);
+        let labels: HashSet<_> = UpstreamErrorReason::ALL.iter().map(|e| e.label()).collect();
+        assert_eq!(labels.len(), UpstreamErrorReason::COUNT);
         let labels: HashSet<_> = AuthFailure::ALL.iter().map(|e| e.label()).collect();
         assert_eq!(labels.len(), AuthFailure::COUNT);
     }
 
     #[test]
     fn index_follows_the_order_of_all() {
-        for (position, reason) in UpstreamError::ALL.iter().enumerate() {
+        for (position, reason) in UpstreamErrorReason::ALL.iter().enumerate() {
             assert_eq!(reason.index(), position);
         }
     }

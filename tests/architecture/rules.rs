@@ -24,7 +24,6 @@ pub(crate) const CIRCLES: &[&[&str]] = &[
         "src/data_plane/exchange/stream.rs",
     ],
     &["src/data_plane/core.rs", "src/data_plane/worker/open.rs"],
-    &["src/data_plane/upstream/connection.rs", "src/data_plane/upstream/pool.rs"],
 ];
 
 /// Imports upward inside a plane that are still to be turned round: plane, from, to. This list

@@ -1,6 +1,12 @@
 //! What a compiled snapshot holds, and what it takes over from the one before.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use yatagarasu::{
     control_plane::config::{CompileContext, FilesBeside, Settings, compile, diff, parse},
@@ -52,6 +58,7 @@ fn the_snapshot_says_what_the_file_says() {
     assert_eq!(&*products.host, "minio.internal:9000");
     assert_eq!(&*products.target_prefix, b"/my-products/tenant%201/");
     assert_eq!(products.max_idle_connections, 0);
+    assert_eq!(products.max_connection_age, Duration::from_millis(20_500));
     assert!(products.auth.enabled());
     let credentials = products.credentials.as_ref().unwrap();
     assert_eq!(&*credentials.access_key, "AKIAFIXTURE");

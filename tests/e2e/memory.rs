@@ -1,13 +1,17 @@
 //! Bounds: memory does not grow with the size of an object or the slowness of a client, and
 //! nothing is left when many connections have come and gone.
 
+use serde_json::json;
+
 use crate::support::{
     config::Config,
     load::{self, FastOrigin},
     proxy::{Launch, Proxy},
     raw_client::{Client, Framing, request_bytes},
-    scripted_origin::ScriptedOrigin,
+    reload::{adopt, touched},
+    scripted_origin::{ScriptedOrigin, refused_address},
     tls_front::TlsFront,
+    token::{JWT_SECRET, bearer, mint, unix_now},
     waiting::wait_until,
 };
 
@@ -165,4 +169,41 @@ fn many_requests_that_wait_for_s3_over_tls_hold_little_memory() {
     wait_until("all requests", || origin.requests().len() == WAITING);
     let each = proxy.rss_kib().saturating_sub(before) / WAITING as u64;
     assert!(each <= 128, "{each} KiB for each request");
+}
+
+#[test]
+fn a_slow_download_holds_no_verified_tokens_of_its_generation() {
+    const GENERATIONS: usize = 16;
+    const TOKENS: usize = 900;
+    /// Verified tokens of one core take 8 MiB at most; those of two generations are there at once.
+    const GROWTH_KIB_MAX: u64 = 32 * 1024;
+    let origin = zeros(64 * MIB);
+    let config = Config::products(origin.url())
+        .bucket("guarded", format!("http://{}", refused_address()))
+        .with_jwt(&["guarded"])
+        .set("logging.access_log.enabled", false)
+        .set("server.timeouts.client_write", 600);
+    let proxy = Proxy::start(&config);
+    let mut before = 0;
+    let mut slow = Vec::new();
+    for generation in 0..GENERATIONS {
+        adopt(&proxy, &touched(&config, generation));
+        let mut download = Client::connect_with_receive_buffer(proxy.address(), 4_096);
+        download.send(request_bytes("GET", "/products/x", &[]));
+        download.head("GET").unwrap();
+        slow.push(download);
+        let mut client = proxy.client();
+        for number in 0..TOKENS {
+            let filling = format!("{number}{}", "f".repeat(5_000));
+            let claims = json!({ "exp": unix_now() + 3_600, "filling": filling });
+            let token = bearer(&mint(JWT_SECRET, &claims));
+            let answer = client.request("GET", "/guarded/x", &[("Authorization", &token)]);
+            assert_eq!(answer.status, 502);
+        }
+        if generation == 1 {
+            before = proxy.rss_kib();
+        }
+    }
+    let after = proxy.rss_kib();
+    assert!(after < before + GROWTH_KIB_MAX, "{before} KiB, then {after} KiB");
 }

@@ -230,6 +230,46 @@ fn a_head_that_drips_from_s3_is_504() {
     let proxy = Proxy::start(&config);
     proxy.get("/products/x").assert_fault(504, "upstream_timeout");
     origin.wait_open(0);
+    assert_eq!(proxy.metric(&timeouts_of("head_timeout")), Some(1.0));
+}
+
+/// The series of one reason.
+fn timeouts_of(reason: &str) -> String {
+    format!("upstream_errors_total{{bucket=\"products\",reason=\"{reason}\"}}")
+}
+
+#[test]
+fn interim_responses_do_not_prolong_the_time_of_the_first_byte() {
+    for interim in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n"] {
+        let origin = ScriptedOrigin::start(move |conn, _| {
+            conn.expect_request();
+            conn.send(interim);
+            conn.wait_closed();
+        });
+        let config = Config::products(origin.url())
+            .set("buckets.0.s3.timeouts.first_byte", 0.5)
+            .set("buckets.0.s3.timeouts.read", 600);
+        let proxy = Proxy::start(&config);
+        proxy.get("/products/x").assert_fault(504, "upstream_timeout");
+        origin.wait_open(0);
+        assert_eq!(proxy.metric(&timeouts_of("first_byte_timeout")), Some(1.0));
+    }
+}
+
+#[test]
+fn an_interim_response_does_not_shorten_the_time_of_the_first_byte() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.send("HTTP/1.1 103 Early Hints\r\n\r\n");
+        // Longer than a read may take.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        conn.respond("200 OK", &[], b"late");
+    });
+    let config = Config::products(origin.url())
+        .set("buckets.0.s3.timeouts.first_byte", 600)
+        .set("buckets.0.s3.timeouts.read", 0.3);
+    let proxy = Proxy::start(&config);
+    assert_eq!(proxy.get("/products/x").text(), "late");
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::io::Write as _;
 
 use crate::support::{
     config::{ACCESS_KEY, Config},
-    proxy::Proxy,
+    proxy::{Proxy, field},
     raw_client::Framing,
     s3_server::S3Server,
-    scripted_origin::{ScriptedOrigin, response_bytes},
+    scripted_origin::{FullQueue, ScriptedOrigin, refused_address, response_bytes},
     waiting::wait_until,
 };
 
@@ -177,4 +177,40 @@ fn a_403_that_never_comes_is_502_and_not_a_hang() {
         conn.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 500\r\n\r\n<Error>");
     });
     Proxy::in_front_of(&origin).get("/products/x").assert_fault(502, "upstream_protocol_error");
+}
+
+#[test]
+fn an_endpoint_that_is_dead_is_named_in_one_warning() {
+    const WARNING: &str = "a request to S3 failed; this is logged once a minute";
+    let refused = refused_address();
+    let full = FullQueue::start();
+    let silent = ScriptedOrigin::start(|conn, _| conn.wait_closed());
+    let timeouts = [("connect", 0.2), ("first_byte", 0.2)];
+    for (url, errno, code, reason) in [
+        (format!("http://{refused}"), Some(111), "upstream_refused", "refused"),
+        (full.url(), None, "upstream_timeout", "connect_timeout"),
+        (silent.url(), None, "upstream_timeout", "first_byte_timeout"),
+    ] {
+        let address = url.replace("http://", "");
+        let mut config = Config::products(&url);
+        for (name, seconds) in timeouts {
+            config = config.set(&format!("buckets.0.s3.timeouts.{name}"), seconds);
+        }
+        let proxy = Proxy::start(&config);
+        for _ in 0..3 {
+            assert_eq!(proxy.get("/products/x").code(), code);
+        }
+        wait_until("the warning", || proxy.stderr().event(WARNING).is_some());
+        let records = proxy.stderr().records();
+        let warnings: Vec<_> = records
+            .iter()
+            .filter(|record| field(record, "message") == Some(&WARNING.into()))
+            .collect();
+        let [warning] = warnings[..] else { panic!("{warnings:?}") };
+        assert_eq!(warning["level"], "WARN");
+        assert_eq!(field(warning, "bucket"), Some(&"products".into()));
+        assert_eq!(field(warning, "address"), Some(&address.into()), "{warning}");
+        assert_eq!(field(warning, "errno").cloned(), errno.map(Into::into), "{warning}");
+        assert_eq!(field(warning, "reason"), Some(&reason.into()), "{warning}");
+    }
 }

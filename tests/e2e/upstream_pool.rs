@@ -211,3 +211,61 @@ fn the_number_of_idle_connections_to_s3_is_kept_to() {
     // The one that was idle may have been used once more.
     assert!(origin.accepted() >= before + 3, "{} then {}", before, origin.accepted());
 }
+
+#[test]
+fn a_connection_serves_no_request_beyond_its_age_and_is_closed_when_idle() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url()).set("buckets.0.s3.max_connection_age", 0.5);
+    let proxy = Proxy::start(&config);
+    let mut client = proxy.client();
+    // Never idle for long.
+    wait_until("a busy connection to be replaced twice", || {
+        assert_eq!(client.get("/products/x").text(), "x");
+        origin.accepted() >= 3
+    });
+    wait_until("the last one to be closed", || origin.open() == 0);
+    assert_eq!(client.get("/products/x").text(), "x");
+}
+
+#[test]
+fn a_new_age_holds_for_the_connections_that_are_there() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url()).with_jwt(&[]);
+    let proxy = Proxy::start(&config);
+    assert_eq!(proxy.get("/products/x").status, 200);
+    adopt(&proxy, &config.set("buckets.0.s3.max_connection_age", 0.001));
+    assert_eq!(proxy.get("/products/x").status, 200);
+    assert_eq!(origin.accepted(), 2);
+}
+
+#[test]
+fn a_408_that_comes_first_on_a_reused_connection_is_nobodys() {
+    let origin = ScriptedOrigin::start(|conn, number| {
+        conn.expect_request();
+        conn.respond("200 OK", &[], format!("{number}").as_bytes());
+        // The request and the end of the server's patience cross on the way.
+        if conn.request().is_some() {
+            conn.respond("408 Request Timeout", &[("Connection", "close")], b"too slow");
+            conn.wait_closed();
+        }
+    });
+    let proxy = Proxy::in_front_of(&origin);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/products/1").text(), "0");
+    assert_eq!(client.get("/products/2").text(), "1");
+    let targets: Vec<_> = origin.requests().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(targets, ["/products/1", "/products/2", "/products/2"]);
+    assert_eq!(proxy.metric_count("upstream_errors_total"), 0);
+}
+
+#[test]
+fn a_408_to_the_first_request_of_a_connection_is_a_response_like_others() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.respond("408 Request Timeout", &[("Connection", "close")], b"too slow");
+    });
+    let proxy = Proxy::in_front_of(&origin);
+    let answer = proxy.get("/products/x");
+    assert_eq!((answer.status, answer.text()), (408, "too slow"));
+    assert_eq!(origin.accepted(), 1);
+}

@@ -120,6 +120,7 @@ impl BucketReader {
                 read: timeouts.seconds("read"),
             }),
             max_idle_connections: section.size("max_idle_connections"),
+            max_connection_age: section.seconds("max_connection_age"),
             verify: section.choice("verify", Verify::parse).unwrap_or(Verify::None),
         }
     }

@@ -128,6 +128,7 @@ fn compile_bucket(
         credentials: s3.credentials.clone(),
         timeouts: s3.timeouts,
         max_idle_connections: s3.max_idle_connections,
+        max_connection_age: s3.max_connection_age,
         auth,
         label,
         cells,

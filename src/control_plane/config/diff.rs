@@ -175,6 +175,7 @@ impl Changes {
             ca,
             timeouts,
             max_idle_connections,
+            max_connection_age,
             verify,
         } = running;
         self.hot(format_args!("{at}.s3.bucket"), bucket, &new.bucket);
@@ -204,6 +205,11 @@ impl Changes {
             format_args!("{at}.s3.max_idle_connections"),
             max_idle_connections,
             &new.max_idle_connections,
+        );
+        self.hot(
+            format_args!("{at}.s3.max_connection_age"),
+            max_connection_age,
+            &new.max_connection_age,
         );
         self.hot(format_args!("{at}.s3.verify"), verify, &new.verify);
     }

@@ -92,6 +92,8 @@ pub struct S3Settings {
     pub timeouts: UpstreamTimeouts,
     /// Idle connections kept, per core.
     pub max_idle_connections: usize,
+    /// Age beyond which a connection serves no further request.
+    pub max_connection_age: Duration,
     /// The signed request before a changed bucket is adopted.
     pub verify: Verify,
 }

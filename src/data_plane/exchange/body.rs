@@ -3,13 +3,18 @@
 use std::{ops::Range, time::Duration};
 
 use crate::{
-    data_plane::{core::Core, upstream::connection::Connection},
+    data_plane::{
+        core::Core,
+        upstream::{
+            connection::Connection,
+            error::{Kind, Phase, UpstreamError},
+        },
+    },
     protocol::http1::{BodyLength, ChunkedDecoder},
     system::{
         buffers::Lent,
         watch::{Ended, Shut},
     },
-    telemetry::labels::UpstreamError,
 };
 
 /// Where the end of the body is.
@@ -92,7 +97,7 @@ impl<'c> Body<'c> {
             Framing::Chunked(decoder) => {
                 let buffer = self.buffer.as_ref();
                 let input = buffer.and_then(|b| b.get(self.window.clone())).unwrap_or_default();
-                let step = decoder.step(input).map_err(|_| UpstreamError::Protocol)?;
+                let step = decoder.step(input).map_err(|_| malformed())?;
                 let start = self.window.start;
                 self.window.start += step.consumed;
                 if step.done {
@@ -129,7 +134,7 @@ impl<'c> Body<'c> {
             self.window = 0..self.window.len();
         }
         let Some(room) = buffer.get_mut(self.window.end..).filter(|room| !room.is_empty()) else {
-            return Err(UpstreamError::Protocol);
+            return Err(malformed());
         };
         let received = self.connection.recv(room).await;
         self.connection.socket().watch().disarm();
@@ -138,32 +143,27 @@ impl<'c> Body<'c> {
                 self.framing = Framing::Fixed(0);
                 Ok(())
             }
-            Ok(0) => Err(self.failure(UpstreamError::Truncated)),
+            Ok(0) => Err(self.failure(Kind::Truncated)),
             Ok(count) => {
                 self.window.end += count;
                 Ok(())
             }
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                Err(self.failure(UpstreamError::Truncated))
+                Err(self.failure(Kind::Truncated))
             }
-            Err(_) => Err(self.failure(UpstreamError::Reset)),
+            Err(_) => Err(self.failure(Kind::Reset)),
         }
-    }
-
-    /// Whether it was ended because nobody waits for it any more.
-    pub(crate) fn client_is_gone(&self) -> bool {
-        self.connection.ended() == Ended::ClientGone
     }
 
     fn was_left_alone(&self) -> bool {
         self.connection.ended() == Ended::No
     }
 
-    fn failure(&self, otherwise: UpstreamError) -> UpstreamError {
-        match self.connection.ended() {
-            Ended::Deadline => UpstreamError::ReadTimeout,
-            _ => otherwise,
-        }
+    /// A failure of the connection, from what ended it on this side if anything did.
+    pub(crate) fn failure(&self, otherwise: Kind) -> UpstreamError {
+        let connection = &self.connection;
+        UpstreamError::ended(connection.ended(), otherwise, Phase::Body)
+            .of(connection.address().socket_address(), connection.is_reused())
     }
 
     /// Bytes that may be spliced past this value: all that is left of a body of known length, when
@@ -202,4 +202,8 @@ impl<'c> Body<'c> {
     pub(crate) fn is_clean(&self) -> bool {
         self.ended && self.window.is_empty() && !self.connection.has_leftover()
     }
+}
+
+fn malformed() -> UpstreamError {
+    UpstreamError::new(Kind::Malformed, Phase::Body)
 }

@@ -143,11 +143,11 @@ async fn admin(exchange: &mut Exchange<'_>, path: AdminPath) -> Next {
     let permit = match verdict {
         Ok(permit) => permit,
         Err(denial) => {
-            exchange.record.denied(exchange.core, &denial);
+            exchange.record.denied(exchange.core, &local, &denial);
             return respond::fault(exchange, denial.fault).await;
         }
     };
-    record::count_key_use(exchange.core, permit.key_index());
+    record::count_key_use(exchange.core, &local, permit.key_index());
     let subject = permit.subject().map(Box::from);
     exchange.record.subject.clone_from(&subject);
     let query = exchange.head.query.map(|query| query.of(exchange.bytes));

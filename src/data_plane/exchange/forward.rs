@@ -1,6 +1,6 @@
 //! An object: one signed request to S3, and its answer streamed to the client.
 
-use std::{rc::Rc, sync::Arc};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use crate::{
     data_plane::{
@@ -11,7 +11,12 @@ use crate::{
             respond,
             stream::{End, SPLICE_BYTES_MIN, Sink, stream},
         },
-        upstream::{connection::Connection, pool::Pool},
+        upstream::{
+            connect::Connector,
+            connection::Connection,
+            endpoint::{EndpointState, Keeping},
+            error::{Kind, Phase, UpstreamError},
+        },
     },
     handoff::snapshot::Bucket,
     model::{Fault, Secret, limits::ERROR_BODY_BYTES_MAX},
@@ -29,14 +34,15 @@ use crate::{
     },
     system::{
         buffers::{LARGE_BYTES, Lent},
-        watch::{Ended, Shut},
+        clock::Monotonic,
+        watch::Shut,
     },
-    telemetry::{cells::BucketCells, labels::UpstreamError},
+    telemetry::cells::BucketCells,
 };
 
-/// Interim answers (1xx) to one request that are absorbed; S3 sends none, or one. Without a bound
+/// Interim responses (1xx) to one request that are absorbed; S3 sends none, or one. Without a bound
 /// a server could hold a request for ever.
-const INTERIM_ANSWERS_MAX: usize = 16;
+const INTERIM_RESPONSES_MAX: usize = 16;
 
 /// Serves an object that the client may read.
 pub(crate) async fn forward(
@@ -47,25 +53,20 @@ pub(crate) async fn forward(
 ) -> Next {
     let local = Rc::clone(&exchange.local);
     let core = exchange.core;
-    let found = local
-        .buckets
-        .get(index)
-        .and_then(|bucket| Some((bucket, local.pool(bucket)?, bucket.cells.get(core.worker)?)));
-    let Some((bucket, pool, cells)) = found else {
+    let found = local.buckets.get(index).and_then(|bucket| {
+        Some((bucket, local.endpoint_of(bucket)?, bucket.cells.get(core.worker)?))
+    });
+    let Some((bucket, endpoint, cells)) = found else {
         return respond::fault(exchange, Fault::Internal).await;
     };
     let mut request = core.buffers.scratch();
     append_request(exchange, &local, index, bucket, key, permit, &mut request);
     let mut head = ResponseHead::default();
-    let target = Target { bucket, pool, cells };
+    let target = Target { bucket, endpoint, cells };
     let fetched = fetch(exchange, &target, &request, &mut head).await;
     let (connection, arrived) = match fetched {
         Ok(fetched) => fetched,
-        Err(_) if exchange.record.aborted => return Next::Abort,
-        Err(error) => {
-            cells.upstream.error(error).inc();
-            return respond::fault(exchange, fault_of(error)).await;
-        }
+        Err(error) => return failed(exchange, &target, &error).await,
     };
     cells.record_upstream(head.status, exchange.record.upstream_ns.unwrap_or(0));
     relay(exchange, &target, &head, connection, arrived).await
@@ -122,7 +123,7 @@ struct Arrived<'c> {
     end: usize,
 }
 
-/// Sends the request and reads the head of the final answer, on a pooled connection if there is
+/// Sends the request and reads the head of the final response, on a pooled connection if there is
 /// one, and once more on a fresh one if that proves stale (RFC 9112 section 9.3.1).
 async fn fetch<'x>(
     exchange: &mut Exchange<'x>,
@@ -131,36 +132,48 @@ async fn fetch<'x>(
     head: &mut ResponseHead,
 ) -> Result<(Connection, Arrived<'x>), UpstreamError> {
     let core = exchange.core;
-    let Target { bucket, pool, cells } = target;
-    if let Some(mut connection) = pool.take(cells) {
+    let Target { bucket, endpoint, cells } = target;
+    let now = core.watches.clock.coarse();
+    if let Some(mut connection) = endpoint.take(bucket.max_connection_age, now, cells) {
         match ask(exchange, target, &mut connection, request, head).await {
             Ok(arrived) => return Ok((connection, arrived)),
-            Err(Failed::Stale) => head.reset(),
-            Err(Failed::With(error)) => return Err(error),
+            Err(error) if error.is_retryable() => head.reset(),
+            Err(error) => return Err(error),
         }
     }
-    let timeout = bucket.timeouts.connect;
-    let client = exchange.client();
-    pool.learn(&core.live.borrow());
-    let opened =
-        Connection::open(pool, timeout, client, &core.watches, &core.buffers, cells).await?;
-    let Some(mut connection) = opened else {
-        exchange.record.aborted = true;
-        return Err(UpstreamError::Reset);
-    };
+    let mut connection = open(exchange, target).await?;
     core.cells.upstream_connects.inc();
-    match ask(exchange, target, &mut connection, request, head).await {
-        Ok(arrived) => Ok((connection, arrived)),
-        Err(Failed::Stale) => Err(UpstreamError::Reset),
-        Err(Failed::With(error)) => Err(error),
+    let asked = ask(exchange, target, &mut connection, request, head).await;
+    match &asked {
+        Ok(_) => connection.address().works(),
+        Err(error) if error.is_of_address() => {
+            connection.address().fails(core.watches.clock.coarse());
+        }
+        Err(_) => {}
     }
+    asked.map(|arrived| (connection, arrived))
 }
 
-enum Failed {
-    /// The connection ended before a byte of the answer: S3 has not seen the request, or will not
-    /// answer it.
-    Stale,
-    With(UpstreamError),
+/// Opens a connection to the endpoint; when the kernel has no descriptor left for it, once more in
+/// place of connections that nobody uses.
+async fn open(exchange: &Exchange<'_>, target: &Target<'_>) -> Result<Connection, UpstreamError> {
+    let core = exchange.core;
+    let Target { bucket, endpoint, cells } = target;
+    endpoint.learn(&core.live.borrow(), core.watches.clock.coarse());
+    let connector = Connector {
+        watches: &core.watches,
+        buffers: &core.buffers,
+        client: exchange.client(),
+        cells,
+        timeout: bucket.timeouts.connect,
+    };
+    match endpoint.open(&connector).await {
+        Err(error) if error.is_out_of_descriptors() => {
+            core.evict_idle();
+            endpoint.open(&connector).await
+        }
+        opened => opened,
+    }
 }
 
 async fn ask<'x>(
@@ -169,24 +182,25 @@ async fn ask<'x>(
     connection: &mut Connection,
     request: &[u8],
     head: &mut ResponseHead,
-) -> Result<Arrived<'x>, Failed> {
+) -> Result<Arrived<'x>, UpstreamError> {
     let core = exchange.core;
-    let Target { bucket, pool, .. } = target;
+    let Target { bucket, endpoint, .. } = target;
     let clock = &core.watches.clock;
     // On a pooled connection no time has passed since the request's own reading of the clock.
-    let asked = if connection.reused { clock.coarse() } else { clock.refresh() };
+    let asked = if connection.is_reused() { clock.coarse() } else { clock.refresh() };
     let watch = connection.socket().watch();
     watch.arm(bucket.timeouts.first_byte, Shut::Both);
     watch.waits_for_client(Some(exchange.client()));
     if connection.send_all(request).await.is_err() {
-        return Err(failure(exchange, connection, 0));
+        return Err(failure(connection, Kind::Reset, Phase::Send));
     }
     connection.wait().await;
     // What arrives with the head is copied; of a large object that should be little, because the
     // rest can be moved without copying.
-    let mut buffer = if pool.expects_large() { core.buffers.small() } else { core.buffers.large() };
+    let large = endpoint.expects_large();
+    let mut buffer = if large { core.buffers.small() } else { core.buffers.large() };
+    let mut phase = Phase::Send;
     let mut filled = 0;
-    let mut at = 0;
     let mut interim = 0;
     loop {
         if filled == buffer.len() {
@@ -194,79 +208,101 @@ async fn ask<'x>(
         }
         let room = buffer.get_mut(filled..).unwrap_or_default();
         let count = match connection.recv(room).await {
-            Ok(0) | Err(_) => return Err(failure(exchange, connection, filled)),
+            Ok(0) => return Err(failure(connection, Kind::Truncated, phase)),
             Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(failure(connection, Kind::Truncated, phase));
+            }
+            Err(_) => return Err(failure(connection, Kind::Reset, phase)),
         };
-        if filled == 0 && interim == 0 {
-            exchange.record.upstream_ns = Some(core.watches.clock.refresh().since(asked));
-            connection.socket().watch().arm(bucket.timeouts.read, Shut::Both);
+        let mut begins = filled == 0;
+        if begins {
+            exchange.record.upstream_ns = Some(clock.refresh().since(asked));
         }
         filled += count;
+        let mut at = 0;
         loop {
             let unread = buffer.get(at..filled).unwrap_or_default();
+            let malformed = |connection| Err(failure(connection, Kind::Malformed, Phase::Head));
             match parse_response(unread, exchange.is_head(), head) {
-                Err(_) => return Err(Failed::With(UpstreamError::Protocol)),
+                Err(_) => return malformed(connection),
                 Ok(Progress::Partial) => break,
                 // We never ask to switch protocols.
-                Ok(Progress::Complete) if head.status == 101 => {
-                    return Err(Failed::With(UpstreamError::Protocol));
-                }
+                Ok(Progress::Complete) if head.status == 101 => return malformed(connection),
                 Ok(Progress::Complete) if head.is_interim() => {
                     interim += 1;
-                    if interim > INTERIM_ANSWERS_MAX {
-                        return Err(Failed::With(UpstreamError::Protocol));
+                    if interim > INTERIM_RESPONSES_MAX {
+                        return malformed(connection);
                     }
                     at += head.head_len;
                     head.reset();
+                    begins = true;
                 }
                 Ok(Progress::Complete) => {
+                    if head.status == 408 && connection.is_reused() && interim == 0 {
+                        return Err(failure(connection, Kind::IdleTooLong, Phase::Head));
+                    }
                     connection.socket().watch().disarm();
                     let large = |length| length >= SPLICE_BYTES_MIN;
-                    pool.expect_large(head.content_length.is_some_and(large));
+                    endpoint.expect_large(head.content_length.is_some_and(large));
                     return Ok(Arrived { buffer, head_at: at, end: filled });
                 }
             }
         }
-        if at > 0 {
-            buffer.copy_within(at..filled, 0);
-            filled -= at;
-            at = 0;
+        buffer.copy_within(at..filled, 0);
+        filled -= at;
+        // Interim responses do not prolong the time of the final one's first byte. A head that has
+        // begun has a time of its own, which its bytes do not prolong.
+        if filled == 0 {
+            phase = Phase::Interim;
+            let left = bucket.timeouts.first_byte.saturating_sub(since(asked, clock.refresh()));
+            connection.socket().watch().arm(left, Shut::Both);
+        } else if begins {
+            phase = Phase::Head;
+            connection.socket().watch().arm(bucket.timeouts.read, Shut::Both);
         }
     }
 }
 
-fn failure(exchange: &mut Exchange<'_>, connection: &Connection, received: usize) -> Failed {
-    match connection.ended() {
-        Ended::Deadline => Failed::With(UpstreamError::FirstByteTimeout),
-        Ended::ClientGone => {
-            exchange.record.aborted = true;
-            Failed::With(UpstreamError::Reset)
-        }
-        _ if received == 0 && connection.reused => Failed::Stale,
-        _ if received == 0 => Failed::With(UpstreamError::Reset),
-        Ended::No => Failed::With(UpstreamError::Truncated),
-    }
+fn since(earlier: Monotonic, now: Monotonic) -> Duration {
+    Duration::from_nanos(now.since(earlier))
 }
 
-fn fault_of(error: UpstreamError) -> Fault {
-    match error {
-        UpstreamError::Refused | UpstreamError::NoAddress | UpstreamError::Tls => {
-            Fault::UpstreamRefused
-        }
-        UpstreamError::ConnectTimeout
-        | UpstreamError::FirstByteTimeout
-        | UpstreamError::ReadTimeout => Fault::UpstreamTimeout,
-        UpstreamError::Credentials | UpstreamError::ClockSkew => Fault::UpstreamCredentials,
-        UpstreamError::Protocol | UpstreamError::Reset | UpstreamError::Truncated => {
-            Fault::UpstreamProtocol
-        }
+fn failure(connection: &Connection, otherwise: Kind, phase: Phase) -> UpstreamError {
+    UpstreamError::ended(connection.ended(), otherwise, phase)
+        .of(connection.address().socket_address(), connection.is_reused())
+}
+
+/// Counts and logs a failure, and answers the client unless it is gone.
+async fn failed(exchange: &mut Exchange<'_>, target: &Target<'_>, error: &UpstreamError) -> Next {
+    note(exchange, target, error);
+    if let Some(fault) = error.fault() {
+        return respond::fault(exchange, fault).await;
+    }
+    exchange.record.aborted = true;
+    Next::Abort
+}
+
+fn note(exchange: &Exchange<'_>, target: &Target<'_>, error: &UpstreamError) {
+    let Some(reason) = error.reason() else { return };
+    let Target { bucket, endpoint, cells } = target;
+    cells.upstream.error(reason).inc();
+    let core = exchange.core;
+    if error.fault() != Some(Fault::UpstreamCredentials) {
+        endpoint.warn(&bucket.name, error, core.watches.clock.coarse());
+    } else if core.may_warn(exchange.record.bucket) {
+        tracing::warn!(
+            bucket = &*bucket.name,
+            reason = reason.label(),
+            "S3 refused this proxy's own credentials or clock; clients get 502"
+        );
     }
 }
 
 /// Where a request goes.
 struct Target<'t> {
     bucket: &'t Bucket,
-    pool: &'t Pool,
+    endpoint: &'t EndpointState,
     cells: &'t Arc<BucketCells>,
 }
 
@@ -279,7 +315,7 @@ async fn relay(
     arrived: Arrived<'_>,
 ) -> Next {
     let core = exchange.core;
-    let Target { bucket, pool, cells } = target;
+    let Target { bucket, endpoint, .. } = target;
     let Arrived { buffer, head_at, end } = arrived;
     let framing = client_framing(exchange.head.version, exchange.is_head(), head.length);
     if framing.must_close() {
@@ -298,24 +334,13 @@ async fn relay(
         && !matches!(framing, ClientFraming::None)
     {
         let inspected = if is_coded(head, body.bytes(head_at..end)) {
-            Inspected::Failed(UpstreamError::Protocol)
+            Inspected::Failed(UpstreamError::new(Kind::Malformed, Phase::Body))
         } else {
             inspect(&mut body, &mut sink).await
         };
         match inspected {
-            Inspected::Ours(error) => {
-                cells.upstream.error(error).inc();
-                return refuse_credentials(exchange, bucket, error).await;
-            }
+            Inspected::Failed(error) => return failed(exchange, target, &error).await,
             Inspected::Theirs => {}
-            Inspected::Failed(_) if body.client_is_gone() => {
-                exchange.record.aborted = true;
-                return Next::Abort;
-            }
-            Inspected::Failed(error) => {
-                cells.upstream.error(error).inc();
-                return respond::fault(exchange, fault_of(error)).await;
-            }
         }
     }
     exchange.record.status = head.status;
@@ -329,25 +354,25 @@ async fn relay(
     match done {
         Ok(()) if framing.must_close() => exchange.socket.set_abortive(false),
         Ok(()) => {}
-        Err(End::Upstream(error)) if !body.client_is_gone() => {
-            cells.upstream.error(error).inc();
-            if !sink.begun {
-                if framing.must_close() {
-                    exchange.socket.set_abortive(false);
-                }
-                return respond::fault(exchange, fault_of(error)).await;
+        Err(End::Upstream(error)) if !sink.begun => {
+            if framing.must_close() {
+                exchange.socket.set_abortive(false);
             }
-            exchange.record.aborted = true;
-            return Next::Abort;
+            return failed(exchange, target, &error).await;
         }
-        Err(End::Client | End::Upstream(_)) => {
+        Err(end) => {
+            if let End::Upstream(error) = end {
+                note(exchange, target, &error);
+            }
             exchange.record.aborted = true;
             return Next::Abort;
         }
     }
     if body.is_clean() && !head.close {
         let now = core.watches.clock.coarse();
-        pool.give_back(body.connection, bucket.max_idle_connections, now);
+        let keeping =
+            Keeping { most: bucket.max_idle_connections, max_age: bucket.max_connection_age };
+        endpoint.give_back(body.connection, keeping, now);
     }
     respond::next(exchange)
 }
@@ -388,11 +413,9 @@ fn is_coded(head: &ResponseHead, message: &[u8]) -> bool {
 }
 
 enum Inspected {
-    /// The error is about our credentials.
-    Ours(UpstreamError),
-    /// Any other answer; what was read of it is in the sink.
+    /// Another error than one about our credentials; what was read of it is in the sink.
     Theirs,
-    /// The body did not arrive.
+    /// The error is about our credentials, or the body did not arrive.
     Failed(UpstreamError),
 }
 
@@ -412,10 +435,11 @@ async fn inspect(body: &mut Body<'_>, sink: &mut Sink<'_>) -> Inspected {
             Err(error) => return Inspected::Failed(error),
         }
     }
+    let refused = |kind| UpstreamError::new(kind, Phase::Body);
     match error_code(&read) {
-        Some(code) if is_clock_skew(code) => Inspected::Ours(UpstreamError::ClockSkew),
+        Some(code) if is_clock_skew(code) => Inspected::Failed(refused(Kind::ClockSkew)),
         Some(code) if credential_problem(code).is_some() => {
-            Inspected::Ours(UpstreamError::Credentials)
+            Inspected::Failed(refused(Kind::Credentials))
         }
         _ => {
             if !read.is_empty() {
@@ -424,19 +448,4 @@ async fn inspect(body: &mut Body<'_>, sink: &mut Sink<'_>) -> Inspected {
             Inspected::Theirs
         }
     }
-}
-
-async fn refuse_credentials(
-    exchange: &mut Exchange<'_>,
-    bucket: &Bucket,
-    error: UpstreamError,
-) -> Next {
-    if exchange.core.may_warn(exchange.record.bucket) {
-        tracing::warn!(
-            bucket = &*bucket.name,
-            reason = error.label(),
-            "S3 refused this proxy's own credentials or clock; clients get 502"
-        );
-    }
-    respond::fault(exchange, Fault::UpstreamCredentials).await
 }

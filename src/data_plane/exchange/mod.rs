@@ -234,11 +234,11 @@ impl Exchange<'_> {
         );
         match verdict {
             Ok(permit) => {
-                self.record.permitted(self.core, &permit);
+                self.record.permitted(self.core, &local, &permit);
                 Plan::Object { bucket: routed.bucket, key_at, permit }
             }
             Err(denial) => {
-                self.record.denied(self.core, &denial);
+                self.record.denied(self.core, &local, &denial);
                 Plan::Refuse(denial.fault)
             }
         }

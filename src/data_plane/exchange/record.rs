@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::{
     data_plane::{
-        core::{Core, REQUEST_ID_CHARS},
+        core::{Core, Local, REQUEST_ID_CHARS},
         exchange::Exchange,
     },
     model::Fault,
@@ -38,20 +38,20 @@ pub(crate) struct Record {
 
 impl Record {
     /// Notes whose token let the request in.
-    pub(crate) fn permitted(&mut self, core: &Core, permit: &Permit) {
+    pub(crate) fn permitted(&mut self, core: &Core, local: &Local, permit: &Permit) {
         if let Some(key) = permit.key_index() {
-            count_key_use(core, key);
+            count_key_use(core, local, key);
         }
-        if core.current().access_log {
+        if local.access_log {
             self.subject = permit.subject().map(Box::from);
         }
     }
 
     /// Notes why a request was not let in.
-    pub(crate) fn denied(&mut self, core: &Core, denial: &Denial) {
+    pub(crate) fn denied(&mut self, core: &Core, local: &Local, denial: &Denial) {
         core.cells.auth_failures(failure_of(denial.reason)).inc();
         self.auth_reason = denial.reason.as_str();
-        if core.current().access_log {
+        if local.access_log {
             self.subject = denial.subject.as_deref().map(Box::from);
         }
     }
@@ -59,8 +59,8 @@ impl Record {
 
 /// Counts a token that the key of this index verified, so that an operator sees which keys are
 /// still needed.
-pub(crate) fn count_key_use(core: &Core, key: usize) {
-    if let Some(slot) = core.current().key_slots.get(key) {
+pub(crate) fn count_key_use(core: &Core, local: &Local, key: usize) {
+    if let Some(slot) = local.key_slots.get(key) {
         core.cells.jwt_key_uses(*slot).inc();
     }
 }

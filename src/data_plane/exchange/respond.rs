@@ -248,6 +248,7 @@ fn append_head(core: &Core, reply: &Reply<'_>, out: &mut Vec<u8>) {
         Some(Fault::MethodNotAllowed) => append_field("Allow", reply.allow.as_bytes(), out),
         Some(
             Fault::NoReply
+            | Fault::OutOfDescriptors
             | Fault::TooManyConnections
             | Fault::TooManyScrapes
             | Fault::ShuttingDown,

@@ -1,12 +1,14 @@
 //! A large plain body, moved from socket to socket inside the kernel.
 
 use crate::{
-    data_plane::exchange::{Exchange, body::Body, respond::client_writable, stream::End},
+    data_plane::{
+        exchange::{Exchange, body::Body, respond::client_writable, stream::End},
+        upstream::error::Kind,
+    },
     system::{
         splice::Pipe,
         watch::{Ended, OnDemand, Shut},
     },
-    telemetry::labels::UpstreamError,
 };
 
 /// Bytes that are moved without waiting before others get their turn: moving is several times faster
@@ -49,7 +51,7 @@ async fn pump(
     while *taken < left || pipe.filled > 0 {
         if pipe.filled == 0 {
             match pipe.fill(upstream, left - *taken) {
-                Ok(Some(0)) => return Err(End::Upstream(ended(body, UpstreamError::Truncated))),
+                Ok(Some(0)) => return Err(End::Upstream(body.failure(Kind::Truncated))),
                 Ok(Some(count)) => *taken += count as u64,
                 Ok(None) => {
                     upstream_watch.arm(body.read_timeout(), Shut::Both);
@@ -59,12 +61,12 @@ async fn pump(
                     }
                     upstream_watch.disarm();
                     if body.connection.ended() != Ended::No {
-                        return Err(End::Upstream(ended(body, UpstreamError::Reset)));
+                        return Err(End::Upstream(body.failure(Kind::Reset)));
                     }
                     this_turn = 0;
                     continue;
                 }
-                Err(_) => return Err(End::Upstream(ended(body, UpstreamError::Reset))),
+                Err(_) => return Err(End::Upstream(body.failure(Kind::Reset))),
             }
         }
         let is_full = match pipe.drain(client) {
@@ -90,11 +92,4 @@ async fn pump(
         this_turn = 0;
     }
     Ok(())
-}
-
-fn ended(body: &Body<'_>, otherwise: UpstreamError) -> UpstreamError {
-    match body.connection.ended() {
-        Ended::Deadline => UpstreamError::ReadTimeout,
-        _ => otherwise,
-    }
 }

@@ -2,15 +2,17 @@
 //! saves a system call, moved inside the kernel where that is possible.
 
 use crate::{
-    data_plane::exchange::{
-        Exchange,
-        body::{Body, Piece},
-        respond::{Cut, deliver},
-        splice,
+    data_plane::{
+        exchange::{
+            Exchange,
+            body::{Body, Piece},
+            respond::{Cut, deliver},
+            splice,
+        },
+        upstream::error::UpstreamError,
     },
     protocol::http1::{CHUNK_END, ClientFraming, LAST_CHUNK, encode_chunk_head},
     system::turn::TURN_BYTES,
-    telemetry::labels::UpstreamError,
 };
 
 /// A body of at least so many bytes is worth moving inside the kernel: below it, setting up the

@@ -1,120 +1,111 @@
 //! One connection to an S3 endpoint.
 
-use std::{io, rc::Rc, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use crate::{
-    data_plane::upstream::pool::Pool,
-    system::{
-        buffers::Buffers,
-        socket::Socket,
-        tls::TlsSession,
-        watch::{Client, Ended, Shut, Watches},
-    },
-    telemetry::{
-        cells::BucketCells,
-        labels::{ConnectionState, UpstreamError},
-    },
+    data_plane::upstream::addresses::{Address, ToAddress},
+    system::{clock::Monotonic, socket::Socket, tls::TlsSession, watch::Ended},
+    telemetry::{cells::BucketCells, labels::ConnectionState},
 };
 
 /// Bytes of a long body over TLS that are let come together. The kernel wakes up a reader for every
 /// record or two otherwise, which costs more than decrypting them.
 const GATHERED_BYTES: usize = 131_072;
 
+/// Connections to an address that the resolver no longer gives are left within this time, not all
+/// at once: S3's own names give some of many addresses, and others each time.
+const LEFT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Connections that were opened together are replaced one after another: each within the last
+/// tenth of its time.
+const AGE_PARTS: u64 = 10;
+
 /// An open connection, in use or idle.
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: Socket,
     tls: Option<Box<TlsSession>>,
+    to: ToAddress,
+    opened: Monotonic,
+    /// What part of such times it gets, of 65,536: so that not all end at once.
+    lot: u16,
     /// The bucket that it is counted for.
     cells: Arc<BucketCells>,
+    /// The state that it is counted in.
+    state: ConnectionState,
     /// Whether an earlier request was answered on it.
-    pub(crate) reused: bool,
+    reused: bool,
 }
 
 impl Connection {
-    /// Connects to the first address of the pool's endpoint that answers, within `timeout`
-    /// altogether, TLS handshake included. None when the client that waits is gone.
-    pub(crate) async fn open(
-        pool: &Pool,
-        timeout: Duration,
-        client: Client,
-        watches: &Rc<Watches>,
-        buffers: &Rc<Buffers>,
+    /// A connection that was established just now, on which nothing was sent yet.
+    pub(crate) fn new(
+        socket: Socket,
+        to: ToAddress,
+        opened: Monotonic,
+        lot: u16,
         cells: &Arc<BucketCells>,
-    ) -> Result<Option<Self>, UpstreamError> {
-        let addresses = pool.addresses();
-        let deadline = watches.clock.refresh().plus(timeout);
-        let mut last = UpstreamError::NoAddress;
-        for (number, address) in addresses.iter().enumerate() {
-            let left = Duration::from_nanos(deadline.since(watches.clock.refresh()));
-            if left.is_zero() {
-                return Err(UpstreamError::ConnectTimeout);
-            }
-            // One that is silent must leave time for those behind it.
-            let behind = u32::try_from(addresses.len() - number).unwrap_or(u32::MAX);
-            match Socket::connect(*address, left / behind.max(1), client, watches).await {
-                Ok(socket) => {
-                    if number > 0 {
-                        pool.prefer(*address);
-                    }
-                    cells.upstream.connections(ConnectionState::Active).inc();
-                    let mut connection =
-                        Self { socket, tls: None, cells: Arc::clone(cells), reused: false };
-                    if let Some(tls) = pool.tls() {
-                        connection.socket.watch().waits_for_client(Some(client));
-                        let left = Duration::from_nanos(deadline.since(watches.clock.refresh()));
-                        connection.socket.watch().arm(left, Shut::Both);
-                        let session = TlsSession::connect(&tls, &connection.socket, buffers).await;
-                        connection.socket.watch().disarm();
-                        match session {
-                            Ok(session) => connection.tls = Some(Box::new(session)),
-                            Err(_) if connection.ended() == Ended::Deadline => {
-                                return Err(UpstreamError::ConnectTimeout);
-                            }
-                            Err(_) if connection.ended() == Ended::ClientGone => return Ok(None),
-                            Err(error) => {
-                                if pool.may_warn(watches.clock.coarse()) {
-                                    tracing::warn!(endpoint = &*pool.key(), %error, "TLS handshake failed");
-                                }
-                                return Err(UpstreamError::Tls);
-                            }
-                        }
-                    }
-                    return Ok(Some(connection));
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    last = UpstreamError::ConnectTimeout;
-                }
-                Err(_) => last = UpstreamError::Refused,
-            }
-        }
-        Err(last)
+    ) -> Self {
+        let state = ConnectionState::Active;
+        cells.upstream.connections(state).inc();
+        Self { socket, tls: None, to, opened, lot, cells: Arc::clone(cells), state, reused: false }
     }
 
-    /// Counts the connection for another bucket from now on.
-    pub(crate) fn taken_for(&mut self, cells: &Arc<BucketCells>) {
-        self.cells.upstream.connections(ConnectionState::Idle).dec();
+    /// Speaks TLS from now on.
+    pub(crate) fn secure(&mut self, session: TlsSession) {
+        self.tls = Some(Box::new(session));
+    }
+
+    /// Begins to serve another request, of this bucket.
+    pub(crate) fn take_for(&mut self, cells: &Arc<BucketCells>) {
+        self.cells.upstream.connections(self.state).dec();
         if !Arc::ptr_eq(&self.cells, cells) {
             self.cells = Arc::clone(cells);
         }
-        self.cells.upstream.connections(ConnectionState::Active).inc();
+        self.state = ConnectionState::Active;
+        self.cells.upstream.connections(self.state).inc();
         self.reused = true;
     }
 
-    /// Counts the connection as idle.
-    pub(crate) fn given_back(&self) {
-        self.cells.upstream.connections(ConnectionState::Active).dec();
-        self.cells.upstream.connections(ConnectionState::Idle).inc();
+    /// Waits for the next request from now on.
+    pub(crate) fn rest(&mut self) {
+        self.cells.upstream.connections(self.state).dec();
+        self.state = ConnectionState::Idle;
+        self.cells.upstream.connections(self.state).inc();
+        let watch = self.socket.watch();
+        watch.disarm();
+        watch.gather(1);
+        watch.waits_for_client(None);
     }
 
-    /// Ends the counting of an idle connection that is about to be dropped as an active one.
-    pub(crate) fn leave_idle(&self) {
-        self.cells.upstream.connections(ConnectionState::Idle).dec();
-        self.cells.upstream.connections(ConnectionState::Active).inc();
+    /// Whether it has served a request before the present one.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
     }
 
-    /// Whether nothing arrived on it since its last answer, and it is open.
+    /// Where it leads.
+    pub(crate) fn address(&self) -> &Address {
+        &self.to
+    }
+
+    /// Whether it serves no further request: it is older than `max_age`, or the resolver no longer
+    /// gives its address.
+    pub(crate) fn is_over(&self, max_age: Duration, now: Monotonic) -> bool {
+        let max_age = u64::try_from(max_age.as_nanos()).unwrap_or(u64::MAX);
+        let sooner = self.part_of(max_age / AGE_PARTS);
+        if now.since(self.opened) >= max_age - sooner {
+            return true;
+        }
+        let left_within = u64::try_from(LEFT_WITHIN.as_nanos()).unwrap_or(u64::MAX);
+        self.to.gone_since().is_some_and(|since| now.since(since) >= self.part_of(left_within))
+    }
+
+    fn part_of(&self, nanos: u64) -> u64 {
+        let part = (u128::from(nanos) * u128::from(self.lot)) >> 16;
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
+
+    /// Whether nothing arrived on it since its last response, and it is open.
     pub(crate) fn is_quiet(&mut self) -> bool {
         match &mut self.tls {
             None => self.socket.is_quiet(),
@@ -180,7 +171,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.cells.upstream.connections(ConnectionState::Active).dec();
+        self.cells.upstream.connections(self.state).dec();
         if let Some(session) = &mut self.tls
             && self.socket.watch().ended() == Ended::No
         {

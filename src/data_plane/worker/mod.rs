@@ -107,7 +107,7 @@ async fn serve(
         watches,
         buffers: Rc::new(Buffers::default()),
         pipes: Pipes::default(),
-        pools: RefCell::new(HashMap::new()),
+        endpoints: RefCell::new(HashMap::new()),
         cells,
         fleet: assignment.fleet,
         max_connections: assignment.max_connections,
@@ -161,12 +161,12 @@ fn beat(core: &Core) {
     let quiet = if core.open.main_connections() == 0 { quiet + 1 } else { 0 };
     BEATS.set((count + 1, quiet));
     if count % SWEEP_TICKS == 0 {
-        let pools: Vec<_> = core.pools.borrow().values().cloned().collect();
+        let endpoints: Vec<_> = core.endpoints.borrow().values().cloned().collect();
         let now = core.watches.clock.coarse();
         let live = Arc::clone(&core.live.borrow());
-        for pool in pools {
-            pool.learn(&live);
-            pool.sweep(now);
+        for endpoint in endpoints {
+            endpoint.learn(&live, now);
+            endpoint.sweep(now);
         }
     }
     if quiet == SHRINK_AFTER_TICKS {

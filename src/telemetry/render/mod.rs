@@ -25,7 +25,7 @@ use crate::{
         definitions::{self, Definition, Kind},
         key_slots::KeySlots,
         labels::{
-            AuthFailure, ConnectionState, Method, RejectReason, STATUS_SLOTS, UpstreamError,
+            AuthFailure, ConnectionState, Method, RejectReason, STATUS_SLOTS, UpstreamErrorReason,
             status_label,
         },
         process::ProcessInfo,
@@ -240,7 +240,7 @@ fn upstream(rows: &Rows<'_>, cores: &[Arc<CoreCells>], page: &mut Page) {
     });
     page.add(&definitions::UPSTREAM_ERRORS, |series| {
         for (name, row) in rows {
-            for reason in UpstreamError::ALL {
+            for reason in UpstreamErrorReason::ALL {
                 let value = row.upstream.iter().map(|cells| cells.error(*reason).get()).sum();
                 if value > 0 {
                     series.value(&[name, reason.label()], count(value));

@@ -66,7 +66,7 @@ fn everything() -> Fixture {
                     cells.record_upstream(status, u64::from(status) * 10_000);
                 }
             }
-            for reason in UpstreamError::ALL {
+            for reason in UpstreamErrorReason::ALL {
                 cells.upstream.error(*reason).inc();
             }
         }
@@ -151,7 +151,7 @@ fn cores_are_added_up() {
     fixture.bucket(0, 0).upstream.connections(ConnectionState::Idle).inc();
     fixture.bucket(0, 1).upstream.connections(ConnectionState::Idle).set(4);
     fixture.bucket(0, 1).record_upstream(503, 1_500_000);
-    fixture.bucket(1, 0).upstream.error(UpstreamError::Credentials).inc();
+    fixture.bucket(1, 0).upstream.error(UpstreamErrorReason::Credentials).inc();
     let page = fixture.page();
     let value = |name: &str, labels: &[(&str, &str)]| page.value(name, labels);
     let requests = |bucket, method, status| {

@@ -1,0 +1,72 @@
+//! Establishing a connection to one address: TCP, then TLS, within one deadline and only for as long
+//! as the client waits.
+
+use std::{io, rc::Rc, sync::Arc, time::Duration};
+
+use crate::{
+    data_plane::upstream::{
+        addresses::{Address, ToAddress},
+        connection::Connection,
+        error::{Kind, Phase, UpstreamError},
+    },
+    system::{
+        buffers::Buffers,
+        clock::Monotonic,
+        socket::Socket,
+        tls::{TlsClient, TlsSession},
+        watch::{Client, Ended, Shut, Watches},
+    },
+    telemetry::cells::BucketCells,
+};
+
+/// What connecting takes besides an address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connector<'c> {
+    pub(crate) watches: &'c Rc<Watches>,
+    pub(crate) buffers: &'c Rc<Buffers>,
+    /// Who waits for it.
+    pub(crate) client: Client,
+    /// The bucket that the connection is counted for.
+    pub(crate) cells: &'c Arc<BucketCells>,
+    /// Longest time for all addresses together.
+    pub(crate) timeout: Duration,
+}
+
+impl Connector<'_> {
+    /// Connects until `connected_by`, and shakes hands until `deadline`.
+    pub(crate) async fn connect(
+        &self,
+        address: &Rc<Address>,
+        tls: Option<&TlsClient>,
+        lot: u16,
+        (connected_by, deadline): (Monotonic, Monotonic),
+    ) -> Result<Connection, UpstreamError> {
+        let at = address.socket_address();
+        let failed = |phase, error| UpstreamError::connecting(at, phase, error);
+        // Counted from the start, so that connections that are opened together are spread too.
+        let to = ToAddress::new(address);
+        let socket = Socket::connect(at, self.left(connected_by), self.client, self.watches)
+            .await
+            .map_err(|error| failed(Phase::Connect, error))?;
+        let now = self.watches.clock.coarse();
+        let mut connection = Connection::new(socket, to, now, lot, self.cells);
+        if let Some(tls) = tls {
+            let watch = connection.socket().watch();
+            watch.waits_for_client(Some(self.client));
+            watch.arm(self.left(deadline), Shut::Both);
+            let session = TlsSession::connect(tls, connection.socket(), self.buffers).await;
+            watch.disarm();
+            let session = session.map_err(|error| match connection.ended() {
+                Ended::No => failed(Phase::Tls, error),
+                Ended::Deadline => failed(Phase::Tls, io::ErrorKind::TimedOut.into()),
+                Ended::ClientGone => UpstreamError::new(Kind::ClientGone, Phase::Tls),
+            })?;
+            connection.secure(session);
+        }
+        Ok(connection)
+    }
+
+    fn left(&self, until: Monotonic) -> Duration {
+        Duration::from_nanos(until.since(self.watches.clock.refresh()))
+    }
+}
