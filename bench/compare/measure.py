@@ -14,7 +14,7 @@ from stand import LOAD_CORE, Process, free_port
 
 # Of "1k-each" every request asks for another object.
 OBJECT_BYTES = {"1k": 1 << 10, "1k-each": 1 << 10, "64k": 64 << 10, "1m": 1 << 20, "10m": 10 << 20, "100m": 100 << 20}
-# From this size on, answers are counted by their bytes, so that those that are under way when a turn
+# From this size on, responses are counted by their bytes, so that those that are under way when a turn
 # ends count for their part.
 COUNTED_BY_BYTES = 1 << 20
 WARM_UP_SECONDS = 1
@@ -47,7 +47,7 @@ class Target:
                 answers = load["bytes"] / OBJECT_BYTES[size]
             if answers and user + system >= TURN_CPU_SECONDS_MIN:
                 break
-            print(f"again: {self.name} used {user + system:.2f} s of CPU time for {answers:.0f} answers in {seconds} s", flush=True)
+            print(f"again: {self.name} used {user + system:.2f} s of CPU time for {answers:.0f} responses in {seconds} s", flush=True)
             time.sleep(PAUSE_SECONDS)
         else:
             raise SystemExit(f"{self.name} gets no work done at {size}:{connections}:\n{self.process.said()}")
@@ -101,7 +101,7 @@ def _connect(target):
 
 
 def _ask(connection, request, body_bytes):
-    """Reads one answer whole."""
+    """Reads one response whole."""
     connection.sendall(request)
     received, wanted = bytearray(), None
     while wanted is None or len(received) < wanted:
@@ -151,7 +151,7 @@ def idle_memory(target):
 
 
 def start_seconds(kind, directory, origin_port, buckets, cores):
-    """From starting the process to its first whole answer from the origin."""
+    """From starting the process to its first whole response from the origin."""
     port = free_port()
     launch = kind.launch(kind, directory, port, origin_port, 1, buckets)
     request = f"GET /bucket-{buckets - 1:05}/1k HTTP/1.1\r\nHost: compare\r\n\r\n".encode()

@@ -57,7 +57,7 @@ def svg(results):
             parts += _bar(row, top + number * (BAR_HEIGHT + BAR_GAP), x)
         parts.append(f'<line class="one" x1="{x(1):.1f}" x2="{x(1):.1f}" y1="{top - 4}" y2="{bottom}"/>')
         top = bottom + PANEL_GAP
-    title = "CPU time of the proxy per answer, nginx = 1 (less is better)"
+    title = "CPU time of the proxy per response, nginx = 1 (less is better)"
     footer = f'{results["when"][:10]}, {results["machine"]["processor"]}, Linux {results["machine"]["kernel"]}'
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top + 4}" width="{WIDTH}" height="{top + 4}" '

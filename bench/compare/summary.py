@@ -7,7 +7,7 @@ REFERENCE = "nginx"
 
 
 def cpu_us(sample):
-    """CPU time of the proxy per answer, in microseconds."""
+    """CPU time of the proxy per response, in microseconds."""
     return sample["user_us"] + sample["system_us"]
 
 
@@ -53,7 +53,7 @@ def rows(samples):
 
 
 def scaling_ratios(samples):
-    """(proxy, (q1, median, q3)) of the CPU time per answer of two workers to that of one."""
+    """(proxy, (q1, median, q3)) of the CPU time per response of two workers to that of one."""
     for proxy, turns in samples.items():
         if pair := samples.get(f"{proxy} x2"):
             yield proxy, quartiles([cpu_us(two) / cpu_us(one) for one, two in zip(turns, pair)])
@@ -73,8 +73,8 @@ def memory_figures(figures):
 
 
 def print_load(load, samples):
-    print(f"\n== {load.replace(':', ', ')} connections: CPU time of the proxy per answer ==")
-    print(f"{'proxy':20}{'us':>10}{'user':>9}{'ratio':>8}{'quartiles':>13}{'answers/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
+    print(f"\n== {load.replace(':', ', ')} connections: CPU time of the proxy per response ==")
+    print(f"{'proxy':20}{'us':>10}{'user':>9}{'ratio':>8}{'quartiles':>13}{'responses/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
           f"{'GiB/CPU s':>11}{'errors':>8}")
     for row in rows(samples):
         low, middle, high = row.ratio
@@ -91,13 +91,13 @@ def print_memory(figures):
 
 def print_scaling(figures):
     for load, samples in figures.items():
-        print(f"\n== {load}: CPU time per answer, two workers to one ==")
+        print(f"\n== {load}: CPU time per response, two workers to one ==")
         for proxy, (low, middle, high) in scaling_ratios(samples):
             print(f"{proxy:20}{middle:8.2f}{low:8.2f}-{high:.2f}", flush=True)
 
 
 def print_start(figures):
-    print("\n== start to first answer, milliseconds, median ==")
+    print("\n== start to first response, milliseconds, median ==")
     for proxy, by_buckets in figures.items():
         for buckets, seconds in by_buckets.items():
             print(f"{proxy:20}{int(buckets):>8} buckets{statistics.median(seconds) * 1e3:10.1f}", flush=True)

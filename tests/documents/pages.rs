@@ -16,8 +16,9 @@ use yatagarasu::{
 use crate::{page, root};
 
 /// Pages whose names are checked.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 12] = [
     "README.md",
+    "bench/TRIED.md",
     "docs/ARCHITECTURE.md",
     "docs/AUTH.md",
     "docs/CHANGELOG.md",
@@ -26,6 +27,7 @@ const PAGES: [&str; 10] = [
     "docs/LEXICON.md",
     "docs/METRICS.md",
     "docs/OPERATIONS.md",
+    "docs/PERFORMANCE.md",
     "docs/RELOAD.md",
 ];
 
