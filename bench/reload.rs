@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt::Write as _, hint::black_box, path::PathBuf
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use yatagarasu::{
-    control_plane::config::{CompileContext, Settings, compile, diff, parse},
+    config::{Settings, diff, parse},
+    control_plane::compile::{CompileContext, compile},
     handoff::snapshot::Snapshot,
     model::Generation,
     policy::auth::install_crypto,

@@ -14,10 +14,11 @@ use crossbeam_channel::{Sender, unbounded};
 
 use crate::{
     cli::Arguments,
+    config::{Difference, Loaded, Problems, Settings, diff},
     control_plane::{
         admin,
-        config::{Difference, Loaded, Problems, ProcessEnvironment, Settings, diff},
         control::{Control, End, Inputs, level},
+        files::ProcessEnvironment,
         fleet::Fleet,
         history::{Entry, History, Trigger},
         live,

@@ -6,8 +6,9 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 5 | `app`, `cli` |
-//! | 4 | `control_plane`, `data_plane` |
+//! | 6 | `app`, `cli` |
+//! | 5 | `control_plane`, `data_plane` |
+//! | 4 | `config` |
 //! | 3 | `handoff` |
 //! | 2 | `policy`, `telemetry` |
 //! | 1 | `protocol`, `system` |
@@ -15,6 +16,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod config;
 pub mod control_plane;
 pub mod data_plane;
 pub mod handoff;

@@ -25,7 +25,7 @@ use rules::{
 use source::{Source, files};
 
 /// Modules that turn bytes into meaning and make decisions, without I/O.
-const PURE: &[&str] = &["protocol", "policy"];
+const PURE: &[&str] = &["protocol", "policy", "config"];
 
 fn src() -> Vec<Source> {
     files("src", &[".rs"])
@@ -55,14 +55,15 @@ fn the_layer_table_is_the_one_that_was_decided() {
         (1, &["protocol", "system"]),
         (2, &["policy", "telemetry"]),
         (3, &["handoff"]),
-        (4, &["control_plane", "data_plane"]),
-        (5, &["app", "cli"]),
+        (4, &["config"]),
+        (5, &["control_plane", "data_plane"]),
+        (6, &["app", "cli"]),
     ] {
         for module in modules {
             assert_eq!(table.get(*module), Some(&layer), "{module}");
         }
     }
-    assert_eq!(table.len(), 10);
+    assert_eq!(table.len(), 11);
 }
 
 #[test]
@@ -125,10 +126,16 @@ fn pure_layers_do_no_io() {
 }
 
 #[test]
+fn what_serves_requests_knows_nothing_of_the_file() {
+    let below = ["data_plane", "handoff", "policy", "telemetry", "protocol", "system", "model"];
+    assert_none(&never_imported_in(&below, &["crate::config"], &src()));
+}
+
+#[test]
 fn bytes_from_the_network_do_not_panic() {
     let words = [".unwrap()", ".expect(\"", "panic!", "todo!", "unimplemented!"];
     assert_none(&never_in(&["protocol", "policy", "data_plane"], &words, &src()));
-    assert_none(&never_in(PURE, &["unreachable!"], &src()));
+    assert_none(&never_in(&["protocol", "policy"], &["unreachable!"], &src()));
 }
 
 #[test]

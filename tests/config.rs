@@ -17,9 +17,10 @@ use std::{
 };
 
 use yatagarasu::{
-    control_plane::config::{
-        CompileContext, Difference, FilesBeside, Problems, Settings, check, compile, diff, parse,
-        read,
+    config::{Difference, Problems, Settings, check, diff, parse},
+    control_plane::{
+        compile::{CompileContext, compile},
+        files::{FilesBeside, read},
     },
     model::Generation,
 };

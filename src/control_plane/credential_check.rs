@@ -17,13 +17,11 @@ use std::{
 };
 
 use crate::{
-    control_plane::{
-        config::{
-            Problem, Problems, Settings,
-            settings::{BucketSettings, Verify},
-        },
-        http_client::{Method, Request, Response, Server, Wanted, fetch},
+    config::{
+        Problem, Problems, Settings,
+        settings::{BucketSettings, Verify},
     },
+    control_plane::http_client::{Method, Request, Response, Server, Wanted, fetch},
     handoff::{
         live::LiveTable,
         snapshot::{Bucket, Credentials, Snapshot},

@@ -10,13 +10,14 @@
 //! | 3 | `admin`, `service` |
 //! | 2 | `prepare`, `reload`, `report` |
 //! | 1 | `credential_check`, `resolver`, `watcher` |
-//! | 0 | `config`, `drain`, `fleet`, `history`, `http_client`, `live`, `signals` |
+//! | 0 | `compile`, `drain`, `files`, `fleet`, `history`, `http_client`, `live`, `signals` |
 
 pub mod admin;
-pub mod config;
+pub mod compile;
 pub mod control;
 pub mod credential_check;
 pub mod drain;
+pub mod files;
 pub mod fleet;
 pub mod history;
 pub mod http_client;

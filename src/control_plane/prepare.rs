@@ -15,12 +15,11 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::{
+    config::{Difference, FileReader, Loaded, Problem, Problems, Settings, diff, parse_beside},
     control_plane::{
-        config::{
-            CompileContext, Difference, FileReader, FilesBeside, Loaded, Problem, Problems,
-            ProcessEnvironment, Settings, compile, diff, parse_beside, read,
-        },
+        compile::{CompileContext, compile},
         credential_check,
+        files::{FilesBeside, ProcessEnvironment, read},
         live::LiveValues,
         resolver::{PATIENCE, Resolver},
         watcher::{Fingerprint, Seen},

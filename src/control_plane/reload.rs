@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 
 use crate::{
-    control_plane::{config::Difference, history::Trigger},
+    config::Difference,
+    control_plane::history::Trigger,
     handoff::message::{IfMatch, Ticket},
     model::Generation,
     system::clock::Monotonic,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{control_plane::config::Problem, handoff::message::Answer, model::Generation};
+use crate::{config::Problem, handoff::message::Answer, model::Generation};
 
 const JSON: &str = "application/json";
 

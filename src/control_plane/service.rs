@@ -119,7 +119,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{control_plane::config::Problem, model::Generation};
+    use crate::{config::Problem, model::Generation};
 
     fn report(outcome: Outcome) -> Report {
         Report {

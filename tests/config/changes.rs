@@ -1,10 +1,13 @@
 //! What a change to each key means: the key table says hot or restart, and `diff` must agree.
 
 use serde_yaml::{Mapping, Value};
-use yatagarasu::control_plane::config::{
-    Difference, FilesBeside, Settings, diff,
-    keys::{Applies, KEYS, Key, Kind, Preset},
-    parse,
+use yatagarasu::{
+    config::{
+        Difference, Settings, diff,
+        keys::{Applies, KEYS, Key, Kind, Preset},
+        parse,
+    },
+    control_plane::files::FilesBeside,
 };
 
 use super::{environment, folder};

@@ -9,7 +9,11 @@ use std::{
 };
 
 use yatagarasu::{
-    control_plane::config::{CompileContext, FilesBeside, Settings, compile, diff, parse},
+    config::{Settings, diff, parse},
+    control_plane::{
+        compile::{CompileContext, compile},
+        files::FilesBeside,
+    },
     handoff::snapshot::Snapshot,
     model::Generation,
 };

@@ -5,12 +5,14 @@ use std::fs::{self, File};
 
 use proptest::prelude::*;
 use serde_yaml::Value;
-use yatagarasu::control_plane::config::{
-    DEPTH_MAX, FilesBeside, Problems, check,
-    keys::{KEYS, Kind},
-    load::CONFIG_BYTES_MAX,
-    parse,
-    problem::PROBLEMS_MAX,
+use yatagarasu::{
+    config::{
+        CONFIG_BYTES_MAX, DEPTH_MAX, Problems, check,
+        keys::{KEYS, Kind},
+        parse,
+        problem::PROBLEMS_MAX,
+    },
+    control_plane::files::FilesBeside,
 };
 
 use super::{

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use yatagarasu::control_plane::config::{
-    Difference, FilesBeside, Settings, check, diff,
-    keys::{KEYS, Kind},
-    parse,
+use yatagarasu::{
+    config::{
+        Difference, Settings, check, diff,
+        keys::{KEYS, Kind},
+        parse,
+    },
+    control_plane::files::FilesBeside,
 };
 
 use super::{

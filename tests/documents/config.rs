@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, env, fmt::Write as _, fs};
 
-use yatagarasu::control_plane::config::{
-    FilesBeside,
-    keys::{Applies, KEYS, Kind, Preset},
-    parse,
+use yatagarasu::{
+    config::{
+        CONFIG_BYTES_MAX, DEPTH_MAX, NAMED_FILE_BYTES_MAX, VALUES_MAX,
+        keys::{Applies, KEYS, Kind, Preset},
+        parse,
+    },
+    control_plane::files::FilesBeside,
 };
 
 use crate::{page, root};
@@ -82,10 +85,6 @@ fn every_example_works_without_warnings() {
 
 #[test]
 fn the_page_quotes_the_bounds_that_hold() {
-    use yatagarasu::control_plane::config::{
-        DEPTH_MAX, VALUES_MAX,
-        load::{CONFIG_BYTES_MAX, NAMED_FILE_BYTES_MAX},
-    };
     let page = page(PAGE);
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(VALUES_MAX, 1_000_000);

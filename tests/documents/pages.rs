@@ -8,7 +8,7 @@ use std::{
 
 use yatagarasu::{
     app::Exit,
-    control_plane::config::{keys::KEYS, parse},
+    config::{keys::KEYS, parse},
     policy::auth::DenialReason,
     telemetry::definitions,
 };

@@ -16,7 +16,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use yatagarasu::{
-    control_plane::config::keys::{Applies, KEYS, Kind},
+    config::keys::{Applies, KEYS, Kind},
     telemetry::definitions,
 };
 

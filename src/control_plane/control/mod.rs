@@ -9,9 +9,9 @@ use crossbeam_channel::{Receiver, select};
 use tracing::Level;
 
 use crate::{
+    config::Difference,
     control_plane::{
         admin::{self, StatusPage},
-        config::Difference,
         drain::{Drain, Next},
         fleet::Fleet,
         history::{Entry, History, Trigger},

@@ -16,8 +16,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    config::Problems,
     control_plane::{
-        config::{Problems, ProcessEnvironment},
+        files::ProcessEnvironment,
         fleet::RENEW_INTERVAL,
         live,
         prepare::{self, Job, Origin},

@@ -5,8 +5,8 @@ use std::{path::Path, rc::Rc, time::Duration};
 
 use super::{
     expand::{SCALAR_BYTES_MAX, expand},
+    inputs::NAMED_FILE_BYTES_MAX,
     keys::{self, Key, Kind, Preset},
-    load::NAMED_FILE_BYTES_MAX,
     scalar::{Text, found, json_scalar, plain_kind},
     walk::{At, Noted, Walk},
     yaml::{Entry, Node, Shape, push_key, shown_key},

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{load::Environment, problem::cut};
+use super::{inputs::Environment, problem::cut};
 
 /// Longest single value, in bytes and after variables have been replaced. The longest that means
 /// something is a session token of 8 KiB.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    load::{Environment, FileReader},
+    inputs::{Environment, FileReader},
     problem::{PROBLEMS_MAX, Problem, Problems},
     yaml::{Node, TEXT_BYTES_MAX, push_key, too_much_text},
 };

@@ -2,8 +2,8 @@
 
 use super::{
     bucket::BucketReader,
+    inputs::{Environment, FileReader},
     jwt::jwt,
-    load::{Environment, FileReader},
     problem::{Problem, Problems},
     rules,
     section::Section,

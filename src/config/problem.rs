@@ -73,7 +73,7 @@ impl Problems {
     }
 
     /// Sorts both lists into file order and says how many errors were left off.
-    pub(super) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         self.errors.sort_by_key(|problem| problem.line);
         self.warnings.sort_by_key(|problem| problem.line);
         if self.errors_left_off > 0 {

@@ -1,14 +1,14 @@
-//! [`Settings`] to a [`Snapshot`].
+//! [`Settings`] to the [`Snapshot`] that workers run.
 
 use std::{collections::HashMap, sync::Arc};
 
 use rustls::{ClientConfig, pki_types::ServerName};
 
-use super::{
-    problem::{Problem, Problems},
-    settings::{BucketSettings, PerBucket, Settings},
-};
 use crate::{
+    config::{
+        Problem, Problems, Settings,
+        settings::{BucketSettings, PerBucket},
+    },
     handoff::snapshot::{Bucket, Endpoint, Snapshot},
     model::Generation,
     policy::{

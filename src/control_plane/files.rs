@@ -1,5 +1,5 @@
-//! The only part of the configuration pipeline that touches the outside: the file, the files it
-//! names, and the environment.
+//! The configuration file, the files that it names, and the environment: all that reading a
+//! configuration takes from outside.
 
 use std::{
     collections::BTreeMap,
@@ -10,20 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::problem::Problem;
-
-/// Largest configuration file, in bytes: 10,000 generously written buckets take 5 MiB.
-pub const CONFIG_BYTES_MAX: usize = 16 * 1_024 * 1_024;
-
-/// Largest file that a configuration may name, in bytes: a bundle of all public CA certificates
-/// takes less than 1 MiB.
-pub const NAMED_FILE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
-
-/// Variables for `${NAME}`.
-pub trait Environment {
-    /// The value of a variable, if it is set and is valid UTF-8.
-    fn var(&self, name: &str) -> Option<String>;
-}
+use crate::config::{CONFIG_BYTES_MAX, Environment, FileReader, Problem, too_large};
 
 /// The environment as it was when the process started.
 #[derive(Clone)]
@@ -55,18 +42,6 @@ impl Environment for ProcessEnvironment {
     }
 }
 
-impl Environment for BTreeMap<String, String> {
-    fn var(&self, name: &str) -> Option<String> {
-        self.get(name).cloned()
-    }
-}
-
-/// Files that a configuration names: secrets, CA certificates, public keys, key sets.
-pub trait FileReader {
-    /// The whole file of at most `bytes_max`, or why not in words that follow the path.
-    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String>;
-}
-
 /// Reads named files; relative paths start at the configuration file's folder.
 #[derive(Clone, Debug)]
 pub struct FilesBeside {
@@ -83,16 +58,6 @@ impl FilesBeside {
 impl FileReader for FilesBeside {
     fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
         read_bounded(&self.folder.join(path), bytes_max)
-    }
-}
-
-impl FileReader for BTreeMap<PathBuf, Vec<u8>> {
-    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-        match self.get(path) {
-            None => Err("does not exist".to_owned()),
-            Some(bytes) if bytes.len() > bytes_max => Err(too_large(bytes_max)),
-            Some(bytes) => Ok(bytes.clone()),
-        }
     }
 }
 
@@ -138,10 +103,6 @@ fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
         return Err(too_large(bytes_max));
     }
     Ok(bytes)
-}
-
-fn too_large(bytes_max: usize) -> String {
-    format!("is larger than {bytes_max} bytes")
 }
 
 #[cfg(test)]

@@ -1,0 +1,36 @@
+//! The configuration: bytes to checked [`Settings`], and the difference between two of them.
+//!
+//! ```text
+//! bytes -> yaml (values with lines) -> walk over keys (types, defaults, variables, files)
+//!       -> Settings -> rules between keys
+//! ```
+//!
+//! Start, reload and `--validate` take the same way. All problems of a file are reported
+//! together. Absent on purpose: serde (it stops at the first problem and knows no lines), name
+//! resolution (a name that does not resolve is no mistake in the file), and every kind of I/O: the
+//! control plane reads the file, and brings the environment and a reader of further files
+//! ([`inputs`]). It also makes the snapshot that workers run.
+
+pub mod diff;
+pub mod inputs;
+pub mod keys;
+pub mod problem;
+pub mod settings;
+
+mod bucket;
+mod expand;
+mod jwt;
+mod parse;
+mod rules;
+mod scalar;
+mod section;
+mod server;
+mod walk;
+mod yaml;
+
+pub use diff::{Difference, diff};
+pub use inputs::{CONFIG_BYTES_MAX, Environment, FileReader, NAMED_FILE_BYTES_MAX, too_large};
+pub use parse::{Loaded, check, parse, parse_beside};
+pub use problem::{Problem, Problems};
+pub use settings::Settings;
+pub use yaml::{DEPTH_MAX, TEXT_BYTES_MAX, VALUES_MAX};
