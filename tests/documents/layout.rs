@@ -61,6 +61,16 @@ fn prose_is_wrapped() {
 }
 
 #[test]
+fn no_merge_is_left_half_done() {
+    for name in documents() {
+        for line in page(&name).lines() {
+            let marker = ["<<<<<<<", "=======", ">>>>>>>"].iter().any(|m| line.starts_with(m));
+            assert!(!marker, "{name}: {line}");
+        }
+    }
+}
+
+#[test]
 fn only_prose_is_measured() {
     let long = "word ".repeat(30);
     let text =
