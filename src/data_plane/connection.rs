@@ -4,9 +4,8 @@ use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use crate::{
     data_plane::{
-        core::Core,
+        core::{Core, open::ConnectionGuard},
         exchange::{self, Next, respond},
-        worker::open::Open,
     },
     model::Fault,
     protocol::http1::{Progress, RequestError, RequestHead, parse_request},
@@ -89,14 +88,19 @@ impl<'c> Input<'c> {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(core: &Rc<Core>, socket: Socket, peer: SocketAddr, open: &Open) {
+pub(crate) async fn serve(
+    core: &Rc<Core>,
+    socket: Socket,
+    peer: SocketAddr,
+    guard: &ConnectionGuard,
+) {
     let mut input = Input::default();
     let mut first = true;
     let mut head = RequestHead::default();
     let mut this_turn = 0;
     loop {
-        let next = match read_head(core, &socket, &mut input, &mut head, first, open).await {
-            Ok(()) => exchange::run(core, &socket, peer, open.role(), &mut input, &head).await,
+        let next = match read_head(core, &socket, &mut input, &mut head, first, guard).await {
+            Ok(()) => exchange::run(core, &socket, peer, guard.role(), &mut input, &head).await,
             Err(Some(fault)) => {
                 respond::refuse_head(core, &socket, peer, input.bytes(), fault).await
             }
@@ -132,7 +136,7 @@ async fn read_head<'c>(
     input: &mut Input<'c>,
     head: &mut RequestHead,
     first: bool,
-    open: &Open,
+    guard: &ConnectionGuard,
 ) -> Result<(), Option<Fault>> {
     let timeouts = core.current().timeouts;
     // One absolute deadline for the head, from accept or from its first byte.
@@ -160,10 +164,10 @@ async fn read_head<'c>(
         } else {
             socket.watch().set_idle(true);
             if !first {
-                open.set_state(ConnectionState::Idle);
+                guard.set_state(ConnectionState::Idle);
             }
             socket.readable().await;
-            open.set_state(ConnectionState::Active);
+            guard.set_state(ConnectionState::Active);
             socket.watch().set_idle(false);
         }
         match input.try_fill(core, socket) {

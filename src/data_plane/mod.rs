@@ -10,11 +10,10 @@
 //! | 3 | `connection` |
 //! | 2 | `exchange` |
 //! | 1 | `core` |
-//! | 0 | `fading`, `upstream` |
+//! | 0 | `upstream` |
 
 mod connection;
 mod core;
 mod exchange;
-mod fading;
 mod upstream;
 pub mod worker;

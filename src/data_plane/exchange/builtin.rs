@@ -84,7 +84,7 @@ impl Builtin {
 pub(crate) async fn answer(exchange: &mut Exchange<'_>, what: Builtin) -> Next {
     match what {
         Builtin::Health => respond::answer(exchange, &status_page(200, "", "healthy")).await,
-        Builtin::Ready if exchange.core.drain.get() >= DrainStep::NotReady => {
+        Builtin::Ready if exchange.core.open.step() >= DrainStep::NotReady => {
             respond::fault(exchange, Fault::ShuttingDown).await
         }
         Builtin::Ready => {
@@ -177,12 +177,12 @@ async fn call(exchange: &mut Exchange<'_>, call: Call) -> Next {
         }
         Call::Order { order: Order::Status | Order::History, .. } | Call::Metrics => CALL_TIMEOUT,
     };
-    let ticket = core.calls.open();
+    let ticket = core.commands.open();
     let number = ticket.number();
     // When the control thread is gone the message is dropped, and with it the ticket.
     let _ = core.to_control.try_send(FromWorker::Call { worker: core.worker, ticket, call });
     let answer = {
-        let mut waited = std::pin::pin!(core.calls.wait(number));
+        let mut waited = std::pin::pin!(core.commands.wait(number));
         let mut timeout = std::pin::pin!(sleep(timeout));
         std::future::poll_fn(|context| {
             if let std::task::Poll::Ready(answer) = waited.as_mut().poll(context) {
@@ -192,7 +192,7 @@ async fn call(exchange: &mut Exchange<'_>, call: Call) -> Next {
         })
         .await
     };
-    core.calls.close(number);
+    core.commands.close(number);
     match answer {
         Some(answer) => respond::answer(exchange, &answer).await,
         None if core.is_closing() => respond::fault(exchange, Fault::ShuttingDown).await,

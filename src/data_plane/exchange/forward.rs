@@ -4,7 +4,7 @@ use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use crate::{
     data_plane::{
-        core::Local,
+        core::generation::Local,
         exchange::{
             Exchange, Next,
             body::{Body, Piece},

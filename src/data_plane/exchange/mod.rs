@@ -18,13 +18,17 @@ use std::{net::SocketAddr, rc::Rc};
 use crate::{
     data_plane::{
         connection::Input,
-        core::{Core, Local, REQUEST_ID_CHARS},
+        core::{
+            Core,
+            generation::Local,
+            open::{AdminRequestGuard, Role},
+            request_ids::REQUEST_ID_CHARS,
+        },
         exchange::{
             builtin::Builtin,
             drain::{BodyEnd, RequestBody},
             record::Record,
         },
-        worker::open::{OpenAdminRequest, Role},
     },
     model::{Fault, limits::OBJECT_KEY_BYTES_MAX},
     policy::auth::{Permit, TokenCarrier, permit_object},
@@ -84,7 +88,7 @@ pub(crate) async fn run<'c>(
     head: &RequestHead,
 ) -> Next {
     // Those of the main listener are waited for as connections.
-    let in_progress = (role == Role::Admin).then(|| OpenAdminRequest::new(core));
+    let in_progress = (role == Role::Admin).then(|| AdminRequestGuard::new(&core.open));
     let started = core.watches.clock.refresh();
     let now = core.dates.unix_seconds(started);
     let mut exchange = Exchange {

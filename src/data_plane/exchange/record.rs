@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::{
     data_plane::{
-        core::{Core, Local, REQUEST_ID_CHARS},
+        core::{Core, generation::Local, request_ids::REQUEST_ID_CHARS},
         exchange::Exchange,
     },
     model::Fault,

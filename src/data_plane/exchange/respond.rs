@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     data_plane::{
-        core::{Core, REQUEST_ID_CHARS},
+        core::{Core, request_ids::REQUEST_ID_CHARS},
         exchange::{Exchange, Next, record},
     },
     handoff::message::Answer,

@@ -1,21 +1,15 @@
 //! Accepting connections, within the limit, and closing the listener without losing any.
 
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    os::fd::OwnedFd,
-    panic::AssertUnwindSafe,
-    rc::Rc,
-    task::{Poll, Waker},
-    time::Duration,
-};
+use std::{os::fd::OwnedFd, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use crate::{
     data_plane::{
         connection,
-        core::Core,
+        core::{
+            Core,
+            open::{ConnectionGuard, ListenerGuard, Role},
+        },
         exchange::respond,
-        worker::open::{Open, OpenListener, Role},
     },
     handoff::message::DrainStep,
     model::Fault,
@@ -42,19 +36,10 @@ const HANDSHAKE_GRACE: Duration = Duration::from_millis(200);
 /// Pause between two looks at the queue of such a listener.
 const HANDSHAKE_PAUSE: Duration = Duration::from_millis(10);
 
-thread_local! {
-    static SLEEPING: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
-}
-
 /// Starts accepting on a listener.
 pub(super) fn spawn(core: &Rc<Core>, listener: CoreListener, role: Role) {
-    let open = OpenListener::new(core, role);
-    monoio::spawn(accept(Rc::clone(core), listener, role, open));
-}
-
-/// Makes the accepting tasks look at the drain step.
-pub(super) fn wake(_core: &Core) {
-    SLEEPING.with_borrow_mut(|sleeping| sleeping.drain(..).for_each(Waker::wake));
+    let guard = ListenerGuard::new(&core.open, role);
+    monoio::spawn(accept(Rc::clone(core), listener, role, guard));
 }
 
 fn closes_at(role: Role) -> DrainStep {
@@ -64,10 +49,10 @@ fn closes_at(role: Role) -> DrainStep {
     }
 }
 
-async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, open: OpenListener) {
+async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, guard: ListenerGuard) {
     let mut closes = None;
-    while core.drain.get() < DrainStep::Ending {
-        if closes.is_none() && core.drain.get() >= closes_at(role) {
+    while core.open.step() < DrainStep::Ending {
+        if closes.is_none() && core.open.step() >= closes_at(role) {
             let grace = listener.ignore_new().map_or(Duration::ZERO, |()| HANDSHAKE_GRACE);
             closes = Some(core.watches.clock.refresh().plus(grace));
         }
@@ -80,7 +65,7 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, open: OpenLi
                 Ok(None) if closing => {
                     // The queue is empty, and nothing has come into it: closing resets nobody.
                     drop(listener);
-                    drop(open);
+                    drop(guard);
                     return;
                 }
                 Ok(None) => {
@@ -103,28 +88,9 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, open: OpenLi
         } else if closes.is_some() {
             sleep(HANDSHAKE_PAUSE).await;
         } else {
-            readable_or_woken(&core, &listener, role).await;
+            core.open.until(closes_at(role), listener.readable()).await;
         }
     }
-}
-
-async fn readable_or_woken(core: &Core, listener: &CoreListener, role: Role) {
-    let mut readable = std::pin::pin!(listener.readable());
-    poll_fn(|context| {
-        if core.drain.get() >= closes_at(role) {
-            return Poll::Ready(());
-        }
-        if readable.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
-        }
-        SLEEPING.with_borrow_mut(|sleeping| {
-            if !sleeping.iter().any(|waker| waker.will_wake(context.waker())) {
-                sleeping.push(context.waker().clone());
-            }
-        });
-        Poll::Pending
-    })
-    .await;
 }
 
 fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
@@ -139,15 +105,15 @@ fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
         core.cells.rejected(RejectReason::FdExhausted).inc();
         return;
     };
-    let open = Open::new(core, role);
+    let guard = ConnectionGuard::new(&core.open, role);
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        let served = connection::serve(&core, socket, accepted.peer, &open);
+        let served = connection::serve(&core, socket, accepted.peer, &guard);
         if panic::caught(AssertUnwindSafe(served)).await.is_err() {
             core.cells.panics.inc();
             tracing::error!(worker = core.worker, "a connection's task panicked and was ended");
         }
-        drop(open);
+        drop(guard);
     });
 }
 

@@ -1,10 +1,8 @@
 //! A worker: a pinned thread with its own event loop. It adopts generations, accepts connections,
-//! answers them, and stops in steps.
+//! serves them, and stops in steps.
 
-pub(crate) mod accept;
-pub(crate) mod calls;
-mod mail;
-pub(crate) mod open;
+mod accept;
+mod inbox;
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,12 +15,18 @@ use std::{
 use crossbeam_channel::Sender;
 
 use crate::{
-    data_plane::core::{Core, Dates, Local, RequestIds},
-    data_plane::fading::Fading,
-    data_plane::worker::open::{OpenCounts, Role},
+    data_plane::core::{
+        Core,
+        commands::Commands,
+        dates::Dates,
+        deferred_drop::DeferredDrop,
+        generation::Local,
+        open::{Open, Role},
+        request_ids::RequestIds,
+    },
     handoff::{
         live::LiveTable,
-        message::{DrainStep, FromWorker, ToWorker},
+        message::{FromWorker, ToWorker},
         snapshot::Snapshot,
     },
     protocol::http1::Pseudonym,
@@ -94,14 +98,21 @@ async fn serve(
     let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
     };
-    let fading = Rc::new(Fading::default());
+    let deferred = Rc::new(DeferredDrop::default());
+    let access_log = Rc::new(RefCell::new(assignment.access_log));
+    let open = Open::new(
+        assignment.worker,
+        Arc::clone(&cells),
+        Rc::clone(&access_log),
+        assignment.to_control.clone(),
+    );
     let core = Rc::new(Core {
         worker: assignment.worker,
         current: RefCell::new(Rc::new(Local::new(
             Arc::clone(&assignment.snapshot),
             Vec::new(),
             assignment.to_control.clone(),
-            Rc::clone(&fading),
+            Rc::clone(&deferred),
         ))),
         live: RefCell::new(assignment.live),
         watches,
@@ -113,16 +124,16 @@ async fn serve(
         max_connections: assignment.max_connections,
         admin_elsewhere: assignment.admin_listener.is_some(),
         pseudonym: assignment.pseudonym,
-        drain: Cell::new(DrainStep::Serving),
-        open: OpenCounts::default(),
-        calls: calls::Calls::default(),
+        open: Rc::new(open),
+        commands: Commands::default(),
         scrapes: Cell::new(0),
         to_control: assignment.to_control.clone(),
-        fading,
-        access_log: RefCell::new(assignment.access_log),
+        deferred,
+        access_log,
         ids: RequestIds::new(),
         dates: Dates::new(),
         warned: RefCell::default(),
+        ticks: Cell::default(),
     });
     core.adopt(assignment.snapshot);
     accept::spawn(&core, CoreListener::new(assignment.listener, &core.watches)?, Role::Main);
@@ -137,7 +148,7 @@ async fn serve(
     });
     let beating = Rc::clone(&core);
     monoio::spawn(every_tick(move || beat(&beating)));
-    mail::read(&core, mailbox).await;
+    inbox::read(&core, mailbox).await;
     Ok(())
 }
 
@@ -147,19 +158,15 @@ const SWEEP_TICKS: u64 = 10;
 /// Ticks without a connection after which free memory goes back to the allocator.
 const SHRINK_AFTER_TICKS: u64 = 300;
 
-thread_local! {
-    static BEATS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
-}
-
 fn beat(core: &Core) {
     core.watches.tick();
     core.dates.refresh();
     core.access_log.borrow_mut().flush();
-    core.fading.fade();
-    core.calls.end_dropped();
-    let (count, quiet) = BEATS.get();
+    core.deferred.free_some();
+    core.commands.end_dropped();
+    let (count, quiet) = core.ticks.get();
     let quiet = if core.open.main_connections() == 0 { quiet + 1 } else { 0 };
-    BEATS.set((count + 1, quiet));
+    core.ticks.set((count + 1, quiet));
     if count % SWEEP_TICKS == 0 {
         let endpoints: Vec<_> = core.endpoints.borrow().values().cloned().collect();
         let now = core.watches.clock.coarse();

@@ -1,4 +1,4 @@
-//! Requests that wait for an answer of the control thread.
+//! Commands to the control thread that wait for their reply.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,9 +9,9 @@ use std::{
 
 use crate::handoff::message::{Answer, Ticket, TicketWatch};
 
-/// The calls of one core that are under way.
+/// The commands of one core that are under way.
 #[derive(Debug, Default)]
-pub(crate) struct Calls {
+pub(crate) struct Commands {
     next: Cell<u64>,
     waiting: RefCell<HashMap<u64, Waiting>>,
 }
@@ -24,71 +24,71 @@ struct Waiting {
 
 #[derive(Debug)]
 enum State {
-    Asked,
+    Sent,
     Polled(Waker),
-    Answered(Answer),
+    Replied(Answer),
 }
 
-impl Calls {
-    /// A ticket for a new call.
+impl Commands {
+    /// A ticket for a new command.
     pub(crate) fn open(&self) -> Ticket {
         let number = self.next.get();
         self.next.set(number + 1);
         let ticket = Ticket::new(number);
-        let waiting = Waiting { state: State::Asked, ticket: ticket.watch() };
+        let waiting = Waiting { state: State::Sent, ticket: ticket.watch() };
         self.waiting.borrow_mut().insert(number, waiting);
         ticket
     }
 
-    /// Forgets a call whose client is gone.
+    /// Forgets a command whose client is gone.
     pub(crate) fn close(&self, number: u64) {
         self.waiting.borrow_mut().remove(&number);
     }
 
-    /// Hands an answer to the request that waits for it.
-    pub(crate) fn answer(&self, ticket: &Ticket, answer: Answer) {
+    /// Hands a reply to the request that waits for it.
+    pub(crate) fn reply(&self, ticket: &Ticket, answer: Answer) {
         let mut waiting = self.waiting.borrow_mut();
         if let Some(entry) = waiting.get_mut(&ticket.number())
             && let State::Polled(waker) =
-                std::mem::replace(&mut entry.state, State::Answered(answer))
+                std::mem::replace(&mut entry.state, State::Replied(answer))
         {
             waker.wake();
         }
     }
 
-    /// Ends all calls without an answer.
+    /// Ends all commands without a reply.
     pub(crate) fn end(&self) {
         self.end_those(|_| true);
     }
 
-    /// Ends the calls whose ticket was dropped, so that no answer can come. Call it each tick.
+    /// Ends the commands whose ticket was dropped, so that no reply can come. Call it each tick.
     pub(crate) fn end_dropped(&self) {
         if !self.waiting.borrow().is_empty() {
-            self.end_those(|call| {
-                !matches!(call.state, State::Answered(_)) && call.ticket.is_dropped()
+            self.end_those(|command| {
+                !matches!(command.state, State::Replied(_)) && command.ticket.is_dropped()
             });
         }
     }
 
     fn end_those(&self, ends: impl Fn(&Waiting) -> bool) {
-        for (_, call) in self.waiting.borrow_mut().extract_if(|_, call| ends(call)) {
-            if let State::Polled(waker) = call.state {
+        for (_, command) in self.waiting.borrow_mut().extract_if(|_, command| ends(command)) {
+            if let State::Polled(waker) = command.state {
                 waker.wake();
             }
         }
     }
 
-    /// Waits for the answer; `None` when there will be none.
+    /// Waits for the reply; `None` when there will be none.
     pub(crate) async fn wait(&self, number: u64) -> Option<Answer> {
         poll_fn(|context| {
             let mut waiting = self.waiting.borrow_mut();
-            let Some(call) = waiting.get_mut(&number) else { return Poll::Ready(None) };
-            match std::mem::replace(&mut call.state, State::Polled(context.waker().clone())) {
-                State::Answered(answer) => {
+            let Some(command) = waiting.get_mut(&number) else { return Poll::Ready(None) };
+            match std::mem::replace(&mut command.state, State::Polled(context.waker().clone())) {
+                State::Replied(answer) => {
                     waiting.remove(&number);
                     Poll::Ready(Some(answer))
                 }
-                State::Asked | State::Polled(_) => Poll::Pending,
+                State::Sent | State::Polled(_) => Poll::Pending,
             }
         })
         .await
@@ -110,38 +110,38 @@ mod tests {
     }
 
     #[test]
-    fn a_call_whose_ticket_was_dropped_ends_without_an_answer() {
-        let calls = Calls::default();
-        let (lost, kept) = (calls.open(), calls.open());
-        let mut of_lost = pin!(calls.wait(lost.number()));
-        let mut of_kept = pin!(calls.wait(kept.number()));
-        calls.end_dropped();
+    fn a_command_whose_ticket_was_dropped_ends_without_a_reply() {
+        let commands = Commands::default();
+        let (lost, kept) = (commands.open(), commands.open());
+        let mut of_lost = pin!(commands.wait(lost.number()));
+        let mut of_kept = pin!(commands.wait(kept.number()));
+        commands.end_dropped();
         assert_eq!(
             (poll(of_lost.as_mut()), poll(of_kept.as_mut())),
             (Poll::Pending, Poll::Pending)
         );
         drop(lost);
-        calls.end_dropped();
+        commands.end_dropped();
         assert_eq!(poll(of_lost.as_mut()), Poll::Ready(None));
         assert_eq!(poll(of_kept.as_mut()), Poll::Pending);
-        calls.answer(&kept, answer(200));
+        commands.reply(&kept, answer(200));
         drop(kept);
-        calls.end_dropped();
+        commands.end_dropped();
         assert_eq!(poll(of_kept.as_mut()), Poll::Ready(Some(answer(200))));
-        assert!(calls.waiting.borrow().is_empty());
+        assert!(commands.waiting.borrow().is_empty());
     }
 
     #[test]
     fn a_message_that_is_dropped_on_its_way_drops_the_ticket() {
-        let calls = Calls::default();
+        let commands = Commands::default();
         let (sending, receiving) = crossbeam_channel::unbounded();
-        let ticket = calls.open();
-        let mut waited = pin!(calls.wait(ticket.number()));
+        let ticket = commands.open();
+        let mut waited = pin!(commands.wait(ticket.number()));
         sending.send(ticket).unwrap();
-        calls.end_dropped();
+        commands.end_dropped();
         assert_eq!(poll(waited.as_mut()), Poll::Pending, "it may be read yet");
         drop(receiving);
-        calls.end_dropped();
+        commands.end_dropped();
         assert_eq!(poll(waited.as_mut()), Poll::Ready(None));
     }
 }

@@ -1,12 +1,9 @@
-//! What a worker does with the messages of the control thread.
+//! The inbox of a worker: messages of the control thread, and what is done about each.
 
 use std::rc::Rc;
 
 use crate::{
-    data_plane::{
-        core::Core,
-        worker::{accept, open},
-    },
+    data_plane::core::Core,
     handoff::message::{DrainStep, ToWorker},
     system::mailbox::Receiving,
 };
@@ -21,28 +18,23 @@ pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
                 core.adopt(snapshot);
             }
             ToWorker::Renew(live) => core.renew(live),
-            ToWorker::Answer { ticket, answer } => core.calls.answer(&ticket, answer),
+            ToWorker::Answer { ticket, answer } => core.commands.reply(&ticket, answer),
             ToWorker::Drain(step) => drain(core, step),
         }
     }
-    if core.drain.get() == DrainStep::Serving {
+    if core.open.step() == DrainStep::Serving {
         tracing::error!(worker = core.worker, "the control thread is gone; serving goes on");
     }
     std::future::pending::<()>().await;
 }
 
 fn drain(core: &Rc<Core>, step: DrainStep) {
-    core.drain.set(step);
     if step == DrainStep::Closing {
         core.watches.shorten_idle(core.current().timeouts.drain_idle);
     }
     if step == DrainStep::Ending {
-        core.calls.end();
+        core.commands.end();
         core.watches.end_all();
     }
-    if step >= DrainStep::Closing {
-        accept::wake(core);
-        // There may be nothing to wait for.
-        open::report_done(core);
-    }
+    core.open.begin(step);
 }

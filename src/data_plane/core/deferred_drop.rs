@@ -1,5 +1,5 @@
-//! Verified tokens of generations that are over. They are never looked at again, but freeing
-//! thousands of them at once would hold requests up, and they cannot leave their core.
+//! Deferred drop of verified tokens whose generation is over. They are never looked at again, but
+//! freeing thousands of them at once would hold requests up, and they cannot leave their core.
 
 use std::cell::RefCell;
 
@@ -14,9 +14,9 @@ const PART_PER_TICK: usize = 8;
 
 /// The caches of one core that wait to be freed.
 #[derive(Debug, Default)]
-pub(crate) struct Fading(RefCell<Vec<TokenCache>>);
+pub(crate) struct DeferredDrop(RefCell<Vec<TokenCache>>);
 
-impl Fading {
+impl DeferredDrop {
     /// Takes over a cache that nobody uses any more.
     pub(crate) fn add(&self, cache: TokenCache) {
         if cache.len() > TOKENS_PER_TICK {
@@ -25,7 +25,7 @@ impl Fading {
     }
 
     /// Frees some. Call it each tick.
-    pub(crate) fn fade(&self) {
+    pub(crate) fn free_some(&self) {
         let mut caches = self.0.borrow_mut();
         let all: usize = caches.iter().map(TokenCache::len).sum();
         let mut left = TOKENS_PER_TICK.max(all / PART_PER_TICK);

@@ -1,0 +1,98 @@
+//! One core's copy of a generation, with what the core derives from it.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use crossbeam_channel::Sender;
+
+use crate::{
+    data_plane::{core::deferred_drop::DeferredDrop, upstream::endpoint::EndpointState},
+    handoff::{
+        message::FromWorker,
+        snapshot::{Bucket, Snapshot},
+    },
+    policy::auth::TokenCache,
+    protocol::s3::{AmzDate, DailyKey, RecentSignatures, SigningKey},
+};
+
+/// One core's copy of a generation, with what the core derives from it. All of it dies with the
+/// generation, so a rotated secret can never be honoured from a cache.
+#[derive(Debug)]
+pub(crate) struct Local {
+    snapshot: Option<Arc<Snapshot>>,
+    pub(super) endpoint_states: Vec<Rc<EndpointState>>,
+    signing: Vec<RefCell<DailyKey>>,
+    signatures: RefCell<RecentSignatures>,
+    pub(crate) tokens: RefCell<TokenCache>,
+    retired: Sender<FromWorker>,
+    deferred: Rc<DeferredDrop>,
+}
+
+impl Local {
+    pub(crate) fn new(
+        snapshot: Arc<Snapshot>,
+        endpoint_states: Vec<Rc<EndpointState>>,
+        retired: Sender<FromWorker>,
+        deferred: Rc<DeferredDrop>,
+    ) -> Self {
+        let signing = snapshot.buckets.iter().map(|_| RefCell::default()).collect();
+        Self {
+            snapshot: Some(snapshot),
+            endpoint_states,
+            signing,
+            signatures: RefCell::default(),
+            tokens: RefCell::new(TokenCache::new()),
+            retired,
+            deferred,
+        }
+    }
+
+    pub(crate) fn endpoint_of(&self, bucket: &Bucket) -> Option<&Rc<EndpointState>> {
+        self.endpoint_states.get(bucket.endpoint)
+    }
+
+    /// Gives up the verified tokens, because new requests use a newer generation: those that are
+    /// still served with this one have been permitted.
+    pub(super) fn give_up_tokens(&self) {
+        self.deferred.add(self.tokens.take());
+    }
+
+    /// Gives `sign` the signing key of a bucket for a day, which is derived once per day, core and
+    /// generation, and the signatures made lately.
+    pub(crate) fn with_signing_key(
+        &self,
+        index: usize,
+        bucket: &Bucket,
+        date: &AmzDate,
+        sign: impl FnOnce(&SigningKey, &mut RecentSignatures),
+    ) {
+        let Some(credentials) = &bucket.credentials else { return };
+        if let Some(daily) = self.signing.get(index) {
+            let secret = credentials.secret_key.expose();
+            let mut daily = daily.borrow_mut();
+            let key = daily.get(secret, date, &bucket.region);
+            sign(key, &mut self.signatures.borrow_mut());
+        }
+    }
+}
+
+impl std::ops::Deref for Local {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        // The option is emptied in `drop` only, after which nobody can hold a reference.
+        match &self.snapshot {
+            Some(snapshot) => snapshot,
+            None => unreachable!("a dropped generation was used"),
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // Freeing 10,000 buckets takes milliseconds: that is the control thread's work.
+        if let Some(snapshot) = self.snapshot.take() {
+            let _ = self.retired.try_send(FromWorker::Retired(snapshot));
+        }
+        self.give_up_tokens();
+    }
+}

@@ -1,0 +1,173 @@
+//! Everything that one core owns.
+
+pub(crate) mod commands;
+pub(crate) mod dates;
+pub(crate) mod deferred_drop;
+pub(crate) mod generation;
+pub(crate) mod open;
+pub(crate) mod request_ids;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    sync::Arc,
+};
+
+use crossbeam_channel::Sender;
+
+use crate::{
+    data_plane::{
+        core::{
+            commands::Commands, dates::Dates, deferred_drop::DeferredDrop, generation::Local,
+            open::Open, request_ids::RequestIds,
+        },
+        upstream::endpoint::EndpointState,
+    },
+    handoff::{
+        live::LiveTable,
+        message::{DrainStep, FromWorker},
+        snapshot::{Endpoint, Snapshot},
+    },
+    protocol::http1::Pseudonym,
+    system::{buffers::Buffers, clock::Monotonic, splice::Pipes, watch::Watches},
+    telemetry::{access_log::AccessLogSink, cells::CoreCells},
+};
+
+/// Everything that belongs to one core. Lives as long as the process.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) worker: usize,
+    pub(crate) current: RefCell<Rc<Local>>,
+    /// What renews itself, at the newest version that arrived here.
+    pub(crate) live: RefCell<Arc<LiveTable>>,
+    pub(crate) watches: Rc<Watches>,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) pipes: Pipes,
+    pub(crate) endpoints: RefCell<HashMap<Arc<str>, Rc<EndpointState>>>,
+    /// This core's counters; nobody else writes them.
+    pub(crate) cells: Arc<CoreCells>,
+    /// Every core's counters, to be read only.
+    pub(crate) fleet: Arc<[Arc<CoreCells>]>,
+    pub(crate) max_connections: u64,
+    pub(crate) admin_elsewhere: bool,
+    /// Name of this process in the `Via` of its requests.
+    pub(crate) pseudonym: Pseudonym,
+    /// What is open here, and the step of stopping.
+    pub(crate) open: Rc<Open>,
+    /// Commands to the control thread that wait for their reply.
+    pub(crate) commands: Commands,
+    /// Requests for the metrics page that are being served.
+    pub(crate) scrapes: Cell<usize>,
+    pub(crate) to_control: Sender<FromWorker>,
+    /// What is left of generations that are over.
+    pub(crate) deferred: Rc<DeferredDrop>,
+    pub(crate) access_log: Rc<RefCell<AccessLogSink>>,
+    pub(crate) ids: RequestIds,
+    pub(crate) dates: Dates,
+    /// When a warning about a bucket was last logged, by index.
+    pub(crate) warned: RefCell<HashMap<Option<usize>, Monotonic>>,
+    /// Ticks so far, and how many of the last ones had no connection.
+    pub(crate) ticks: Cell<(u64, u64)>,
+}
+
+/// Time between two warnings about the same bucket.
+const WARN_INTERVAL_NS: u64 = 60_000_000_000;
+
+impl Core {
+    /// This core's copy of the newest generation that it has adopted.
+    pub(crate) fn current(&self) -> Rc<Local> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// Whether responses must end their connection because the process stops.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.open.step() >= DrainStep::Closing
+    }
+
+    /// Whether a warning about this bucket is due: one per bucket and interval, so that a client
+    /// can't flood the log.
+    pub(crate) fn may_warn(&self, bucket: Option<usize>) -> bool {
+        let now = self.watches.clock.coarse();
+        let mut warned = self.warned.borrow_mut();
+        match warned.get(&bucket) {
+            Some(at) if now.since(*at) < WARN_INTERVAL_NS => false,
+            _ => {
+                warned.insert(bucket, now);
+                true
+            }
+        }
+    }
+
+    /// Uses live values from now on, unless newer ones came before them.
+    pub(crate) fn renew(&self, live: Arc<LiveTable>) {
+        let version = LiveTable::renew(&mut self.live.borrow_mut(), live);
+        let _ = self.to_control.try_send(FromWorker::Renewed { worker: self.worker, version });
+    }
+
+    /// Makes a snapshot the one that every request from now on uses. Endpoints that both generations
+    /// name keep their connections; the idle connections of the others are closed.
+    pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
+        let generation = snapshot.generation;
+        let start = Monotonic::now();
+        let by_index = self.endpoints_of(&snapshot);
+        let local = Rc::new(Local::new(
+            snapshot,
+            by_index,
+            self.to_control.clone(),
+            Rc::clone(&self.deferred),
+        ));
+        self.current.replace(local).give_up_tokens();
+        self.cells.generation.set(generation.0);
+        let _ = self.to_control.try_send(FromWorker::Adopted { worker: self.worker, generation });
+        let micros = Monotonic::now().since(start) / 1_000;
+        tracing::debug!(
+            worker = self.worker,
+            generation = generation.0,
+            micros,
+            "generation adopted"
+        );
+    }
+
+    /// Closes idle connections to S3 and free pipes, because descriptors are needed elsewhere;
+    /// whether there were any connections.
+    pub(crate) fn evict_idle(&self) -> bool {
+        self.pipes.shrink();
+        self.endpoints.borrow().values().fold(false, |any, endpoint| endpoint.evict() | any)
+    }
+
+    /// The state of a snapshot's endpoints, by index. What did not change costs a comparison of
+    /// pointers: with thousands of endpoints, hashing all their keys would hold requests up.
+    fn endpoints_of(&self, snapshot: &Snapshot) -> Vec<Rc<EndpointState>> {
+        let before = self.current();
+        let mut known = self.endpoints.borrow_mut();
+        let mut by_index = Vec::with_capacity(snapshot.endpoints.len());
+        let mut moved = HashSet::new();
+        let unchanged = |index: usize, endpoint: &Arc<Endpoint>| {
+            let old = before.endpoints.get(index)?;
+            before.endpoint_states.get(index).filter(|_| Arc::ptr_eq(old, endpoint))
+        };
+        for (index, endpoint) in snapshot.endpoints.iter().enumerate() {
+            if let Some(state) = unchanged(index, endpoint) {
+                by_index.push(Rc::clone(state));
+                continue;
+            }
+            moved.insert(Arc::clone(&endpoint.key));
+            let state = known
+                .entry(Arc::clone(&endpoint.key))
+                .or_insert_with(|| Rc::new(EndpointState::new(Arc::clone(endpoint))));
+            state.refresh(endpoint);
+            by_index.push(Rc::clone(state));
+        }
+        for (index, old) in before.endpoints.iter().enumerate() {
+            let stays = snapshot.endpoints.get(index).is_some_and(|new| Arc::ptr_eq(old, new));
+            if stays || moved.contains(&old.key) {
+                continue;
+            }
+            if let Some(orphan) = known.remove(&old.key) {
+                orphan.retire();
+            }
+        }
+        by_index
+    }
+}

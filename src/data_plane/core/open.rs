@@ -1,0 +1,248 @@
+//! What one core has open, the step of stopping it is at, and the guards that count.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use crossbeam_channel::Sender;
+
+use crate::{
+    handoff::message::{DrainStep, FromWorker},
+    telemetry::{access_log::AccessLogSink, cells::CoreCells, labels::ConnectionState},
+};
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Objects, and the built-in endpoints unless they have a listener of their own.
+    Main,
+    /// The built-in endpoints only.
+    Admin,
+}
+
+/// What one core has open. Tells the control thread when the core has come to the end of a step of
+/// stopping.
+#[derive(Debug)]
+pub(crate) struct Open {
+    worker: usize,
+    step: Cell<DrainStep>,
+    counts: Counts,
+    cells: Arc<CoreCells>,
+    access_log: Rc<RefCell<AccessLogSink>>,
+    to_control: Sender<FromWorker>,
+    /// Tasks that wait for the next step.
+    waiting: RefCell<Vec<Waker>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    main_listeners: Cell<usize>,
+    admin_listeners: Cell<usize>,
+    main_connections: Cell<usize>,
+    admin_requests: Cell<usize>,
+}
+
+impl Open {
+    pub(crate) fn new(
+        worker: usize,
+        cells: Arc<CoreCells>,
+        access_log: Rc<RefCell<AccessLogSink>>,
+        to_control: Sender<FromWorker>,
+    ) -> Self {
+        Self {
+            worker,
+            step: Cell::default(),
+            counts: Counts::default(),
+            cells,
+            access_log,
+            to_control,
+            waiting: RefCell::default(),
+        }
+    }
+
+    /// The step of stopping.
+    pub(crate) fn step(&self) -> DrainStep {
+        self.step.get()
+    }
+
+    /// Begins a step of stopping, and ends it when there is nothing to wait for.
+    pub(crate) fn begin(&self, step: DrainStep) {
+        self.step.set(step);
+        self.waiting.take().into_iter().for_each(Waker::wake);
+        self.report_done();
+    }
+
+    /// Waits for `ready`, but at most until a step has begun.
+    pub(crate) async fn until(&self, step: DrainStep, ready: impl Future<Output = ()>) {
+        let mut ready = std::pin::pin!(ready);
+        poll_fn(|context| {
+            if self.step() >= step || ready.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            self.wake_at_next_step(context);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn wake_at_next_step(&self, context: &Context<'_>) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            waiting.push(context.waker().clone());
+        }
+    }
+
+    /// Client connections of the main listener.
+    pub(crate) fn main_connections(&self) -> usize {
+        self.counts.main_connections.get()
+    }
+
+    fn report_done(&self) {
+        let step = self.step();
+        if self.counts.is_done(step) {
+            self.access_log.borrow_mut().flush();
+            let _ = self.to_control.try_send(FromWorker::Drained { worker: self.worker, step });
+        }
+    }
+}
+
+impl Counts {
+    /// Whether a step of stopping is complete.
+    fn is_done(&self, step: DrainStep) -> bool {
+        let admin_is_quiet = self.admin_requests.get() == 0;
+        match step {
+            DrainStep::Serving | DrainStep::NotReady => false,
+            // Connections that wait in the queue are accepted before the listener closes.
+            DrainStep::Closing => {
+                self.main_listeners.get() == 0 && self.main_connections.get() == 0 && admin_is_quiet
+            }
+            DrainStep::AdminClosing => self.admin_listeners.get() == 0 && admin_is_quiet,
+            DrainStep::Ending => self.main_connections.get() == 0 && admin_is_quiet,
+        }
+    }
+}
+
+/// Adds one to a count of its core for as long as it lives.
+#[derive(Debug)]
+struct Counted {
+    open: Rc<Open>,
+    count: fn(&Counts) -> &Cell<usize>,
+}
+
+impl Counted {
+    fn new(open: &Rc<Open>, count: fn(&Counts) -> &Cell<usize>) -> Self {
+        let cell = count(&open.counts);
+        cell.set(cell.get() + 1);
+        Self { open: Rc::clone(open), count }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let cell = (self.count)(&self.open.counts);
+        cell.set(cell.get().saturating_sub(1));
+        self.open.report_done();
+    }
+}
+
+/// One listener, from before its first connection until it is closed.
+#[derive(Debug)]
+pub(crate) struct ListenerGuard(#[expect(dead_code, reason = "counts until dropped")] Counted);
+
+impl ListenerGuard {
+    pub(crate) fn new(open: &Rc<Open>, role: Role) -> Self {
+        Self(Counted::new(
+            open,
+            match role {
+                Role::Main => |counts| &counts.main_listeners,
+                Role::Admin => |counts| &counts.admin_listeners,
+            },
+        ))
+    }
+}
+
+/// One request on the admin listener.
+#[derive(Debug)]
+pub(crate) struct AdminRequestGuard(#[expect(dead_code, reason = "counts until dropped")] Counted);
+
+impl AdminRequestGuard {
+    pub(crate) fn new(open: &Rc<Open>) -> Self {
+        Self(Counted::new(open, |counts| &counts.admin_requests))
+    }
+}
+
+/// One client connection, counted in its state for as long as it lives, also when its task
+/// panics.
+#[derive(Debug)]
+pub(crate) struct ConnectionGuard {
+    open: Rc<Open>,
+    role: Role,
+    state: Cell<ConnectionState>,
+    _counted: Option<Counted>,
+}
+
+impl ConnectionGuard {
+    pub(crate) fn new(open: &Rc<Open>, role: Role) -> Self {
+        open.cells.connections(ConnectionState::Active).inc();
+        Self {
+            open: Rc::clone(open),
+            role,
+            state: Cell::new(ConnectionState::Active),
+            _counted: (role == Role::Main)
+                .then(|| Counted::new(open, |counts| &counts.main_connections)),
+        }
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(crate) fn set_state(&self, state: ConnectionState) {
+        let old = self.state.replace(state);
+        if old != state {
+            self.open.cells.connections(old).dec();
+            self.open.cells.connections(state).inc();
+        }
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.open.cells.connections(self.state.get()).dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_done_when_nothing_that_it_waits_for_is_open() {
+        let counts = Counts::default();
+        let done = |counts: &Counts| {
+            [
+                DrainStep::Serving,
+                DrainStep::NotReady,
+                DrainStep::Closing,
+                DrainStep::AdminClosing,
+                DrainStep::Ending,
+            ]
+            .map(|step| counts.is_done(step))
+        };
+        assert_eq!(done(&counts), [false, false, true, true, true]);
+        for (count, expected) in [
+            (&counts.main_listeners, [false, false, false, true, true]),
+            (&counts.main_connections, [false, false, false, true, false]),
+            (&counts.admin_listeners, [false, false, true, false, true]),
+            (&counts.admin_requests, [false, false, false, false, false]),
+        ] {
+            count.set(1);
+            assert_eq!(done(&counts), expected);
+            count.set(0);
+        }
+    }
+}
