@@ -48,7 +48,7 @@ use crate::{
     telemetry::{access_log, cells::CoreCells, log, render::ReloadMetrics},
 };
 
-/// How the process ends (SPEC: 0 clean stop, 1 configuration refused, 3 could not start).
+/// End of the process, with an exit code for each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// A clean stop, or a configuration that is good.
@@ -77,10 +77,10 @@ impl Exit {
 /// that is this far behind is stalled.
 const MAILBOX_MESSAGES: usize = 256;
 
-/// How much nicer the control thread is than the workers.
+/// Nice value of the control thread, so that workers run before it.
 const CONTROL_NICE: i32 = 5;
 
-/// How long the last log lines may take to be written.
+/// Time that the last log lines may take to be written.
 const LOG_GRACE: Duration = Duration::from_secs(1);
 
 /// Descriptors that the process needs besides connections: logs, rings, mailboxes, pipes.

@@ -23,7 +23,7 @@ pub struct Arguments {
     pub diff: Option<PathBuf>,
 }
 
-/// What the program was asked to do, from its arguments.
+/// Parses the arguments of the program.
 ///
 /// # Errors
 /// clap's own error, which prints itself and knows its exit code.

@@ -18,9 +18,10 @@ mod source;
 
 use graph::{circles, uses};
 use rules::{
-    CIRCLES, SAME_LAYER, UPWARD, circles_are_allowed, imports_point_downward, layers,
-    layers_point_downward, names_say_something, never_imported_in, never_in, no_private_paths,
-    nothing_is_left_to_do, only_in, permits_are_earned, secrets_stay_hidden,
+    ASKING, CIRCLES, SAME_LAYER, UPWARD, circles_are_allowed, docstrings_do_not_ask,
+    imports_point_downward, layers, layers_point_downward, names_say_something, never_imported_in,
+    never_in, no_private_lists, no_private_paths, nothing_is_left_to_do, only_in,
+    permits_are_earned, secrets_stay_hidden,
 };
 use source::{Source, files};
 
@@ -155,6 +156,11 @@ fn a_permit_can_be_made_by_the_auth_code_only() {
 }
 
 #[test]
+fn docstrings_open_with_a_noun_or_a_verb() {
+    assert_none(&docstrings_do_not_ask(&src(), ASKING));
+}
+
+#[test]
 fn every_file_name_says_something() {
     assert_none(&names_say_something(&src()));
 }
@@ -167,9 +173,11 @@ fn nothing_is_unfinished_and_nothing_is_private() {
         let texts = files(directory, endings);
         assert_none(&nothing_is_left_to_do(&texts));
         assert_none(&no_private_paths(&texts));
+        assert_none(&no_private_lists(&texts));
     }
     let readme = files("", &["README.md", "Cargo.toml"]);
     assert!(readme.iter().any(|text| text.path == "Cargo.toml"));
     assert_none(&nothing_is_left_to_do(&readme));
     assert_none(&no_private_paths(&readme));
+    assert_none(&no_private_lists(&readme));
 }

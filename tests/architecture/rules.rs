@@ -30,6 +30,10 @@ pub(crate) const CIRCLES: &[&[&str]] = &[
 pub(crate) const UPWARD: &[(&str, &str, &str)] =
     &[("control_plane", "watcher", "prepare"), ("data_plane", "exchange", "connection")];
 
+/// Places below `src` whose docstrings may still open with a question word. This list can only
+/// shrink too.
+pub(crate) const ASKING: &[&str] = &["config", "control_plane", "data_plane", "handoff", "system"];
+
 /// No circle but those that are allowed, and each file of those in a circle.
 pub(crate) fn circles_are_allowed(found: &[Vec<String>], allowed: &[&[&str]]) -> Vec<String> {
     let mut violations = Vec::new();
@@ -287,6 +291,50 @@ pub(crate) fn nothing_is_left_to_do(sources: &[Source]) -> Vec<String> {
             if words.iter().any(|word| has_word(line, word)) {
                 violations.push(format!("{}:{}: {}", source.path, at + 1, line.trim()));
             }
+        }
+    }
+    violations
+}
+
+/// Names of private lists: a comment cites an RFC, a page of AWS, or a document of this project.
+pub(crate) fn no_private_lists(sources: &[Source]) -> Vec<String> {
+    let names = [concat!("MU", "STS"), concat!("SP", "EC")];
+    let mut violations = Vec::new();
+    for source in sources {
+        for (at, line) in source.text.lines().enumerate() {
+            if names.iter().any(|name| has_word(line, name)) {
+                violations.push(format!("{}:{}: {}", source.path, at + 1, line.trim()));
+            }
+        }
+    }
+    violations
+}
+
+/// Docstrings that open with a question word where a noun or a verb says the same. A file below
+/// `allowed` may still have them; a place without any must go from that list.
+pub(crate) fn docstrings_do_not_ask(sources: &[Source], allowed: &[&str]) -> Vec<String> {
+    let words = ["What", "Whether", "How", "Who", "Whose"];
+    let mut violations = Vec::new();
+    let mut asking = Vec::new();
+    for source in sources {
+        let mut inside = false;
+        for (line, number) in source.text.lines().map(str::trim).zip(1..) {
+            let text = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+            let opens = text.filter(|_| !inside).unwrap_or_default();
+            inside = text.is_some();
+            if !words.iter().any(|word| opens.split_whitespace().next() == Some(word)) {
+                continue;
+            }
+            if source.is_in(allowed) {
+                asking.push(source);
+            } else {
+                violations.push(format!("{}:{number}: {line}", source.path));
+            }
+        }
+    }
+    for place in allowed {
+        if !asking.iter().any(|source| source.is_in(&[place])) {
+            violations.push(format!("{place} has none any more: take it from the list"));
         }
     }
     violations

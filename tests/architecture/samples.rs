@@ -3,9 +3,9 @@
 use crate::{
     graph::{circles, uses},
     rules::{
-        circles_are_allowed, imports_point_downward, layers, layers_point_downward,
-        names_say_something, never_imported_in, never_in, no_private_paths, nothing_is_left_to_do,
-        only_in, permits_are_earned, secrets_stay_hidden,
+        circles_are_allowed, docstrings_do_not_ask, imports_point_downward, layers,
+        layers_point_downward, names_say_something, never_imported_in, never_in, no_private_lists,
+        no_private_paths, nothing_is_left_to_do, only_in, permits_are_earned, secrets_stay_hidden,
     },
     source::Source,
 };
@@ -284,4 +284,28 @@ fn imports_upward_inside_a_plane_are_found() {
         check("src/plane/up/a.rs", "use crate::{other::O, plane::{down::D, left::L}};", &[]),
         0
     );
+}
+
+#[test]
+fn docstrings_that_ask_are_found() {
+    let check = |text: &str, allowed: &[&str]| {
+        docstrings_do_not_ask(&[Source::new("src/place/file.rs", text)], allowed).len()
+    };
+    for text in ["/// What it is.", "//! How it goes.", "    /// Whether it is so.\n    a: bool,"] {
+        assert_eq!(check(text, &[]), 1, "{text}");
+        assert_eq!(check(text, &["place"]), 0, "{text}");
+        assert_eq!(check(text, &["place", "elsewhere"]), 1, "{text}");
+    }
+    for text in ["/// A noun\n/// What follows.", "/// Whatever.", "// What a comment says.", ""] {
+        assert_eq!(check(text, &[]), 0, "{text}");
+        assert_eq!(check(text, &["place"]), 1, "{text}");
+    }
+}
+
+#[test]
+fn private_lists_are_found() {
+    let check = |text: &str| no_private_lists(&[Source::new("src/file.rs", text)]).len();
+    assert_eq!(check(concat!("/// SP", "EC 4.")), 1);
+    assert_eq!(check(concat!("// see MU", "STS, item 2")), 1);
+    assert_eq!(check("// RFC 9110 section 13.1.1; the specification; a SPECIAL case"), 0);
 }

@@ -83,7 +83,7 @@ fn what_needs_a_restart_is_named_and_the_rest_adopted() {
     assert_eq!(proxy.metric("config_restart_required"), Some(0.0));
 }
 
-/// MUSTS, Reload 6 and 9; many more refused files are in `reload_refusals`.
+/// Many more refused files are in `reload_refusals`.
 #[test]
 fn a_refused_file_changes_nothing_but_the_failure_counter() {
     let origin = ScriptedOrigin::serving("x");
@@ -438,7 +438,7 @@ fn a_change_of_one_bucket_keeps_the_connections_of_others() {
     changing.wait_open(0);
 }
 
-/// MUSTS, Reload 11: also when its place in the file changes, and when it comes back.
+/// Also when its place in the file changes, and when it comes back.
 #[test]
 fn a_bucket_that_moves_in_the_file_keeps_its_connections() {
     let origins: Vec<_> = (0..3).map(|_| ScriptedOrigin::serving("x")).collect();
@@ -465,7 +465,7 @@ fn a_bucket_that_moves_in_the_file_keeps_its_connections() {
     assert_eq!(accepted, [2, 1, 1], "only the one that was removed had to connect again");
 }
 
-/// MUSTS, Reload 8: a hundred orders.
+/// A hundred requests at once.
 #[test]
 fn a_storm_of_orders_ends_with_the_files_content() {
     let origin = ScriptedOrigin::serving("x");

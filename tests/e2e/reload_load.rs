@@ -17,7 +17,7 @@ use crate::support::{
     scripted_origin::ScriptedOrigin,
 };
 
-/// MUSTS, Reload 1 and 4: also with large bodies, rotated secrets and moving prefixes.
+/// Also with large bodies, rotated secrets and moving prefixes.
 #[test]
 fn fifty_reloads_that_change_everything_lose_nothing() {
     let outcome = scenario::run(Launch::new(), 50);
@@ -46,7 +46,6 @@ fn thousand(url: &str, number: usize) -> Config {
         .set("metrics.per_bucket", false)
 }
 
-/// MUSTS, Reload 10.
 #[test]
 fn memory_reaches_a_plateau_under_very_many_reloads() {
     let reloads = env::var("YATAGARASU_RELOADS").map_or(RELOADS, |text| text.parse().unwrap());
@@ -78,7 +77,7 @@ fn memory_reaches_a_plateau_under_very_many_reloads() {
     assert_eq!(counts(&proxy), (reloads, 0));
 }
 
-/// MUSTS, Reload 3: what was begun in a generation is finished with it.
+/// A response that began in a generation is finished with it.
 #[test]
 fn a_large_body_of_a_removed_bucket_arrives_whole() {
     use crate::support::{gate::Gate, raw_client::request_bytes, token, token::bearer};

@@ -1,4 +1,4 @@
-//! What is refused changes nothing, and what an operator is told (MUSTS, Reload 5 and 9).
+//! What is refused changes nothing, and what an operator is told.
 
 use crate::support::{
     proxy::{Launch, Proxy},

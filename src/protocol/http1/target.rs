@@ -13,7 +13,7 @@ pub(super) struct Target {
     pub(super) path: Span,
     pub(super) query: Option<Span>,
     pub(super) authority: Option<Span>,
-    /// Whether it is an absolute-form with scheme `https`.
+    /// True for an absolute-form with scheme `https`.
     pub(super) https: bool,
 }
 

@@ -129,9 +129,9 @@ fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Whether a terminal or an editor that shows the log would obey the character: DEL and the C1
-/// controls, line separators, and what reorders text (the bidirectional controls of Unicode,
-/// UAX #9 section 2).
+/// True for a character that a terminal or an editor obeys when it shows the log: DEL and the C1
+/// controls, line separators, and the bidirectional controls of Unicode (UAX #9 section 2), which
+/// reorder text.
 fn commands_a_display(character: char) -> bool {
     character.is_control()
         || matches!(character,

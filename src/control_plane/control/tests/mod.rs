@@ -195,7 +195,6 @@ fn json(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
-/// MUSTS, Reload 12.
 #[test]
 fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
     let mut fixture = Fixture::new(3, 256, 0.05);
@@ -235,7 +234,7 @@ fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
     );
 }
 
-/// MUSTS, Reload 12: the mailbox is bounded, and the newest generation is what fits in.
+/// The mailbox is bounded, and the newest generation is what fits in.
 #[test]
 fn a_worker_whose_mailbox_is_full_gets_the_newest_generation_when_there_is_room() {
     let mut fixture = Fixture::new(2, 1, 0.02);
@@ -264,7 +263,6 @@ fn a_worker_whose_mailbox_is_full_gets_the_newest_generation_when_there_is_room(
     assert_eq!(seen, [2, 10]);
 }
 
-/// MUSTS, Reload 7.
 #[test]
 fn a_panic_while_preparing_is_a_failed_reload() {
     let mut fixture = Fixture::preparing(
@@ -295,7 +293,7 @@ fn a_panic_while_preparing_is_a_failed_reload() {
     assert_eq!(fixture.control.running.snapshot.generation, Generation(2));
 }
 
-/// MUSTS, Reload 9: each attempt moves exactly one counter, and a dry run none.
+/// Each attempt moves exactly one counter, and a dry run none.
 #[test]
 fn every_attempt_is_counted_once_and_a_dry_run_never() {
     let mut fixture = Fixture::new(1, 256, 10.0);

@@ -136,8 +136,8 @@ pub struct RequestHead {
     pub path: Span,
     /// Part of the target after its first `?`.
     pub query: Option<Span>,
-    /// Whether the target is an absolute-form with scheme `https`, which only a secured connection
-    /// may serve (RFC 9110 section 7.4).
+    /// True for an absolute-form target with scheme `https`, which only a secured connection may
+    /// serve (RFC 9110 section 7.4).
     pub https: bool,
     /// Host and port: those of an absolute-form target, else of `Host`. Empty only in HTTP/1.0.
     pub host: Span,
