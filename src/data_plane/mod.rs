@@ -6,14 +6,16 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 4 | `worker` |
-//! | 3 | `connection` |
-//! | 2 | `exchange` |
+//! | 5 | `worker` |
+//! | 4 | `connection` |
+//! | 3 | `exchange` |
+//! | 2 | `fetch` |
 //! | 1 | `core` |
 //! | 0 | `upstream` |
 
 mod connection;
 mod core;
 mod exchange;
+mod fetch;
 mod upstream;
 pub mod worker;

@@ -3,7 +3,6 @@
 //! The steps, in order: take the running generation, make the canonical path, answer the built-in
 //! endpoints, route, permit, sign, forward, stream, record.
 
-mod body;
 mod builtin;
 mod condition;
 mod drain;

@@ -2,8 +2,8 @@
 
 use crate::{
     data_plane::{
-        exchange::{Exchange, body::Body, respond::client_writable, stream::End},
-        upstream::error::Kind,
+        exchange::{Exchange, respond::client_writable, stream::End},
+        upstream::{body::Body, error::Kind},
     },
     system::{
         splice::Pipe,
@@ -15,7 +15,8 @@ use crate::{
 /// than copying.
 const TURN_BYTES: usize = 4 * 1_048_576;
 
-/// Moves the rest of the body. False when the kernel has no pipe for it: copy instead.
+/// Moves the rest of the body. False when it is not worth it, or the kernel has no pipe for it: copy
+/// instead.
 pub(crate) async fn relay(
     exchange: &Exchange<'_>,
     body: &mut Body<'_>,
@@ -43,7 +44,7 @@ async fn pump(
     taken: &mut u64,
     sent: &mut u64,
 ) -> Result<(), End> {
-    let (upstream, client) = (body.connection.socket(), exchange.socket);
+    let (upstream, client) = (body.connection().socket(), exchange.socket);
     let upstream_watch = upstream.watch();
     // A body that is over in one turn is not worth the calls that this takes.
     let mut on_demand = None;
@@ -60,7 +61,7 @@ async fn pump(
                         Some(arrives) => OnDemand::readable(arrives).await,
                     }
                     upstream_watch.disarm();
-                    if body.connection.ended() != Ended::No {
+                    if body.connection().ended() != Ended::No {
                         return Err(End::Upstream(body.failure(Kind::Reset)));
                     }
                     this_turn = 0;

@@ -5,19 +5,17 @@ use crate::{
     data_plane::{
         exchange::{
             Exchange,
-            body::{Body, Piece},
             respond::{Cut, deliver},
             splice,
         },
-        upstream::error::UpstreamError,
+        upstream::{
+            body::{Body, Frame},
+            error::UpstreamError,
+        },
     },
     protocol::http1::{CHUNK_END, ClientFraming, LAST_CHUNK, encode_chunk_head},
     system::turn::TURN_BYTES,
 };
-
-/// A body of at least so many bytes is worth moving inside the kernel: below it, setting up the
-/// pipe costs more than copying.
-pub(crate) const SPLICE_BYTES_MIN: u64 = 524_288;
 
 /// Pieces up to this length, in bytes, are gathered with the head or with others into one plain
 /// send: copying so little costs less than the kernel's handling of a second slice. Longer ones
@@ -116,8 +114,8 @@ pub(crate) async fn stream(
     let mut this_turn = 0;
     loop {
         match body.buffered().map_err(End::Upstream)? {
-            Piece::Data(piece) if piece.is_empty() => {}
-            Piece::Data(piece) => {
+            Frame::Data(piece) if piece.is_empty() => {}
+            Frame::Data(piece) => {
                 let bytes = body.bytes(piece);
                 this_turn += bytes.len();
                 if bytes.len() <= GATHER_BYTES_MAX {
@@ -130,22 +128,17 @@ pub(crate) async fn stream(
                     sink.flush(exchange, bytes).await?;
                 }
             }
-            Piece::Wait => {
+            Frame::Wait => {
                 sink.flush(exchange, &[]).await?;
                 if this_turn >= TURN_BYTES {
                     exchange.core.watches.turns.next().await;
                     this_turn = 0;
                 }
-                match body.left_to_splice() {
-                    Some(left) if left >= SPLICE_BYTES_MIN => {
-                        if !splice::relay(exchange, body, &mut sink.sent).await? {
-                            body.wait().await.map_err(End::Upstream)?;
-                        }
-                    }
-                    _ => body.wait().await.map_err(End::Upstream)?,
+                if !splice::relay(exchange, body, &mut sink.sent).await? {
+                    body.wait().await.map_err(End::Upstream)?;
                 }
             }
-            Piece::End => {
+            Frame::End => {
                 sink.finish();
                 return sink.flush(exchange, &[]).await;
             }

@@ -2,6 +2,7 @@
 //! deadline, read and written in plain text or through TLS.
 
 mod addresses;
+pub(crate) mod body;
 pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod endpoint;

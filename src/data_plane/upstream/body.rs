@@ -1,21 +1,23 @@
-//! The body of an S3 answer as it arrives: pieces of plain bytes, however the message is framed.
+//! The body of a response of S3 as it arrives: frames of plain bytes, however the message is framed.
+//! Knows nothing of whom the bytes are for.
 
 use std::{ops::Range, time::Duration};
 
 use crate::{
-    data_plane::{
-        core::Core,
-        upstream::{
-            connection::Connection,
-            error::{Kind, Phase, UpstreamError},
-        },
+    data_plane::upstream::{
+        connection::Connection,
+        error::{Kind, Phase, UpstreamError},
     },
     protocol::http1::{BodyLength, ChunkedDecoder},
     system::{
-        buffers::Lent,
+        buffers::{Buffers, Lent},
         watch::{Ended, Shut},
     },
 };
+
+/// A body of at least so many bytes is large: worth moving inside the kernel. Below it, setting up
+/// the pipe costs more than copying.
+pub(crate) const LARGE_BODY_BYTES_MIN: u64 = 524_288;
 
 /// Where the end of the body is.
 #[derive(Debug)]
@@ -28,8 +30,8 @@ enum Framing {
 /// A body that is being read.
 #[derive(Debug)]
 pub(crate) struct Body<'c> {
-    core: &'c Core,
-    pub(crate) connection: Connection,
+    buffers: &'c Buffers,
+    connection: Connection,
     /// Holds bytes that arrived and were not used; none while there are none.
     buffer: Option<Lent<'c>>,
     window: Range<usize>,
@@ -40,7 +42,7 @@ pub(crate) struct Body<'c> {
 
 /// What [`Body::buffered`] found.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub(crate) enum Frame {
     /// Bytes of the body, by their place in the buffer. May be empty.
     Data(Range<usize>),
     /// Nothing more without waiting.
@@ -52,7 +54,7 @@ pub(crate) enum Piece {
 impl<'c> Body<'c> {
     /// A body whose first bytes are at `window` of `buffer`.
     pub(crate) fn new(
-        core: &'c Core,
+        buffers: &'c Buffers,
         connection: Connection,
         buffer: Lent<'c>,
         window: Range<usize>,
@@ -65,35 +67,43 @@ impl<'c> Body<'c> {
             BodyLength::Chunked => Framing::Chunked(ChunkedDecoder::new()),
             BodyLength::UntilClose => Framing::UntilClose,
         };
-        Self { core, connection, buffer: Some(buffer), window, framing, read_timeout, ended: false }
+        Self {
+            buffers,
+            connection,
+            buffer: Some(buffer),
+            window,
+            framing,
+            read_timeout,
+            ended: false,
+        }
     }
 
-    /// The bytes that a piece names.
-    pub(crate) fn bytes(&self, piece: Range<usize>) -> &[u8] {
-        self.buffer.as_ref().and_then(|buffer| buffer.get(piece)).unwrap_or_default()
+    /// The bytes that a frame names.
+    pub(crate) fn bytes(&self, frame: Range<usize>) -> &[u8] {
+        self.buffer.as_ref().and_then(|buffer| buffer.get(frame)).unwrap_or_default()
     }
 
-    /// The next piece among the bytes that have arrived.
+    /// The next frame among the bytes that have arrived.
     ///
     /// # Errors
     /// Malformed chunks.
-    pub(crate) fn buffered(&mut self) -> Result<Piece, UpstreamError> {
+    pub(crate) fn buffered(&mut self) -> Result<Frame, UpstreamError> {
         let available = self.window.len();
         if self.ended {
-            return Ok(Piece::End);
+            return Ok(Frame::End);
         }
         match &mut self.framing {
             Framing::Fixed(0) => {
                 self.ended = true;
-                Ok(Piece::End)
+                Ok(Frame::End)
             }
-            _ if available == 0 => Ok(Piece::Wait),
+            _ if available == 0 => Ok(Frame::Wait),
             Framing::Fixed(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
                 *left -= count as u64;
-                Ok(Piece::Data(self.take(count)))
+                Ok(Frame::Data(self.take(count)))
             }
-            Framing::UntilClose => Ok(Piece::Data(self.take(available))),
+            Framing::UntilClose => Ok(Frame::Data(self.take(available))),
             Framing::Chunked(decoder) => {
                 let buffer = self.buffer.as_ref();
                 let input = buffer.and_then(|b| b.get(self.window.clone())).unwrap_or_default();
@@ -102,23 +112,23 @@ impl<'c> Body<'c> {
                 self.window.start += step.consumed;
                 if step.done {
                     self.ended = true;
-                    return Ok(Piece::End);
+                    return Ok(Frame::End);
                 }
                 if step.consumed == 0 && step.data.is_empty() {
-                    return Ok(Piece::Wait);
+                    return Ok(Frame::Wait);
                 }
-                Ok(Piece::Data(start + step.data.start..start + step.data.end))
+                Ok(Frame::Data(start + step.data.start..start + step.data.end))
             }
         }
     }
 
     fn take(&mut self, count: usize) -> Range<usize> {
-        let piece = self.window.start..self.window.start + count;
+        let frame = self.window.start..self.window.start + count;
         self.window.start += count;
-        piece
+        frame
     }
 
-    /// Waits for more bytes. The pieces that were handed out must have been used.
+    /// Waits for more bytes. The frames that were handed out must have been used.
     ///
     /// # Errors
     /// The upstream is silent for too long, fails, or ends the connection before the body's end.
@@ -127,8 +137,8 @@ impl<'c> Body<'c> {
         self.connection.socket().watch().arm(self.read_timeout, Shut::Both);
         let left = if let Framing::Fixed(left) = self.framing { left } else { 0 };
         self.connection.wait_for_body(left).await;
-        let core = self.core;
-        let buffer = self.buffer.get_or_insert_with(|| core.buffers.large());
+        let buffers = self.buffers;
+        let buffer = self.buffer.get_or_insert_with(|| buffers.large());
         if self.window.end == buffer.len() {
             buffer.copy_within(self.window.clone(), 0);
             self.window = 0..self.window.len();
@@ -166,12 +176,12 @@ impl<'c> Body<'c> {
             .of(connection.address().socket_address(), connection.is_reused())
     }
 
-    /// Bytes that may be spliced past this value: all that is left of a body of known length, when
-    /// none of it has arrived here and the socket carries it in plain.
+    /// Bytes that may be spliced past this value: all that is left of a body of known length, when it
+    /// is large, none of it has arrived here and the socket carries it in plain.
     pub(crate) fn left_to_splice(&self) -> Option<u64> {
         match self.framing {
             Framing::Fixed(left) if self.window.is_empty() && self.connection.is_plain() => {
-                Some(left)
+                (left >= LARGE_BODY_BYTES_MIN).then_some(left)
             }
             _ => None,
         }
@@ -197,10 +207,16 @@ impl<'c> Body<'c> {
         self.read_timeout
     }
 
-    /// Whether the connection may serve another request: the body has ended, its end was certain
-    /// and nothing came behind it.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.ended && self.window.is_empty() && !self.connection.has_leftover()
+    /// The connection that it comes on, for splicing.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The connection, if it may serve another request: the body has ended, its end was certain and
+    /// nothing came behind it.
+    pub(crate) fn into_connection(self) -> Option<Connection> {
+        let clean = self.ended && self.window.is_empty() && !self.connection.has_leftover();
+        clean.then_some(self.connection)
     }
 }
 

@@ -1,0 +1,219 @@
+//! The attempts to get a response: on a pooled connection if there is one, and once more on a fresh
+//! one if that proves stale.
+
+use std::{io, ops::Range, time::Duration};
+
+use crate::{
+    data_plane::{
+        fetch::request::ObjectRequest,
+        upstream::{
+            body::{Body, LARGE_BODY_BYTES_MIN},
+            connect::Connector,
+            connection::Connection,
+            error::{Kind, Phase, UpstreamError},
+        },
+    },
+    protocol::http1::{Progress, ResponseHead, parse_response},
+    system::{
+        buffers::{LARGE_BYTES, Lent},
+        clock::Monotonic,
+        watch::Shut,
+    },
+};
+
+/// Interim responses (1xx) to one request that are absorbed; S3 sends none, or one. Without a bound
+/// a server could hold a request for ever.
+const INTERIM_RESPONSES_MAX: usize = 16;
+
+/// A response whose head is complete.
+#[derive(Debug)]
+pub(crate) struct Fetched<'c> {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: Body<'c>,
+    message: Range<usize>,
+}
+
+impl Fetched<'_> {
+    /// The bytes that the head's spans point into, until the body is waited for.
+    pub(crate) fn message(&self) -> &[u8] {
+        self.body.bytes(self.message.clone())
+    }
+}
+
+/// The bytes that have arrived: a head, and what follows it.
+struct Arrived<'c> {
+    buffer: Lent<'c>,
+    message: Range<usize>,
+}
+
+impl<'r> ObjectRequest<'r> {
+    /// Sends the request and reads the head of the final response, on a pooled connection if there
+    /// is one, and once more on a fresh one if that proves stale (RFC 9112 section 9.3.1). Notes
+    /// the nanoseconds to the response's first byte, also of one that fails then.
+    pub(crate) async fn fetch(
+        &self,
+        first_byte_ns: &mut Option<u64>,
+    ) -> Result<Fetched<'r>, UpstreamError> {
+        let core = self.core;
+        let mut head = ResponseHead::default();
+        let now = core.watches.clock.coarse();
+        if let Some(mut connection) =
+            self.endpoint.take(self.bucket.max_connection_age, now, self.cells)
+        {
+            match self.attempt(&mut connection, &mut head, first_byte_ns).await {
+                Ok(arrived) => return Ok(self.fetched(head, connection, arrived)),
+                Err(error) if error.is_retryable() => head.reset(),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut connection = self.open().await?;
+        core.cells.upstream_connects.inc();
+        match self.attempt(&mut connection, &mut head, first_byte_ns).await {
+            Ok(arrived) => {
+                connection.address().works();
+                Ok(self.fetched(head, connection, arrived))
+            }
+            Err(error) => {
+                if error.is_of_address() {
+                    connection.address().fails(core.watches.clock.coarse());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn fetched(
+        &self,
+        head: ResponseHead,
+        connection: Connection,
+        arrived: Arrived<'r>,
+    ) -> Fetched<'r> {
+        let Arrived { buffer, message } = arrived;
+        let window = message.start + head.head_len..message.end;
+        let timeout = self.bucket.timeouts.read;
+        let body = Body::new(&self.core.buffers, connection, buffer, window, head.length, timeout);
+        Fetched { head, body, message }
+    }
+
+    /// Opens a connection to the endpoint; when the kernel has no descriptor left for it, once more
+    /// in place of connections that nobody uses.
+    async fn open(&self) -> Result<Connection, UpstreamError> {
+        let core = self.core;
+        self.endpoint.learn(&core.live.borrow(), core.watches.clock.coarse());
+        let connector = Connector {
+            watches: &core.watches,
+            buffers: &core.buffers,
+            client: self.client,
+            cells: self.cells,
+            timeout: self.bucket.timeouts.connect,
+        };
+        match self.endpoint.open(&connector).await {
+            Err(error) if error.is_out_of_descriptors() => {
+                core.evict_idle();
+                self.endpoint.open(&connector).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// Sends the request on a connection and reads the head of the final response.
+    async fn attempt(
+        &self,
+        connection: &mut Connection,
+        head: &mut ResponseHead,
+        first_byte_ns: &mut Option<u64>,
+    ) -> Result<Arrived<'r>, UpstreamError> {
+        let core = self.core;
+        let timeouts = self.bucket.timeouts;
+        let clock = &core.watches.clock;
+        // On a pooled connection no time has passed since the request's own reading of the clock.
+        let sent = if connection.is_reused() { clock.coarse() } else { clock.refresh() };
+        let watch = connection.socket().watch();
+        watch.arm(timeouts.first_byte, Shut::Both);
+        watch.waits_for_client(Some(self.client));
+        {
+            let mut request = core.buffers.scratch();
+            self.append_to(&mut request);
+            if connection.send_all(&request).await.is_err() {
+                return Err(failure(connection, Kind::Reset, Phase::Send));
+            }
+        }
+        connection.wait().await;
+        // What arrives with the head is copied; of a large object that should be little, because the
+        // rest can be moved without copying.
+        let large = self.endpoint.expects_large();
+        let mut buffer = if large { core.buffers.small() } else { core.buffers.large() };
+        let mut phase = Phase::Send;
+        let mut filled = 0;
+        let mut interim = 0;
+        loop {
+            if filled == buffer.len() {
+                buffer.grow(LARGE_BYTES);
+            }
+            let room = buffer.get_mut(filled..).unwrap_or_default();
+            let count = match connection.recv(room).await {
+                Ok(0) => return Err(failure(connection, Kind::Truncated, phase)),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(failure(connection, Kind::Truncated, phase));
+                }
+                Err(_) => return Err(failure(connection, Kind::Reset, phase)),
+            };
+            let mut begins = filled == 0;
+            if begins {
+                *first_byte_ns = Some(clock.refresh().since(sent));
+            }
+            filled += count;
+            let mut at = 0;
+            loop {
+                let unread = buffer.get(at..filled).unwrap_or_default();
+                let malformed = |connection| Err(failure(connection, Kind::Malformed, Phase::Head));
+                match parse_response(unread, self.is_head, head) {
+                    Err(_) => return malformed(connection),
+                    Ok(Progress::Partial) => break,
+                    // We never ask to switch protocols.
+                    Ok(Progress::Complete) if head.status == 101 => return malformed(connection),
+                    Ok(Progress::Complete) if head.is_interim() => {
+                        interim += 1;
+                        if interim > INTERIM_RESPONSES_MAX {
+                            return malformed(connection);
+                        }
+                        at += head.head_len;
+                        head.reset();
+                        begins = true;
+                    }
+                    Ok(Progress::Complete) => {
+                        if head.status == 408 && connection.is_reused() && interim == 0 {
+                            return Err(failure(connection, Kind::IdleTooLong, Phase::Head));
+                        }
+                        connection.socket().watch().disarm();
+                        let is_large = |length| length >= LARGE_BODY_BYTES_MIN;
+                        self.endpoint.expect_large(head.content_length.is_some_and(is_large));
+                        return Ok(Arrived { buffer, message: at..filled });
+                    }
+                }
+            }
+            buffer.copy_within(at..filled, 0);
+            filled -= at;
+            // Interim responses do not prolong the time of the final one's first byte. A head that
+            // has begun has a time of its own, which its bytes do not prolong.
+            if filled == 0 {
+                phase = Phase::Interim;
+                let left = timeouts.first_byte.saturating_sub(between(sent, clock.refresh()));
+                connection.socket().watch().arm(left, Shut::Both);
+            } else if begins {
+                phase = Phase::Head;
+                connection.socket().watch().arm(timeouts.read, Shut::Both);
+            }
+        }
+    }
+}
+
+fn between(earlier: Monotonic, later: Monotonic) -> Duration {
+    Duration::from_nanos(later.since(earlier))
+}
+
+fn failure(connection: &Connection, otherwise: Kind, phase: Phase) -> UpstreamError {
+    UpstreamError::ended(connection.ended(), otherwise, phase)
+        .of(connection.address().socket_address(), connection.is_reused())
+}

@@ -1,0 +1,148 @@
+//! What is asked of S3, and the bytes of one attempt to ask for it.
+
+use std::sync::Arc;
+
+use crate::{
+    data_plane::{
+        core::{Core, generation::Local},
+        upstream::{
+            body::Body,
+            endpoint::{EndpointState, Keeping},
+            error::UpstreamError,
+        },
+    },
+    handoff::snapshot::Bucket,
+    model::{Fault, Secret},
+    policy::auth::Permit,
+    protocol::{
+        http1::append_field,
+        s3::{SigningInput, append_signed_headers_once, encode_key},
+    },
+    system::watch::Client,
+    telemetry::cells::BucketCells,
+};
+
+/// A request for an object. Making one takes the [`Permit`]: nothing is signed without.
+#[derive(Debug)]
+pub(crate) struct ObjectRequest<'r> {
+    pub(super) core: &'r Core,
+    local: &'r Local,
+    index: usize,
+    pub(super) bucket: &'r Bucket,
+    pub(super) endpoint: &'r EndpointState,
+    pub(super) cells: &'r Arc<BucketCells>,
+    key: &'r [u8],
+    fields: &'r [u8],
+    pub(super) is_head: bool,
+    pub(super) client: Client,
+    _permit: Permit,
+}
+
+/// What is wanted, in the words of the client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'r> {
+    /// The object's key, decoded.
+    pub(crate) key: &'r [u8],
+    /// Whether it is the head alone.
+    pub(crate) is_head: bool,
+    /// Header fields that are passed on, each as a line.
+    pub(crate) fields: &'r [u8],
+    /// Who waits for it.
+    pub(crate) client: Client,
+}
+
+impl<'r> ObjectRequest<'r> {
+    /// A request to the bucket of this index; none when the generation has no such bucket.
+    pub(crate) fn new(
+        core: &'r Core,
+        local: &'r Local,
+        index: usize,
+        wanted: Wanted<'r>,
+        permit: Permit,
+    ) -> Option<Self> {
+        let bucket = local.buckets.get(index)?;
+        let Wanted { key, is_head, fields, client } = wanted;
+        Some(Self {
+            core,
+            local,
+            index,
+            bucket,
+            endpoint: local.endpoint_of(bucket)?,
+            cells: bucket.cells.get(core.worker)?,
+            key,
+            fields,
+            is_head,
+            client,
+            _permit: permit,
+        })
+    }
+
+    /// The bucket that the object is in.
+    pub(crate) fn bucket(&self) -> &'r Bucket {
+        self.bucket
+    }
+
+    /// The bucket's counters.
+    pub(crate) fn cells(&self) -> &'r BucketCells {
+        self.cells
+    }
+
+    /// Appends the request as one attempt sends it, signed with the date and the credentials of the
+    /// moment.
+    pub(super) fn append_to(&self, out: &mut Vec<u8>) {
+        let bucket = self.bucket;
+        let method = if self.is_head { "HEAD" } else { "GET" };
+        out.extend_from_slice(method.as_bytes());
+        out.push(b' ');
+        let target_at = out.len();
+        out.extend_from_slice(&bucket.target_prefix);
+        encode_key(self.key, out);
+        let target = target_at..out.len();
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        append_field("Host", bucket.host.as_bytes(), out);
+        out.extend_from_slice(self.fields);
+        if let Some(credentials) = &bucket.credentials {
+            let date = self.core.dates.amz();
+            let mut scratch = self.core.buffers.scratch();
+            let mut signed = self.core.buffers.scratch();
+            self.local.with_signing_key(self.index, bucket, &date, |key, recent| {
+                let input = SigningInput {
+                    method,
+                    host: &bucket.host,
+                    target: out.get(target).unwrap_or_default(),
+                    access_key: &credentials.access_key,
+                    session_token: credentials.session_token.as_ref().map(Secret::expose),
+                };
+                let (scratch, signed) = (&mut scratch, &mut signed);
+                append_signed_headers_once(recent, self.index, key, &date, &input, scratch, signed);
+            });
+            out.extend_from_slice(&signed);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Keeps the connection of a body that was read to its end, if it may serve another request.
+    pub(crate) fn give_back(&self, body: Body<'_>) {
+        if let Some(connection) = body.into_connection() {
+            let Bucket { max_idle_connections, max_connection_age, .. } = *self.bucket;
+            let keeping = Keeping { most: max_idle_connections, max_age: max_connection_age };
+            self.endpoint.give_back(connection, keeping, self.core.watches.clock.coarse());
+        }
+    }
+
+    /// Counts and logs a failure.
+    pub(crate) fn note(&self, error: &UpstreamError) {
+        let Some(reason) = error.reason() else { return };
+        self.cells.upstream.error(reason).inc();
+        let name = &*self.bucket.name;
+        if error.fault() != Some(Fault::UpstreamCredentials) {
+            self.endpoint.warn(name, error, self.core.watches.clock.coarse());
+        } else if self.core.may_warn(Some(self.index)) {
+            tracing::warn!(
+                bucket = name,
+                reason = reason.label(),
+                "S3 refused this proxy's own credentials or clock; clients get 502"
+            );
+        }
+    }
+}
