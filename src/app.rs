@@ -17,7 +17,7 @@ use crate::{
     config::{Difference, Loaded, Problems, Settings, diff},
     control_plane::{
         admin,
-        control::{Control, End, Inputs, level},
+        control::{Control, End, Inputs, Retry, level},
         files::ProcessEnvironment,
         fleet::Fleet,
         history::{Entry, History, Trigger},
@@ -112,10 +112,10 @@ pub fn run(arguments: &Arguments) -> Exit {
     };
     let exit = match start(arguments, environment, signals, &content, loaded, log.clone()) {
         Ok((mut control, inputs)) => {
-            control.watcher.seen(seen, true);
+            control.watcher.read_file(seen, true);
             control.watcher.watch(control.running.settings.reload.watch);
             control.service.ready("serving generation 1");
-            serve(control, &inputs)
+            serve(control, inputs)
         }
         Err(Failure::Refused(problems)) => refused(&arguments.config, &problems),
         Err(Failure::CouldNotStart(why)) => {
@@ -290,7 +290,7 @@ fn start(
     };
     let (preparation, prepared) =
         Preparation::start(origin).map_err(because("the preparation thread"))?;
-    let (watcher, changed) = Watcher::start().map_err(because("the watching thread"))?;
+    let (watcher, looked) = Watcher::start().map_err(because("the watching thread"))?;
     let service = ServiceManager::open(std::env::var_os("NOTIFY_SOCKET").as_deref())
         .unwrap_or_else(|error| {
             tracing::warn!(%error, "NOTIFY_SOCKET cannot be used; the service manager is not told");
@@ -335,9 +335,10 @@ fn start(
         last: None,
         started,
         refresh_at: started.plus(REFRESH),
+        retry: Retry::default(),
         drain: None,
     };
-    let inputs = Inputs { workers: from_workers, signals, prepared, live: bell, rendered, changed };
+    let inputs = Inputs { workers: from_workers, signals, prepared, live: bell, rendered, looked };
     Ok((control, inputs))
 }
 
@@ -451,8 +452,8 @@ fn announce(
     }
 }
 
-fn serve(mut control: Control, inputs: &Inputs) -> Exit {
-    let end = control.run(inputs);
+fn serve(mut control: Control, mut inputs: Inputs) -> Exit {
+    let end = control.run(&mut inputs);
     control.access_log.stop(LOG_GRACE);
     match end {
         End::Stopped => {

@@ -9,8 +9,8 @@
 //! | 4 | `scrapes` |
 //! | 3 | `admin`, `service` |
 //! | 2 | `prepare`, `reload`, `report` |
-//! | 1 | `credential_check`, `resolver`, `watcher` |
-//! | 0 | `compile`, `drain`, `files`, `fleet`, `history`, `http_client`, `live`, `signals` |
+//! | 1 | `credential_check`, `resolver`, `signals`, `watcher` |
+//! | 0 | `compile`, `drain`, `files`, `fleet`, `history`, `http_client`, `jobs`, `live` |
 
 pub mod admin;
 pub mod compile;
@@ -21,6 +21,7 @@ pub mod files;
 pub mod fleet;
 pub mod history;
 pub mod http_client;
+pub mod jobs;
 pub mod live;
 pub mod prepare;
 pub mod reload;

@@ -5,14 +5,13 @@ use std::{
     any::Any,
     cell::RefCell,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::Receiver;
 
 use crate::{
     config::{Difference, FileReader, Loaded, Problem, Problems, Settings, diff, parse_beside},
@@ -20,6 +19,7 @@ use crate::{
         compile::{CompileContext, compile},
         credential_check,
         files::{FilesBeside, ProcessEnvironment, read},
+        jobs::{Failure, Finished, JobId, Purpose, Runner},
         live::LiveValues,
         resolver::{PATIENCE, Resolver},
         watcher::{Fingerprint, Seen},
@@ -28,13 +28,13 @@ use crate::{
     model::Generation,
     policy::auth::spec::{KeyMaterial, KeySpec},
     protocol::s3::address,
-    system::process,
+    system::{clock::Monotonic, process},
     telemetry::access_log::AccessLogTarget,
 };
 
-/// How much nicer than the workers those threads are that nobody waits for within milliseconds:
-/// where a worker needs the processor, they get a sixtieth of it.
-pub(super) const BACKGROUND_NICE: i32 = 19;
+/// Time for preparing an attempt: names, which have 2 s, and credential checks, which have 25, are
+/// among it.
+pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often a file that changes under the reader is read in one attempt.
 const READS_MAX: usize = 5;
@@ -77,15 +77,36 @@ pub struct Job {
     pub dry_run: bool,
 }
 
-/// What came of a [`Job`].
+/// Outcome of a [`Job`].
 #[derive(Debug)]
 pub struct Prepared {
     /// Number of the attempt.
     pub attempt: u64,
     /// The finished generation, or why there is none.
-    pub outcome: Result<Ready, Problems>,
+    pub outcome: Result<Ready, Refusal>,
     /// The files that were read.
     pub seen: Seen,
+}
+
+/// Reason why an attempt makes no generation.
+#[derive(Debug)]
+pub struct Refusal {
+    /// All that is wrong.
+    pub problems: Problems,
+    /// Whether the same file may be good at another time: the reason lies outside of it.
+    pub may_pass: bool,
+}
+
+impl Refusal {
+    fn that_may_pass(problems: Problems) -> Self {
+        Self { problems, may_pass: true }
+    }
+}
+
+impl From<Problems> for Refusal {
+    fn from(problems: Problems) -> Self {
+        Self { problems, may_pass: false }
+    }
 }
 
 /// A configuration that was found good.
@@ -101,7 +122,8 @@ pub struct Ready {
     pub access_log: Option<AccessLogTarget>,
 }
 
-enum Order {
+#[derive(Debug)]
+enum Task {
     Prepare(Box<Job>),
     Drop(Box<dyn Any + Send>),
 }
@@ -109,10 +131,12 @@ enum Order {
 /// The preparation thread, from the outside.
 #[derive(Debug)]
 pub struct Preparation {
-    orders: Sender<Order>,
+    runner: Runner<Task, Option<Prepared>>,
+    /// The attempt whose outcome is awaited.
+    awaited: Option<(JobId, u64)>,
 }
 
-/// What preparing needs to know for the whole life of the process.
+/// Things that preparing needs for the whole life of the process.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The configuration file.
@@ -126,60 +150,73 @@ pub struct Origin {
 }
 
 impl Preparation {
-    /// Starts the thread; outcomes arrive at the receiver.
+    /// Starts the thread; outcomes arrive at the receiver, and belong to [`Preparation::finished`].
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(origin: Origin) -> io::Result<(Self, Receiver<Prepared>)> {
+    pub fn start(origin: Origin) -> io::Result<(Self, Receiver<Finished<Option<Prepared>>>)> {
         Self::start_with(move |job, seen| prepare(&origin, job, seen))
     }
 
     /// Starts the thread with another way of preparing.
     pub(super) fn start_with(
-        prepare: impl Fn(&Job, &mut Seen) -> Result<Ready, Problems> + Send + 'static,
-    ) -> io::Result<(Self, Receiver<Prepared>)> {
-        let (orders, todo) = unbounded();
-        let (done, outcomes) = unbounded();
-        thread::Builder::new().name("yt-prepare".to_owned()).spawn(move || {
-            process::lower_priority(BACKGROUND_NICE);
-            while let Ok(order) = todo.recv() {
-                match order {
-                    Order::Prepare(job) => {
-                        let prepared = run(&job, &prepare);
-                        if done.send(prepared).is_err() {
-                            return;
-                        }
-                    }
-                    Order::Drop(value) => drop(value),
-                }
-                if todo.is_empty() {
-                    // What a reload needed, and what it replaced, is free now.
-                    process::give_back_memory();
-                }
+        prepare: impl Fn(&Job, &mut Seen) -> Result<Ready, Refusal> + Send + Sync + 'static,
+    ) -> io::Result<(Self, Receiver<Finished<Option<Prepared>>>)> {
+        let purpose = Purpose {
+            name: "yt-prepare",
+            timeout: PREPARE_TIMEOUT,
+            // What a reload needed, and what it replaced, is free now.
+            when_idle: process::give_back_memory,
+        };
+        let (runner, outcomes) = Runner::start(purpose, move |task| match task {
+            Task::Prepare(job) => {
+                let mut seen = Seen::new();
+                let outcome = prepare(&job, &mut seen);
+                Some(Prepared { attempt: job.attempt, outcome, seen })
+            }
+            Task::Drop(value) => {
+                drop(value);
+                None
             }
         })?;
-        Ok((Self { orders }, outcomes))
+        Ok((Self { runner, awaited: None }, outcomes))
     }
 
-    /// Hands in a job.
-    pub fn prepare(&self, job: Job) {
-        let _ = self.orders.send(Order::Prepare(Box::new(job)));
+    /// Hands in a job. The outcome of an earlier one is not awaited any more.
+    pub fn prepare(&mut self, job: Job) {
+        let attempt = job.attempt;
+        self.awaited = Some((self.runner.submit(Task::Prepare(Box::new(job))), attempt));
     }
 
     /// Drops a value over there, where time does not matter.
-    pub fn drop_there(&self, value: impl Any + Send) {
-        let _ = self.orders.send(Order::Drop(Box::new(value)));
+    pub fn drop_there(&mut self, value: impl Any + Send) {
+        self.runner.submit(Task::Drop(Box::new(value)));
     }
-}
 
-/// Runs one attempt. A panic in it is a failed attempt: the thread and what runs live on.
-fn run(job: &Job, prepare: impl Fn(&Job, &mut Seen) -> Result<Ready, Problems>) -> Prepared {
-    let mut seen = Seen::new();
-    let outcome = catch_unwind(AssertUnwindSafe(|| prepare(job, &mut seen))).unwrap_or_else(|_| {
-        let what = "an internal error; the configuration was not adopted";
-        Err(Problem::of_file(what).into())
-    });
-    Prepared { attempt: job.attempt, outcome, seen }
+    /// Gives up an attempt that takes too long.
+    pub fn check(&self, now: Monotonic) {
+        self.runner.check(now);
+    }
+
+    /// Takes what the thread has finished. Returns the outcome of the attempt that is awaited: if
+    /// preparing it panicked or took too long, it is refused.
+    pub fn finished(&mut self, finished: Finished<Option<Prepared>>) -> Option<Prepared> {
+        let (_, attempt) = self.awaited.take_if(|(job, _)| *job == finished.job)?;
+        match finished.outcome {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                let what = format!("the configuration was not adopted: {failure}");
+                Some(Prepared {
+                    attempt,
+                    outcome: Err(Refusal {
+                        problems: Problem::of_file(what).into(),
+                        may_pass: failure != Failure::Panicked,
+                    }),
+                    seen: Seen::new(),
+                })
+            }
+        }
+    }
 }
 
 /// Reads and checks the configuration file, as the successor of what runs if anything does, and
@@ -268,7 +305,7 @@ impl FileReader for NotedFiles<'_> {
     }
 }
 
-pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Ready, Problems> {
+pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Ready, Refusal> {
     let running = &job.running;
     let beside = Some(&*running.settings);
     let (content, loaded) = match &job.source {
@@ -302,9 +339,11 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
         &snapshot,
         &origin.live.newest(),
         &mut warnings,
-    )?;
+    )
+    .map_err(Refusal::that_may_pass)?;
     // Last, since it may make a file, which nothing that is refused may leave behind.
-    let mut access_log = open_access_log(Some(&running.settings), &settings)?;
+    let mut access_log =
+        open_access_log(Some(&running.settings), &settings).map_err(Refusal::that_may_pass)?;
     if job.dry_run {
         access_log.take().into_iter().for_each(AccessLogTarget::discard);
     }
@@ -328,7 +367,8 @@ fn of_going_back(
         );
     }
     let (now, then) = (&running.settings.auth, &settings.auth);
-    if !then.enforced {
+    // The same content brings back nothing: files that it names are others now.
+    if !then.enforced || content == &*running.content {
         return warnings;
     }
     let accepted =

@@ -6,13 +6,16 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::{Arc, Condvar, Mutex, PoisonError},
-    thread,
     time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::{control_plane::live::LiveValues, handoff::live::HostPort, system::clock::Monotonic};
+use crate::{
+    control_plane::{jobs, live::LiveValues},
+    handoff::live::HostPort,
+    system::clock::Monotonic,
+};
 
 /// How often a name in use is looked up again. Amazon S3's own records live for seconds to a
 /// minute.
@@ -58,10 +61,10 @@ pub(super) fn start_with(
     for number in 0..THREADS {
         let (todo, live, shared, ask) =
             (todo.clone(), live.clone(), Arc::clone(&shared), Arc::clone(&ask));
-        let spawned = thread::Builder::new()
-            .name(format!("yt-resolve-{number}"))
-            .spawn(move || look_up(&todo, &shared, &live, &*ask));
-        if let Err(error) = spawned {
+        let started = jobs::keep(format!("yt-resolve-{number}"), move || {
+            look_up(&todo, &shared, &live, &*ask);
+        });
+        if let Err(error) = started {
             tracing::warn!(%error, "a resolver thread could not be started");
         }
     }
@@ -75,6 +78,7 @@ fn look_up(
     ask: &impl Fn(&HostPort) -> io::Result<Vec<SocketAddr>>,
 ) {
     while let Ok(host) = todo.recv() {
+        let _ends = EndOfLookUp { host: &host, shared };
         match ask(&host) {
             Ok(addresses) if !addresses.is_empty() => {
                 live.set_addresses(&host, addresses);
@@ -82,8 +86,19 @@ fn look_up(
             Ok(_) => tracing::warn!(host = &*host.0, "the host name has no address"),
             Err(error) => tracing::warn!(host = &*host.0, %error, "the host name does not resolve"),
         }
-        shared.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
-        shared.ended.notify_all();
+    }
+}
+
+/// A look-up under way. One that panics has ended too: the name must be asked for again.
+struct EndOfLookUp<'l> {
+    host: &'l HostPort,
+    shared: &'l Shared,
+}
+
+impl Drop for EndOfLookUp<'_> {
+    fn drop(&mut self) {
+        self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(self.host);
+        self.shared.ended.notify_all();
     }
 }
 
@@ -147,6 +162,11 @@ impl Resolver {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
+
     use super::*;
     use crate::control_plane::live;
 
@@ -175,5 +195,22 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(live.newest().version(), first.version());
+    }
+
+    #[test]
+    fn a_look_up_that_panics_ends_and_its_thread_goes_on() {
+        let (live, _bell) = live::start();
+        let asked = AtomicUsize::new(0);
+        let resolver = start_with(live, move |host| {
+            // More often than there are threads.
+            assert!(asked.fetch_add(1, Ordering::Relaxed) > THREADS, "this one is meant to fail");
+            Ok(vec![SocketAddr::from(([10, 0, 0, 1], host.1))])
+        });
+        let host: HostPort = (Box::from("a.test"), 9);
+        let mut tries = 0;
+        while !resolver.learn(std::slice::from_ref(&host), Duration::from_secs(20)).is_empty() {
+            tries += 1;
+        }
+        assert_eq!(tries, THREADS + 1);
     }
 }

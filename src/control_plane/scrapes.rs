@@ -1,19 +1,19 @@
 //! The metrics page: rendered on a thread of its own, once for all who wait for it.
 
-use std::{io, sync::Arc, thread};
+use std::{io, sync::Arc, time::Duration};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::Receiver;
 
 use crate::{
     control_plane::{
         admin::{REVISION, VERSION},
-        prepare::BACKGROUND_NICE,
+        jobs::{Finished, Purpose, Runner},
     },
     handoff::{
         message::{Answer, Ticket},
         snapshot::Snapshot,
     },
-    system::process,
+    system::clock::Monotonic,
     telemetry::{
         cells::CoreCells,
         process::ProcessInfo,
@@ -21,7 +21,10 @@ use crate::{
     },
 };
 
-/// What the page is made from.
+/// Time for one page. The largest one, of a thousand buckets, takes milliseconds.
+const RENDER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Contents of the page.
 #[derive(Debug)]
 pub struct ScrapeJob {
     /// The running generation.
@@ -48,7 +51,7 @@ pub struct Requester {
 /// next one, which is newer than each of them.
 #[derive(Debug)]
 pub struct Scrapes {
-    jobs: Sender<ScrapeJob>,
+    pages: Runner<ScrapeJob, Answer>,
     /// Those who get the page that is being rendered.
     rendering: Vec<Requester>,
     /// Those who came since.
@@ -56,22 +59,21 @@ pub struct Scrapes {
 }
 
 impl Scrapes {
-    /// Starts the thread; pages arrive at the receiver.
+    /// Starts the thread; pages arrive at the receiver, and belong to [`Scrapes::finish`].
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start() -> io::Result<(Self, Receiver<Answer>)> {
-        let (jobs, todo) = unbounded::<ScrapeJob>();
-        let (done, rendered) = unbounded();
-        thread::Builder::new().name("yt-metrics".to_owned()).spawn(move || {
-            process::lower_priority(BACKGROUND_NICE);
-            while let Ok(job) = todo.recv() {
-                if done.send(scrape(&job)).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok((Self { jobs, rendering: Vec::new(), waiting: Vec::new() }, rendered))
+    pub fn start() -> io::Result<(Self, Receiver<Finished<Answer>>)> {
+        Self::start_with(|job| scrape(&job))
+    }
+
+    /// Starts the thread with another way of rendering.
+    pub(super) fn start_with(
+        render: impl Fn(ScrapeJob) -> Answer + Send + Sync + 'static,
+    ) -> io::Result<(Self, Receiver<Finished<Answer>>)> {
+        let purpose = Purpose { name: "yt-metrics", timeout: RENDER_TIMEOUT, when_idle: || {} };
+        let (pages, rendered) = Runner::start(purpose, render)?;
+        Ok((Self { pages, rendering: Vec::new(), waiting: Vec::new() }, rendered))
     }
 
     /// Adds a request. The workers bound how many there are.
@@ -90,17 +92,30 @@ impl Scrapes {
     }
 
     /// Renders a page.
-    pub fn render(&self, job: ScrapeJob) {
-        let _ = self.jobs.send(job);
+    pub fn render(&mut self, job: ScrapeJob) {
+        self.pages.submit(job);
     }
 
-    /// Those who get the page that has just come.
-    pub fn finish(&mut self) -> Vec<Requester> {
-        std::mem::take(&mut self.rendering)
+    /// Gives up a page that takes too long.
+    pub fn check(&self, now: Monotonic) {
+        self.pages.check(now);
+    }
+
+    /// The page that has just come, and those who get it. Where there is none they are told so by
+    /// the end of their tickets.
+    pub fn finish(&mut self, finished: Finished<Answer>) -> Option<(Answer, Vec<Requester>)> {
+        let requesters = std::mem::take(&mut self.rendering);
+        match finished.outcome {
+            Ok(page) => Some((page, requesters)),
+            Err(failure) => {
+                tracing::error!("there is no metrics page: {failure}");
+                None
+            }
+        }
     }
 }
 
-fn scrape(job: &ScrapeJob) -> Answer {
+pub(super) fn scrape(job: &ScrapeJob) -> Answer {
     let buckets: Vec<BucketRow<'_>> = job
         .snapshot
         .buckets
@@ -122,21 +137,31 @@ fn scrape(job: &ScrapeJob) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control_plane::jobs::JobId;
 
     #[test]
     fn those_who_come_while_a_page_is_rendered_share_the_next_one() {
-        let (jobs, _todo) = unbounded();
-        let mut scrapes = Scrapes { jobs, rendering: Vec::new(), waiting: Vec::new() };
-        let requester = |ticket| Requester { worker: 0, ticket: Ticket::new(ticket) };
+        let (mut scrapes, _pages) = Scrapes::start().unwrap();
+        let add = |scrapes: &mut Scrapes, number| {
+            let ticket = Ticket::new(number);
+            scrapes.add(Requester { worker: 0, ticket });
+        };
+        let finish = |scrapes: &mut Scrapes| -> Vec<u64> {
+            let body = Vec::new().into();
+            let page = Answer { status: 200, content_type: CONTENT_TYPE, code: "", body };
+            let finished = Finished { job: JobId::default(), outcome: Ok(page) };
+            let (_, requesters) = scrapes.finish(finished).unwrap();
+            requesters.iter().map(|requester| requester.ticket.number()).collect()
+        };
         assert!(!scrapes.begin(), "nobody waits");
-        scrapes.add(requester(1));
+        add(&mut scrapes, 1);
         assert!(scrapes.begin());
-        scrapes.add(requester(2));
-        scrapes.add(requester(3));
+        add(&mut scrapes, 2);
+        add(&mut scrapes, 3);
         assert!(!scrapes.begin(), "one at a time");
-        assert_eq!(scrapes.finish(), [requester(1)]);
+        assert_eq!(finish(&mut scrapes), [1]);
         assert!(scrapes.begin());
-        assert_eq!(scrapes.finish(), [requester(2), requester(3)]);
+        assert_eq!(finish(&mut scrapes), [2, 3]);
         assert!(!scrapes.begin(), "all have theirs");
     }
 }

@@ -26,6 +26,10 @@ use crate::{
 /// said is out of date.
 const WAITING_MAX: usize = 16;
 
+/// Longest status, in bytes. systemd drops a datagram of more than 4,096 bytes (`PIPE_BUF`) with all
+/// that it says, and `systemctl status` shows one line.
+const STATUS_BYTES_MAX: usize = 1_024;
+
 /// The way to the service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
@@ -55,7 +59,7 @@ impl ServiceManager {
 
     /// Ready to serve for the first time.
     pub fn ready(&mut self, status: &str) {
-        self.send(format!("READY=1\nSTATUS={}", one_line(status)));
+        self.send(format!("READY=1\nSTATUS={}", short_line(status)));
     }
 
     /// A reload begins. The time is in the same datagram, as `notify-reload` wants it.
@@ -79,7 +83,7 @@ impl ServiceManager {
             }
             _ => format!("{}; serving generation {generation}", report.message()),
         };
-        self.send(format!("READY=1\nSTATUS={}", one_line(&status)));
+        self.send(format!("READY=1\nSTATUS={}", short_line(&status)));
     }
 
     /// The process stops.
@@ -111,9 +115,12 @@ impl ServiceManager {
     }
 }
 
-/// A line break would start another variable.
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
+/// The text as a status: on one line, as a line break would start another variable, and cut where
+/// it is too long.
+fn short_line(text: &str) -> String {
+    let end = text.floor_char_boundary(STATUS_BYTES_MAX);
+    let rest = if end < text.len() { "..." } else { "" };
+    format!("{}{rest}", text[..end].replace(['\n', '\r'], " "))
 }
 
 #[cfg(test)]
@@ -187,6 +194,23 @@ mod tests {
         let mut gone = ServiceManager::open(Some(OsStr::new("/nowhere/notify"))).unwrap();
         gone.ready("x");
         assert!(gone.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_long_problem_does_not_keep_the_manager_from_hearing_that_the_service_is_ready() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let mut manager = ServiceManager::open(Some(path.as_os_str())).unwrap();
+        // Two bytes each, so that the bound falls between two characters.
+        let long = Problem::of_file("\u{e9}".repeat(5_000));
+        manager.reloaded(&report(Outcome::Refused(vec![long])));
+        let mut bytes = [0; 12_000];
+        let length = socket.recv(&mut bytes).unwrap();
+        assert!(length <= 4_096, "systemd would drop all {length} bytes");
+        let text = std::str::from_utf8(&bytes[..length]).unwrap();
+        assert!(text.starts_with("READY=1\nSTATUS=reload failed"), "{text}");
+        assert!(text.ends_with("\u{e9}..."), "{text}");
     }
 
     #[test]

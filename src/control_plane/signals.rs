@@ -1,7 +1,7 @@
 //! Signals as messages. They are caught from before the first configuration is read, so that one
 //! that arrives during start-up is neither lost nor fatal.
 
-use std::{io, thread};
+use std::io;
 
 use crossbeam_channel::{Receiver, unbounded};
 use signal_hook::{
@@ -9,7 +9,9 @@ use signal_hook::{
     iterator::Signals,
 };
 
-/// What a signal asks for.
+use crate::control_plane::jobs;
+
+/// Request that a signal stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGHUP: reload the configuration.
@@ -20,7 +22,7 @@ pub enum Signal {
     Reopen,
 }
 
-/// What the line at start says about signals.
+/// Text of the line about signals at the start.
 pub const EXPLAINED: &str = "SIGHUP reloads, SIGTERM and SIGINT drain and stop (a second one at once), SIGUSR1 reopens the access log";
 
 /// Starts catching signals.
@@ -30,7 +32,7 @@ pub const EXPLAINED: &str = "SIGHUP reloads, SIGTERM and SIGINT drain and stop (
 pub fn catch() -> io::Result<Receiver<Signal>> {
     let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT, SIGUSR1])?;
     let (sender, receiver) = unbounded();
-    thread::Builder::new().name("yt-signals".to_owned()).spawn(move || {
+    jobs::keep("yt-signals".to_owned(), move || {
         for number in &mut signals {
             let signal = match number {
                 SIGHUP => Signal::Reload,

@@ -3,26 +3,29 @@
 //! It looks at what `stat` says of each path, ten times a second, and follows symbolic links: a
 //! file that was written into, one that was renamed over the old one and a swapped `..data` link
 //! of a Kubernetes volume all look different then. Event interfaces of the kernel would have to
-//! watch every folder on the way of every link, and say nothing on network file systems.
+//! watch every directory on the way of every link, and say nothing on network file systems.
 //!
 //! A change counts when nothing has changed any more for [`SETTLE`], so that a file which is being
 //! written is not read half. What a reload has read already is no news: the preparation notes
 //! what it saw before it read, and hands that over here.
+//!
+//! After a rollback the running content is not that of the file. Files that only the running
+//! content names are watched too, and a change of them is told apart: the file on disk is not what
+//! it asks for.
 
 use std::{
     collections::BTreeMap,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::Receiver;
 
 use crate::{
-    control_plane::prepare::BACKGROUND_NICE,
-    system::{clock::Monotonic, process},
+    control_plane::jobs::{Finished, JobId, Purpose, Runner},
+    system::clock::Monotonic,
 };
 
 /// Time between two looks.
@@ -36,7 +39,13 @@ pub const SETTLE: Duration = Duration::from_millis(200);
 /// times as long, so that watching takes at most a twentieth of a processor.
 const PAUSE_FACTOR: u32 = 20;
 
-/// What tells a file from what it was.
+/// Time for a look. `stat` waits for ever where a network file system has lost its server.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause after a look that failed.
+const FAILED_PAUSE: Duration = Duration::from_secs(10);
+
+/// Properties that tell a file from what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     device: u64,
@@ -64,118 +73,188 @@ impl Fingerprint {
 /// Files, as they were just before they were read.
 pub type Seen = BTreeMap<PathBuf, Option<Fingerprint>>;
 
-enum Note {
-    Watch(bool),
-    Seen { seen: Seen, complete: bool },
+/// Files that changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// The configuration file, or a file that it names.
+    File,
+    /// A file that only the running content names, which is not the file's.
+    RunningContent,
 }
 
-/// The files changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Changed;
+/// Files as they were found, and how long finding them took.
+#[derive(Debug)]
+pub struct Look {
+    found: Seen,
+    took: Duration,
+}
 
-/// The thread that looks.
-#[derive(Clone, Debug)]
+/// The files that are watched. The thread only looks at them; what it found is judged here.
+#[derive(Debug)]
 pub struct Watcher {
-    notes: Sender<Note>,
+    looks: Runner<Vec<PathBuf>, Look>,
+    watch: Watch,
+    is_on: bool,
+    /// A look at what is watched now.
+    looking: Option<JobId>,
+    next_look: Monotonic,
+    /// Whether the last look failed.
+    is_blind: bool,
 }
 
 impl Watcher {
-    /// Starts the thread, which looks at nothing before it is told to; changes arrive at the
-    /// receiver.
+    /// Starts the thread, which looks at nothing before it is told to; looks arrive at the
+    /// receiver, and belong to [`Watcher::looked`].
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start() -> io::Result<(Self, Receiver<Changed>)> {
-        let (notes, inbox) = unbounded();
-        let (outbox, changed) = unbounded();
-        thread::Builder::new().name("yt-watch".to_owned()).spawn(move || {
-            process::lower_priority(BACKGROUND_NICE);
-            look_again_and_again(&inbox, &outbox);
+    pub fn start() -> io::Result<(Self, Receiver<Finished<Look>>)> {
+        Self::start_with(Fingerprint::of)
+    }
+
+    /// Starts a watcher that looks at a file with `look`.
+    fn start_with(
+        look: impl Fn(&Path) -> Option<Fingerprint> + Send + Sync + 'static,
+    ) -> io::Result<(Self, Receiver<Finished<Look>>)> {
+        let purpose = Purpose { name: "yt-watch", timeout: LOOK_TIMEOUT, when_idle: || {} };
+        let (looks, looked) = Runner::start(purpose, move |paths: Vec<PathBuf>| {
+            let start = Monotonic::now();
+            let found = paths.into_iter().map(|path| {
+                let print = look(&path);
+                (path, print)
+            });
+            let found = found.collect();
+            Look { found, took: Duration::from_nanos(Monotonic::now().since(start)) }
         })?;
-        Ok((Self { notes }, changed))
+        let watcher = Self {
+            looks,
+            watch: Watch::default(),
+            is_on: false,
+            looking: None,
+            next_look: Monotonic(0),
+            is_blind: false,
+        };
+        Ok((watcher, looked))
     }
 
     /// Switches watching on or off.
-    pub fn watch(&self, on: bool) {
-        let _ = self.notes.send(Note::Watch(on));
+    pub const fn watch(&mut self, on: bool) {
+        self.is_on = on;
     }
 
-    /// Notes what an attempt has read. One that failed may not have come as far as the files that
-    /// the configuration names: then those of before stay watched.
-    pub fn seen(&self, seen: Seen, complete: bool) {
-        let _ = self.notes.send(Note::Seen { seen, complete });
+    /// Notes what an attempt has read for the configuration file. One that failed may not have come
+    /// as far as the files that the configuration names: then those of before stay watched.
+    pub fn read_file(&mut self, seen: Seen, complete: bool) {
+        self.watch.read_file(seen, complete);
+        // A look from before knows nothing of this.
+        self.looking = None;
     }
-}
 
-fn look_again_and_again(notes: &Receiver<Note>, changes: &Sender<Changed>) {
-    let mut watch = Watch::default();
-    let mut on = false;
-    let mut pause = POLL;
-    loop {
-        let note = if on {
-            notes.recv_timeout(pause)
-        } else {
-            notes.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        match note {
-            Ok(Note::Watch(wanted)) => on = wanted,
-            Ok(Note::Seen { seen, complete }) => watch.read(seen, complete),
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {
-                let start = Monotonic::now();
-                let found = watch.find();
-                let end = Monotonic::now();
-                pause = POLL.max(Duration::from_nanos(end.since(start)) * PAUSE_FACTOR);
-                if watch.look(found, end) && changes.send(Changed).is_err() {
-                    return;
+    /// Notes what was read for a content that is not the file's and runs from now on.
+    pub fn read_running_content(&mut self, seen: Seen) {
+        self.watch.read_running_content(seen);
+        self.looking = None;
+    }
+
+    /// Begins a look when it is time for one.
+    pub fn turn(&mut self, now: Monotonic) {
+        self.looks.check(now);
+        if self.is_on && self.looking.is_none() && now >= self.next_look {
+            self.looking = Some(self.looks.submit(self.watch.paths()));
+        }
+    }
+
+    /// Takes what a look has found. Returns what has changed and settled.
+    pub fn looked(&mut self, look: Finished<Look>, now: Monotonic) -> Option<Changed> {
+        if self.looking != Some(look.job) {
+            return None;
+        }
+        self.looking = None;
+        match look.outcome {
+            Ok(Look { found, took }) => {
+                self.is_blind = false;
+                self.next_look = now.plus(POLL.max(took * PAUSE_FACTOR));
+                self.watch.look(found, now).filter(|_| self.is_on)
+            }
+            Err(failure) => {
+                if !self.is_blind {
+                    tracing::error!("reload.watch: the files cannot be looked at: {failure}");
                 }
+                self.is_blind = true;
+                self.next_look = now.plus(FAILED_PAUSE);
+                None
             }
         }
     }
 }
 
-/// What is known and what was found: the decision, without a clock.
+/// Known and found files: the decision, without files and clocks.
 #[derive(Debug, Default)]
 struct Watch {
-    /// As read by the last attempt, or as told of last.
-    known: Seen,
+    /// As read by the last attempt to adopt the file, or as told of last.
+    of_file: Seen,
+    /// Further files that the running content names.
+    of_running: Seen,
     /// Found to differ, and since when.
     unsettled: Option<(Seen, Monotonic)>,
 }
 
 impl Watch {
-    fn read(&mut self, seen: Seen, complete: bool) {
+    fn read_file(&mut self, seen: Seen, complete: bool) {
         if complete {
-            self.known = seen;
+            self.of_file = seen;
+            self.of_running.clear();
         } else {
-            self.known.extend(seen);
+            self.of_running.retain(|path, _| !seen.contains_key(path));
+            self.of_file.extend(seen);
         }
         self.unsettled = None;
     }
 
-    /// The files that are known, as they are now.
-    fn find(&self) -> Seen {
-        self.known.keys().map(|path| (path.clone(), Fingerprint::of(path))).collect()
+    fn read_running_content(&mut self, seen: Seen) {
+        self.of_running.clear();
+        for (path, print) in seen {
+            if let Some(known) = self.of_file.get_mut(&path) {
+                *known = print;
+            } else {
+                self.of_running.insert(path, print);
+            }
+        }
+        self.unsettled = None;
     }
 
-    /// Whether what was found at `now` is a change that has settled.
-    fn look(&mut self, found: Seen, now: Monotonic) -> bool {
-        if found == self.known {
+    fn paths(&self) -> Vec<PathBuf> {
+        self.of_file.keys().chain(self.of_running.keys()).cloned().collect()
+    }
+
+    /// Returns what changed if it is settled at `now`.
+    fn look(&mut self, found: Seen, now: Monotonic) -> Option<Changed> {
+        let differs =
+            |known: &Seen| known.iter().any(|(path, print)| found.get(path) != Some(print));
+        let changed = if differs(&self.of_file) {
+            Changed::File
+        } else if differs(&self.of_running) {
+            Changed::RunningContent
+        } else {
             self.unsettled = None;
-            return false;
-        }
+            return None;
+        };
         match &self.unsettled {
             Some((same, since)) if *same == found => {
                 if now < since.plus(SETTLE) {
-                    return false;
+                    return None;
                 }
-                self.known = found;
+                for known in [&mut self.of_file, &mut self.of_running] {
+                    for (path, print) in known {
+                        *print = found.get(path).copied().flatten();
+                    }
+                }
                 self.unsettled = None;
-                true
+                Some(changed)
             }
             _ => {
                 self.unsettled = Some((found, now));
-                false
+                None
             }
         }
     }
@@ -200,24 +279,24 @@ mod tests {
     #[test]
     fn a_change_is_told_once_and_when_it_has_settled() {
         let mut watch = Watch::default();
-        watch.read(one(10), true);
-        assert!(!watch.look(one(10), at(0)));
-        assert!(!watch.look(one(11), at(100)));
-        assert!(!watch.look(one(11), at(299)));
-        assert!(watch.look(one(11), at(300)));
-        assert!(!watch.look(one(11), at(1_000)));
+        watch.read_file(one(10), true);
+        assert_eq!(watch.look(one(10), at(0)), None);
+        assert_eq!(watch.look(one(11), at(100)), None);
+        assert_eq!(watch.look(one(11), at(299)), None);
+        assert_eq!(watch.look(one(11), at(300)), Some(Changed::File));
+        assert_eq!(watch.look(one(11), at(1_000)), None);
     }
 
     #[test]
     fn a_file_that_is_being_written_has_not_settled() {
         let mut watch = Watch::default();
-        watch.read(one(100), true);
+        watch.read_file(one(100), true);
         for step in 0..50 {
-            assert!(!watch.look(one(step), at(step * 150)), "{step}");
+            assert_eq!(watch.look(one(step), at(step * 150)), None, "{step}");
         }
-        assert!(!watch.look(one(100), at(8_000)), "it is what it was");
-        assert!(!watch.look(one(101), at(8_100)));
-        assert!(watch.look(one(101), at(8_300)));
+        assert_eq!(watch.look(one(100), at(8_000)), None, "it is what it was");
+        assert_eq!(watch.look(one(101), at(8_100)), None);
+        assert_eq!(watch.look(one(101), at(8_300)), Some(Changed::File));
     }
 
     /// A writer that pauses between its parts, for less than [`SETTLE`], and looks at the pace of
@@ -231,39 +310,43 @@ mod tests {
         let path = directory.path().join("config.yaml");
         fs::write(&path, "").unwrap();
         let mut watch = Watch::default();
-        watch.read(Seen::from([(path.clone(), Fingerprint::of(&path))]), true);
+        watch.read_file(Seen::from([(path.clone(), Fingerprint::of(&path))]), true);
+        let mut look = |now| {
+            let found = Seen::from([(path.clone(), Fingerprint::of(&path))]);
+            watch.look(found, at(now)).is_some()
+        };
         let mut looks = (0..).map(|number| number * LOOK_MS).peekable();
         for part in 0..PARTS {
             let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
             file.write_all(b"part").unwrap();
             while let Some(now) = looks.next_if(|now| *now < (part + 1) * PART_MS) {
-                assert!(!watch.look(watch.find(), at(now)), "part {part} at {now} ms");
+                assert!(!look(now), "part {part} at {now} ms");
             }
         }
-        let told: Vec<bool> = looks.take(4).map(|now| watch.look(watch.find(), at(now))).collect();
+        let told: Vec<bool> = looks.take(4).map(look).collect();
         assert_eq!(told, [false, true, false, false]);
     }
 
     #[test]
     fn what_a_reload_has_read_is_no_news() {
         let mut watch = Watch::default();
-        watch.read(one(1), true);
-        assert!(!watch.look(one(2), at(0)));
-        watch.read(one(2), true);
-        assert!(!watch.look(one(2), at(500)));
-        assert!(!watch.look(one(2), at(1_000)));
+        watch.read_file(one(1), true);
+        assert_eq!(watch.look(one(2), at(0)), None);
+        watch.read_file(one(2), true);
+        assert_eq!(watch.look(one(2), at(500)), None);
+        assert_eq!(watch.look(one(2), at(1_000)), None);
     }
 
     #[test]
     fn what_changed_while_it_was_read_is_news() {
         let mut watch = Watch::default();
-        watch.read(one(1), true);
-        assert!(!watch.look(one(2), at(0)));
-        assert!(watch.look(one(2), at(200)));
+        watch.read_file(one(1), true);
+        assert_eq!(watch.look(one(2), at(0)), None);
+        assert_eq!(watch.look(one(2), at(200)), Some(Changed::File));
         // The attempt that this started saw 2 and read; 3 was written behind its back.
-        watch.read(one(2), true);
-        assert!(!watch.look(one(3), at(400)));
-        assert!(watch.look(one(3), at(600)));
+        watch.read_file(one(2), true);
+        assert_eq!(watch.look(one(3), at(400)), None);
+        assert_eq!(watch.look(one(3), at(600)), Some(Changed::File));
     }
 
     #[test]
@@ -271,26 +354,94 @@ mod tests {
         let mut watch = Watch::default();
         let mut both = one(1);
         both.insert(PathBuf::from("key"), None);
-        watch.read(both, true);
-        watch.read(one(2), false);
-        assert_eq!(watch.known.len(), 2);
-        watch.read(one(3), true);
-        assert_eq!(watch.known.len(), 1);
+        watch.read_file(both, true);
+        watch.read_file(one(2), false);
+        assert_eq!(watch.of_file.len(), 2);
+        watch.read_file(one(3), true);
+        assert_eq!(watch.of_file.len(), 1);
     }
 
     #[test]
     fn a_missing_file_and_a_link_to_another_are_changes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
         assert_eq!(Fingerprint::of(&path), None);
         for name in ["a", "b"] {
-            fs::write(folder.path().join(name), "same").unwrap();
+            fs::write(directory.path().join(name), "same").unwrap();
         }
         std::os::unix::fs::symlink("a", &path).unwrap();
         let first = Fingerprint::of(&path);
-        assert_eq!(first, Fingerprint::of(&folder.path().join("a")));
+        assert_eq!(first, Fingerprint::of(&directory.path().join("a")));
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("b", &path).unwrap();
         assert_ne!(first, Fingerprint::of(&path));
+    }
+
+    fn print(bytes: u64) -> Option<Fingerprint> {
+        one(bytes).into_values().next().flatten()
+    }
+
+    #[test]
+    fn a_file_that_only_the_running_content_names_is_told_apart() {
+        let key = PathBuf::from("old-key");
+        let mut watch = Watch::default();
+        watch.read_file(one(1), true);
+        watch.read_running_content(Seen::from([(key.clone(), print(1))]));
+        let found = |config: u64, key_bytes: u64| {
+            let mut found = one(config);
+            found.insert(key.clone(), print(key_bytes));
+            found
+        };
+        assert_eq!(watch.look(found(1, 2), at(0)), None);
+        assert_eq!(watch.look(found(1, 2), at(200)), Some(Changed::RunningContent));
+        // Where both changed, the file is what counts.
+        assert_eq!(watch.look(found(2, 3), at(300)), None);
+        assert_eq!(watch.look(found(2, 3), at(500)), Some(Changed::File));
+        // A refused file leaves the running content what it was; an adopted one replaces it.
+        watch.read_file(one(2), false);
+        assert_eq!(watch.paths().len(), 2);
+        watch.read_file(one(2), true);
+        assert_eq!(watch.paths().len(), 1);
+    }
+
+    #[test]
+    fn a_look_that_hangs_is_given_up_and_followed_by_another() {
+        let (release, held) = crossbeam_channel::bounded::<()>(0);
+        let (entering, begun) = crossbeam_channel::unbounded();
+        let (mut watcher, looks) = Watcher::start_with(move |_| {
+            entering.send(()).unwrap();
+            let _ = held.recv();
+            print(2)
+        })
+        .unwrap();
+        watcher.read_file(one(1), true);
+        watcher.watch(true);
+        let start = Monotonic::now();
+        watcher.turn(start);
+        begun.recv().unwrap();
+        let late = Monotonic::now().plus(LOOK_TIMEOUT);
+        watcher.turn(late);
+        assert_eq!(watcher.looked(looks.recv().unwrap(), late), None);
+        watcher.turn(late);
+        assert!(begun.try_recv().is_err(), "not before the pause is over");
+        drop(release);
+        let mut now = late.plus(FAILED_PAUSE);
+        watcher.turn(now);
+        assert_eq!(watcher.looked(looks.recv().unwrap(), now), None);
+        now = now.plus(SETTLE);
+        watcher.turn(now);
+        assert_eq!(watcher.looked(looks.recv().unwrap(), now), Some(Changed::File));
+    }
+
+    #[test]
+    fn a_look_from_before_a_reload_is_dropped() {
+        let (mut watcher, looks) = Watcher::start_with(|_| print(1)).unwrap();
+        watcher.read_file(one(1), true);
+        watcher.watch(true);
+        watcher.turn(Monotonic::now());
+        let found = looks.recv().unwrap();
+        watcher.read_file(one(2), true);
+        assert_eq!(watcher.looked(found, Monotonic::now()), None);
+        assert!(watcher.watch.unsettled.is_none());
     }
 }

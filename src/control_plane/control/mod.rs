@@ -2,10 +2,11 @@
 //! on anything else.
 
 mod log;
+mod retry;
 
 use std::{sync::Arc, time::Duration};
 
-use crossbeam_channel::{Receiver, select};
+use crossbeam_channel::{Receiver, never, select};
 use tracing::Level;
 
 use crate::{
@@ -15,15 +16,16 @@ use crate::{
         drain::{Drain, Next},
         fleet::Fleet,
         history::{Entry, History, Trigger},
+        jobs::Finished,
         live::LiveValues,
-        prepare::{Job, Preparation, Prepared, Ready, Running, Source, hosts_of},
+        prepare::{Job, Preparation, Prepared, Ready, Refusal, Running, Source, hosts_of},
         reload::{Asker, Attempt, Begun, Kind, Phase, Queue, Wish},
         report::{Outcome, Report},
         resolver::{REFRESH, Resolver},
         scrapes::{Requester, ScrapeJob, Scrapes},
         service::ServiceManager,
         signals::Signal,
-        watcher::{Changed, Watcher},
+        watcher::{Changed, Look, Watcher},
     },
     handoff::message::{Answer, Call, DrainStep, FromWorker, Order, Ticket},
     system::clock::{Monotonic, unix_seconds},
@@ -34,6 +36,8 @@ use crate::{
         render::{LostLines, ReloadMetrics},
     },
 };
+
+pub use self::retry::Retry;
 
 /// How often the control thread looks around when nothing happens: for workers that missed a
 /// generation and for names to refresh.
@@ -50,13 +54,13 @@ pub struct Inputs {
     /// Signals.
     pub signals: Receiver<Signal>,
     /// The preparation thread.
-    pub prepared: Receiver<Prepared>,
+    pub prepared: Receiver<Finished<Option<Prepared>>>,
     /// The live values' bell.
     pub live: Receiver<()>,
     /// Finished metrics pages.
-    pub rendered: Receiver<Answer>,
-    /// The files that are watched.
-    pub changed: Receiver<Changed>,
+    pub rendered: Receiver<Finished<Answer>>,
+    /// Looks at the files that are watched.
+    pub looked: Receiver<Finished<Look>>,
 }
 
 /// Everything that the control thread owns.
@@ -74,7 +78,7 @@ pub struct Control {
     pub live: LiveValues,
     /// The resolver.
     pub resolver: Resolver,
-    /// The thread that watches the files.
+    /// The files that are watched.
     pub watcher: Watcher,
     /// Who started the process, if it wants to be told.
     pub service: ServiceManager,
@@ -98,6 +102,8 @@ pub struct Control {
     pub started: Monotonic,
     /// When names are looked up again.
     pub refresh_at: Monotonic,
+    /// Another attempt after a refusal that may pass.
+    pub retry: Retry,
     /// The stop under way.
     pub drain: Option<Drain>,
 }
@@ -115,7 +121,7 @@ pub enum End {
 
 impl Control {
     /// Runs until the process is to end.
-    pub fn run(&mut self, inputs: &Inputs) -> End {
+    pub fn run(&mut self, inputs: &mut Inputs) -> End {
         let end = loop {
             if let Some(end) = self.turn(inputs, TICK) {
                 break end;
@@ -151,37 +157,50 @@ impl Control {
     }
 
     /// Takes one message, or none when nothing comes within `patience`, and does what is due.
-    fn turn(&mut self, inputs: &Inputs, patience: Duration) -> Option<End> {
+    fn turn(&mut self, inputs: &mut Inputs, patience: Duration) -> Option<End> {
         let wait = match self.stop_step() {
             Ok(wait) => wait.min(patience),
             Err(end) => return Some(end),
         };
         let mut end = None;
         select! {
-            recv(inputs.workers) -> message => {
-                end = message.ok().and_then(|message| self.worker_says(message));
-            }
-            recv(inputs.signals) -> signal => {
-                end = signal.ok().and_then(|signal| self.signal(signal));
-            }
-            recv(inputs.prepared) -> prepared => {
-                if let Ok(prepared) = prepared {
+            recv(inputs.workers) -> message => if let Ok(message) = message {
+                end = self.worker_says(message);
+            } else {
+                // Each of them sends why it ended, so this comes after the end.
+                inputs.workers = never();
+            },
+            recv(inputs.signals) -> signal => if let Ok(signal) = signal {
+                end = self.signal(signal);
+            } else {
+                tracing::error!("signals are not seen any more: their thread has ended");
+                inputs.signals = never();
+            },
+            recv(inputs.prepared) -> finished => {
+                if let Some(prepared) = finished.ok().and_then(|job| self.preparation.finished(job)) {
                     self.prepared(prepared);
                 }
             }
             // The table is looked at below, whatever woke this thread.
             recv(inputs.live) -> _ => {}
-            recv(inputs.rendered) -> rendered => {
-                if let Ok(page) = rendered {
-                    for Requester { worker, ticket } in self.scrapes.finish() {
+            recv(inputs.rendered) -> finished => {
+                let page = finished.ok().and_then(|finished| self.scrapes.finish(finished));
+                if let Some((page, requesters)) = page {
+                    for Requester { worker, ticket } in requesters {
                         self.fleet.answer(worker, ticket, page.clone());
                     }
-                    self.render_metrics();
                 }
+                self.render_metrics();
             }
-            recv(inputs.changed) -> changed => {
-                if changed.is_ok() {
-                    self.wish_for_the_file(Trigger::Watch);
+            recv(inputs.looked) -> look => {
+                let changed = look.ok().and_then(|look| self.watcher.looked(look, Monotonic::now()));
+                match changed {
+                    None => {}
+                    Some(Changed::File) => self.wish(Kind::File, Trigger::Watch),
+                    Some(Changed::RunningContent) => {
+                        let running = self.running.snapshot.generation;
+                        self.wish(Kind::Rollback(running), Trigger::Watch);
+                    }
                 }
             }
             default(wait) => {
@@ -189,11 +208,23 @@ impl Control {
                 self.fleet.nudge(self.running.snapshot.generation);
             }
         }
+        self.supervise();
         self.hand_out();
         self.check_gathering();
         self.begin();
         self.refresh_names();
         end
+    }
+
+    /// Gives up jobs that take too long, and begins those whose time has come.
+    fn supervise(&mut self) {
+        let now = Monotonic::now();
+        self.preparation.check(now);
+        self.scrapes.check(now);
+        self.watcher.turn(now);
+        if self.retry.is_due(now) {
+            self.wish(Kind::File, Trigger::Watch);
+        }
     }
 
     /// Sends what workers miss: a generation, a step of stopping, live values.
@@ -222,7 +253,7 @@ impl Control {
     fn signal(&mut self, signal: Signal) -> Option<End> {
         match signal {
             Signal::Reopen => self.access_log.reopen(),
-            Signal::Reload => self.wish_for_the_file(Trigger::Signal),
+            Signal::Reload => self.wish(Kind::File, Trigger::Signal),
             Signal::Stop if self.drain.is_some() => {
                 tracing::warn!("stopping at once: asked twice");
                 return Some(End::StoppedAtOnce);
@@ -244,9 +275,9 @@ impl Control {
         None
     }
 
-    fn wish_for_the_file(&mut self, trigger: Trigger) {
+    fn wish(&mut self, kind: Kind, trigger: Trigger) {
         self.queue.push(Wish {
-            kind: Kind::File,
+            kind,
             trigger,
             if_match: None,
             asker: Asker::Nobody,
@@ -385,11 +416,18 @@ impl Control {
             return;
         }
         let dry = attempt.kind == Kind::DryRun;
-        if attempt.kind == Kind::File {
-            self.watcher.seen(prepared.seen, prepared.outcome.is_ok());
+        match &attempt.kind {
+            Kind::File => self.watcher.read_file(prepared.seen, prepared.outcome.is_ok()),
+            Kind::Rollback(_) if prepared.outcome.is_ok() => {
+                self.watcher.read_running_content(prepared.seen);
+            }
+            Kind::DryRun | Kind::Rollback(_) => {}
         }
+        let is_watching = self.running.settings.reload.watch;
+        let refusal = prepared.outcome.as_ref().err();
+        self.retry.note(&attempt.kind, refusal, is_watching, Monotonic::now());
         match prepared.outcome {
-            Err(problems) => {
+            Err(Refusal { problems, .. }) => {
                 let warnings = problems.warnings.iter().map(ToString::to_string).collect();
                 self.end(Outcome::Refused(problems.errors), Difference::default(), warnings);
             }

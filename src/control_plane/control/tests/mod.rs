@@ -2,6 +2,7 @@
 
 mod interleavings;
 mod live_values;
+mod supervision;
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,6 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    config::Problems,
     control_plane::{
         files::ProcessEnvironment,
         fleet::RENEW_INTERVAL,
@@ -77,7 +77,7 @@ fn resolver_of(names: &Names, live: &LiveValues) -> Resolver {
     })
 }
 
-type Preparing = Box<dyn Fn(&Origin, &Job, &mut Seen) -> Result<Ready, Problems> + Send>;
+type Preparing = Box<dyn Fn(&Origin, &Job, &mut Seen) -> Result<Ready, Refusal> + Send + Sync>;
 
 impl Fixture {
     fn new(workers: usize, capacity: usize, reload_timeout: f64) -> Self {
@@ -100,7 +100,7 @@ impl Fixture {
         let origin = Origin { path, environment, live: live.clone(), resolver: resolver.clone() };
         let (preparation, prepared) =
             Preparation::start_with(move |job, seen| preparing(&origin, job, seen)).unwrap();
-        let (watcher, changed) = Watcher::start().unwrap();
+        let (watcher, looked) = Watcher::start().unwrap();
         let (scrapes, rendered) = Scrapes::start().unwrap();
         let (to_control, from_workers) = unbounded();
         let (signals, signalled) = unbounded();
@@ -128,6 +128,7 @@ impl Fixture {
             last: None,
             started: Monotonic::now(),
             refresh_at: Monotonic::now().plus(REFRESH),
+            retry: Retry::default(),
             drain: None,
         };
         let inputs = Inputs {
@@ -136,7 +137,7 @@ impl Fixture {
             prepared,
             live: bell,
             rendered,
-            changed,
+            looked,
         };
         Self { control, inputs, to_control, signals, workers: receiving, names, folder }
     }
@@ -149,7 +150,7 @@ impl Fixture {
     }
 
     fn turn(&mut self, patience: Duration) {
-        assert_eq!(self.control.turn(&self.inputs, patience), None);
+        assert_eq!(self.control.turn(&mut self.inputs, patience), None);
     }
 
     /// Turns until `done`, playing workers with `work` in between.

@@ -1,0 +1,112 @@
+//! Another attempt after one that was refused for a reason that may pass by itself.
+//!
+//! With `reload.watch` nobody stands by who would try again: credentials that S3 does not know yet,
+//! or a file system that is away, must not keep a file from being adopted until it changes.
+
+use std::time::Duration;
+
+use crate::{
+    control_plane::{prepare::Refusal, reload::Kind},
+    system::clock::Monotonic,
+};
+
+/// Pause before the first further attempt; it doubles with each refusal.
+const PAUSE_MIN: Duration = Duration::from_secs(10);
+
+/// Longest of these pauses.
+const PAUSE_MAX: Duration = Duration::from_mins(5);
+
+/// The attempt to come, if there is to be one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Retry {
+    at: Option<Monotonic>,
+    refusals: u32,
+}
+
+impl Retry {
+    /// Notes how an attempt was prepared, while files are watched.
+    pub(super) fn note(
+        &mut self,
+        kind: &Kind,
+        refusal: Option<&Refusal>,
+        is_watching: bool,
+        now: Monotonic,
+    ) {
+        match kind {
+            // Nothing is adopted that would take the place of the file.
+            Kind::DryRun => {}
+            Kind::File if is_watching && refusal.is_some_and(|refusal| refusal.may_pass) => {
+                let pause = PAUSE_MIN.saturating_mul(1 << self.refusals.min(16)).min(PAUSE_MAX);
+                self.refusals += 1;
+                self.at = Some(now.plus(pause));
+            }
+            Kind::Rollback(_) if refusal.is_some() => {}
+            Kind::File | Kind::Rollback(_) => *self = Self::default(),
+        }
+    }
+
+    /// Lets the time come.
+    #[cfg(test)]
+    pub(super) fn hurry(&mut self) {
+        self.at = self.at.map(|_| Monotonic(0));
+    }
+
+    /// Returns true once when the time has come.
+    pub(super) fn is_due(&mut self, now: Monotonic) -> bool {
+        self.at.take_if(|at| now >= *at).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Problems, model::Generation};
+
+    fn refusal(may_pass: bool) -> Refusal {
+        Refusal { problems: Problems::default(), may_pass }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_bound_and_begin_anew_after_a_success() {
+        let mut retry = Retry::default();
+        let mut now = Monotonic(1);
+        let mut refuse = |retry: &mut Retry| {
+            retry.note(&Kind::File, Some(&refusal(true)), true, now);
+            let mut pause = Duration::ZERO;
+            while !retry.is_due(now.plus(pause)) {
+                pause += Duration::from_secs(1);
+            }
+            now = now.plus(pause);
+            assert!(!retry.is_due(now), "once");
+            pause.as_secs()
+        };
+        let pauses = [(); 7].map(|()| refuse(&mut retry));
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
+        retry.note(&Kind::File, None, true, Monotonic(1));
+        assert_eq!(refuse(&mut retry), 10);
+    }
+
+    #[test]
+    fn only_a_watched_file_whose_refusal_may_pass_is_tried_again() {
+        let late = Monotonic(u64::MAX);
+        let due = |kind: Kind, refusal: Option<Refusal>, is_watching| {
+            let mut retry = Retry::default();
+            retry.note(&kind, refusal.as_ref(), is_watching, Monotonic(1));
+            retry.is_due(late)
+        };
+        assert!(due(Kind::File, Some(refusal(true)), true));
+        assert!(!due(Kind::File, Some(refusal(true)), false));
+        assert!(!due(Kind::File, Some(refusal(false)), true));
+        assert!(!due(Kind::File, None, true));
+        assert!(!due(Kind::Rollback(Generation(1)), Some(refusal(true)), true));
+
+        // A dry run or a refused rollback in between changes nothing; a rollback is what is wanted.
+        let mut retry = Retry::default();
+        retry.note(&Kind::File, Some(&refusal(true)), true, Monotonic(1));
+        retry.note(&Kind::DryRun, None, true, Monotonic(1));
+        retry.note(&Kind::Rollback(Generation(1)), Some(&refusal(false)), true, Monotonic(1));
+        assert!(retry.clone().is_due(late));
+        retry.note(&Kind::Rollback(Generation(1)), None, true, Monotonic(1));
+        assert!(!retry.is_due(late));
+    }
+}

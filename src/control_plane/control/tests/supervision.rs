@@ -1,0 +1,183 @@
+//! Helper threads that panic, hang or end.
+
+use std::{
+    fs::OpenOptions,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::*;
+use crate::{
+    config::{Problem, Problems},
+    control_plane::prepare::PREPARE_TIMEOUT,
+};
+
+/// Makes a named pipe, whose opening waits until somebody opens its other end.
+fn make_fifo(path: &Path) {
+    let status = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_file_that_hangs_fails_the_attempt_in_time_and_later_ones_succeed() {
+    let (entering, begun) = unbounded();
+    let mut fixture = Fixture::preparing(
+        1,
+        256,
+        10.0,
+        Box::new(move |origin, job, seen| {
+            let fifo = origin.path.with_file_name("fifo");
+            if fifo.exists() {
+                entering.send(()).unwrap();
+                drop(fs::File::open(&fifo));
+            }
+            prepare::prepare(origin, job, seen)
+        }),
+    );
+    let fifo = fixture.folder.path().join("fifo");
+    make_fifo(&fifo);
+    fixture.write(&content(11, 10.0));
+    fixture.ask(0, 1, false);
+    fixture.until(|_| {}, |fixture| fixture.control.queue.current.is_some());
+    begun.recv().unwrap();
+    fixture.control.preparation.check(Monotonic::now().plus(PREPARE_TIMEOUT));
+    fixture.until(|_| {}, |fixture| fixture.control.last.is_some());
+    let mut answers = Vec::new();
+    fixture.work(0, &mut answers);
+    assert_eq!(answers[0].status, 400);
+    let error = json(&answers[0])["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("not done after 60 s"), "{error}");
+    assert_eq!(fixture.control.metrics.failure_total, 1);
+
+    // Another thread prepares the next attempt, and what the first one still finds is dropped.
+    let hanging = fifo.with_extension("hanging");
+    fs::rename(&fifo, &hanging).unwrap();
+    fixture.ask(0, 2, false);
+    fixture.until(
+        |fixture| fixture.work(0, &mut answers),
+        |fixture| fixture.control.metrics.success_total == 1,
+    );
+    drop(OpenOptions::new().write(true).open(&hanging).unwrap());
+    fixture.write(&content(12, 10.0));
+    fixture.ask(0, 3, false);
+    fixture.until(
+        |fixture| fixture.work(0, &mut answers),
+        |fixture| fixture.control.metrics.success_total == 2,
+    );
+    assert_eq!(fixture.control.running.snapshot.generation, Generation(3));
+}
+
+#[test]
+fn a_page_that_panics_ends_its_calls_and_the_next_one_is_rendered() {
+    let mut fixture = Fixture::new(1, 256, 10.0);
+    let panics = AtomicBool::new(true);
+    let (scrapes, rendered) = Scrapes::start_with(move |job| {
+        assert!(!panics.swap(false, Ordering::Relaxed), "this one is meant to fail");
+        crate::control_plane::scrapes::scrape(&job)
+    })
+    .unwrap();
+    fixture.control.scrapes = scrapes;
+    fixture.inputs.rendered = rendered;
+    let ask = |fixture: &Fixture| {
+        let ticket = Ticket::new(1);
+        let watch = ticket.watch();
+        let call = Call::Metrics;
+        fixture.to_control.send(FromWorker::Call { worker: 0, ticket, call }).unwrap();
+        watch
+    };
+    let mut answers = Vec::new();
+    let lost = ask(&fixture);
+    fixture.until(|fixture| fixture.work(0, &mut answers), |_| lost.is_dropped());
+    assert!(answers.is_empty(), "the worker responds, which has seen the end of the ticket");
+    let good = ask(&fixture);
+    fixture.until(|fixture| fixture.work(0, &mut answers), |_| good.is_dropped());
+    assert_eq!(answers[0].status, 200);
+}
+
+/// A channel whose other end is gone is always ready to be read.
+#[test]
+fn threads_that_are_gone_do_not_keep_the_control_thread_busy() {
+    let mut fixture = Fixture::new(1, 256, 10.0);
+    drop(std::mem::replace(&mut fixture.signals, unbounded().0));
+    drop(std::mem::replace(&mut fixture.to_control, unbounded().0));
+    let pause = Duration::from_millis(100);
+    // It sees that they are gone, and the addresses of the start.
+    for _ in 0..3 {
+        fixture.turn(pause);
+    }
+    let start = Monotonic::now();
+    fixture.turn(pause);
+    assert!(Monotonic::now() >= start.plus(pause));
+}
+
+#[test]
+fn a_watched_file_is_tried_again_after_a_refusal_that_may_pass() {
+    let mut fixture = Fixture::preparing(
+        1,
+        256,
+        10.0,
+        Box::new(|origin, job, seen| {
+            if job.attempt == 2 {
+                let what = "S3 refuses the credentials (InvalidAccessKeyId)";
+                let problems = Problems::from(Problem::of_file(what));
+                return Err(Refusal { problems, may_pass: true });
+            }
+            prepare::prepare(origin, job, seen)
+        }),
+    );
+    let watched = |version| format!("{}reload: {{ watch: true }}\n", content(version, 10.0));
+    fixture.write(&watched(11));
+    fixture.signals.send(Signal::Reload).unwrap();
+    let work = |fixture: &mut Fixture| fixture.work(0, &mut Vec::new());
+    fixture.until(work, |fixture| fixture.control.metrics.success_total == 1);
+    fixture.write(&watched(12));
+    fixture.until(work, |fixture| fixture.control.metrics.failure_total == 1);
+    assert_eq!(fixture.control.running.snapshot.generation, Generation(2));
+    // The file is the same, and time passes.
+    fixture.control.retry.hurry();
+    fixture.until(work, |fixture| fixture.control.metrics.success_total == 2);
+    assert_eq!(fixture.control.running.snapshot.generation, Generation(3));
+    assert_eq!(fixture.control.metrics.failure_total, 1);
+}
+
+#[test]
+fn a_file_that_only_the_old_content_names_is_watched_after_a_rollback() {
+    let mut fixture = Fixture::new(1, 256, 10.0);
+    let key = fixture.folder.path().join("key");
+    let signed = |version| {
+        let signed = "access_key: AK, secret_key_file: key";
+        let text = content(version, 10.0).replace("anonymous: true", signed);
+        format!("{text}reload: {{ watch: true }}\n")
+    };
+    let plain = |version| format!("{}reload: {{ watch: true }}\n", content(version, 10.0));
+    let secret = |fixture: &Fixture| {
+        let bucket = &fixture.control.running.snapshot.buckets[0];
+        bucket.credentials.as_ref().map(|found| found.secret_key.expose().to_vec())
+    };
+    let work = |fixture: &mut Fixture| fixture.work(0, &mut Vec::new());
+    let reaches = |fixture: &mut Fixture, generation| {
+        fixture.until(work, |fixture| {
+            let control = &fixture.control;
+            control.running.snapshot.generation.0 == generation && control.queue.current.is_none()
+        });
+    };
+    fs::write(&key, "first").unwrap();
+    fixture.write(&signed(11));
+    fixture.signals.send(Signal::Reload).unwrap();
+    reaches(&mut fixture, 2);
+    fixture.write(&plain(12));
+    reaches(&mut fixture, 3);
+    let order = Order::Rollback { to: Generation(2), if_match: None };
+    let call = Call::Order { order, request_id: "id".into(), subject: None };
+    fixture.to_control.send(FromWorker::Call { worker: 0, ticket: Ticket::new(1), call }).unwrap();
+    reaches(&mut fixture, 4);
+    assert_eq!(secret(&fixture).unwrap(), b"first");
+
+    fs::write(&key, "second").unwrap();
+    reaches(&mut fixture, 5);
+    assert_eq!(secret(&fixture).unwrap(), b"second", "the content that was gone back to");
+    // The file is still what is adopted when it changes.
+    fixture.write(&plain(13));
+    reaches(&mut fixture, 6);
+    assert_eq!(secret(&fixture), None);
+}
