@@ -5,6 +5,7 @@
 //! epoll) only when the kernel says that it would block. Nothing that the kernel still owns is ever
 //! dropped that way, so every wait may be abandoned without losing bytes.
 
+mod alarm;
 pub mod buffers;
 pub mod clock;
 pub mod cpu;
@@ -22,3 +23,4 @@ pub mod splice;
 pub mod tls;
 pub mod turn;
 pub mod watch;
+mod wheel;

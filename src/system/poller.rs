@@ -6,14 +6,17 @@
 
 use std::{
     cell::RefCell,
-    fmt, io,
+    fmt,
+    future::{Future, poll_fn},
+    io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    pin::pin,
     ptr,
 };
 
 use monoio::net::UnixStream;
 
-use crate::system::readiness::{Events, Level};
+use crate::system::readiness::{Events, Level, flag};
 
 /// Events taken from the kernel at once. What is left over is taken in the next turn.
 const EVENTS_PER_TURN: usize = 1_024;
@@ -21,12 +24,27 @@ const EVENTS_PER_TURN: usize = 1_024;
 /// The key under which the bell reports.
 const BELL: u64 = u64::MAX;
 
+/// The key under which the alarm reports.
+const ALARM: u64 = u64::MAX - 1;
+
 /// What one look at the kernel brought.
 pub(super) enum Event {
     /// Something happened to the descriptor that was added under this key.
     Of { key: u64, events: Events },
     /// [`Poller::ring`] was called since the last look.
     Bell,
+    /// The alarm's timer has expired.
+    Alarm,
+}
+
+/// When a look became worth it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// Before anything was waited for, so that nothing else has run. That is so with epoll only: a
+    /// ring answers when it is entered.
+    AtOnce,
+    /// While others ran.
+    Meanwhile,
 }
 
 /// The epoll instance of one core. Belongs to the event loop of the thread that made it.
@@ -72,6 +90,22 @@ impl Poller {
     /// What `epoll_ctl(2)` reports.
     pub(super) fn add(&self, fd: RawFd, key: u64) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, Events::EVERYTHING, key)
+    }
+
+    /// Reports each time that the timer expires.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` reports.
+    pub(super) fn add_alarm(&self, timer: RawFd) -> io::Result<()> {
+        let edges = flag(libc::EPOLLIN) | flag(libc::EPOLLET);
+        self.control(libc::EPOLL_CTL_ADD, timer, edges, ALARM)
+    }
+
+    /// Reports a descriptor that always has room at every look, as a flood of events would be.
+    #[cfg(test)]
+    pub(super) fn flood(&self, always_writable: RawFd) {
+        self.control(libc::EPOLL_CTL_ADD, always_writable, flag(libc::EPOLLOUT), ALARM - 1)
+            .unwrap();
     }
 
     /// Reports nothing of a descriptor that was added until it is asked for.
@@ -136,8 +170,18 @@ impl Poller {
     ///
     /// # Errors
     /// When the event loop can't wait.
-    pub(super) async fn changed(&self) -> io::Result<()> {
-        self.waited_for.readable(false).await
+    pub(super) async fn changed(&self) -> io::Result<Changed> {
+        let mut readable = pin!(self.waited_for.readable(false));
+        let mut when = Changed::AtOnce;
+        poll_fn(|context| {
+            let polled = readable.as_mut().poll(context);
+            if polled.is_pending() {
+                when = Changed::Meanwhile;
+            }
+            polled
+        })
+        .await?;
+        Ok(when)
     }
 
     /// Hands what has happened since the last look to `each`, without waiting. `each` must not look
@@ -167,6 +211,7 @@ impl Poller {
         for event in events.iter() {
             match event.u64 {
                 BELL => each(Event::Bell),
+                ALARM => each(Event::Alarm),
                 key => each(Event::Of { key, events: Events::of(event.events) }),
             }
         }

@@ -13,7 +13,7 @@ use std::{
 };
 
 #[expect(clippy::cast_sign_loss, reason = "a set of bits, of which the highest is one too")]
-const fn flag(event: libc::c_int) -> u32 {
+pub(super) const fn flag(event: libc::c_int) -> u32 {
     event as u32
 }
 

@@ -78,7 +78,6 @@ pub fn run<F: Future>(
             let built = RuntimeBuilder::<IoUringDriver>::new()
                 .with_entries(RING_ENTRIES)
                 .uring_builder(flags(kind))
-                .enable_timer()
                 .build();
             match built {
                 Ok(mut runtime) => return Ok(runtime.block_on(start(kind, refused))),
@@ -89,7 +88,7 @@ pub fn run<F: Future>(
             return Err(refused.unwrap_or_else(|| io::Error::other("io_uring refused")));
         }
     }
-    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
+    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build()?;
     Ok(runtime.block_on(start(IoKind::Epoll, refused)))
 }
 

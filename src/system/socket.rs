@@ -407,7 +407,7 @@ mod tests {
             });
             socket.watch().arm(Duration::ZERO, Shut::Both);
             while socket.watch().ended() == Ended::No {
-                crate::system::watch::sleep(Duration::from_millis(1)).await;
+                watches.sleep(Duration::from_millis(1)).await;
                 watches.tick();
             }
             assert_eq!(task.await, Ended::Deadline);
@@ -417,7 +417,7 @@ mod tests {
     /// Lets the sweep run until `socket` was ended.
     async fn wait_ended(socket: &Socket, watches: &Watches) {
         while socket.watch().ended() == Ended::No {
-            crate::system::watch::sleep(Duration::from_millis(1)).await;
+            watches.sleep(Duration::from_millis(1)).await;
             watches.tick();
         }
     }
@@ -487,7 +487,7 @@ mod tests {
             assert!(!is_gone(&socket, true));
             drop(peer);
             while !is_gone(&socket, true) {
-                crate::system::watch::sleep(Duration::from_millis(1)).await;
+                socket.watch().watches.turns.next().await;
             }
         });
     }

@@ -1,8 +1,8 @@
 //! Giving others on the same core their turn.
 //!
-//! A task that always finds its sockets ready never waits, and then neither the event loop nor a
-//! timer runs. Waking oneself does not help: the runtime looks at timers only when no task is
-//! runnable. So a busy task waits until the event loop has gone round.
+//! A task that always finds its sockets ready never waits, and then the event loop does not run.
+//! Waking oneself does not help: the runtime runs such a task again before all others. So a busy task
+//! waits until the event loop has gone round.
 
 use std::{
     cell::{Cell, RefCell},
@@ -58,10 +58,13 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
     use crate::system::{
         ring::{self, IoChoice},
-        watch::Watches,
+        socket::{Socket, pair},
+        watch::{Ended, Shut, Watches},
     };
 
     #[test]
@@ -82,7 +85,7 @@ mod tests {
                     })
                 });
                 let busy: Vec<_> = busy.collect();
-                crate::system::watch::sleep(std::time::Duration::from_millis(5)).await;
+                watches.sleep(std::time::Duration::from_millis(5)).await;
                 over.set(true);
                 let mut all = Vec::new();
                 for task in busy {
@@ -93,5 +96,62 @@ mod tests {
             .unwrap();
             assert!(turns_taken.iter().all(|taken| *taken > 0), "{turns_taken:?}");
         }
+    }
+
+    /// Runs `test` on both kinds of event loop, each of which may come to hang. At every look at its
+    /// sockets something has happened.
+    fn under_a_flood<F: Future<Output = ()> + 'static>(test: fn(Rc<Watches>) -> F) {
+        for choice in [IoChoice::Auto, IoChoice::Epoll] {
+            let (done, is_done) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let always_writable = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+                ring::run(choice, |_, _| async {
+                    let watches = Watches::start().unwrap();
+                    watches.poller.flood(always_writable.as_raw_fd());
+                    test(watches).await;
+                })
+                .unwrap();
+                let _ = done.send(());
+            });
+            let ended = is_done.recv_timeout(std::time::Duration::from_mins(1));
+            assert!(ended.is_ok(), "{choice:?}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_events_does_not_keep_those_waiting_that_were_woken() {
+        under_a_flood(|watches| async move {
+            let (ours, theirs) = pair().unwrap();
+            let socket = Socket::new(ours, &watches).unwrap();
+            drop(theirs);
+            socket.readable().await;
+        });
+    }
+
+    #[test]
+    fn deadlines_sleepers_and_ticks_come_though_some_task_can_always_run() {
+        under_a_flood(|watches| async move {
+            // Two tasks wake each other for ever.
+            let over = Rc::new(Cell::new(false));
+            let wakers: [Rc<Cell<Option<Waker>>>; 2] = Default::default();
+            for (own, other) in [(0, 1), (1, 0)] {
+                let (own, other) = (Rc::clone(&wakers[own]), Rc::clone(&wakers[other]));
+                let over = Rc::clone(&over);
+                monoio::spawn(poll_fn(move |context| {
+                    own.set(Some(context.waker().clone()));
+                    other.take().into_iter().for_each(Waker::wake);
+                    if over.get() { Poll::Ready(()) } else { Poll::Pending }
+                }));
+            }
+            let beating = Rc::clone(&watches);
+            monoio::spawn(async move { beating.every_tick(|| beating.tick()).await });
+            let (ours, _theirs) = pair().unwrap();
+            let socket = Socket::new(ours, &watches).unwrap();
+            socket.watch().arm(std::time::Duration::from_millis(1), Shut::Neither);
+            socket.readable().await;
+            assert_eq!(socket.watch().ended(), Ended::Deadline);
+            watches.sleep(std::time::Duration::from_millis(1)).await;
+            over.set(true);
+        });
     }
 }

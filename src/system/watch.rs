@@ -1,9 +1,10 @@
 //! Deadlines of sockets without a timer each.
 //!
 //! Every socket has a [`Watch`], a cell that says until when the present wait may last. One task
-//! per core looks at all of them at each tick; where a deadline has passed it wakes whatever waits
-//! for the socket, which reads the reason here. Setting a deadline is one store, and nothing is ever
-//! cancelled. The deadline of a send moves on for as long as the peer acknowledges something.
+//! per core looks at each tick at those that may be due (`wheel.rs`); where a deadline has passed it
+//! wakes whatever waits for the socket, which reads the reason here. Setting a deadline is one store,
+//! and nothing is ever cancelled. The deadline of a send moves on for as long as the peer
+//! acknowledges something.
 //!
 //! A client's deadline leaves its socket alone: what had arrived just before can still be served,
 //! and the owner decides whether the client gets a response, an orderly end or a reset. An
@@ -19,20 +20,19 @@ use std::{
     time::Duration,
 };
 
-use monoio::time::MissedTickBehavior;
 use slab::Slab;
 
+pub use crate::system::alarm::TICK;
 use crate::system::{
+    alarm::Alarm,
     clock::{CoreClock, Monotonic},
     fd,
     lasting::LastingWaits,
-    poller::{Event, Poller},
+    poller::{Changed, Event, Poller},
     readiness::Readiness,
     turn::Turns,
+    wheel::{Place, Wheel},
 };
-
-/// How often a core looks at its deadlines. A deadline fires at most this much late, never early.
-pub const TICK: Duration = Duration::from_millis(100);
 
 /// Why the wait for a socket was ended from this side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,7 @@ pub struct Watch {
     idle: Cell<bool>,
     waits_for: Cell<Option<Client>>,
     gathering: Cell<Gathering>,
+    place: Place,
 }
 
 /// Whether the kernel lets bytes come together before it reports them (`SO_RCVLOWAT`, `socket(7)`).
@@ -106,12 +107,13 @@ impl Watch {
             idle: Cell::new(false),
             waits_for: Cell::new(None),
             gathering: Cell::default(),
+            place: Place::default(),
         }
     }
 
     /// Ends the wait when `after` has passed since `now`, which may be one tick old. An earlier
     /// deadline that shut nothing is forgotten, passed or not.
-    pub fn arm(&self, now: Monotonic, after: Duration, shut: Shut) {
+    fn arm(&self, now: Monotonic, after: Duration, shut: Shut) {
         self.deadline.set(now.plus(after + TICK).0);
         self.sending.set(0);
         self.shut.set(shut);
@@ -129,6 +131,17 @@ impl Watch {
         self.unacknowledged.set(None);
     }
 
+    /// When the sweep has to look at it next, if it has to. 0 is the next time.
+    fn due(&self) -> Option<Monotonic> {
+        let deadline = self.deadline.get();
+        let gathers = matches!(self.gathering.get(), Gathering::Begun | Gathering::Lasting);
+        let begins_to_send = self.sending.get() != 0 && self.unacknowledged.get().is_none();
+        if gathers || (begins_to_send && deadline != 0) {
+            return Some(Monotonic(0));
+        }
+        (deadline != 0).then_some(Monotonic(deadline))
+    }
+
     /// Whether the peer has taken something of what is being sent since the last look, which moves
     /// the deadline. Looks only when it has passed, or at the first tick of a wait.
     fn has_progressed(&self, now: Monotonic) -> bool {
@@ -139,7 +152,7 @@ impl Watch {
             return false;
         }
         let left = fd::unacknowledged_bytes(self.fd);
-        self.unacknowledged.set(left);
+        self.unacknowledged.set(left.or(Some(0)));
         let progressed = is_over && before.zip(left).is_some_and(|(before, left)| left < before);
         if progressed {
             self.deadline.set(now.plus(Duration::from_nanos(after)).0);
@@ -162,9 +175,7 @@ impl Watch {
         self.waits_for.set(client);
     }
 
-    /// Lets `bytes` come together before reading is reported, or what came within two ticks; 1 ends
-    /// that. A source that was too slow for it is not waited for so again before that.
-    pub fn gather(&self, bytes: usize) {
+    fn gather(&self, bytes: usize) {
         let then = match (self.gathering.get(), bytes > 1) {
             (Gathering::Off, false) | (Gathering::GivenUp, true) => return,
             (Gathering::Begun | Gathering::Lasting, true) => Gathering::Begun,
@@ -215,8 +226,10 @@ impl Watch {
 /// All watches of one core.
 #[derive(Debug)]
 pub struct Watches {
-    poller: Rc<Poller>,
+    pub(super) poller: Rc<Poller>,
     all: RefCell<Slab<Rc<Watch>>>,
+    alarm: Alarm,
+    wheel: Wheel,
     lasting: LastingWaits,
     /// The tasks that let others go first.
     pub turns: Turns,
@@ -227,7 +240,7 @@ pub struct Watches {
 /// Membership of one socket in its core's [`Watches`]; leaves it when dropped.
 #[derive(Debug)]
 pub struct Watched {
-    watches: Rc<Watches>,
+    pub(super) watches: Rc<Watches>,
     slot: usize,
     watch: Rc<Watch>,
 }
@@ -241,6 +254,9 @@ impl Watched {
         let watch = Rc::new(Watch::new(fd));
         let slot = watches.all.borrow_mut().insert(Rc::clone(&watch));
         let member = Self { watches: Rc::clone(watches), slot, watch };
+        if u32::try_from(slot).is_err() {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         watches.poller.add(fd, member.key())?;
         Ok(member)
     }
@@ -307,11 +323,24 @@ impl Watched {
     /// Ends the wait when `after` has passed.
     pub fn arm(&self, after: Duration, shut: Shut) {
         self.watch.arm(self.watches.clock.coarse(), after, shut);
+        self.list();
     }
 
     /// Ends the wait when the peer takes nothing of what is sent for `after`.
     pub fn arm_sending(&self, after: Duration) {
         self.watch.arm_sending(self.watches.clock.coarse(), after);
+        self.list();
+    }
+
+    /// Lets `bytes` come together before reading is reported, or what came within two ticks; 1 ends
+    /// that. A source that was too slow for it is not waited for so again before that.
+    pub fn gather(&self, bytes: usize) {
+        self.watch.gather(bytes);
+        self.list();
+    }
+
+    fn list(&self) {
+        self.watches.list(self.slot, &self.watch);
     }
 }
 
@@ -347,7 +376,11 @@ impl std::ops::Deref for Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.watches.all.borrow_mut().remove(self.slot);
+        let mut all = self.watches.all.borrow_mut();
+        if let Ok(member) = u32::try_from(self.slot) {
+            self.watches.wheel.leave(member, &place_in(&all));
+        }
+        all.remove(self.slot);
     }
 }
 
@@ -358,12 +391,17 @@ impl Watches {
     /// When the kernel has no descriptors left.
     pub fn start() -> io::Result<Rc<Self>> {
         let poller = Rc::new(Poller::new()?);
+        let clock = CoreClock::default();
+        let alarm = Alarm::new(clock.coarse())?;
+        poller.add_alarm(alarm.raw())?;
         let watches = Rc::new(Self {
             turns: Turns::new(Rc::clone(&poller)),
             poller,
             all: RefCell::default(),
+            alarm,
+            wheel: Wheel::new(clock.coarse()),
             lasting: LastingWaits::default(),
-            clock: CoreClock::default(),
+            clock,
         });
         monoio::spawn(serve(Rc::clone(&watches)));
         Ok(watches)
@@ -374,6 +412,7 @@ impl Watches {
         let all = self.all.borrow();
         self.poller.look(|event| match event {
             Event::Bell => self.turns.begin(),
+            Event::Alarm => self.alarm.ring(Monotonic::now()),
             Event::Of { key, events } => {
                 if let Some(watch) = usize::try_from(key).ok().and_then(|slot| all.get(slot)) {
                     events.note(&watch.readiness);
@@ -382,17 +421,41 @@ impl Watches {
         });
     }
 
-    /// Looks at every deadline. Call it each [`TICK`].
+    /// Looks at the deadlines that may be due. Call it each [`TICK`].
     pub fn tick(&self) {
         let now = self.clock.refresh();
         self.check_lasting_waits();
-        for (_, watch) in self.all.borrow().iter() {
+        let all = self.all.borrow();
+        self.wheel.sweep(now, &place_in(&all), |member| {
+            let watch = all.get(usize::try_from(member).ok()?)?;
             watch.gather_on();
             let deadline = watch.deadline.get();
             if deadline != 0 && !watch.has_progressed(now) && deadline <= now.0 {
                 watch.end(Ended::Deadline, watch.shut.get());
             }
+            watch.due()
+        });
+    }
+
+    /// Makes the sweep look at a socket in time.
+    fn list(&self, slot: usize, watch: &Watch) {
+        let Some(due) = watch.due().filter(|due| watch.place.is_later_than(*due)) else { return };
+        if let Ok(member) = u32::try_from(slot) {
+            self.wheel.list(member, due, &place_in(&self.all.borrow()));
         }
+    }
+
+    /// Calls `each` at every [`TICK`], for ever. The core's heartbeat; one task may have it.
+    pub async fn every_tick(&self, mut each: impl FnMut()) {
+        loop {
+            self.alarm.tick().await;
+            each();
+        }
+    }
+
+    /// Completes after `after`.
+    pub async fn sleep(&self, after: Duration) {
+        self.alarm.sleep(after).await;
     }
 
     /// Compares what is known of sockets that somebody has waited for during a whole tick with what
@@ -414,10 +477,11 @@ impl Watches {
     pub fn shorten_idle(&self, most: Duration) {
         let now = self.clock.coarse();
         let latest = now.plus(most + TICK);
-        for (_, watch) in self.all.borrow().iter() {
+        for (slot, watch) in self.all.borrow().iter() {
             let deadline = watch.deadline.get();
             if watch.idle.get() && (deadline == 0 || deadline > latest.0) {
                 watch.arm(now, most, Shut::Neither);
+                self.list(slot, watch);
             }
         }
     }
@@ -444,30 +508,23 @@ impl Watches {
     }
 }
 
+fn place_in<'a>(all: &'a Slab<Rc<Watch>>) -> impl Fn(u32) -> Option<&'a Place> {
+    |member| all.get(usize::try_from(member).ok()?).map(|watch| &watch.place)
+}
+
 /// Passes on what the kernel tells, turn after turn.
 async fn serve(watches: Rc<Watches>) {
     loop {
-        if let Err(error) = watches.poller.changed().await {
-            // Nothing is lost: what has happened is still there to be seen.
-            tracing::error!(%error, "the event loop can't wait for sockets");
-            sleep(TICK).await;
+        match watches.poller.changed().await {
+            // Those who were woken by the last look come first, however much has happened since.
+            Ok(Changed::AtOnce) => monoio::spawn(std::future::ready(())).await,
+            Ok(Changed::Meanwhile) => {}
+            Err(error) => {
+                // Nothing is lost: what has happened is still there to be seen.
+                tracing::error!(%error, "the event loop can't wait for sockets");
+                watches.alarm.sleep(TICK).await;
+            }
         }
         watches.look();
     }
-}
-
-/// Calls `each` at every [`TICK`], for ever. The core's heartbeat.
-pub async fn every_tick(mut each: impl FnMut()) {
-    let mut next = monoio::time::interval(TICK);
-    // After a pause of the process one is due, not all that were missed.
-    next.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        next.tick().await;
-        each();
-    }
-}
-
-/// Completes after `after`.
-pub async fn sleep(after: Duration) {
-    monoio::time::sleep(after).await;
 }

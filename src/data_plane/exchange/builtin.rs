@@ -9,7 +9,6 @@ use crate::{
     model::Fault,
     policy::auth::permit_admin,
     protocol::http1::Method,
-    system::watch::sleep,
 };
 
 /// How long a client waits for what the control thread knows: a page that takes longer is of no use
@@ -183,7 +182,7 @@ async fn call(exchange: &mut Exchange<'_>, call: Call) -> Next {
     let _ = core.to_control.try_send(FromWorker::Call { worker: core.worker, ticket, call });
     let answer = {
         let mut waited = std::pin::pin!(core.commands.wait(number));
-        let mut timeout = std::pin::pin!(sleep(timeout));
+        let mut timeout = std::pin::pin!(core.watches.sleep(timeout));
         std::future::poll_fn(|context| {
             if let std::task::Poll::Ready(answer) = waited.as_mut().poll(context) {
                 return std::task::Poll::Ready(answer);

@@ -17,7 +17,6 @@ use crate::{
         listener::{CoreListener, is_exhausted},
         panic,
         socket::{Accepted, Socket},
-        watch::sleep,
     },
     telemetry::labels::RejectReason,
 };
@@ -82,11 +81,11 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, guard: Liste
             }
         }
         if exhausted {
-            sleep(EXHAUSTED_PAUSE).await;
+            core.watches.sleep(EXHAUSTED_PAUSE).await;
         } else if more {
             core.watches.turns.next().await;
         } else if closes.is_some() {
-            sleep(HANDSHAKE_PAUSE).await;
+            core.watches.sleep(HANDSHAKE_PAUSE).await;
         } else {
             core.open.until(closes_at(role), listener.readable()).await;
         }

@@ -37,7 +37,7 @@ use crate::{
         mailbox::Unclaimed,
         ring::{self, IoChoice, IoKind},
         splice::Pipes,
-        watch::{Watches, every_tick},
+        watch::Watches,
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
 };
@@ -147,7 +147,7 @@ async fn serve(
         core: pinned.map(cpu::Core::number),
     });
     let beating = Rc::clone(&core);
-    monoio::spawn(every_tick(move || beat(&beating)));
+    monoio::spawn(async move { beating.watches.every_tick(|| beat(&beating)).await });
     inbox::read(&core, mailbox).await;
     Ok(())
 }

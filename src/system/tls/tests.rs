@@ -29,7 +29,7 @@ use crate::system::{
     process,
     ring::{self, IoChoice},
     socket::{self, Socket},
-    watch::{Watches, sleep},
+    watch::Watches,
 };
 
 /// Numbers that look random, the same for the same seed (xorshift64*).
@@ -669,7 +669,7 @@ fn a_wait_may_be_dropped_and_taken_up_again() {
                         assert!(into[..count].iter().all(|byte| *byte == 9));
                         received += count;
                     }
-                    () = sleep(Duration::from_micros(1)) => dropped += 1,
+                    () = socket.watch().watches.sleep(Duration::from_micros(1)) => dropped += 1,
                 }
             }
             assert_eq!(received, 40_000);
