@@ -67,7 +67,7 @@ fn append_forwarded(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     exchange.core.pseudonym.append_via(head.version, head.via(bytes), out);
 }
 
-/// Counts and logs a failure, and answers the client unless it is gone.
+/// Counts and logs a failure, and responds to the client unless it is gone.
 async fn failed(
     exchange: &mut Exchange<'_>,
     request: &ObjectRequest<'_>,
@@ -94,7 +94,7 @@ async fn relay(
     }
     exchange.notice_drain();
     let mut out = core.buffers.scratch();
-    append_answer(exchange, &fetched.head, fetched.message(), framing, &mut out);
+    append_head(exchange, &fetched.head, fetched.message(), framing, &mut out);
     let may_be_ours = request.bucket().credentials.is_some()
         && may_be_credentials_error(fetched.head.status)
         && !matches!(framing, ClientFraming::None);
@@ -143,7 +143,8 @@ async fn relay(
     respond::next(exchange)
 }
 
-fn append_answer(
+/// Appends the head that the client gets.
+fn append_head(
     exchange: &Exchange<'_>,
     head: &ResponseHead,
     message: &[u8],
@@ -171,7 +172,7 @@ fn append_answer(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether the body is in a content coding. Nobody asked for one, and a coded error document
+/// Returns true if the body is in a content coding. Nobody asked for one, and a coded error document
 /// cannot be searched for our key id.
 fn is_coded(head: &ResponseHead, message: &[u8]) -> bool {
     head.header_values(message, b"content-encoding")

@@ -1,4 +1,4 @@
-//! What is asked of S3, and the bytes of one attempt to ask for it.
+//! The request for an object: its parts, and the bytes of one attempt.
 
 use std::sync::Arc;
 
@@ -38,16 +38,16 @@ pub(crate) struct ObjectRequest<'r> {
     _permit: Permit,
 }
 
-/// What is wanted, in the words of the client.
+/// The client's part of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'r> {
     /// The object's key, decoded.
     pub(crate) key: &'r [u8],
-    /// Whether it is the head alone.
+    /// True if only the head is wanted.
     pub(crate) is_head: bool,
     /// Header fields that are passed on, each as a line.
     pub(crate) fields: &'r [u8],
-    /// Who waits for it.
+    /// The client that waits for it.
     pub(crate) client: Client,
 }
 

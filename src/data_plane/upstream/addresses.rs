@@ -10,13 +10,13 @@ use std::{
 
 use crate::system::clock::Monotonic;
 
-/// How long an address that failed is tried after all others. Doubles with each failure.
+/// Time for which an address that failed is tried after all others. Doubles with each failure.
 const AVOIDED_MIN: Duration = Duration::from_secs(5);
 
 /// The same at most: a server that was away for long is found again in this time.
 const AVOIDED_MAX: Duration = Duration::from_secs(80);
 
-/// An address, and what is known of it.
+/// An address and its record.
 #[derive(Debug)]
 pub(crate) struct Address {
     at: SocketAddr,
@@ -25,7 +25,7 @@ pub(crate) struct Address {
     /// Failures since something last worked.
     failures: Cell<u32>,
     failed: Cell<Monotonic>,
-    /// Since when the resolver does not give it any more.
+    /// Time since which the resolver no longer gives it.
     gone: Cell<Option<Monotonic>>,
 }
 
@@ -45,7 +45,7 @@ impl Address {
         self.at
     }
 
-    /// Since when the resolver does not give it any more.
+    /// Time since which the resolver no longer gives it, if that is so.
     pub(crate) fn gone_since(&self) -> Option<Monotonic> {
         self.gone.get()
     }
@@ -61,7 +61,7 @@ impl Address {
         self.failures.set(0);
     }
 
-    /// Notes that it is being tried. Of one that failed before, others wait for what becomes of it.
+    /// Notes that it is being tried. If it failed before, other connections avoid it meanwhile.
     pub(crate) fn is_tried(&self, now: Monotonic) {
         self.failed.set(now);
     }
@@ -101,9 +101,9 @@ impl Drop for ToAddress {
 /// All addresses of one endpoint.
 #[derive(Debug)]
 pub(crate) struct Addresses {
-    /// Those that the resolver gives, and those gone ones that still have connections.
+    /// Addresses that the resolver gives, and others that still have connections.
     all: RefCell<Vec<Rc<Address>>>,
-    /// Where the next new connection begins among equals.
+    /// Index among equals at which the next new connection begins.
     turn: Cell<usize>,
 }
 

@@ -19,7 +19,7 @@ use crate::{
 /// the pipe costs more than copying.
 pub(crate) const LARGE_BODY_BYTES_MIN: u64 = 524_288;
 
-/// Where the end of the body is.
+/// The rule for the end of the body (RFC 9112 section 6.3).
 #[derive(Debug)]
 enum Framing {
     Fixed(u64),
@@ -40,7 +40,7 @@ pub(crate) struct Body<'c> {
     ended: bool,
 }
 
-/// What [`Body::buffered`] found.
+/// A result of [`Body::buffered`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
     /// Bytes of the body, by their place in the buffer. May be empty.

@@ -19,12 +19,12 @@ use crate::{
     telemetry::cells::BucketCells,
 };
 
-/// What connecting takes besides an address.
+/// Everything that connecting takes besides an address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connector<'c> {
     pub(crate) watches: &'c Rc<Watches>,
     pub(crate) buffers: &'c Rc<Buffers>,
-    /// Who waits for it.
+    /// The client that waits for it.
     pub(crate) client: Client,
     /// The bucket that the connection is counted for.
     pub(crate) cells: &'c Arc<BucketCells>,

@@ -27,13 +27,13 @@ pub(crate) struct Connection {
     tls: Option<Box<TlsSession>>,
     to: ToAddress,
     opened: Monotonic,
-    /// What part of such times it gets, of 65,536: so that not all end at once.
+    /// Its share of such times, in 65,536ths, so that not all connections end at once.
     lot: u16,
     /// The bucket that it is counted for.
     cells: Arc<BucketCells>,
     /// The state that it is counted in.
     state: ConnectionState,
-    /// Whether an earlier request was answered on it.
+    /// True once a request has been answered on it.
     reused: bool,
 }
 
@@ -78,17 +78,17 @@ impl Connection {
         watch.waits_for_client(None);
     }
 
-    /// Whether it has served a request before the present one.
+    /// Returns true if it has served a request before the present one.
     pub(crate) fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Where it leads.
+    /// The address that it leads to.
     pub(crate) fn address(&self) -> &Address {
         &self.to
     }
 
-    /// Whether it serves no further request: it is older than `max_age`, or the resolver no longer
+    /// Returns true if it serves no further request: it is older than `max_age`, or the resolver no longer
     /// gives its address.
     pub(crate) fn is_over(&self, max_age: Duration, now: Monotonic) -> bool {
         let max_age = u64::try_from(max_age.as_nanos()).unwrap_or(u64::MAX);
@@ -105,7 +105,7 @@ impl Connection {
         u64::try_from(part).unwrap_or(u64::MAX)
     }
 
-    /// Whether nothing arrived on it since its last response, and it is open.
+    /// Returns true if it is open and nothing has arrived on it since its last response.
     pub(crate) fn is_quiet(&mut self) -> bool {
         match &mut self.tls {
             None => self.socket.is_quiet(),
@@ -113,8 +113,8 @@ impl Connection {
         }
     }
 
-    /// Whether something arrived behind the last response that is kept in memory: decrypted bytes, or
-    /// a part of a record.
+    /// Returns true if memory holds something that arrived behind the last response: decrypted bytes,
+    /// or a part of a record.
     pub(crate) fn has_leftover(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.has_leftover())
     }
@@ -124,12 +124,12 @@ impl Connection {
         &self.socket
     }
 
-    /// Whether bytes on the socket are the bytes of the message.
+    /// Returns true if bytes on the socket are the bytes of the message.
     pub(crate) fn is_plain(&self) -> bool {
         self.tls.is_none()
     }
 
-    /// Why it was ended from this side, if it was.
+    /// The reason why it was ended from this side, if it was.
     pub(crate) fn ended(&self) -> Ended {
         self.socket.watch().ended()
     }

@@ -1,5 +1,5 @@
-//! What one core knows and has of one S3 endpoint: its addresses, its idle connections, and what
-//! its last objects were like.
+//! The state of one S3 endpoint on one core: its addresses, its idle connections, and the size that
+//! its next object is likely to have.
 
 use std::{
     cell::{Cell, RefCell},
@@ -35,14 +35,14 @@ pub(crate) struct EndpointState {
     learned: RefCell<Learned>,
     addresses: Addresses,
     pool: Pool,
-    /// When a warning about the endpoint was last logged.
+    /// Time of the last warning about the endpoint.
     warned: Cell<Option<Monotonic>>,
-    /// Whether the last object of this endpoint was large.
+    /// True if the last object of this endpoint was large.
     large: Cell<bool>,
-    dice: Dice,
+    random: Random,
 }
 
-/// What was taken over from the live values.
+/// Live values that were taken over.
 #[derive(Debug, Default)]
 struct Learned {
     version: LiveVersion,
@@ -51,15 +51,15 @@ struct Learned {
 
 impl EndpointState {
     pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
-        let dice = Dice::new();
+        let random = Random::new();
         Self {
             endpoint: RefCell::new(endpoint),
             learned: RefCell::default(),
-            addresses: Addresses::new(usize::from(dice.throw())),
+            addresses: Addresses::new(usize::from(random.next())),
             pool: Pool::default(),
             warned: Cell::new(None),
             large: Cell::new(false),
-            dice,
+            random,
         }
     }
 
@@ -74,7 +74,7 @@ impl EndpointState {
         self.pool.retire();
     }
 
-    /// Closes the idle connections, because descriptors are needed elsewhere; whether there were any.
+    /// Closes the idle connections, because descriptors are needed elsewhere. Returns true if there were any.
     pub(crate) fn evict(&self) -> bool {
         self.pool.evict()
     }
@@ -132,7 +132,7 @@ impl EndpointState {
             let share = Duration::from_nanos(deadline.since(now) / behind.max(1));
             address.is_tried(now);
             let within = (now.plus(share), deadline);
-            match connector.connect(address, tls.as_deref(), self.dice.throw(), within).await {
+            match connector.connect(address, tls.as_deref(), self.random.next(), within).await {
                 Ok(connection) => {
                     address.works();
                     return Ok(connection);
@@ -171,12 +171,12 @@ impl EndpointState {
         );
     }
 
-    /// Whether the next object is likely to be as large as the last one was.
+    /// Returns true if the next object is likely to be large, as the last one was.
     pub(crate) fn expects_large(&self) -> bool {
         self.large.get()
     }
 
-    /// Notes whether an object was large.
+    /// Notes the size of an object: large or not.
     pub(crate) fn expect_large(&self, large: bool) {
         self.large.set(large);
     }
@@ -188,9 +188,9 @@ impl EndpointState {
 
 /// Numbers that differ from core to core, for spreading (xorshift; they need not be secret).
 #[derive(Debug)]
-struct Dice(Cell<u64>);
+struct Random(Cell<u64>);
 
-impl Dice {
+impl Random {
     fn new() -> Self {
         let mut seed = [0; 8];
         if process::random(&mut seed).is_err() {
@@ -200,7 +200,7 @@ impl Dice {
         Self(Cell::new(u64::from_le_bytes(seed) | 1))
     }
 
-    fn throw(&self) -> u16 {
+    fn next(&self) -> u16 {
         let mut x = self.0.get();
         x ^= x << 13;
         x ^= x >> 7;

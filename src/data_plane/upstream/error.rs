@@ -1,5 +1,5 @@
-//! What goes wrong between this proxy and S3: the one place where that becomes a metric label, a
-//! fault for the client, and a decision whether to try again.
+//! Failures between this proxy and S3: the one place where they become a metric label, a fault for
+//! the client, and a decision to try again.
 
 use std::{fmt, io, net::SocketAddr};
 
@@ -14,12 +14,12 @@ use crate::{
 pub(crate) struct UpstreamError {
     kind: Kind,
     phase: Phase,
-    /// Whether the connection had served a request before.
+    /// True if the connection had served a request before.
     reused: bool,
     detail: Option<Box<Detail>>,
 }
 
-/// What happened.
+/// The cause of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The host name has no address.
@@ -49,7 +49,7 @@ pub(crate) enum Kind {
     ClientGone,
 }
 
-/// How far the request had come.
+/// The part of a request that a failure ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// TCP connect.
@@ -106,26 +106,26 @@ impl UpstreamError {
         Self { reused, detail: Some(Box::new(Detail { address, error: None })), ..self }
     }
 
-    /// Whether the request may be sent once more, on a fresh connection: one that had been idle ended
-    /// before a byte of the response (RFC 9112 section 9.3.1), or with a 408. S3 has not seen the
-    /// request, or will not respond to it.
+    /// Returns true if the request may be sent once more, on a fresh connection: one that had been
+    /// idle ended before a byte of the response (RFC 9112 section 9.3.1), or with a 408. S3 has not
+    /// seen the request, or will not respond to it.
     pub(crate) fn is_retryable(&self) -> bool {
         let stale = matches!(self.kind, Kind::Reset | Kind::Truncated) && self.phase == Phase::Send;
         self.reused && (stale || self.kind == Kind::IdleTooLong)
     }
 
-    /// Whether there is nobody left to tell.
+    /// Returns true if nobody waits for the response.
     pub(crate) fn is_client_gone(&self) -> bool {
         self.kind == Kind::ClientGone
     }
 
-    /// Whether closing something may help.
+    /// Returns true if closing something may help.
     pub(crate) fn is_out_of_descriptors(&self) -> bool {
         self.kind == Kind::OutOfDescriptors
     }
 
-    /// Whether another address of the endpoint may do better: this one took the connection, and then
-    /// gave no response.
+    /// Returns true if another address of the endpoint may do better: this one took the connection and
+    /// then gave no response.
     pub(crate) fn is_of_address(&self) -> bool {
         let silent = matches!(self.kind, Kind::TimedOut | Kind::Reset | Kind::Truncated);
         silent && self.phase == Phase::Send && !self.reused

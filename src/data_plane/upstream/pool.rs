@@ -11,14 +11,14 @@ use crate::{
     telemetry::cells::BucketCells,
 };
 
-/// How long an idle connection is kept. S3 itself closes after about 20 s of silence; a server of
+/// Longest time without a request. S3 itself closes after about 20 s of silence; a server of
 /// one's own may keep it for longer, and then reuse is worth having.
 const IDLE_MAX: Duration = Duration::from_mins(1);
 
-/// How long an idle connection over the limit is kept.
+/// The same for a connection over the limit.
 const SPARE_MAX: Duration = Duration::from_secs(1);
 
-/// What a bucket wants of the connections to its endpoint.
+/// Limits on the connections that a bucket keeps to its endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Keeping {
     /// Idle connections at rest.
@@ -32,7 +32,7 @@ pub(crate) struct Keeping {
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
     retired: Cell<bool>,
-    /// As the bucket that gave one back last says.
+    /// The limits of the bucket that gave one back last.
     keeping: Cell<Keeping>,
 }
 
@@ -54,7 +54,7 @@ impl Pool {
         self.evict();
     }
 
-    /// Closes the idle connections; whether there were any.
+    /// Closes the idle connections. Returns true if there were any.
     pub(crate) fn evict(&self) -> bool {
         !self.idle.take().is_empty()
     }
