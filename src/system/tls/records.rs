@@ -307,6 +307,10 @@ impl<S: Side> Records<S> {
         &mut self,
         write: impl FnMut(&mut WriteTraffic<'_, S::Data>, &mut Outgoing) -> Result<(), Error>,
     ) -> io::Result<()> {
+        // A failure threw away bytes that rustls still refers to, so it must not look for them.
+        if matches!(self.peer, Peer::Failed(_)) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         // Of what has arrived rustls sees again what it has seen: it finds nothing new to decrypt.
         let before = self.cipher.len() - self.seen;
         let written = self.drive(self.seen, write);

@@ -2,6 +2,8 @@
 //! against a server at the other end of a socket.
 #![allow(clippy::print_stdout, reason = "a failed test shows the seed that replays it")]
 
+mod handshake_messages;
+
 use std::{
     io::{Read, Write},
     os::fd::OwnedFd,
