@@ -155,6 +155,10 @@ async fn read_head<'c>(
                     socket.watch().disarm();
                     return Ok(());
                 }
+                // The process ends: there is no time left for the rest of it.
+                Ok(Progress::Partial) if socket.watch().ended() == Ended::ClientGone => {
+                    return Err(None);
+                }
                 // A client that keeps sending slowly never leaves the socket without bytes.
                 Ok(Progress::Partial) if is_over(socket) => return Err(Some(Fault::HeadTimeout)),
                 Ok(Progress::Partial) => {}

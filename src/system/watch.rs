@@ -112,12 +112,12 @@ impl Watch {
     }
 
     /// Ends the wait when `after` has passed since `now`, which may be one tick old. An earlier
-    /// deadline that shut nothing is forgotten, passed or not.
+    /// deadline that shut nothing is forgotten, passed or not; the end of the process is not.
     fn arm(&self, now: Monotonic, after: Duration, shut: Shut) {
         self.deadline.set(now.plus(after + TICK).0);
         self.sending.set(0);
         self.shut.set(shut);
-        if shut == Shut::Neither {
+        if shut == Shut::Neither && self.ended.get() != Ended::ClientGone {
             self.ended.set(Ended::No);
         }
     }
@@ -324,6 +324,11 @@ impl Watched {
     pub fn arm(&self, after: Duration, shut: Shut) {
         self.watch.arm(self.watches.clock.coarse(), after, shut);
         self.list();
+    }
+
+    /// Lets the core's other tasks go first.
+    pub async fn take_turn(&self) {
+        self.watches.turns.next().await;
     }
 
     /// Ends the wait when the peer takes nothing of what is sent for `after`.

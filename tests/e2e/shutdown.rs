@@ -476,6 +476,25 @@ fn requests_that_the_deadline_cuts_are_recorded_as_aborted() {
 }
 
 #[test]
+fn half_a_head_does_not_hold_up_the_end() {
+    let origin = ScriptedOrigin::serving("x");
+    let mut proxy = Proxy::start(&Config::products(origin.url()).set("server.threads", 1));
+    let mut client = proxy.client();
+    assert_eq!(client.get("/products/x").status, 200);
+    client.send("GET /products/x HTTP/1.1\r\nHos");
+    // Whatever was sent before these answers has been taken in as well: the loop is one.
+    assert_eq!(proxy.get("/health").status, 200);
+    assert_eq!(proxy.get("/health").status, 200);
+    proxy.signal("TERM");
+    proxy.signal("INT");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    let records = proxy.complete_stdout().records();
+    let statuses: Vec<_> = records.iter().map(|record| record["status"].as_u64()).collect();
+    assert_eq!(statuses, [Some(200); 3], "{records:?}");
+    assert!(proxy.stderr().event("the last records of these workers are lost").is_none());
+}
+
+#[test]
 fn a_second_signal_loses_no_line_of_either_log() {
     for _ in 0..5 {
         let origin = ScriptedOrigin::start(|conn, _| {

@@ -104,8 +104,21 @@ impl Open {
     fn report_done(&self) {
         let step = self.step();
         if self.counts.is_done(step) {
-            self.access_log.borrow_mut().flush();
-            let _ = self.to_control.try_send(FromWorker::Drained { worker: self.worker, step });
+            let mut access_log = self.access_log.borrow_mut();
+            access_log.flush();
+            // The process ends at this report: lines that wait for the writer come first.
+            if step < DrainStep::Ending || access_log.is_empty() {
+                let _ = self.to_control.try_send(FromWorker::Drained { worker: self.worker, step });
+            }
+        }
+    }
+
+    /// Hands over what the access log holds, and makes the report that waited for that.
+    pub(crate) fn flush_access_log(&self) {
+        let waits = !self.access_log.borrow().is_empty();
+        self.access_log.borrow_mut().flush();
+        if waits && self.step() == DrainStep::Ending {
+            self.report_done();
         }
     }
 }
@@ -218,7 +231,58 @@ impl Drop for ConnectionGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::OpenOptions, net::SocketAddr};
+
     use super::*;
+    use crate::telemetry::access_log::{self, AccessRecord};
+
+    const RECORD: AccessRecord<'_> = AccessRecord {
+        unix_ms: 0,
+        request_id: b"",
+        client: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1),
+        method: b"GET",
+        path: b"/",
+        bucket: "",
+        status: 200,
+        code: "",
+        auth_reason: "",
+        bytes: 0,
+        duration_us: 0,
+        upstream_us: None,
+        generation: 1,
+        sub: None,
+        aborted: false,
+    };
+
+    #[test]
+    fn the_last_report_waits_for_lines_that_the_writer_has_no_room_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // A reader that doesn't read: the pipe fills, then the queue.
+        let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let (handle, sinks) = access_log::start(path.to_str().unwrap()).unwrap();
+        let cells = Arc::new(CoreCells::new());
+        let sink = Rc::new(RefCell::new(sinks.sink(Arc::clone(&cells))));
+        let (to_control, reports) = crossbeam_channel::unbounded();
+        let open = Open::new(0, Arc::clone(&cells), Rc::clone(&sink), to_control);
+        while cells.access_log_dropped.get() == 0 {
+            sink.borrow_mut().push(&RECORD);
+        }
+        sink.borrow_mut().push(&RECORD);
+        open.begin(DrainStep::Closing);
+        assert!(matches!(reports.try_recv(), Ok(FromWorker::Drained { .. })));
+        open.begin(DrainStep::Ending);
+        open.flush_access_log();
+        assert!(reports.try_recv().is_err(), "lines are still here");
+        let reading = std::thread::spawn(move || std::io::copy(&mut &reader, &mut std::io::sink()));
+        while reports.is_empty() {
+            open.flush_access_log();
+            std::thread::yield_now();
+        }
+        assert!(sink.borrow().is_empty());
+        drop((handle, reading));
+    }
 
     #[test]
     fn a_step_is_done_when_nothing_that_it_waits_for_is_open() {

@@ -161,7 +161,7 @@ const SHRINK_AFTER_TICKS: u64 = 300;
 fn beat(core: &Core) {
     core.watches.tick();
     core.dates.refresh();
-    core.access_log.borrow_mut().flush();
+    core.open.flush_access_log();
     core.deferred.free_some();
     core.commands.end_dropped();
     let (count, quiet) = core.ticks.get();

@@ -17,6 +17,9 @@ pub struct TlsSession {
     records: Records<UnbufferedClientConnection>,
 }
 
+/// Reads of the socket in a row that may bring records without data before others get their turn.
+const SILENT_READS_MAX: usize = 16;
+
 /// What a read of the socket brought.
 enum Filled {
     Bytes,
@@ -62,7 +65,12 @@ impl TlsSession {
     /// `UnexpectedEof` when the peer closed without `close_notify`: the body may be cut short.
     pub async fn recv(&mut self, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
+        let mut silent_reads = 0;
         loop {
+            if silent_reads == SILENT_READS_MAX {
+                silent_reads = 0;
+                socket.watch().take_turn().await;
+            }
             filled += self.read(into.get_mut(filled..).unwrap_or_default());
             let is_full = filled == into.len() || !self.records.plain().is_empty();
             if is_full || self.records.is_closed() {
@@ -75,7 +83,7 @@ impl TlsSession {
                 Some(error) => Err(error),
             };
             match next {
-                Ok(Filled::Bytes) => {}
+                Ok(Filled::Bytes) => silent_reads += 1,
                 _ if filled > 0 => return Ok(filled),
                 Ok(Filled::Nothing) => socket.readable().await,
                 Ok(Filled::End) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -108,9 +116,12 @@ impl TlsSession {
 
     /// Whether nothing waits that nobody asked for, up to the last turn of the event loop. Takes in
     /// what the socket holds: session tickets may arrive on an idle connection. A part of a record
-    /// counts as something, for it may become anything.
+    /// counts as something, for it may become anything, and so does a flood of them.
     pub fn is_quiet(&mut self, socket: &Socket) -> bool {
-        while self.records.is_quiet() {
+        for _ in 0..SILENT_READS_MAX {
+            if !self.records.is_quiet() {
+                return false;
+            }
             if !socket.may_read() {
                 return true;
             }
