@@ -9,7 +9,7 @@ use crate::{
         proxy::{Launch, Proxy, field},
         raw_client::{Client, request_bytes},
         scripted_origin::{ScriptedOrigin, refused_address},
-        waiting::{wait_for, wait_until},
+        waiting::wait_until,
     },
 };
 
@@ -147,10 +147,13 @@ fn exhausted_descriptors_pause_accepting_and_nothing_leaks() {
     }
 }
 
-/// Connects until the proxy has no descriptor left.
-fn exhaust_descriptors(proxy: &Proxy, limit: usize) -> Vec<Client> {
+/// Connects until the proxy has no descriptor left, as one client sees.
+fn exhaust_descriptors(proxy: &Proxy, client: &mut Client, limit: usize) -> Vec<Client> {
     let crowd: Vec<_> = (0..2 * limit).map(|_| proxy.client()).collect();
-    wait_until("the limit to be reached", || proxy.open_fds() >= limit - 2);
+    wait_until("accepting to pause", || {
+        let page = client.get("/metrics").text().to_owned();
+        !page.contains("connections_rejected_total{reason=\"fd_exhausted\"} 0\n")
+    });
     crowd
 }
 
@@ -160,12 +163,8 @@ fn exhausted_descriptors_are_not_called_a_fault_of_s3() {
     let proxy = Launch::with_open_files(64, 64).config(&Config::products(origin.url())).start();
     let mut client = proxy.client();
     assert_eq!(client.get("/health").status, 200);
-    let crowd = exhaust_descriptors(&proxy, 64);
-    // A descriptor may still be free for a moment.
-    let refused = wait_for("the last descriptor to be taken", || {
-        let answer = client.get("/products/x");
-        (answer.status != 200).then_some(answer)
-    });
+    let crowd = exhaust_descriptors(&proxy, &mut client, 64);
+    let refused = client.get("/products/x");
     refused.assert_fault(503, "out_of_descriptors");
     assert_eq!(refused.header("retry-after"), Some("1"));
     let page = client.get("/metrics").text().to_owned();
@@ -184,11 +183,7 @@ fn idle_connections_make_room_when_descriptors_are_exhausted() {
     let proxy = Launch::with_open_files(64, 64).config(&config).start();
     let mut client = proxy.client();
     assert_eq!(client.get("/first/x").text(), "a");
-    let crowd = exhaust_descriptors(&proxy, 64);
-    wait_until("accepting to pause", || {
-        let page = client.get("/metrics").text().to_owned();
-        !page.contains("connections_rejected_total{reason=\"fd_exhausted\"} 0\n")
-    });
+    let crowd = exhaust_descriptors(&proxy, &mut client, 64);
     assert_eq!((origins[0].open(), origins[1].accepted()), (1, 0));
     assert_eq!(client.get("/second/x").text(), "b");
     origins[0].wait_open(0);

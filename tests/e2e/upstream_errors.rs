@@ -185,17 +185,13 @@ fn an_endpoint_that_is_dead_is_named_in_one_warning() {
     let refused = refused_address();
     let full = FullQueue::start();
     let silent = ScriptedOrigin::start(|conn, _| conn.wait_closed());
-    let timeouts = [("connect", 0.2), ("first_byte", 0.2)];
-    for (url, errno, code, reason) in [
-        (format!("http://{refused}"), Some(111), "upstream_refused", "refused"),
-        (full.url(), None, "upstream_timeout", "connect_timeout"),
-        (silent.url(), None, "upstream_timeout", "first_byte_timeout"),
+    for (url, short, errno, code, reason) in [
+        (format!("http://{refused}"), "read", Some(111), "upstream_refused", "refused"),
+        (full.url(), "connect", None, "upstream_timeout", "connect_timeout"),
+        (silent.url(), "first_byte", None, "upstream_timeout", "first_byte_timeout"),
     ] {
         let address = url.replace("http://", "");
-        let mut config = Config::products(&url);
-        for (name, seconds) in timeouts {
-            config = config.set(&format!("buckets.0.s3.timeouts.{name}"), seconds);
-        }
+        let config = Config::products(&url).set(&format!("buckets.0.s3.timeouts.{short}"), 0.2);
         let proxy = Proxy::start(&config);
         for _ in 0..3 {
             assert_eq!(proxy.get("/products/x").code(), code);

@@ -240,18 +240,23 @@ mod tests {
 
     impl Servers {
         fn start(count: u8) -> Self {
-            let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let port = first.local_addr().unwrap().port();
-            let mut listeners = vec![first];
-            for last in 2..=count {
-                // The whole of 127.0.0.0/8 is the loopback (RFC 1122 section 3.2.1.3).
-                let bound = TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port));
-                listeners.push(bound.unwrap());
-            }
-            for listener in &listeners {
+            // The port that is free at the first address may be taken at another.
+            let found = (0..100).find_map(|_| {
+                let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+                let port = first.local_addr().unwrap().port();
+                let mut listeners = vec![first];
+                for last in 2..=count {
+                    // The whole of 127.0.0.0/8 is the loopback (RFC 1122 section 3.2.1.3).
+                    let address = Ipv4Addr::new(127, 0, 0, last);
+                    listeners.push(TcpListener::bind((address, port)).ok()?);
+                }
+                Some(Self { listeners, port })
+            });
+            let servers = found.unwrap();
+            for listener in &servers.listeners {
                 listener.set_nonblocking(true).unwrap();
             }
-            Self { listeners, port }
+            servers
         }
 
         fn address(&self, last: u8) -> SocketAddr {
@@ -421,19 +426,19 @@ mod tests {
             let young = state.take(KEEPING.max_age, age(50), &core.cells).unwrap();
             assert!(young.is_reused());
             // Not given back,
-            state.give_back(young, KEEPING, age(301));
+            state.give_back(young, KEEPING, age(400));
             assert_eq!(core.counts(), (0, 0));
             // not taken,
             let old = core.open(&state).await.unwrap();
             state.give_back(old, KEEPING, begun);
-            assert!(state.take(KEEPING.max_age, age(301), &core.cells).is_none());
+            assert!(state.take(KEEPING.max_age, age(400), &core.cells).is_none());
             assert_eq!(core.counts(), (0, 0));
             // not kept, though it was used a moment ago.
             let old = core.open(&state).await.unwrap();
             state.give_back(old, KEEPING, age(269));
             state.sweep(age(269));
             assert_eq!(core.counts(), (0, 1));
-            state.sweep(age(301));
+            state.sweep(age(400));
             assert_eq!(core.counts(), (0, 0));
         });
     }
