@@ -2,7 +2,11 @@
 //! and no request notices either.
 
 use std::{
-    fmt::Write,
+    fmt::Write as _,
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
@@ -12,13 +16,14 @@ use serde_json::{Value, json};
 use crate::support::{
     config::Config,
     gate::Gate,
-    proxy::{Launch, Proxy, signal, state_of},
+    proxy::{Launch, Proxy, signal},
     raw_client::request_bytes,
     reload::{Done, config, config_of, counts, generation_of, post, reload, touched},
     s3_server::S3Server,
     scripted_origin::ScriptedOrigin,
+    tls_front::TlsFront,
     token::{self, bearer},
-    waiting::wait_until,
+    waiting::{wait_for, wait_until},
 };
 
 #[test]
@@ -495,35 +500,26 @@ fn a_storm_of_orders_ends_with_the_files_content() {
 
 #[test]
 fn a_signal_during_the_start_is_neither_lost_nor_fatal() {
-    /// Whether the process has a handler for SIGHUP (signal(7)), from the mask in `proc(5)`.
-    fn catches_hang_up(pid: u32) -> bool {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-        u64::from_str_radix(mask.trim(), 16).unwrap() & 1 != 0
-    }
     let origin = ScriptedOrigin::serving("x");
-    // Large, so that the start takes a while.
-    let config = (0..300)
-        .fold(config(&origin), |config, number| {
-            config.bucket(&format!("bucket-{number}"), origin.url())
-        })
-        .with_jwt(&[]);
-    let mut starts = 0;
-    let mut reached = false;
-    while !reached {
-        starts += 1;
-        assert!(starts < 20, "SIGHUP is caught too late, or the start is over too soon");
-        let proxy = Launch::new().config(&config).start_while(|pid, log| {
-            wait_until("a handler", || catches_hang_up(pid));
-            // Whatever has not been said while it stands still is said after the signal.
-            signal(pid, "STOP");
-            wait_until("it to stand still", || state_of(pid) == 'T');
-            reached = log.event("listening").is_none();
-            signal(pid, "HUP");
-            signal(pid, "CONT");
+    let launch = Launch::new();
+    // An https endpoint needs the system's certificates; a named pipe holds their reader up.
+    let roots = launch.path("roots.pem");
+    assert!(Command::new("mkfifo").arg(&roots).status().unwrap().success());
+    let front = TlsFront::start(origin.address());
+    let config = config(&origin).bucket("encrypted", front.url()).with_jwt(&[]);
+    let launch = launch.environment("SSL_CERT_FILE", roots.to_str().unwrap()).config(&config);
+    let proxy = launch.start_while(|pid, log| {
+        // Opening succeeds as soon as there is a reader (fifo(7)).
+        let mut writer = wait_for("the start to read the certificates", || {
+            OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&roots).ok()
         });
-        wait_until("the reload", || counts(&proxy).0 == 1);
-        assert_eq!(proxy.get("/products/x").status, 200);
+        signal(pid, "HUP");
+        assert!(log.event("listening").is_none(), "{}", log.text());
+        writer.write_all(front.ca_pem().as_bytes()).unwrap();
+    });
+    wait_until("the reload", || counts(&proxy).0 == 1);
+    for bucket in ["products", "encrypted"] {
+        assert_eq!(proxy.get(&format!("/{bucket}/x")).status, 200, "{bucket}");
     }
 }
 

@@ -9,15 +9,20 @@ use std::{
     thread,
 };
 
+use serde_json::json;
+
 use crate::support::{
     config::Config,
+    gate::Gate,
     load::FastOrigin,
     proxy::{Launch, Proxy},
+    raw_client::request_bytes,
     reload::{Done, config, counts, post},
     scripted_origin::ScriptedOrigin,
+    token::{self, bearer},
 };
 
-/// Also with large bodies, rotated secrets and moving prefixes.
+/// Also with large bodies, rotated secrets, tokens and moving prefixes.
 #[test]
 fn fifty_reloads_that_change_everything_lose_nothing() {
     let outcome = scenario::run(Launch::new(), 50);
@@ -41,11 +46,15 @@ fn thousand(url: &str, number: usize) -> Config {
             let secret = format!("secret key {number} of bucket {bucket}");
             config.bucket_with_keys(&name, url, "AKIDTHOUSAND", &secret)
         })
-        .with_jwt(&[])
+        .with_jwt(&["bucket-500"])
         .set("server.threads", 2)
         .set("metrics.per_bucket", false)
 }
 
+/// Bytes of a token's subject in the load beside very many reloads.
+const SUBJECT_BYTES: usize = 4_000;
+
+/// Generations are freed when nobody uses them any more, and with them their caches of tokens.
 #[test]
 fn memory_reaches_a_plateau_under_very_many_reloads() {
     let reloads = env::var("YATAGARASU_RELOADS").map_or(RELOADS, |text| text.parse().unwrap());
@@ -56,8 +65,16 @@ fn memory_reaches_a_plateau_under_very_many_reloads() {
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut client = proxy.client();
-                while !done.load(Ordering::SeqCst) {
-                    assert_eq!(client.get("/bucket-500/x").status, 200);
+                for number in 0_u64.. {
+                    if done.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    // Each is new to the caches of its generation, and as large as tokens get.
+                    let subject = format!("{number}-{}", "s".repeat(SUBJECT_BYTES));
+                    let claims = json!({ "sub": subject, "exp": token::unix_now() + 3_600 });
+                    let bearing = bearer(&token::mint(token::JWT_SECRET, &claims));
+                    let fields = [("Authorization", bearing.as_str())];
+                    assert_eq!(client.request("GET", "/bucket-500/x", &fields).status, 200);
                 }
             });
         }
@@ -80,7 +97,6 @@ fn memory_reaches_a_plateau_under_very_many_reloads() {
 /// A response that began in a generation is finished with it.
 #[test]
 fn a_large_body_of_a_removed_bucket_arrives_whole() {
-    use crate::support::{gate::Gate, raw_client::request_bytes, token, token::bearer};
     const PIECE: usize = 1_000_003;
     let gate = Gate::default();
     let held = gate.clone();

@@ -158,8 +158,9 @@ fn an_answer_that_says_close_is_not_pooled() {
 }
 
 #[test]
-fn the_next_address_of_a_name_is_tried() {
-    // `localhost` is ::1 and 127.0.0.1, or one of them; the origin listens on the latter only.
+fn an_endpoint_may_have_a_name() {
+    // `localhost` is 127.0.0.1 on one machine, and ::1 before it on another; the origin listens on
+    // the former. Several addresses, on any machine: the tests in src/app.rs.
     let origin = ScriptedOrigin::serving("x");
     let port = origin.address().port();
     let proxy = Proxy::start(&Config::products(format!("http://localhost:{port}")));
