@@ -470,12 +470,110 @@ fn serve(mut control: Control, mut inputs: Inputs) -> Exit {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Read as _},
+        net::{Ipv4Addr, TcpStream},
+        time::Instant,
+    };
+
     use super::*;
+
+    /// Longest wait for something that is known to come.
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     #[test]
     fn a_worker_that_panics_is_reported_like_one_that_fails() {
         assert_eq!(why_it_ended(|| panic!("a bug")), "it panicked");
         assert_eq!(why_it_ended(|| Err("no ring".to_owned())), "no ring");
         assert_eq!(why_it_ended(|| Ok(())), "the event loop ended");
+    }
+
+    /// An origin that answers each request with `body`, and then closes the connection.
+    fn origin(body: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = BufReader::new(stream.unwrap());
+                let mut line = String::new();
+                while stream.read_line(&mut line).is_ok_and(|length| length > 2) {
+                    line.clear();
+                }
+                let length = body.len();
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close");
+                let _ = write!(stream.get_mut(), "{head}\r\n\r\n{body}");
+            }
+        });
+        address
+    }
+
+    /// Head and body of the response to a GET on a new connection.
+    fn get(address: SocketAddr, target: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// From the resolver's table over the control thread and a worker's mailbox to the pool from
+    /// which the next connection is opened: each step is the real one.
+    #[test]
+    fn addresses_that_change_are_those_that_the_next_connection_goes_to() {
+        install_crypto();
+        let (first, second, third) = (origin("first"), origin("second"), origin("third"));
+        let unused =
+            |ip: [u8; 4]| TcpListener::bind((Ipv4Addr::from(ip), 0)).unwrap().local_addr().unwrap();
+        let refused = unused([127, 0, 0, 1]);
+        // On an address that nothing else here listens on, so the port stays free.
+        let main = unused([127, 77, 0, 1]);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
+        let (ip, port, endpoint) = (main.ip(), main.port(), first.port());
+        let text = format!(
+            "server: {{ address: {ip}, port: {port}, threads: 1 }}\n\
+             logging: {{ access_log: {{ enabled: false }} }}\n\
+             buckets:\n\
+             - name: a\n  path_prefix: /a\n  s3: {{ bucket: aaa, region: r, endpoint: 'http://localhost:{endpoint}', anonymous: true }}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let environment = ProcessEnvironment::capture();
+        let (content, loaded) = load(&path, &environment, None, &mut Seen::new()).unwrap();
+        let arguments = Arguments { config: path, validate: false, diff: None };
+        let (signals, signalled) = unbounded();
+        // The start lowers the priority of its thread, which is to be none of the tests'.
+        let control = thread::spawn(move || {
+            let log = log::nowhere();
+            let Ok((control, inputs)) =
+                start(&arguments, environment, signalled, &content, loaded, log)
+            else {
+                panic!("it does not start")
+            };
+            (control, inputs)
+        });
+        let (mut control, inputs) = control.join().unwrap();
+        let live = control.live.clone();
+        let running = thread::spawn(move || control.run(&inputs));
+
+        let host = ("localhost".into(), endpoint);
+        let comes = |body: &str| {
+            let start = Instant::now();
+            while !get(main, "/a/x").ends_with(body) {
+                assert!(start.elapsed() < PATIENCE, "{body} never came");
+            }
+        };
+        comes("first");
+        assert!(live.set_addresses(&host, vec![second]));
+        comes("second");
+        // One that refuses is passed over.
+        assert!(live.set_addresses(&host, vec![refused, third]));
+        comes("third");
+        assert!(live.set_addresses(&host, vec![refused]));
+        comes("}\n");
+        assert!(get(main, "/a/x").starts_with("HTTP/1.1 502 "));
+
+        signals.send(signals::Signal::Stop).unwrap();
+        assert_eq!(running.join().unwrap(), End::Stopped);
     }
 }
