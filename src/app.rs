@@ -517,46 +517,61 @@ mod tests {
         text
     }
 
-    /// From the resolver's table over the control thread and a worker's mailbox to the pool from
-    /// which the next connection is opened: each step is the real one.
+    fn unused(ip: [u8; 4]) -> SocketAddr {
+        TcpListener::bind((Ipv4Addr::from(ip), 0)).unwrap().local_addr().unwrap()
+    }
+
+    /// A process that has started, but for its control thread.
+    struct Started {
+        main: SocketAddr,
+        control: Control,
+        inputs: Inputs,
+        signals: Sender<signals::Signal>,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Started {
+        /// With one worker and one open bucket under `/a` at this port of localhost.
+        fn with_origin_at(port: u16) -> Self {
+            install_crypto();
+            // On an address that nothing else here listens on, so the port stays free.
+            let main = unused([127, 77, 0, 1]);
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("config.yaml");
+            let text = format!(
+                "server: {{ address: {}, port: {}, threads: 1 }}\n\
+                 logging: {{ access_log: {{ enabled: false }} }}\n\
+                 buckets:\n\
+                 - name: a\n  path_prefix: /a\n  s3: {{ bucket: aaa, region: r, endpoint: 'http://localhost:{port}', anonymous: true }}\n",
+                main.ip(),
+                main.port(),
+            );
+            std::fs::write(&path, text).unwrap();
+            let environment = ProcessEnvironment::capture();
+            let (content, loaded) = load(&path, &environment, None, &mut Seen::new()).unwrap();
+            let arguments = Arguments { config: path, validate: false, diff: None };
+            let (signals, signalled) = unbounded();
+            // The start lowers the priority of its thread, which is to be none of the tests'.
+            let starting = thread::spawn(move || {
+                start(&arguments, environment, signalled, &content, loaded, log::nowhere()).ok()
+            });
+            let (control, inputs) = starting.join().unwrap().expect("a start");
+            Self { main, control, inputs, signals, _directory: directory }
+        }
+    }
+
+    /// From the resolver's table over the control thread and a worker's mailbox to the addresses
+    /// that the next connection is opened to: each step is the real one.
     #[test]
     fn addresses_that_change_are_those_that_the_next_connection_goes_to() {
-        install_crypto();
         let (first, second, third) = (origin("first"), origin("second"), origin("third"));
-        let unused =
-            |ip: [u8; 4]| TcpListener::bind((Ipv4Addr::from(ip), 0)).unwrap().local_addr().unwrap();
         let refused = unused([127, 0, 0, 1]);
-        // On an address that nothing else here listens on, so the port stays free.
-        let main = unused([127, 77, 0, 1]);
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("config.yaml");
-        let (ip, port, endpoint) = (main.ip(), main.port(), first.port());
-        let text = format!(
-            "server: {{ address: {ip}, port: {port}, threads: 1 }}\n\
-             logging: {{ access_log: {{ enabled: false }} }}\n\
-             buckets:\n\
-             - name: a\n  path_prefix: /a\n  s3: {{ bucket: aaa, region: r, endpoint: 'http://localhost:{endpoint}', anonymous: true }}\n"
-        );
-        std::fs::write(&path, text).unwrap();
-        let environment = ProcessEnvironment::capture();
-        let (content, loaded) = load(&path, &environment, None, &mut Seen::new()).unwrap();
-        let arguments = Arguments { config: path, validate: false, diff: None };
-        let (signals, signalled) = unbounded();
-        // The start lowers the priority of its thread, which is to be none of the tests'.
-        let control = thread::spawn(move || {
-            let log = log::nowhere();
-            let Ok((control, inputs)) =
-                start(&arguments, environment, signalled, &content, loaded, log)
-            else {
-                panic!("it does not start")
-            };
-            (control, inputs)
-        });
-        let (mut control, inputs) = control.join().unwrap();
+        let started = Started::with_origin_at(first.port());
+        let Started { main, mut control, mut inputs, signals, _directory } = started;
         let live = control.live.clone();
-        let running = thread::spawn(move || control.run(&inputs));
+        let running = thread::spawn(move || control.run(&mut inputs));
 
-        let host = ("localhost".into(), endpoint);
+        let host = ("localhost".into(), first.port());
         let comes = |body: &str| {
             let start = Instant::now();
             while !get(main, "/a/x").ends_with(body) {
@@ -574,6 +589,31 @@ mod tests {
         assert!(get(main, "/a/x").starts_with("HTTP/1.1 502 "));
 
         signals.send(signals::Signal::Stop).unwrap();
+        assert_eq!(running.join().unwrap(), End::Stopped);
+    }
+
+    #[test]
+    fn workers_serve_and_say_so_while_the_control_thread_stands_still() {
+        let mut started = Started::with_origin_at(origin("object").port());
+        let main = started.main;
+        for _ in 0..20 {
+            assert!(get(main, "/a/x").ends_with("object"));
+            for path in ["/health", "/ready"] {
+                let answer = get(main, path);
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+            }
+        }
+        // What only the control thread knows comes when it goes on.
+        let scrape = thread::spawn(move || get(main, "/metrics"));
+        let waiting = Instant::now();
+        while started.inputs.workers.is_empty() {
+            assert!(waiting.elapsed() < PATIENCE, "nobody asks");
+        }
+        assert!(get(main, "/health").starts_with("HTTP/1.1 200 "));
+        assert!(!scrape.is_finished());
+        let running = thread::spawn(move || started.control.run(&mut started.inputs));
+        assert!(scrape.join().unwrap().contains("config_generation 1"));
+        started.signals.send(signals::Signal::Stop).unwrap();
         assert_eq!(running.join().unwrap(), End::Stopped);
     }
 }
