@@ -117,10 +117,13 @@ impl Readiness {
     ///   (`tcp(7)`, "Sockets API"), with bytes behind it: urgent data is reported (`EPOLLPRI`), from
     ///   which on only `EAGAIN` counts. If it is still to be reported, that report sets "readable"
     ///   again after this conclusion.
+    /// - It was the end, of which there may be no report yet: reading never blocks again.
     /// - It filled the room: nothing is known.
     pub(super) fn read(&self, received: Option<usize>, room: usize) {
         match received {
             None => self.readable.set(false),
+            // The end stays, whether it was reported before it was read or will be.
+            Some(0) if room > 0 => {}
             Some(count) if count < room && !self.ended.get() && !self.urgent.get() => {
                 self.readable.set(false);
             }
@@ -286,5 +289,20 @@ impl Level {
             readable: events & (libc::POLLIN | ended) != 0,
             writable: events & (libc::POLLOUT | ended) != 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_read_before_it_is_reported_is_not_forgotten() {
+        let readiness = Readiness::default();
+        readiness.readable.set(true);
+        readiness.read(Some(0), 10);
+        assert!(readiness.may_read());
+        readiness.read(Some(5), 10);
+        assert!(!readiness.may_read());
     }
 }
