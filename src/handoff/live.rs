@@ -52,7 +52,7 @@ impl LiveTable {
         held.version
     }
 
-    /// Whether it has addresses of hosts that are not among these.
+    /// Returns true if it has addresses of hosts that are not among these.
     pub fn has_other_hosts(&self, hosts: &HashSet<&HostPort>) -> bool {
         self.addresses.keys().any(|host| !hosts.contains(host))
     }

@@ -23,7 +23,7 @@ pub enum ToWorker {
     },
     /// Use these live values from the next request on, unless newer ones are known.
     Renew(Arc<LiveTable>),
-    /// What a [`FromWorker::Call`] asked for.
+    /// The response to a [`FromWorker::Call`].
     Answer {
         /// The call's ticket.
         ticket: Ticket,
@@ -69,7 +69,7 @@ pub enum FromWorker {
     Failed {
         /// Index of the worker.
         worker: usize,
-        /// What happened.
+        /// The cause.
         error: String,
     },
     /// Every request that starts on this worker from now on sees this generation.
@@ -94,7 +94,7 @@ pub enum FromWorker {
         worker: usize,
         /// To be repeated in the answer.
         ticket: Ticket,
-        /// What is asked for.
+        /// The request.
         call: Call,
     },
     /// Nothing is left that a step of stopping waits for.
@@ -136,13 +136,13 @@ impl Ticket {
 }
 
 impl TicketWatch {
-    /// Whether nobody has the ticket any more.
+    /// Returns true if the ticket was dropped.
     pub fn is_dropped(&self) -> bool {
         self.0.strong_count() == 0
     }
 }
 
-/// What a client may ask of the control plane.
+/// A client's request that the control plane answers.
 #[derive(Debug)]
 pub enum Call {
     /// The metrics page.
@@ -192,7 +192,7 @@ pub enum IfMatch {
 }
 
 impl IfMatch {
-    /// Whether the condition holds while `running` runs. Tags are characters, not numbers.
+    /// Returns true if the condition holds while `running` runs. Tags are characters, not numbers.
     pub fn holds(&self, running: Generation) -> bool {
         match self {
             Self::Any => true,

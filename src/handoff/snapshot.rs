@@ -43,9 +43,9 @@ pub struct Snapshot {
     pub jwt_keys: KeySlots,
     /// For each key of `auth`, by index, its slot among `CoreCells::jwt_key_uses`.
     pub key_slots: Box<[usize]>,
-    /// Whether `/metrics` is answered.
+    /// Set if `/metrics` is served.
     pub metrics_enabled: bool,
-    /// Whether access-log records are written.
+    /// Set if access-log records are written.
     pub access_log: bool,
 }
 
@@ -62,7 +62,7 @@ pub struct Bucket {
     pub endpoint: usize,
     /// Value of the `Host` field sent to S3 (with port unless it is the scheme's default).
     pub host: Box<str>,
-    /// What stands before the encoded object key in the request target and the canonical
+    /// Text before the encoded object key in the request target and the canonical
     /// URI, already URI-encoded: `/my-bucket/prefix/` or `/`.
     pub target_prefix: Box<[u8]>,
     /// AWS region of the credential scope.
@@ -75,7 +75,7 @@ pub struct Bucket {
     pub max_idle_connections: usize,
     /// Age beyond which an upstream connection serves no further request.
     pub max_connection_age: Duration,
-    /// Who may read it.
+    /// Rules for reading it.
     pub auth: BucketAuth,
     /// One set of counters per worker, by worker index; each has a single writer.
     pub cells: Box<[Arc<BucketCells>]>,
