@@ -7,13 +7,13 @@
 //! | layer | modules |
 //! |---|---|
 //! | 5 | `worker` |
-//! | 4 | `connection` |
+//! | 4 | `client` |
 //! | 3 | `exchange` |
 //! | 2 | `fetch` |
 //! | 1 | `core` |
 //! | 0 | `upstream` |
 
-mod connection;
+mod client;
 mod core;
 mod exchange;
 mod fetch;

@@ -4,10 +4,12 @@
 use std::{cell::Cell, time::Duration};
 
 use crate::{
-    data_plane::exchange::{Exchange, Next, condition, record, respond},
+    data_plane::exchange::{
+        client::ResponseWriter, condition, context::Exchange, outcome::Outcome, respond,
+    },
     handoff::message::{Answer, Call, DrainStep, FromWorker, Order},
     model::Fault,
-    policy::auth::permit_admin,
+    policy::auth::TokenCarrier as _,
     protocol::http1::Method,
 };
 
@@ -79,26 +81,37 @@ impl Builtin {
     }
 }
 
-/// Answers a request for one of the endpoints.
-pub(crate) async fn answer(exchange: &mut Exchange<'_>, what: Builtin) -> Next {
+/// Responds to a request for one of the endpoints, which the token with this `sub` permits.
+pub(super) async fn respond(
+    exchange: &Exchange<'_>,
+    what: Builtin,
+    subject: Option<&str>,
+    response: &mut impl ResponseWriter,
+) -> Outcome {
+    let core = exchange.core;
     match what {
-        Builtin::Health => respond::answer(exchange, &status_page(200, "", "healthy")).await,
-        Builtin::Ready if exchange.core.open.step() >= DrainStep::NotReady => {
-            respond::fault(exchange, Fault::ShuttingDown).await
+        Builtin::Health => {
+            respond::page(exchange, &status_page(200, "", "healthy"), response).await
         }
-        Builtin::Ready => {
-            let page = readiness(exchange);
-            respond::answer(exchange, &page).await
+        Builtin::Ready if core.open.step() >= DrainStep::NotReady => {
+            respond::fault(exchange, Fault::ShuttingDown, response).await
         }
-        Builtin::Metrics if exchange.local.metrics_enabled => {
-            let core = exchange.core;
+        Builtin::Ready => respond::page(exchange, &readiness(exchange), response).await,
+        Builtin::Metrics if exchange.request.local.metrics_enabled => {
             match Scrape::begin(&core.scrapes) {
-                Some(_scrape) => call(exchange, Call::Metrics).await,
-                None => respond::fault(exchange, Fault::TooManyScrapes).await,
+                Some(_scrape) => call(exchange, Call::Metrics, response).await,
+                None => respond::fault(exchange, Fault::TooManyScrapes, response).await,
             }
         }
-        Builtin::Metrics => respond::fault(exchange, Fault::NoRoute).await,
-        Builtin::Admin(path) => admin(exchange, path).await,
+        Builtin::Metrics => respond::fault(exchange, Fault::NoRoute, response).await,
+        Builtin::Admin(path) => match order(exchange, path) {
+            Ok(order) => {
+                let request_id = String::from_utf8_lossy(&exchange.id).into();
+                let subject = subject.map(Box::from);
+                call(exchange, Call::Order { order, request_id, subject }, response).await
+            }
+            Err(fault) => respond::fault(exchange, fault, response).await,
+        },
     }
 }
 
@@ -120,10 +133,9 @@ impl Drop for Scrape<'_> {
     }
 }
 
-/// 200 when every core serves a generation, 503 while the process stops.
+/// 200 when every core serves a generation, 503 while the process starts.
 fn readiness(exchange: &Exchange<'_>) -> Answer {
-    let core = exchange.core;
-    if core.fleet.iter().all(|cells| cells.generation.get() > 0) {
+    if exchange.core.fleet.iter().all(|cells| cells.generation.get() > 0) {
         status_page(200, "", "ready")
     } else {
         status_page(503, "starting", "starting")
@@ -135,22 +147,11 @@ fn status_page(status: u16, code: &'static str, word: &str) -> Answer {
     Answer { status, content_type: "application/json", code, body }
 }
 
-async fn admin(exchange: &mut Exchange<'_>, path: AdminPath) -> Next {
-    let now = exchange.core.dates.unix_seconds(exchange.started);
-    let local = std::rc::Rc::clone(&exchange.local);
-    let verdict = permit_admin(&local.auth, &mut local.tokens.borrow_mut(), &*exchange, now);
-    let permit = match verdict {
-        Ok(permit) => permit,
-        Err(denial) => {
-            exchange.record.denied(exchange.core, &local, &denial);
-            return respond::fault(exchange, denial.fault).await;
-        }
-    };
-    record::count_key_use(exchange.core, &local, permit.key_index());
-    let subject = permit.subject().map(Box::from);
-    exchange.record.subject.clone_from(&subject);
-    let query = exchange.head.query.map(|query| query.of(exchange.bytes));
-    let if_match = condition::if_match(exchange.head.header_values(exchange.bytes, b"if-match"));
+/// The order that a permitted request is.
+fn order(exchange: &Exchange<'_>, path: AdminPath) -> Result<Order, Fault> {
+    let request = exchange.request;
+    let query = request.query();
+    let if_match = condition::if_match(request.values(b"if-match"));
     let order = match path {
         AdminPath::Reload => {
             condition::dry_run(query).map(|dry_run| Order::Reload { dry_run, if_match })
@@ -160,15 +161,13 @@ async fn admin(exchange: &mut Exchange<'_>, path: AdminPath) -> Next {
         AdminPath::Rollback => {
             condition::rollback_to(query).map(|to| Order::Rollback { to, if_match })
         }
-        AdminPath::Unknown => return respond::fault(exchange, Fault::AdminNotFound).await,
+        AdminPath::Unknown => return Err(Fault::AdminNotFound),
     };
-    let Ok(order) = order else { return respond::fault(exchange, Fault::InvalidQuery).await };
-    let request_id = String::from_utf8_lossy(&exchange.id).into();
-    call(exchange, Call::Order { order, request_id, subject }).await
+    order.map_err(|condition::InvalidQuery| Fault::InvalidQuery)
 }
 
 /// Asks the control plane and sends what it says.
-async fn call(exchange: &mut Exchange<'_>, call: Call) -> Next {
+async fn call(exchange: &Exchange<'_>, call: Call, response: &mut impl ResponseWriter) -> Outcome {
     let core = exchange.core;
     let timeout = match &call {
         Call::Order { order: Order::Reload { .. } | Order::Rollback { .. }, .. } => {
@@ -180,22 +179,22 @@ async fn call(exchange: &mut Exchange<'_>, call: Call) -> Next {
     let number = ticket.number();
     // When the control thread is gone the message is dropped, and with it the ticket.
     let _ = core.to_control.try_send(FromWorker::Call { worker: core.worker, ticket, call });
-    let answer = {
+    let reply = {
         let mut waited = std::pin::pin!(core.commands.wait(number));
         let mut timeout = std::pin::pin!(core.watches.sleep(timeout));
         std::future::poll_fn(|context| {
-            if let std::task::Poll::Ready(answer) = waited.as_mut().poll(context) {
-                return std::task::Poll::Ready(answer);
+            if let std::task::Poll::Ready(reply) = waited.as_mut().poll(context) {
+                return std::task::Poll::Ready(reply);
             }
             timeout.as_mut().poll(context).map(|()| None)
         })
         .await
     };
     core.commands.close(number);
-    match answer {
-        Some(answer) => respond::answer(exchange, &answer).await,
-        None if core.is_closing() => respond::fault(exchange, Fault::ShuttingDown).await,
-        None => respond::fault(exchange, Fault::NoReply).await,
+    match reply {
+        Some(page) => respond::page(exchange, &page, response).await,
+        None if core.is_closing() => respond::fault(exchange, Fault::ShuttingDown, response).await,
+        None => respond::fault(exchange, Fault::NoReply, response).await,
     }
 }
 

@@ -1,18 +1,16 @@
 //! Accepting connections, within the limit, and closing the listener without losing any.
 
-use std::{os::fd::OwnedFd, panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use crate::{
     data_plane::{
-        connection,
+        client::{connection, refusal},
         core::{
             Core,
             open::{ConnectionGuard, ListenerGuard, Role},
         },
-        exchange::respond,
     },
     handoff::message::DrainStep,
-    model::Fault,
     system::{
         listener::{CoreListener, is_exhausted},
         panic,
@@ -97,7 +95,7 @@ fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
     let open: u64 = core.fleet.iter().map(|cells| cells.connections_open()).sum();
     if role == Role::Main && open >= core.max_connections {
         core.cells.rejected(RejectReason::Limit).inc();
-        refuse(core, accepted.fd);
+        refusal::refuse_connection(core, accepted.fd);
         return;
     }
     let Ok(socket) = Socket::new(accepted.fd, &core.watches) else {
@@ -114,20 +112,4 @@ fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
         }
         drop(guard);
     });
-}
-
-/// Answers 503 on a connection over the limit: one attempt to send, and closed.
-fn refuse(core: &Core, fd: OwnedFd) {
-    if let Ok(socket) = Socket::new(fd, &core.watches) {
-        let mut out = core.buffers.scratch();
-        // The request may have come or be on its way: taking it off the queue keeps the close from
-        // resetting the answer.
-        let mut discarded = [0_u8; 1_024];
-        let count = socket.try_recv(&mut discarded).ok().flatten().unwrap_or(0);
-        let arrived = discarded.get(..count).unwrap_or_default();
-        respond::write_refusal(core, Fault::TooManyConnections, arrived, &mut out);
-        let _ = socket.try_send(&out, &[]);
-        socket.finish();
-        let _ = socket.try_recv(&mut discarded);
-    }
 }

@@ -1,11 +1,16 @@
 //! A large plain body, moved from socket to socket inside the kernel.
 
+use std::time::Duration;
+
 use crate::{
     data_plane::{
-        exchange::{Exchange, respond::client_writable, stream::End},
+        client::send::writable,
+        core::Core,
+        exchange::client::Cut,
         upstream::{body::Body, error::Kind},
     },
     system::{
+        socket::Socket,
         splice::Pipe,
         watch::{Ended, OnDemand, Shut},
     },
@@ -15,36 +20,46 @@ use crate::{
 /// than copying.
 const TURN_BYTES: usize = 4 * 1_048_576;
 
+/// The client's side of a body that is moved.
+#[derive(Debug)]
+pub(super) struct Destination<'d> {
+    pub(super) socket: &'d Socket,
+    /// Time in which the client has to take a part.
+    pub(super) client_write: Duration,
+    /// Bytes that its socket took.
+    pub(super) sent: &'d mut u64,
+}
+
 /// Moves the rest of the body. False when it is not worth it, or the kernel has no pipe for it: copy
 /// instead.
-pub(crate) async fn relay(
-    exchange: &Exchange<'_>,
+pub(super) async fn relay(
+    core: &Core,
     body: &mut Body<'_>,
-    sent: &mut u64,
-) -> Result<bool, End> {
+    mut client: Destination<'_>,
+) -> Result<bool, Cut> {
     let Some(left) = body.left_to_splice() else { return Ok(false) };
-    let Some(mut pipe) = exchange.core.pipes.take(exchange.core.watches.clock.coarse()) else {
+    let Some(mut pipe) = core.pipes.take(core.watches.clock.coarse()) else {
         return Ok(false);
     };
     body.release_buffer();
     let mut taken = 0;
-    let moved = pump(exchange, body, &mut pipe, left, &mut taken, sent).await;
+    let moved = pump(core, body, &mut pipe, &mut client, left, &mut taken).await;
     body.spliced(taken);
-    exchange.core.pipes.give_back(pipe);
+    core.pipes.give_back(pipe);
     moved.map(|()| true)
 }
 
 /// Moves `left` bytes, counting those that have left the upstream socket and those that have
 /// reached the client's.
 async fn pump(
-    exchange: &Exchange<'_>,
+    core: &Core,
     body: &Body<'_>,
     pipe: &mut Pipe,
+    client: &mut Destination<'_>,
     left: u64,
     taken: &mut u64,
-    sent: &mut u64,
-) -> Result<(), End> {
-    let (upstream, client) = (body.connection().socket(), exchange.socket);
+) -> Result<(), Cut> {
+    let upstream = body.connection().socket();
     let upstream_watch = upstream.watch();
     // A body that is over in one turn is not worth the calls that this takes.
     let mut on_demand = None;
@@ -52,7 +67,7 @@ async fn pump(
     while *taken < left || pipe.filled > 0 {
         if pipe.filled == 0 {
             match pipe.fill(upstream, left - *taken) {
-                Ok(Some(0)) => return Err(End::Upstream(body.failure(Kind::Truncated))),
+                Ok(Some(0)) => return Err(Cut::Upstream(body.failure(Kind::Truncated))),
                 Ok(Some(count)) => *taken += count as u64,
                 Ok(None) => {
                     upstream_watch.arm(body.read_timeout(), Shut::Both);
@@ -62,22 +77,22 @@ async fn pump(
                     }
                     upstream_watch.disarm();
                     if body.connection().ended() != Ended::No {
-                        return Err(End::Upstream(body.failure(Kind::Reset)));
+                        return Err(Cut::Upstream(body.failure(Kind::Reset)));
                     }
                     this_turn = 0;
                     continue;
                 }
-                Err(_) => return Err(End::Upstream(body.failure(Kind::Reset))),
+                Err(_) => return Err(Cut::Upstream(body.failure(Kind::Reset))),
             }
         }
-        let is_full = match pipe.drain(client) {
+        let is_full = match pipe.drain(client.socket) {
             Ok(Some(count)) => {
-                *sent += count as u64;
+                *client.sent += count as u64;
                 this_turn += count;
                 false
             }
             Ok(None) => true,
-            Err(_) => return Err(End::Client),
+            Err(_) => return Err(Cut::Client),
         };
         if !is_full && this_turn < TURN_BYTES {
             continue;
@@ -85,10 +100,9 @@ async fn pump(
         on_demand.get_or_insert_with(|| upstream_watch.on_demand());
         if is_full {
             // When the client's socket is reported, there is room for a good deal.
-            let client_write = exchange.local.timeouts.client_write;
-            client_writable(client, client_write).await.map_err(|_| End::Client)?;
+            writable(client.socket, client.client_write).await?;
         } else {
-            exchange.core.watches.turns.next().await;
+            core.watches.turns.next().await;
         }
         this_turn = 0;
     }

@@ -4,13 +4,25 @@ use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use crate::{
     data_plane::{
-        core::{Core, open::ConnectionGuard},
-        exchange::{self, Next, respond},
+        client::{
+            body::Body,
+            input::Input,
+            refusal,
+            writer::{RespondTo, Writer},
+        },
+        core::{
+            Core,
+            open::{ConnectionGuard, Role},
+        },
+        exchange::{
+            self, End,
+            client::{RequestBody as _, ResponseWriter as _},
+            request::Request,
+        },
     },
     model::Fault,
     protocol::http1::{Progress, RequestError, RequestHead, parse_request},
     system::{
-        buffers::Lent,
         socket::Socket,
         turn::TURN_REQUESTS,
         watch::{Ended, Shut},
@@ -19,72 +31,22 @@ use crate::{
 };
 
 /// How long a lingering close waits for the client to end its side. Long enough for what it was
-/// still sending to arrive, since answering that with a reset could eat the tail of our answer
+/// still sending to arrive, since answering that with a reset could eat the tail of our response
 /// (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes that a lingering close reads and throws away at most.
 const LINGER_BYTES_MAX: usize = 4 * 1_048_576;
 
-/// Bytes from the client that no exchange has used yet. Holds no buffer while there are none.
-#[derive(Debug, Default)]
-pub(crate) struct Input<'c> {
-    buffer: Option<Lent<'c>>,
-    start: usize,
-    end: usize,
-}
-
-impl<'c> Input<'c> {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.buffer.as_ref().and_then(|b| b.get(self.start..self.end)).unwrap_or_default()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    /// Drops what an exchange has used, and the buffer when nothing is left in it.
-    pub(crate) fn consume(&mut self, count: usize) {
-        self.start += count.min(self.end - self.start);
-        if self.is_empty() {
-            *self = Self::default();
-        }
-    }
-
-    /// Puts bytes behind those that are there, as if they had just arrived.
-    pub(crate) fn append(&mut self, core: &'c Core, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.room(core, bytes.len())[..bytes.len()].copy_from_slice(bytes);
-            self.end += bytes.len();
-        }
-    }
-
-    /// Room for at least `least` more bytes.
-    fn room(&mut self, core: &'c Core, least: usize) -> &mut [u8] {
-        let buffer = self.buffer.get_or_insert_with(|| core.buffers.small());
-        if buffer.len() - self.end < least {
-            buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-            if buffer.len() - self.end < least {
-                let length = (buffer.len() * 2).max(self.end + least);
-                buffer.grow(length);
-            }
-        }
-        &mut buffer[self.end..]
-    }
-
-    /// Takes in what the socket holds: `None` when that is nothing yet, `Some(0)` at the end.
-    fn try_fill(&mut self, core: &'c Core, socket: &Socket) -> std::io::Result<Option<usize>> {
-        let received = socket.try_recv(self.room(core, 1));
-        if let Ok(Some(count)) = received {
-            self.end += count;
-        }
-        if self.is_empty() {
-            *self = Self::default();
-        }
-        received
-    }
+/// What becomes of the connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// It waits for the next request.
+    KeepAlive,
+    /// It is closed once the client has stopped sending.
+    Close,
+    /// It is reset, so that a cut-short body can't be taken for a whole one.
+    Abort,
 }
 
 /// Serves one connection until it ends.
@@ -100,9 +62,12 @@ pub(crate) async fn serve(
     let mut this_turn = 0;
     loop {
         let next = match read_head(core, &socket, &mut input, &mut head, first, guard).await {
-            Ok(()) => exchange::run(core, &socket, peer, guard.role(), &mut input, &head).await,
+            Ok(()) => serve_request(core, &socket, peer, guard.role(), &mut input, &head).await,
             Err(Some(fault)) => {
-                respond::refuse_head(core, &socket, peer, input.bytes(), fault).await
+                match refusal::refuse_head(core, &socket, peer, input.bytes(), fault).await {
+                    End::Complete => Next::Close,
+                    End::Cut => Next::Abort,
+                }
             }
             Err(None) => break,
         };
@@ -124,6 +89,41 @@ pub(crate) async fn serve(
             this_turn = 0;
         }
     }
+}
+
+/// Serves one request whose head is complete and at the beginning of the input.
+async fn serve_request<'c>(
+    core: &'c Rc<Core>,
+    socket: &Socket,
+    peer: SocketAddr,
+    role: Role,
+    input: &mut Input<'c>,
+    head: &RequestHead,
+) -> Next {
+    let local = core.current();
+    let bytes = input.bytes();
+    let rest = bytes.get(head.head_len..).unwrap_or_default();
+    let bounds = (local.limits.body_bytes, local.timeouts.client_header);
+    let mut body = Body::begin(core, socket, bounds, head, rest);
+    let mut response =
+        Writer::new(core, socket, local.timeouts.client_write, RespondTo::request(head));
+    if body.ends_connection() {
+        response.end_connection();
+    }
+    let request = Request { local, role, peer, head, bytes };
+    let mut next = match exchange::run(core, &request, &mut body, &mut response).await {
+        End::Complete if response.keeps_alive() => Next::KeepAlive,
+        End::Complete => Next::Close,
+        End::Cut => Next::Abort,
+    };
+    drop(response);
+    // After an early response, what is left of the body must not be read as the next request.
+    if next == Next::KeepAlive && body.read_over().await.is_err() {
+        next = Next::Close;
+    }
+    input.consume(head.head_len + body.consumed());
+    input.append(core, body.surplus());
+    next
 }
 
 /// Reads until `head` is complete.

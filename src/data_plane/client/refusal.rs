@@ -1,0 +1,51 @@
+//! Responses to clients that are not served: one is sent, and the connection ends.
+
+use std::{net::SocketAddr, os::fd::OwnedFd};
+
+use crate::{
+    data_plane::{
+        client::writer::{RespondTo, Writer},
+        core::Core,
+        exchange::{self, End},
+    },
+    model::Fault,
+    protocol::http1::Version,
+    system::socket::Socket,
+};
+
+/// Refuses a head that could not be read, of which these bytes have arrived.
+pub(super) async fn refuse_head(
+    core: &Core,
+    socket: &Socket,
+    peer: SocketAddr,
+    arrived: &[u8],
+    fault: Fault,
+) -> End {
+    let client_write = core.current().timeouts.client_write;
+    let mut response = Writer::new(core, socket, client_write, unknown(arrived));
+    exchange::refuse(core, peer, fault, &mut response).await
+}
+
+/// Responds with 503 on a connection over the limit: one attempt to send, and closed.
+pub(crate) fn refuse_connection(core: &Core, fd: OwnedFd) {
+    if let Ok(socket) = Socket::new(fd, &core.watches) {
+        // The request may have come or be on its way: taking it off the queue keeps the close from
+        // resetting the response.
+        let mut discarded = [0_u8; 1_024];
+        let count = socket.try_recv(&mut discarded).ok().flatten().unwrap_or(0);
+        let arrived = discarded.get(..count).unwrap_or_default();
+        let client_write = core.current().timeouts.client_write;
+        let mut response = Writer::new(core, &socket, client_write, unknown(arrived));
+        let body = exchange::begin_refusal(core, Fault::TooManyConnections, &mut response);
+        response.send_once(&body);
+        socket.finish();
+        let _ = socket.try_recv(&mut discarded);
+    }
+}
+
+/// A request that was not parsed. One that begins as that of HEAD gets no body (RFC 9110 section
+/// 9.3.2).
+fn unknown(arrived: &[u8]) -> RespondTo {
+    let is_head = arrived.strip_prefix(b"\r\n").unwrap_or(arrived).starts_with(b"HEAD ");
+    RespondTo { version: Version::Http11, is_head, close: true }
+}

@@ -1,0 +1,54 @@
+//! Sending to a client, which has a time for each step of progress.
+
+use std::time::Duration;
+
+use crate::{
+    data_plane::exchange::client::ClientGone,
+    system::{socket::Socket, watch::Ended},
+};
+
+/// Sends both slices, giving the client `client_write` for each step of progress; also the bytes that
+/// its socket took.
+pub(super) async fn deliver(
+    socket: &Socket,
+    client_write: Duration,
+    mut first: &[u8],
+    mut second: &[u8],
+) -> (Result<(), ClientGone>, usize) {
+    let mut taken = 0;
+    while !first.is_empty() || !second.is_empty() {
+        if first.is_empty() {
+            first = std::mem::take(&mut second);
+        }
+        match socket.try_send(first, second) {
+            Ok(Some(sent)) => {
+                taken += sent;
+                let of_first = sent.min(first.len());
+                first = first.get(of_first..).unwrap_or_default();
+                second = second.get(sent - of_first..).unwrap_or_default();
+            }
+            Ok(None) => {
+                if let Err(gone) = writable(socket, client_write).await {
+                    return (Err(gone), taken);
+                }
+            }
+            Err(_) => return (Err(ClientGone), taken),
+        }
+    }
+    (Ok(()), taken)
+}
+
+/// Waits until the client takes more.
+///
+/// # Errors
+/// It takes nothing for `client_write`, or the process ends. Its socket is left as it is: an orderly
+/// end behind a part of a body that ends with the connection would make that look whole.
+pub(super) async fn writable(socket: &Socket, client_write: Duration) -> Result<(), ClientGone> {
+    socket.watch().arm_sending(client_write);
+    socket.writable().await;
+    socket.watch().disarm();
+    match socket.watch().ended() {
+        Ended::No => Ok(()),
+        Ended::Deadline | Ended::ClientGone => Err(ClientGone),
+    }
+}

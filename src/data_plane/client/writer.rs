@@ -1,0 +1,252 @@
+//! Responses in HTTP/1: framing, and gathering what goes out until a send is worth it.
+
+use std::time::Duration;
+
+use crate::{
+    data_plane::{
+        client::{
+            send::deliver,
+            splice::{self, Destination},
+        },
+        core::Core,
+        exchange::client::{ClientGone, Cut, ResponseWriter},
+        upstream::body::Body,
+    },
+    protocol::http1::{
+        BodyLength, CHUNK_END, ClientFraming, LAST_CHUNK, PROXY_NAME, RequestHead, ResponseHead,
+        Version, append_connection, append_field, append_framing, client_framing,
+        encode_chunk_head,
+    },
+    system::{buffers::Scratch, socket::Socket, watch::Client},
+};
+
+/// Frames up to this length, in bytes, are gathered with the head or with others into one plain
+/// send: copying so little costs less than the kernel's handling of a second slice. Longer ones
+/// are sent from where they are.
+const GATHER_BYTES_MAX: usize = 4_096;
+
+/// What is gathered goes out when it has reached this length, in bytes.
+const GATHERED_BYTES: usize = 16_384;
+
+/// The request that a response is for, as far as its framing depends on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RespondTo {
+    pub(super) version: Version,
+    pub(super) is_head: bool,
+    /// Set if the client asked for the connection to end with the response.
+    pub(super) close: bool,
+}
+
+impl RespondTo {
+    pub(super) fn request(head: &RequestHead) -> Self {
+        Self {
+            version: head.version,
+            is_head: head.method == crate::protocol::http1::Method::Head,
+            close: head.close,
+        }
+    }
+}
+
+/// The response to one request on a plain connection.
+#[derive(Debug)]
+pub(super) struct Writer<'w> {
+    core: &'w Core,
+    socket: &'w Socket,
+    client_write: Duration,
+    to: RespondTo,
+    keep_alive: bool,
+    /// Goes out next. None is held before there is a response.
+    out: Option<Scratch<'w>>,
+    status: u16,
+    framing: ClientFraming,
+    /// Set while the end of a chunk is still to be written.
+    open_chunk: bool,
+    begun: bool,
+    /// Body bytes in `out`.
+    gathered: usize,
+    /// Body bytes that the client's socket took.
+    sent: u64,
+}
+
+impl<'w> Writer<'w> {
+    /// A response to a client that has `client_write` to take a part of it.
+    pub(super) fn new(
+        core: &'w Core,
+        socket: &'w Socket,
+        client_write: Duration,
+        to: RespondTo,
+    ) -> Self {
+        Self {
+            core,
+            socket,
+            client_write,
+            to,
+            keep_alive: !to.close,
+            out: None,
+            status: 0,
+            framing: ClientFraming::None,
+            open_chunk: false,
+            begun: false,
+            gathered: 0,
+            sent: 0,
+        }
+    }
+
+    /// True if the connection may serve another request after this response.
+    pub(super) fn keeps_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// Tries once to send the head and this body behind it, without waiting.
+    pub(super) fn send_once(&mut self, body: &[u8]) {
+        let body = if self.has_body() { body } else { &[] };
+        let _ = self.socket.try_send(self.out(), body);
+    }
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        let core = self.core;
+        self.out.get_or_insert_with(|| core.buffers.scratch())
+    }
+
+    fn chunk_head(&mut self, length: usize) {
+        if self.framing == ClientFraming::Chunked {
+            self.close_chunk();
+            encode_chunk_head(length, self.out());
+            self.open_chunk = true;
+        }
+    }
+
+    fn close_chunk(&mut self) {
+        if self.open_chunk {
+            self.out().extend_from_slice(CHUNK_END);
+            self.open_chunk = false;
+        }
+    }
+
+    async fn send(&mut self, more: &[u8]) -> Result<(), ClientGone> {
+        let Some(out) = self.out.as_deref_mut() else { return Ok(()) };
+        if out.is_empty() && more.is_empty() {
+            return Ok(());
+        }
+        self.begun = true;
+        let body = self.gathered + more.len();
+        let (delivered, taken) = deliver(self.socket, self.client_write, out, more).await;
+        // Head and chunk sizes go before the body, so what was taken of a part is body last.
+        let framing = out.len() - self.gathered;
+        self.sent += taken.saturating_sub(framing).min(body) as u64;
+        self.gathered = 0;
+        out.clear();
+        delivered
+    }
+}
+
+impl ResponseWriter for Writer<'_> {
+    fn presence(&self) -> Client {
+        // A client that asked for a last response may finish sending and wait for it (RFC 9112
+        // section 9.6).
+        self.socket.watch().client(self.to.close)
+    }
+
+    fn end_connection(&mut self) {
+        self.keep_alive = false;
+    }
+
+    fn begin(&mut self, status: u16, reason: &[u8]) {
+        if self.framing.must_close() {
+            self.socket.set_abortive(false);
+            self.framing = ClientFraming::None;
+        }
+        self.status = status;
+        (self.open_chunk, self.gathered) = (false, 0);
+        let digit = |of: u16| b'0' + u8::try_from(of % 10).unwrap_or(0);
+        let out = self.out();
+        out.clear();
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status), b' ']);
+        out.extend_from_slice(reason);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn field(&mut self, name: &str, value: &[u8]) {
+        append_field(name, value, self.out());
+    }
+
+    fn fields_of(&mut self, head: &ResponseHead, message: &[u8]) {
+        let out = self.out();
+        head.copy_end_to_end(message, out);
+        head.append_via(message, PROXY_NAME, out);
+    }
+
+    fn end_head(&mut self, length: BodyLength, declared: Option<u64>) {
+        let (version, status) = (self.to.version, self.status);
+        let framing = match status {
+            // RFC 9110 section 15.3.5
+            204 => ClientFraming::None,
+            _ => client_framing(version, self.to.is_head, length),
+        };
+        self.framing = framing;
+        if framing.must_close() {
+            // To this client the end of the connection is the end of the body: until it is complete,
+            // every end, that of the process included, must be a reset.
+            self.keep_alive = false;
+            self.socket.set_abortive(true);
+        }
+        self.keep_alive &= !self.core.is_closing();
+        let close = !self.keep_alive;
+        let out = self.out();
+        append_framing(framing, status, declared, out);
+        append_connection(version, close, out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn has_body(&self) -> bool {
+        self.framing != ClientFraming::None
+    }
+
+    async fn write(&mut self, frame: &[u8]) -> Result<(), ClientGone> {
+        self.chunk_head(frame.len());
+        if frame.len() > GATHER_BYTES_MAX {
+            return self.send(frame).await;
+        }
+        self.gathered += frame.len();
+        let out = self.out();
+        out.extend_from_slice(frame);
+        if out.len() >= GATHERED_BYTES {
+            return self.send(&[]).await;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), ClientGone> {
+        self.send(&[]).await
+    }
+
+    async fn finish(&mut self) -> Result<(), ClientGone> {
+        if self.framing == ClientFraming::Chunked {
+            self.close_chunk();
+            self.out().extend_from_slice(LAST_CHUNK);
+        }
+        self.send(&[]).await?;
+        if self.framing.must_close() {
+            self.socket.set_abortive(false);
+        }
+        Ok(())
+    }
+
+    async fn splice(&mut self, body: &mut Body<'_>) -> Result<bool, Cut> {
+        let client = Destination {
+            socket: self.socket,
+            client_write: self.client_write,
+            sent: &mut self.sent,
+        };
+        splice::relay(self.core, body, client).await
+    }
+
+    fn is_begun(&self) -> bool {
+        self.begun
+    }
+
+    fn body_bytes(&self) -> u64 {
+        self.sent
+    }
+}

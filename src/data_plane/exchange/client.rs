@@ -1,0 +1,81 @@
+//! The client as an exchange sees it: somebody who may leave, a body to be read over, and a response
+//! that is written. Each version of HTTP has its own; an exchange does not know which it is.
+
+use crate::{
+    data_plane::upstream::{body::Body, error::UpstreamError},
+    model::Fault,
+    protocol::http1::{BodyLength, ResponseHead},
+    system::watch::Client,
+};
+
+/// The body of a request, which has no use.
+pub(crate) trait RequestBody {
+    /// Reads over all of it.
+    ///
+    /// # Errors
+    /// The fault to answer with when it is malformed, over its limit, cut short or late. The
+    /// connection, or the stream, ends with the response.
+    async fn read_over(&mut self) -> Result<(), Fault>;
+}
+
+/// The client left, or takes nothing.
+#[derive(Debug)]
+pub(crate) struct ClientGone;
+
+/// Reason why a body was not passed on to its end.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    /// The client left, or takes nothing.
+    Client,
+    /// S3 failed.
+    Upstream(UpstreamError),
+}
+
+impl From<ClientGone> for Cut {
+    fn from(ClientGone: ClientGone) -> Self {
+        Self::Client
+    }
+}
+
+/// A response on its way to the client.
+pub(crate) trait ResponseWriter {
+    /// The client, to be watched while it waits.
+    fn presence(&self) -> Client;
+
+    /// Ends the connection, or the stream, with this response.
+    fn end_connection(&mut self);
+
+    /// Begins a head, in place of a response of which nothing was sent.
+    fn begin(&mut self, status: u16, reason: &[u8]);
+
+    /// Adds a field.
+    fn field(&mut self, name: &str, value: &[u8]);
+
+    /// Adds the end-to-end fields of a response of S3, whose head is in `message`, and `Via`.
+    fn fields_of(&mut self, head: &ResponseHead, message: &[u8]);
+
+    /// Ends the head: a body of this length follows. `declared` is the `Content-Length` where there
+    /// may be one without a body.
+    fn end_head(&mut self, length: BodyLength, declared: Option<u64>);
+
+    /// True if the body goes to the client; it does not in a response to HEAD.
+    fn has_body(&self) -> bool;
+
+    /// Passes a frame of the body on, now or together with what follows.
+    async fn write(&mut self, frame: &[u8]) -> Result<(), ClientGone>;
+
+    /// Sends what was kept back.
+    async fn flush(&mut self) -> Result<(), ClientGone>;
+
+    /// Ends the body and sends what was kept back.
+    async fn finish(&mut self) -> Result<(), ClientGone>;
+
+    /// Moves the rest of a body past this process. False where that is not possible, or not worth it.
+    async fn splice(&mut self, body: &mut Body<'_>) -> Result<bool, Cut>;
+
+    /// True if a part of the response was sent.
+    fn is_begun(&self) -> bool;
+
+    /// Bytes of the body that the client's side took.
+    fn body_bytes(&self) -> u64;
+}

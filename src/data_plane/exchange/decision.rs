@@ -1,0 +1,191 @@
+//! The decision about a request, made without waiting for anything: one canonical path, the
+//! endpoints of the proxy itself, the bucket, and the permission.
+
+use std::rc::Rc;
+
+use crate::{
+    data_plane::{
+        core::{Core, generation::Local, open::Role},
+        exchange::{builtin::Builtin, request::Request, respond},
+    },
+    model::{Fault, limits::OBJECT_KEY_BYTES_MAX},
+    policy::auth::{Denial, DenialReason, Permit, permit_admin, permit_object},
+    protocol::http1::Method,
+    telemetry::labels::AuthFailure,
+};
+
+/// What is to be done with a request.
+#[derive(Debug)]
+pub(super) enum Plan {
+    Object { bucket: usize, key_at: usize, permit: Permit },
+    Builtin(Builtin),
+    Options,
+    Refuse(Fault),
+}
+
+/// A plan, and what is logged of the way to it.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub(super) plan: Plan,
+    /// Methods that the resource takes, as `Allow` lists them.
+    pub(super) allow: &'static str,
+    /// Index of the bucket, once routed.
+    pub(super) bucket: Option<usize>,
+    /// Reason for which the token was refused, in full; empty if it was not.
+    pub(super) auth_reason: &'static str,
+    /// `sub` of the token, where it is logged.
+    pub(super) subject: Option<Box<str>>,
+}
+
+impl Decision {
+    /// Decides. The canonical path is written to `path`, which is empty.
+    pub(super) fn of(core: &Core, request: &Request<'_>, now: u64, path: &mut Vec<u8>) -> Self {
+        let mut decision = Self {
+            plan: Plan::Options,
+            allow: respond::ALLOW,
+            bucket: None,
+            auth_reason: "",
+            subject: None,
+        };
+        decision.plan = decision.plan(core, request, now, path).unwrap_or_else(Plan::Refuse);
+        decision
+    }
+
+    fn plan(
+        &mut self,
+        core: &Core,
+        request: &Request<'_>,
+        now: u64,
+        path: &mut Vec<u8>,
+    ) -> Result<Plan, Fault> {
+        if request.head.https {
+            // The listeners are plain (RFC 9110 section 7.4).
+            return Err(Fault::Misdirected);
+        }
+        let (local, method) = (&request.local, request.method());
+        if method == Method::Options && request.path() == b"*" {
+            return Ok(Plan::Options);
+        }
+        if request.canonical_path(path).is_err() {
+            // CONNECT has no path at all (RFC 9110 section 9.3.6).
+            return Err(match method {
+                Method::Other => Fault::MethodNotAllowed,
+                _ => Fault::BadPath,
+            });
+        }
+        let builtin = Builtin::of(path);
+        let builtin_here = request.role == Role::Admin || !core.admin_elsewhere;
+        if builtin_here && let Some(builtin) = builtin {
+            return self.builtin(core, request, now, builtin);
+        }
+        let routed = local.router.route(path);
+        if builtin.is_some() && routed.is_none() {
+            // It lives on the admin listener, and no bucket has taken its path here: whatever the
+            // method, there is no such thing.
+            return Err(Fault::NoRoute);
+        }
+        match method {
+            Method::Options => return Ok(Plan::Options),
+            Method::Other => return Err(Fault::MethodNotAllowed),
+            Method::Get | Method::Head => {}
+        }
+        if request.role == Role::Admin {
+            return Err(Fault::NoRoute);
+        }
+        let routed = routed.ok_or(Fault::NoRoute)?;
+        let bucket = local.buckets.get(routed.bucket).ok_or(Fault::Internal)?;
+        self.bucket = Some(routed.bucket);
+        if request.check_via(&core.pseudonym).is_err() {
+            if core.may_warn(self.bucket) {
+                tracing::warn!(
+                    bucket = &*bucket.name,
+                    "a request came back: the S3 endpoint leads to this proxy itself"
+                );
+            }
+            return Err(Fault::LoopDetected);
+        }
+        let key = routed.key.ok_or(Fault::NoKey)?;
+        if key.len() > OBJECT_KEY_BYTES_MAX {
+            return Err(Fault::KeyTooLong);
+        }
+        let key_at = path.len() - key.len();
+        let tokens = &mut local.tokens.borrow_mut();
+        match permit_object(&local.auth, &bucket.auth, tokens, request, key, now) {
+            Ok(permit) => {
+                if let Some(key) = permit.key_index() {
+                    count_key_use(core, local, key);
+                }
+                if local.access_log {
+                    self.subject = permit.subject().map(Box::from);
+                }
+                Ok(Plan::Object { bucket: routed.bucket, key_at, permit })
+            }
+            Err(denial) => Err(self.denied(core, local, &denial)),
+        }
+    }
+
+    fn builtin(
+        &mut self,
+        core: &Core,
+        request: &Request<'_>,
+        now: u64,
+        builtin: Builtin,
+    ) -> Result<Plan, Fault> {
+        self.allow = builtin.allowed();
+        if !builtin.allows(request.method(), request.method_name()) {
+            return match request.method() {
+                Method::Options => Ok(Plan::Options),
+                _ => Err(Fault::MethodNotAllowed),
+            };
+        }
+        if matches!(builtin, Builtin::Admin(_)) {
+            let local = Rc::clone(&request.local);
+            let tokens = &mut local.tokens.borrow_mut();
+            match permit_admin(&local.auth, tokens, request, now) {
+                Ok(permit) => {
+                    count_key_use(core, &local, permit.key_index());
+                    self.subject = permit.subject().map(Box::from);
+                }
+                Err(denial) => return Err(self.denied(core, &local, &denial)),
+            }
+        }
+        Ok(Plan::Builtin(builtin))
+    }
+
+    fn denied(&mut self, core: &Core, local: &Local, denial: &Denial) -> Fault {
+        core.cells.auth_failures(failure_of(denial.reason)).inc();
+        self.auth_reason = denial.reason.as_str();
+        if local.access_log {
+            self.subject = denial.subject.as_deref().map(Box::from);
+        }
+        denial.fault
+    }
+}
+
+/// Counts a token that the key of this index verified, so that an operator sees which keys are
+/// still needed.
+fn count_key_use(core: &Core, local: &Local, key: usize) {
+    if let Some(slot) = local.key_slots.get(key) {
+        core.cells.jwt_key_uses(*slot).inc();
+    }
+}
+
+fn failure_of(reason: DenialReason) -> AuthFailure {
+    match reason {
+        DenialReason::MissingToken => AuthFailure::Missing,
+        DenialReason::AdminClosed => AuthFailure::AdminClosed,
+        DenialReason::Ambiguous
+        | DenialReason::TooLong
+        | DenialReason::Malformed
+        | DenialReason::Critical => AuthFailure::Malformed,
+        DenialReason::BadAlgorithm => AuthFailure::Algorithm,
+        DenialReason::UnknownKey => AuthFailure::UnknownKey,
+        DenialReason::BadSignature => AuthFailure::Signature,
+        DenialReason::BadTime | DenialReason::MissingExpiry => AuthFailure::InvalidTime,
+        DenialReason::Expired => AuthFailure::Expired,
+        DenialReason::NotYetValid => AuthFailure::NotYetValid,
+        DenialReason::BadIssuer => AuthFailure::Issuer,
+        DenialReason::BadAudience => AuthFailure::Audience,
+        DenialReason::Claims | DenialReason::Path => AuthFailure::Claims,
+    }
+}

@@ -1,0 +1,80 @@
+//! The request in hand: its head as bytes, in whichever version of HTTP it came.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use crate::{
+    data_plane::core::{generation::Local, open::Role},
+    policy::auth::TokenCarrier,
+    protocol::{
+        http1::{Looped, Method, Pseudonym, RequestHead, append_field},
+        s3::{PathError, canonical_path},
+    },
+};
+
+/// A request whose head is complete.
+#[derive(Debug)]
+pub(crate) struct Request<'r> {
+    /// The generation that the whole request is served with.
+    pub(crate) local: Rc<Local>,
+    pub(crate) role: Role,
+    pub(crate) peer: SocketAddr,
+    pub(crate) head: &'r RequestHead,
+    /// The bytes that the head's spans point into.
+    pub(crate) bytes: &'r [u8],
+}
+
+impl<'r> Request<'r> {
+    /// The method, as far as this proxy knows it.
+    pub(super) fn method(&self) -> Method {
+        self.head.method
+    }
+
+    /// The method's name as sent.
+    pub(super) fn method_name(&self) -> &'r [u8] {
+        self.head.method_span.of(self.bytes)
+    }
+
+    /// The path as sent, without query.
+    pub(super) fn path(&self) -> &'r [u8] {
+        self.head.path.of(self.bytes)
+    }
+
+    /// Writes the canonical path to `path`, which is empty.
+    pub(super) fn canonical_path(&self, path: &mut Vec<u8>) -> Result<(), PathError> {
+        canonical_path(self.path(), path)
+    }
+
+    /// True if the response must not have a body.
+    pub(super) fn is_head(&self) -> bool {
+        self.head.method == Method::Head
+    }
+
+    /// Values of the fields of this name, which is in lower case.
+    pub(super) fn values(&self, name_lower: &'static [u8]) -> impl Iterator<Item = &'r [u8]> {
+        self.head.header_values(self.bytes, name_lower)
+    }
+
+    /// Looks for this process among the instances that the request came through.
+    pub(super) fn check_via(&self, pseudonym: &Pseudonym) -> Result<(), Looped> {
+        self.head.via(self.bytes).map_or(Ok(()), |via| pseudonym.check(via))
+    }
+
+    /// Appends the fields that S3 gets, each as a line.
+    pub(super) fn append_forwarded(&self, pseudonym: &Pseudonym, out: &mut Vec<u8>) {
+        let Self { head, bytes, .. } = self;
+        for forwarded in head.forwarded() {
+            append_field(forwarded.field.name(), forwarded.value.of(bytes), out);
+        }
+        pseudonym.append_via(head.version, head.via(bytes), out);
+    }
+}
+
+impl TokenCarrier for Request<'_> {
+    fn header_values<'a>(&'a self, name_lower: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.head.header_values(self.bytes, name_lower.as_bytes())
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.head.query.map(|span| span.of(self.bytes))
+    }
+}
