@@ -432,7 +432,7 @@ fn announce(
     (main, admin): (Option<SocketAddr>, Option<SocketAddr>),
     workers: usize,
 ) {
-    if settings.jwt_written && !settings.auth.enforced {
+    if settings.auth.as_ref().is_some_and(|auth| !auth.enforced) {
         tracing::warn!(
             "jwt.enabled is false: no bucket asks for a token, and the admin API is closed"
         );

@@ -1,6 +1,11 @@
 //! One element of `buckets`.
 
-use std::{collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
@@ -9,15 +14,20 @@ use rustls::{
 };
 
 use super::{
-    jwt::claims,
+    changes::Changes,
+    declare::{Keys as _, Value, choice, declare, section_of, words},
+    jwt::RULE,
+    keys::{
+        DAY_SECONDS, HOUR_SECONDS, Key, boolean, file, group, integer, keys, list, seconds, secret,
+        text,
+    },
     section::Section,
-    settings::{BucketAuthSettings, BucketSettings, CaBundle, S3Settings, Verify},
-    walk::Noted,
+    walk::{At, Certificates, Noted},
 };
 use crate::{
     handoff::snapshot::Credentials,
     model::limits::UpstreamTimeouts,
-    policy::router::validate_path_prefix,
+    policy::{auth::spec::ClaimSpec, router::validate_path_prefix},
     protocol::{
         s3::{
             endpoint::{Addressing, EndpointUrl, Scheme, address, check_addressing},
@@ -36,111 +46,178 @@ const NAME_BYTES_MAX: usize = 128;
 /// Longest path prefix, in bytes: an S3 key has at most 1,024, and a prefix is meant to be short.
 const PATH_PREFIX_BYTES_MAX: usize = 1_024;
 
-/// Reads buckets; certificates that several of them name are parsed once.
-pub(super) struct BucketReader {
-    bundles: HashMap<*const Vec<u8>, Result<CaBundle, String>>,
-    jwt_written: bool,
-}
-
-impl BucketReader {
-    /// For a file with or without a `jwt` section.
-    pub(super) fn new(jwt_written: bool) -> Self {
-        Self { bundles: HashMap::new(), jwt_written }
-    }
-
-    pub(super) fn read(&mut self, section: Section<'_>) -> BucketSettings {
-        BucketSettings {
-            name: section.checked("name", checked_name).unwrap_or_default(),
-            path_prefix: section.checked("path_prefix", checked_path_prefix).unwrap_or_default(),
-            s3: section.section("s3", |s3| self.s3(s3)),
-            auth: section.section("auth", |auth| self.auth(auth, section.has("auth"))),
-        }
-    }
-
-    fn auth(&self, section: Section<'_>, is_there: bool) -> BucketAuthSettings {
-        let enabled = section.optional_boolean("enabled");
-        match (enabled, self.jwt_written) {
-            (Ok(None), true) => {
-                section.error(
-                    "enabled",
-                    "must be written, true or false, because there is a jwt section",
-                );
-            }
-            // Whoever writes the section wants something of it, and rules alone ask for no token.
-            (Ok(None), false) if is_there => {
-                section.error("enabled", "must be written, true or false, in an auth section");
-            }
-            (Ok(Some(true)), false) => {
-                section.error(
-                    "enabled",
-                    "true needs a jwt section; without one no token could be checked",
-                );
-            }
-            _ => {}
-        }
-        let claims = claims(section, "claims", "buckets[].auth.claims[]");
-        let enabled = enabled.ok().flatten().unwrap_or_default();
-        BucketAuthSettings { enabled, claims }
-    }
-
-    fn s3(&mut self, section: Section<'_>) -> S3Settings {
-        let bucket =
-            section.checked("bucket", |name| validate_bucket_name(name).map(|()| name.to_owned()));
-        let region =
-            section.checked("region", |region| validate_region(region).map(|()| region.to_owned()));
-        let endpoint = endpoint(section);
-        let addressing = section.choice("addressing", |name| match name {
-            "auto" => Some(Addressing::Auto),
-            "path" => Some(Addressing::Path),
-            "virtual" => Some(Addressing::Virtual),
-            _ => None,
-        });
-        if let (Ok(bucket), Ok(region), Ok(endpoint), Ok(addressing)) =
-            (&bucket, &region, &endpoint, addressing)
-        {
-            note_bad_address(section, endpoint.as_ref(), region, bucket, addressing);
-        }
-        let plain_http = matches!(&endpoint, Ok(Some(url)) if url.scheme == Scheme::Http);
-        let key_prefix = section.optional_text("key_prefix").ok().flatten();
-        let key_prefix = key_prefix.map(|text| text.value.into_owned()).unwrap_or_default();
-        if let Err(message) = validate_key_prefix(&key_prefix) {
-            section.error("key_prefix", message);
-        }
-        S3Settings {
-            bucket: bucket.unwrap_or_default(),
-            region: region.unwrap_or_default(),
-            endpoint: endpoint.ok().flatten(),
-            addressing: addressing.unwrap_or_default(),
-            credentials: credentials(section, plain_http).ok().flatten(),
-            key_prefix,
-            ca: self.ca(section, plain_http).ok().flatten(),
-            timeouts: section.section("timeouts", |timeouts| UpstreamTimeouts {
-                connect: timeouts.seconds("connect"),
-                first_byte: timeouts.seconds("first_byte"),
-                read: timeouts.seconds("read"),
-            }),
-            max_idle_connections: section.size("max_idle_connections"),
-            max_connection_age: section.seconds("max_connection_age"),
-            verify: section.choice("verify", Verify::parse).unwrap_or(Verify::None),
-        }
-    }
-
-    fn ca(&mut self, section: Section<'_>, plain_http: bool) -> Result<Option<CaBundle>, Noted> {
-        let Some(pem) = section.named_file("ca_file")? else { return Ok(None) };
-        if plain_http {
-            section.warning("ca_file", "is not used, because the endpoint is http");
-        }
-        // The walk keeps the content of each file it has read, so the address stands for the file.
-        let bundle = self.bundles.entry(Rc::as_ptr(&pem)).or_insert_with(|| ca_bundle(&pem));
-        bundle.clone().map(Some).map_err(|message| section.error("ca_file", message))
+declare! {
+    /// One element of `buckets`.
+    pub struct BucketSettings {
+        /// Unique name for metrics, logs and reload reports.
+        name: String = text().required().checked(check_name),
+        /// Unique; starts with `/`, does not end with one (but `/` itself), matches whole segments.
+        path_prefix: String = text().required().checked(check_path_prefix),
+        /// Where the objects are and how to get at them.
+        s3: S3Settings = section_of::<S3Settings>().required(),
+        /// Who may read the bucket.
+        auth: BucketAuthSettings = section_of::<BucketAuthSettings>()
+            .otherwise("not protected; required with a jwt section"),
     }
 }
 
-fn endpoint(section: Section<'_>) -> Result<Option<EndpointUrl>, Noted> {
-    let Some(text) = section.optional_text("endpoint")? else { return Ok(None) };
-    match EndpointUrl::parse(&text.value) {
-        Ok(url) => Ok(Some(url)),
-        Err(error) => Err(section.error("endpoint", error.to_string())),
+impl Value for Vec<BucketSettings> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let buckets = section.each(key.name, BucketSettings::read_keys);
+        if section.is_empty_list(key.name) {
+            section.error(key.name, "no bucket is configured; write at least one");
+        }
+        buckets
+    }
+
+    /// Buckets are the same when their names are; most did not change, and there may be thousands.
+    fn compare(&self, new: &Self, key: &'static Key, at: &At<'_>, changes: &mut Changes) {
+        let at = At::Key(at, key.name);
+        let running: HashMap<&str, &BucketSettings> =
+            self.iter().map(|bucket| (bucket.name.as_str(), bucket)).collect();
+        for bucket in new {
+            let at = At::Named(&at, &bucket.name);
+            match running.get(bucket.name.as_str()) {
+                Some(running) if *running == bucket => {}
+                Some(running) => running.compare_keys(bucket, &at, changes),
+                None => changes.hot(at),
+            }
+        }
+        let kept: HashSet<&str> = new.iter().map(|bucket| bucket.name.as_str()).collect();
+        for gone in self.iter().filter(|bucket| !kept.contains(bucket.name.as_str())) {
+            changes.hot(At::Named(&at, &gone.name));
+        }
+    }
+}
+
+declare! {
+    /// `buckets[].s3`.
+    pub struct S3Settings, check = check_s3 {
+        /// Name of the S3 bucket.
+        bucket: String = text().required().checked(validate_bucket_name),
+        /// Region that requests are signed for.
+        region: String = text().required().checked(validate_region),
+        /// http or https URL of an S3 server.
+        endpoint: Option<EndpointUrl> = text().otherwise("AWS for the region"),
+        /// Where the bucket name goes; `auto` is path with an endpoint, virtual for AWS (path if
+        /// the name has a dot).
+        addressing: Addressing = choice::<Addressing>().is("auto"),
+        credentials: Option<Credentials> = group(CREDENTIALS),
+        /// Put before every object key.
+        key_prefix: String = text().is("").checked(validate_key_prefix),
+        /// PEM certificates trusted besides the system's, for an https endpoint.
+        ca as "ca_file": Option<CaBundle> = file(),
+        /// Timeouts towards S3.
+        timeouts: UpstreamTimeouts = section_of::<UpstreamTimeouts>(),
+        /// Idle connections kept to the endpoint, per core; more than these only for a second
+        /// after a burst.
+        max_idle_connections: usize = integer(0, 65_536, "connections").is("64"),
+        /// Age of a connection to S3 beyond which it serves no further request; up to a tenth
+        /// less, so that they are not replaced all at once.
+        max_connection_age: Duration = seconds(DAY_SECONDS).is("300"),
+        /// One signed request before a reload adopts a changed bucket; `require` refuses the
+        /// reload when S3 refuses the credentials.
+        verify: Verify = choice::<Verify>().is("none"),
+    }
+}
+
+/// Two forms of each: a value, or a file that holds it.
+const CREDENTIALS: &[Key] = keys! {
+    /// Access key id.
+    access_key = text(),
+    /// The same from a file.
+    access_key_file = file(),
+    /// Secret access key.
+    secret_key = secret(),
+    /// The same from a file.
+    secret_key_file = file(),
+    /// Session token of temporary credentials.
+    session_token = secret(),
+    /// The same from a file.
+    session_token_file = file(),
+    /// Sends unsigned requests to a public bucket; goes without keys.
+    anonymous = boolean().is("false"),
+};
+
+words! {
+    impl Addressing {
+        Auto = "auto",
+        Path = "path",
+        Virtual = "virtual",
+    }
+}
+
+declare! {
+    impl UpstreamTimeouts {
+        /// TCP connect and TLS handshake together.
+        connect: Duration = seconds(HOUR_SECONDS).is("5"),
+        /// From the request to the first byte of the final response.
+        first_byte: Duration = seconds(HOUR_SECONDS).is("30"),
+        /// For the rest of the response's head, and then without a byte while the body arrives.
+        read: Duration = seconds(HOUR_SECONDS).is("30"),
+    }
+}
+
+words! {
+    /// `buckets[].s3.verify`.
+    pub enum Verify {
+        /// No request.
+        None = "none",
+        /// A refusal is a warning.
+        Warn = "warn",
+        /// A refusal refuses the reload.
+        Require = "require",
+    }
+}
+
+declare! {
+    /// `buckets[].auth`.
+    pub struct BucketAuthSettings, check = check_bucket_auth {
+        /// Whether a token is asked for.
+        enabled: bool = boolean().otherwise("false; required with a jwt section"),
+        /// Further rules for this bucket, like `jwt.claims`.
+        claims: Vec<ClaimSpec> = list(RULE),
+    }
+}
+
+fn check_bucket_auth(auth: &BucketAuthSettings, section: Section<'_>) {
+    let message = match (section.is_written("enabled"), section.walk.jwt_written.get()) {
+        (false, true) => "must be written, true or false, because there is a jwt section",
+        // Whoever writes the section wants something of it, and rules alone ask for no token.
+        (false, false) if section.is_there => "must be written, true or false, in an auth section",
+        (true, false) if auth.enabled => {
+            "true needs a jwt section; without one no token could be checked"
+        }
+        _ => return,
+    };
+    section.error("enabled", message);
+}
+
+/// Notes what is wrong between keys: a bucket that cannot be addressed as written, whose TLS server
+/// name cannot exist, or that protects less than it seems to.
+fn check_s3(s3: &S3Settings, section: Section<'_>) {
+    let S3Settings { endpoint, region, bucket, addressing, .. } = s3;
+    let addressed = ["bucket", "region", "endpoint", "addressing"];
+    if !addressed.into_iter().any(|name| section.is_noted(name)) {
+        note_bad_address(section, endpoint.as_ref(), region, bucket, *addressing);
+    }
+    if !endpoint.as_ref().is_some_and(|url| url.scheme == Scheme::Http) {
+        return;
+    }
+    if s3.ca.is_some() {
+        section.warning("ca_file", "is not used, because the endpoint is http");
+    }
+    if s3.credentials.as_ref().is_some_and(|credentials| credentials.session_token.is_some()) {
+        let name = written_of(section, "session_token", "session_token_file");
+        section.warning(name, "is sent without encryption, because the endpoint is http");
+    }
+}
+
+impl Value for Option<EndpointUrl> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let text = section.optional_text(key.name).ok().flatten()?;
+        let url = EndpointUrl::parse(&text.value);
+        url.map_err(|error| section.error(key.name, error.to_string())).ok()
     }
 }
 
@@ -166,7 +243,32 @@ fn note_bad_address(
     }
 }
 
-fn credentials(section: Section<'_>, plain_http: bool) -> Result<Option<Credentials>, Noted> {
+impl Value for Option<Credentials> {
+    fn read(section: Section<'_>, _key: &'static Key) -> Self {
+        credentials(section).ok().flatten()
+    }
+
+    fn compare(&self, new: &Self, _key: &'static Key, at: &At<'_>, changes: &mut Changes) {
+        match (self, new) {
+            (Some(running), Some(new)) => {
+                let Credentials { access_key, secret_key, session_token } = running;
+                for (name, differs) in [
+                    ("access_key", *access_key != new.access_key),
+                    ("secret_key", *secret_key != new.secret_key),
+                    ("session_token", *session_token != new.session_token),
+                ] {
+                    if differs {
+                        changes.hot(At::Key(at, name));
+                    }
+                }
+            }
+            (None, None) => {}
+            _ => changes.hot(At::Key(at, "anonymous")),
+        }
+    }
+}
+
+fn credentials(section: Section<'_>) -> Result<Option<Credentials>, Noted> {
     let anonymous = section.boolean("anonymous");
     let access_key = section.secret("access_key", "access_key_file", check_access_key);
     let secret_key = section.secret("secret_key", "secret_key_file", check_secret_key);
@@ -198,10 +300,6 @@ fn credentials(section: Section<'_>, plain_http: bool) -> Result<Option<Credenti
             return Err(section.error("access_key", "is missing or empty beside secret_key"));
         }
     };
-    if session_token.is_some() && plain_http {
-        let name = written_of(section, "session_token", "session_token_file");
-        section.warning(name, "is sent without encryption, because the endpoint is http");
-    }
     let access_key = String::from_utf8_lossy(access_key.expose()).into();
     Ok(Some(Credentials { access_key, secret_key, session_token }))
 }
@@ -221,7 +319,43 @@ fn written_of(section: Section<'_>, name: &'static str, file_name: &'static str)
     if section.is_written(file_name) && !section.is_written(name) { file_name } else { name }
 }
 
-fn ca_bundle(pem: &[u8]) -> Result<CaBundle, String> {
+/// The content of a `ca_file`. Two are equal when their content is.
+#[derive(Clone)]
+pub struct CaBundle {
+    /// PEM, with at least one certificate that parses.
+    pub pem: Arc<[u8]>,
+    /// SHA-256 of the content in hexadecimal.
+    pub digest: Arc<str>,
+}
+
+impl PartialEq for CaBundle {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for CaBundle {}
+
+impl fmt::Debug for CaBundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CaBundle({})", self.digest)
+    }
+}
+
+impl Value for Option<CaBundle> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let pem = section.named_file(key.name).ok().flatten()?;
+        match section.walk.certificates(&pem, certificates) {
+            Ok((pem, digest)) => Some(CaBundle { pem, digest }),
+            Err(message) => {
+                section.error(key.name, message);
+                None
+            }
+        }
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Certificates, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let number = roots.len() + 1;
@@ -235,23 +369,24 @@ fn ca_bundle(pem: &[u8]) -> Result<CaBundle, String> {
         return Err("holds no certificate; expected PEM (BEGIN CERTIFICATE)".to_owned());
     }
     let digest = hex::lower_string(digest(&SHA256, pem).as_ref());
-    Ok(CaBundle { pem: Arc::from(pem), digest: Arc::from(digest) })
+    Ok((Arc::from(pem), Arc::from(digest)))
 }
 
-fn checked_name(name: &str) -> Result<String, String> {
+fn check_name(name: &str) -> Result<(), &'static str> {
+    const _: () = assert!(NAME_BYTES_MAX == 128);
     if name.len() > NAME_BYTES_MAX {
-        return Err(format!("has more than {NAME_BYTES_MAX} bytes"));
+        return Err("has more than 128 bytes");
     }
     if name.chars().any(char::is_control) || name.trim() != name {
-        return Err("holds a control character, or white space at an end".to_owned());
+        return Err("holds a control character, or white space at an end");
     }
-    Ok(name.to_owned())
+    Ok(())
 }
 
-fn checked_path_prefix(prefix: &str) -> Result<String, String> {
+fn check_path_prefix(prefix: &str) -> Result<(), &'static str> {
+    const _: () = assert!(PATH_PREFIX_BYTES_MAX == 1_024);
     if prefix.len() > PATH_PREFIX_BYTES_MAX {
-        return Err(format!("has more than {PATH_PREFIX_BYTES_MAX} bytes"));
+        return Err("has more than 1024 bytes");
     }
-    validate_path_prefix(prefix)?;
-    Ok(prefix.to_owned())
+    validate_path_prefix(prefix)
 }

@@ -1,74 +1,238 @@
 //! The `jwt` section, and claim rules wherever they stand.
 
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
 use super::{
-    keys::{ALGORITHMS, OPERATORS},
+    changes::Changes,
+    declare::{Keys as _, Value, declare},
+    keys::{
+        Key, any, boolean, file, group, keys, list, one_of, seconds_or_zero, secret, text, texts,
+    },
     section::Section,
-    walk::Noted,
+    walk::{At, Noted},
 };
 use crate::{
     model::Secret,
     policy::auth::{
-        JWKS_BYTES_MAX, KEYS_MAX, PEM_BYTES_MAX,
+        JWKS_BYTES_MAX, KEYS_MAX, LEEWAY_SECONDS_MAX, PEM_BYTES_MAX,
         spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource},
     },
     protocol::text::token::is_token,
 };
 
-pub(super) fn jwt(section: Section<'_>) -> AuthSpec {
-    let enabled = section.boolean("enabled");
-    if !enabled {
+/// Names of the signature algorithms (RFC 7518 section 3.1, RFC 8037 section 3.1).
+const ALGORITHMS: &[&str] = &[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
+    "ES384", "EdDSA",
+];
+
+/// Operators of claim rules.
+const OPERATORS: &[&str] =
+    &["equals", "not_equals", "in", "contains", "gt", "gte", "lt", "lte", "exists", "path_prefix"];
+
+/// Longest `jwt.leeway`, in seconds, as the policy wants it.
+const LEEWAY_SECONDS: u32 = 300;
+const _: () = assert!(LEEWAY_SECONDS as u64 == LEEWAY_SECONDS_MAX);
+
+declare! {
+    impl AuthSpec, check = check_auth {
+        /// The operator's switch: `false` opens every bucket and closes the admin API.
+        enforced as "enabled": bool = boolean().is("true"),
+        keys: Vec<KeySpec> = group(KEY_SOURCES),
+        /// Keys from a JWK set (RFC 7517).
+        jwks as "jwks_file": Option<Vec<u8>> = file().at_most(JWKS_BYTES_MAX),
+        /// Required `iss`.
+        issuer: Option<String> = text(),
+        /// Accepted `aud` values, as text; empty accepts any.
+        audience: Vec<String> = texts(),
+        /// Tolerance for `exp` and `nbf`.
+        leeway: Duration = seconds_or_zero(LEEWAY_SECONDS).is("60"),
+        /// Refuses tokens without `exp`.
+        require_exp: bool = boolean().is("true"),
+        /// Where tokens are looked for; the first that is present decides.
+        sources as "token_sources": Vec<TokenSource> = list(TOKEN_SOURCE).otherwise("bearer"),
+        /// Rules that must all hold, for every protected bucket.
+        claims: Vec<ClaimSpec> = list(RULE),
+        /// Rules for `/admin/*`, like `jwt.claims`.
+        admin_claims: Vec<ClaimSpec> = list(RULE).otherwise("`role` equals `admin`"),
+    }
+}
+
+/// The key of the section itself, and a list of more.
+const KEY_SOURCES: &[Key] = keys! {
+    /// Of the key below, and of `jwt.keys` that name none.
+    algorithm = one_of(ALGORITHMS).is("HS256"),
+    /// HMAC secret for HS*: at least 32 characters.
+    secret = secret(),
+    /// The same from a file.
+    secret_file = file(),
+    /// PEM public key for RS*, PS*, ES* and EdDSA.
+    public_key_file = file().at_most(PEM_BYTES_MAX),
+    /// More keys, for rotation, beside or instead of the above.
+    keys = list(LISTED_KEY),
+};
+
+const LISTED_KEY: &[Key] = keys! {
+    /// Key id: a token with this `kid` is checked with this key.
+    id = text(),
+    /// Of this key.
+    algorithm = one_of(ALGORITHMS).otherwise("`jwt.algorithm`"),
+    /// See `jwt.secret`.
+    secret = secret(),
+    /// See `jwt.secret_file`.
+    secret_file = file(),
+    /// See `jwt.public_key_file`.
+    public_key_file = file().at_most(PEM_BYTES_MAX),
+};
+
+const TOKEN_SOURCE: &[Key] = keys! {
+    /// Kind of place.
+    kind as "type" = one_of(&["bearer", "header", "query", "cookie"]).required(),
+    /// Name of the header, query parameter or cookie; not for bearer.
+    name = text(),
+    /// For a header: what stands before the token.
+    prefix = text().is(""),
+};
+
+/// A claim rule.
+pub(super) const RULE: &[Key] = keys! {
+    /// Name of the claim; dots descend into objects.
+    claim = text().required(),
+    /// How to compare.
+    operator = one_of(OPERATORS).required(),
+    /// What to compare with: text, number, boolean or list, as the operator wants.
+    value = any(),
+};
+
+impl Value for Option<AuthSpec> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        if !section.has(key.name) {
+            return None;
+        }
+        if !section.is_written(key.name) {
+            section.error(key.name, "is empty; write its keys, or remove it");
+        }
+        Some(section.section(key.name, |jwt| {
+            let mut auth = AuthSpec::read_keys(jwt);
+            if !jwt.is_written("admin_claims") {
+                auth.admin_claims = AuthSpec::default().admin_claims;
+            }
+            auth
+        }))
+    }
+
+    fn compare(&self, new: &Self, key: &'static Key, at: &At<'_>, changes: &mut Changes) {
+        let at = At::Key(at, key.name);
+        match (self, new) {
+            (Some(running), Some(new)) => running.compare_keys(new, &at, changes),
+            (None, None) => {}
+            _ => changes.hot(at),
+        }
+    }
+}
+
+fn check_auth(auth: &AuthSpec, section: Section<'_>) {
+    if !auth.enforced && !section.is_noted("enabled") {
         section.warning(
             "enabled",
             "JWT authentication is switched off: no bucket asks for a token, and the admin API \
              is closed",
         );
     }
-    let jwks = section.named_file_of_at_most("jwks_file", JWKS_BYTES_MAX);
-    AuthSpec {
-        enforced: enabled,
-        // A key set that cannot be read has been noted, and says it all.
-        keys: verification_keys(section, enabled && matches!(jwks, Ok(None))),
-        jwks: jwks.ok().flatten().map(|file| file.to_vec()),
-        issuer: section.security_text("issuer").ok().flatten().map(|text| text.value.into_owned()),
-        audience: section.texts("audience"),
-        leeway: section.seconds("leeway"),
-        require_exp: section.boolean("require_exp"),
-        sources: token_sources(section),
-        claims: claims(section, "claims", "jwt.claims[]"),
-        admin_claims: admin_claims(section),
-    }
-}
-
-fn verification_keys(section: Section<'_>, needs_one: bool) -> Vec<KeySpec> {
-    let algorithm = algorithm(section, None);
-    let default = algorithm.clone().unwrap_or_default();
-    let own = match &algorithm {
-        // An empty secret, as from an empty variable, must not pass for no secret.
-        Ok(algorithm) if is_hmac(algorithm) && section.is_written("secret") => {
-            key_material(section, algorithm).map(|key| Some(key.unwrap_or_else(empty_secret)))
-        }
-        Ok(algorithm) => key_material(section, algorithm),
-        Err(noted) => Err(*noted),
-    };
-    let is_noted = own.is_err();
-    let mut keys = Vec::new();
-    if let (Ok(Some(material)), Ok(algorithm)) = (own, algorithm) {
-        keys.push(KeySpec { path: section.path(), id: None, algorithm, material });
-    }
-    let listed = if section.list("keys").len() > KEYS_MAX {
-        vec![Err(section.error("keys", format!("holds more than {KEYS_MAX} keys; remove some")))]
-    } else {
-        section.each("keys", "jwt.keys[]", |_, key| listed_key(key, &default))
-    };
-    let is_noted = is_noted || listed.iter().any(Result::is_err);
-    keys.extend(listed.into_iter().flatten());
-    if needs_one && keys.is_empty() && !is_noted {
+    let sources = ["algorithm", "secret", "secret_file", "public_key_file", "keys", "jwks_file"];
+    // A key that cannot be had has been noted, and says it all.
+    let noted = || sources.into_iter().any(|name| section.is_noted(name));
+    if auth.enforced && auth.keys.is_empty() && auth.jwks.is_none() && !noted() {
         section.error_here(
             "no key to verify tokens with: write secret, secret_file, public_key_file, keys or \
              jwks_file",
         );
     }
-    keys
+    if section.is_written("admin_claims") && section.is_empty_list("admin_claims") {
+        section.error(
+            "admin_claims",
+            "is empty, which would make every token an administrator's; leave it out for \
+             role equals admin",
+        );
+    }
+}
+
+impl Value for Vec<KeySpec> {
+    fn read(section: Section<'_>, _key: &'static Key) -> Self {
+        let algorithm = algorithm(section, None);
+        let default = algorithm.clone().unwrap_or_default();
+        let mut keys = Vec::new();
+        if let Ok(algorithm) = algorithm {
+            let material = match key_material(section, &algorithm) {
+                // An empty secret, as from an empty variable, must not pass for no secret.
+                Ok(None) if is_hmac(&algorithm) && section.is_written("secret") => {
+                    Some(KeyMaterial::Secret(Secret::new(Vec::new())))
+                }
+                material => material.ok().flatten(),
+            };
+            keys.extend(material.map(|material| KeySpec {
+                path: section.path(),
+                id: None,
+                algorithm,
+                material,
+            }));
+        }
+        if section.list("keys").len() > KEYS_MAX {
+            section.error("keys", format!("holds more than {KEYS_MAX} keys; remove some"));
+        } else {
+            keys.extend(
+                section.each("keys", |key| listed_key(key, &default)).into_iter().flatten(),
+            );
+        }
+        keys
+    }
+
+    fn compare(&self, new: &Self, _key: &'static Key, _at: &At<'_>, changes: &mut Changes) {
+        let running: HashMap<&str, &KeySpec> =
+            self.iter().map(|key| (key.path.as_str(), key)).collect();
+        for key in new {
+            let KeySpec { path, id, algorithm, material } = key;
+            let Some(before) = running.get(path.as_str()) else {
+                changes.hot(key_path(key));
+                continue;
+            };
+            for (name, differs) in [
+                ("id", before.id != *id),
+                ("algorithm", before.algorithm != *algorithm),
+                (material_name(material), before.material != *material),
+            ] {
+                if differs {
+                    changes.hot(format_args!("{path}.{name}"));
+                }
+            }
+        }
+        let kept: HashSet<&str> = new.iter().map(|key| key.path.as_str()).collect();
+        let mut gone: Vec<_> =
+            self.iter().filter(|key| !kept.contains(key.path.as_str())).collect();
+        gone.sort_by_key(|key| &key.path);
+        for key in gone {
+            changes.hot(key_path(key));
+        }
+    }
+}
+
+/// A key as a whole: a listed one is its element, the single one its material.
+fn key_path(key: &KeySpec) -> String {
+    if key.path.ends_with(']') {
+        key.path.clone()
+    } else {
+        format!("{}.{}", key.path, material_name(&key.material))
+    }
+}
+
+fn material_name(material: &KeyMaterial) -> &'static str {
+    match material {
+        KeyMaterial::Secret(_) => "secret",
+        KeyMaterial::PublicPem(_) => "public_key_file",
+    }
 }
 
 fn listed_key(section: Section<'_>, default: &str) -> Result<KeySpec, Noted> {
@@ -85,10 +249,9 @@ fn listed_key(section: Section<'_>, default: &str) -> Result<KeySpec, Noted> {
 
 /// The algorithm as written, or `default` where the table has none.
 fn algorithm(section: Section<'_>, default: Option<&str>) -> Result<String, Noted> {
-    let known = |name: &str| ALGORITHMS.iter().find(|known| **known == name).copied();
     match default {
         Some(default) if !section.is_written("algorithm") => Ok(default.to_owned()),
-        _ => section.choice("algorithm", known).map(str::to_owned),
+        _ => section.choice("algorithm").map(|index| ALGORITHMS[index].to_owned()),
     }
 }
 
@@ -96,15 +259,11 @@ fn is_hmac(algorithm: &str) -> bool {
     algorithm.starts_with("HS")
 }
 
-fn empty_secret() -> KeyMaterial {
-    KeyMaterial::Secret(Secret::new(Vec::new()))
-}
-
 /// The key of this section, if one is written: a secret for HS*, a public key for the others.
 /// Taking one for the other would let anybody who has the public key sign tokens.
 fn key_material(section: Section<'_>, algorithm: &str) -> Result<Option<KeyMaterial>, Noted> {
     let secret = section.secret("secret", "secret_file", |_| Ok(()));
-    let public_key = section.named_file_of_at_most("public_key_file", PEM_BYTES_MAX);
+    let public_key = section.named_file("public_key_file");
     match (secret?, public_key?) {
         (Some(_), _) if !is_hmac(algorithm) => {
             let name = if section.is_written("secret") { "secret" } else { "secret_file" };
@@ -125,23 +284,23 @@ fn key_material(section: Section<'_>, algorithm: &str) -> Result<Option<KeyMater
     }
 }
 
-fn token_sources(section: Section<'_>) -> Vec<TokenSource> {
-    let sources =
-        section.each("token_sources", "jwt.token_sources[]", |_, source| token_source(source));
-    if section.is_written("token_sources") && section.is_empty_list("token_sources") {
-        section.error(
-            "token_sources",
-            "is empty, so no token would ever be found; write one, or leave it out for bearer",
-        );
+impl Value for Vec<TokenSource> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let sources = section.each(key.name, token_source);
+        if section.is_written(key.name) && section.is_empty_list(key.name) {
+            section.error(
+                key.name,
+                "is empty, so no token would ever be found; write one, or leave it out for bearer",
+            );
+        }
+        let sources: Self = sources.into_iter().flatten().collect();
+        if sources.is_empty() { vec![TokenSource::Bearer] } else { sources }
     }
-    let sources: Vec<_> = sources.into_iter().flatten().collect();
-    if sources.is_empty() { vec![TokenSource::Bearer] } else { sources }
 }
 
 fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
-    let kind = section.choice("type", |name| {
-        ["bearer", "header", "query", "cookie"].into_iter().find(|kind| *kind == name)
-    })?;
+    const KINDS: [&str; 4] = ["bearer", "header", "query", "cookie"];
+    let kind = KINDS[section.choice("type")?];
     let prefix = section.optional_text("prefix")?.map(|text| text.value.into_owned());
     if prefix.is_some() && kind != "header" {
         return Err(section.error("prefix", format!("has no meaning for {kind}")));
@@ -173,34 +332,26 @@ fn is_field_name(name: &str) -> bool {
     is_token(name.as_bytes())
 }
 
-/// The rules in the list `name`. Whether an operator fits its value is decided where rules are
-/// compiled.
-pub(super) fn claims(
-    section: Section<'_>,
-    name: &'static str,
-    pattern: &'static str,
-) -> Vec<ClaimSpec> {
-    let rules = section.each(name, pattern, |_, rule| {
-        let operator = rule.choice("operator", |name| {
-            OPERATORS.iter().find(|known| **known == name).map(|known| (*known).to_owned())
+/// Whether an operator fits its value is decided where rules are compiled.
+impl Value for Vec<ClaimSpec> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let rules = section.each(key.name, |rule| {
+            let operator = rule.choice("operator");
+            let claim = rule.text("claim");
+            let value = rule.value("value");
+            let (claim, operator) = (claim?, OPERATORS[operator?].to_owned());
+            Ok::<_, Noted>(ClaimSpec { path: rule.path(), claim, operator, value })
         });
-        let claim = rule.text("claim");
-        let value = rule.value("value");
-        Ok::<_, Noted>(ClaimSpec { path: rule.path(), claim: claim?, operator: operator?, value })
-    });
-    rules.into_iter().flatten().collect()
-}
-
-fn admin_claims(section: Section<'_>) -> Vec<ClaimSpec> {
-    if section.is_written("admin_claims") {
-        if section.is_empty_list("admin_claims") {
-            section.error(
-                "admin_claims",
-                "is empty, which would make every token an administrator's; leave it out for \
-                 role equals admin",
-            );
-        }
-        return claims(section, "admin_claims", "jwt.admin_claims[]");
+        rules.into_iter().flatten().collect()
     }
-    AuthSpec::default().admin_claims
+
+    /// Rules are compared without their own path, which holds the bucket's place in the file.
+    fn compare(&self, new: &Self, key: &'static Key, at: &At<'_>, changes: &mut Changes) {
+        let same = |(a, b): (&ClaimSpec, &ClaimSpec)| {
+            a.claim == b.claim && a.operator == b.operator && a.value == b.value
+        };
+        if self.len() != new.len() || !self.iter().zip(new).all(same) {
+            changes.hot(At::Key(at, key.name));
+        }
+    }
 }

@@ -11,26 +11,29 @@
 //! control plane reads the file, and brings the environment and a reader of further files
 //! ([`inputs`]). It also makes the snapshot that workers run.
 
-pub mod diff;
 pub mod inputs;
 pub mod keys;
 pub mod problem;
 pub mod settings;
 
 mod bucket;
+mod changes;
+mod declare;
+mod diff;
 mod expand;
 mod jwt;
 mod parse;
 mod rules;
 mod scalar;
 mod section;
-mod server;
+mod values;
 mod walk;
 mod yaml;
 
-pub use diff::{Difference, diff};
+pub use changes::Difference;
+pub use diff::diff;
 pub use inputs::{CONFIG_BYTES_MAX, Environment, FileReader, NAMED_FILE_BYTES_MAX, too_large};
 pub use parse::{Loaded, check, parse, parse_beside};
 pub use problem::{Problem, Problems};
-pub use settings::Settings;
+pub use settings::{KEYS, Settings};
 pub use yaml::{DEPTH_MAX, TEXT_BYTES_MAX, VALUES_MAX};

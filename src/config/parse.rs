@@ -1,21 +1,16 @@
 //! Bytes to [`Settings`], or to everything that is wrong with them.
 
 use super::{
-    bucket::BucketReader,
+    declare::Keys as _,
     inputs::{Environment, FileReader},
-    jwt::jwt,
     problem::{Problem, Problems},
     rules,
     section::Section,
-    server::{admin, logging, metrics, reload, server},
-    settings::Settings,
+    settings::{KEYS, Settings},
     walk::{At, Walk},
     yaml::{self, Node, Tree},
 };
-use crate::policy::auth::{
-    AuthPolicy, BucketAuth,
-    spec::{AuthProblem, AuthSpec},
-};
+use crate::policy::auth::{AuthPolicy, BucketAuth, spec::AuthProblem};
 
 /// A configuration that was accepted.
 #[derive(Debug)]
@@ -59,7 +54,7 @@ pub fn parse_beside(
             return Err(problems);
         }
     };
-    let walk = Walk::new(environment, files, text_bytes, problems);
+    let walk = Walk::new(environment, files, &KEYS, text_bytes, problems);
     let settings = read_settings(&walk, &root, running);
     let mut problems = walk.into_problems();
     problems.finish();
@@ -78,33 +73,11 @@ pub fn check(bytes: &[u8], environment: &impl Environment, files: &impl FileRead
 }
 
 fn read_settings(walk: &Walk<'_>, root: &Node<'_>, running: Option<&Settings>) -> Settings {
-    let top = Section::open(walk, "", &At::Top, root.line, Some(root));
-    let jwt_written = top.has("jwt");
-    let auth = if jwt_written {
-        if !top.is_written("jwt") {
-            top.error("jwt", "is empty; write its keys, or remove it");
-        }
-        top.section("jwt", jwt)
-    } else {
-        AuthSpec::default()
-    };
-    let mut reader = BucketReader::new(jwt_written);
-    let buckets = top.each("buckets", "buckets[]", |_, section| reader.read(section));
-    if top.is_empty_list("buckets") {
-        top.error("buckets", "no bucket is configured; write at least one");
-    }
-    let settings = Settings {
-        server: top.section("server", server),
-        buckets,
-        auth,
-        jwt_written,
-        admin: top.section("admin", admin),
-        metrics: top.section("metrics", metrics),
-        logging: top.section("logging", logging),
-        reload: top.section("reload", reload),
-    };
+    let top = Section::open(walk, Settings::KEYS, &At::Top, root.line, Some(root));
+    walk.jwt_written.set(top.has("jwt"));
+    let settings = Settings::read_keys(top);
     rules::check(walk, root, &settings.server, &settings.admin, &settings.buckets, running);
-    rules::check_protection(walk, jwt_written, running);
+    rules::check_protection(walk, settings.auth.is_some(), running);
     check_auth(walk, root, &settings);
     settings
 }
@@ -121,8 +94,7 @@ fn check_auth(walk: &Walk<'_>, root: &Node<'_>, settings: &Settings) {
             }
         }
     };
-    let auth = &settings.auth;
-    if settings.jwt_written {
+    if let Some(auth) = &settings.auth {
         if auth.keys.is_empty() && auth.jwks.is_none() {
             // Said already; the rules are still worth checking.
             note(BucketAuth::compile(true, &auth.claims).1);

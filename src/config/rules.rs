@@ -90,7 +90,8 @@ pub(super) fn check(
 /// a half-written or a wrong file: what opens a bucket is written down.
 pub(super) fn check_protection(walk: &Walk<'_>, jwt_written: bool, running: Option<&Settings>) {
     let protects = running.is_some_and(|running| {
-        running.auth.enforced && running.buckets.iter().any(|bucket| bucket.auth.enabled)
+        running.auth.as_ref().is_some_and(|auth| auth.enforced)
+            && running.buckets.iter().any(|bucket| bucket.auth.enabled)
     });
     if protects && !jwt_written {
         walk.error_in_file(

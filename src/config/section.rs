@@ -1,11 +1,10 @@
-//! Reading one section of the file: typed values with bounds and defaults from [`keys`], and
+//! Reading one section of the file: values with the bounds and defaults of their keys, and
 //! every problem noted with its path and line while the walk goes on.
 
 use std::{path::Path, rc::Rc, time::Duration};
 
 use super::{
     expand::{SCALAR_BYTES_MAX, expand},
-    inputs::NAMED_FILE_BYTES_MAX,
     keys::{self, Key, Kind, Preset},
     scalar::{Text, found, json_scalar, plain_kind},
     walk::{At, Noted, Walk},
@@ -17,27 +16,28 @@ use crate::model::Secret;
 #[derive(Clone, Copy)]
 pub(super) struct Section<'a> {
     pub(super) walk: &'a Walk<'a>,
-    pattern: &'static str,
-    known: &'static [(&'static str, &'static Key)],
+    keys: &'static [Key],
     at: &'a At<'a>,
     line: usize,
     entries: &'a [Entry<'a>],
     /// Missing or no mapping at all. That has been noted, and says it all: what its keys lack
     /// is not worth a line each.
     broken: bool,
+    /// Set if the file has it, be it null.
+    pub(super) is_there: bool,
 }
 
 impl<'a> Section<'a> {
-    /// The section with this pattern at `node`; notes keys that it does not know.
+    /// The section with these keys at `node`; notes keys that it does not know.
     pub(super) fn open(
         walk: &'a Walk<'a>,
-        pattern: &'static str,
+        keys: &'static [Key],
         at: &'a At<'a>,
         line: usize,
         node: Option<&'a Node<'a>>,
     ) -> Self {
-        let known = keys::inside(pattern);
-        let mut section = Self { walk, pattern, known, at, line, entries: &[], broken: false };
+        let is_there = node.is_some();
+        let mut section = Self { walk, keys, at, line, entries: &[], broken: false, is_there };
         match node.map(Node::shape) {
             None => return section,
             Some(Shape::Mapping(entries)) => section.entries = entries,
@@ -48,7 +48,7 @@ impl<'a> Section<'a> {
             }
         }
         for entry in section.entries {
-            if !known.iter().any(|(name, _)| *name == entry.key) {
+            if keys::find(keys, &entry.key).is_none() {
                 section.note_unknown(entry);
             }
         }
@@ -65,23 +65,23 @@ impl<'a> Section<'a> {
         let mut path = self.at.to_string();
         // A word of its own, where a comma or a colon may be missing, may be a value.
         let is_word = is_null(&entry.value) && shown_key(&entry.key) == Some(&*entry.key);
-        if is_word && !keys::is_near_a_key(&entry.key) {
+        if is_word && !keys::is_near_a_key(self.walk.keys, &entry.key) {
             path.push_str(if path.is_empty() { "(not shown)" } else { ".(not shown)" });
         } else {
             push_key(&mut path, &entry.key);
         }
-        self.walk.error(path, entry.line, keys::unknown(self.pattern, &entry.key));
+        self.walk.error(path, entry.line, keys::unknown(self.walk.keys, self.keys, &entry.key));
     }
 
     fn key(&self, name: &str) -> &'static Key {
-        match self.known.iter().find(|(known, _)| *known == name) {
-            Some((_, key)) => key,
-            None => unreachable!("{}.{name} is not in the table", self.pattern),
+        match keys::find(self.keys, name) {
+            Some(key) => key,
+            None => unreachable!("{}.{name} is not declared", self.at),
         }
     }
 
     fn entry(&self, name: &str) -> Option<&'a Entry<'a>> {
-        debug_assert_eq!(self.key(name).name(), name);
+        debug_assert_eq!(self.key(name).name, name);
         self.entries.iter().find(|entry| entry.key == name)
     }
 
@@ -120,6 +120,13 @@ impl<'a> Section<'a> {
         self.walk.warning(self.path_of(name), self.line_of(name), message.into());
     }
 
+    /// Whether an error stands at a key or below it, or may stand there uncounted.
+    pub(super) fn is_noted(&self, name: &str) -> bool {
+        self.broken
+            || self.walk.is_full()
+            || (self.walk.has_errors() && self.walk.has_error_within(&self.path_of(name)))
+    }
+
     /// Whether the key is there, be it null.
     pub(super) fn has(&self, name: &str) -> bool {
         self.entry(name).is_some()
@@ -136,7 +143,8 @@ impl<'a> Section<'a> {
         let entry = self.entry(name);
         let at = At::Key(self.at, name);
         let node = entry.map(|entry| &entry.value);
-        let mut section = Section::open(self.walk, key.path, &at, self.line_of(name), node);
+        let Kind::Section(keys) = key.kind else { unreachable!("{name} is no section") };
+        let mut section = Section::open(self.walk, keys, &at, self.line_of(name), node);
         if self.broken {
             section.broken = true;
         } else if key.default == Preset::Required && !self.is_written(name) {
@@ -173,9 +181,9 @@ impl<'a> Section<'a> {
     pub(super) fn each<T>(
         &self,
         name: &'static str,
-        pattern: &'static str,
-        mut read: impl FnMut(usize, Section<'_>) -> T,
+        mut read: impl FnMut(Section<'_>) -> T,
     ) -> Vec<T> {
+        let Kind::List(keys) = self.key(name).kind else { unreachable!("{name} is no list") };
         let list_at = At::Key(self.at, name);
         let mut all = Vec::new();
         for (index, node) in self.list(name).iter().enumerate() {
@@ -184,7 +192,7 @@ impl<'a> Section<'a> {
                 self.note_null(&at, node.line);
                 continue;
             }
-            all.push(read(index, Section::open(self.walk, pattern, &at, node.line, Some(node))));
+            all.push(read(Section::open(self.walk, keys, &at, node.line, Some(node))));
         }
         all
     }
@@ -295,22 +303,18 @@ impl<'a> Section<'a> {
         Ok(text)
     }
 
-    /// Text of a key that must not be empty.
+    /// Text of a key that passes its check; empty only if that is the default.
     pub(super) fn text(&self, name: &str) -> Result<String, Noted> {
-        match self.optional_text(name)? {
-            Some(text) => Ok(text.value.into_owned()),
-            None => Err(self.error(name, "must not be empty")),
+        let key = self.key(name);
+        let text = match self.optional_text(name)? {
+            Some(text) => text.value.into_owned(),
+            None if key.default == Preset::Is("") => String::new(),
+            None => return Err(self.error(name, "must not be empty")),
+        };
+        match key.check.map(|check| check(&text)) {
+            Some(Err(message)) => Err(self.error(name, message)),
+            _ => Ok(text),
         }
-    }
-
-    /// Text of a key that passes `check`, whose error is the message.
-    pub(super) fn checked<T, E: std::fmt::Display>(
-        &self,
-        name: &str,
-        check: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Result<T, Noted> {
-        let text = self.text(name)?;
-        check(&text).map_err(|error| self.error(name, error.to_string()))
     }
 
     /// The scalar, or the default as if it had been written.
@@ -325,8 +329,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A boolean; none when it is not written and has no default.
-    pub(super) fn optional_boolean(&self, name: &str) -> Result<Option<bool>, Noted> {
+    /// A boolean; false when it has no default.
+    pub(super) fn boolean(&self, name: &str) -> bool {
+        self.read_boolean(name).ok().flatten().unwrap_or_default()
+    }
+
+    fn read_boolean(&self, name: &str) -> Result<Option<bool>, Noted> {
         let Some(text) = self.scalar_or_default(name)? else { return Ok(None) };
         if text.plain || text.from_variable {
             match &*text.value {
@@ -338,13 +346,9 @@ impl<'a> Section<'a> {
         Err(self.error(name, format!("expected true or false, found {}", text.shown())))
     }
 
-    pub(super) fn boolean(&self, name: &str) -> bool {
-        self.optional_boolean(name).ok().flatten().unwrap_or_default()
-    }
-
     /// A whole number within the bounds of the table; none when it has no default.
-    pub(super) fn optional_integer(&self, name: &str) -> Result<Option<u64>, Noted> {
-        let Kind::Integer(min, max) = self.key(name).kind else {
+    pub(super) fn integer(&self, name: &str) -> Result<Option<u64>, Noted> {
+        let Kind::Integer(min, max, _) = self.key(name).kind else {
             unreachable!("{name} is no integer")
         };
         let Some(text) = self.scalar_or_default(name)? else { return Ok(None) };
@@ -363,20 +367,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn integer(&self, name: &str) -> u64 {
-        self.optional_integer(name).ok().flatten().unwrap_or_default()
-    }
-
-    pub(super) fn size(&self, name: &str) -> usize {
-        usize::try_from(self.integer(name)).unwrap_or(usize::MAX)
-    }
-
     /// A time in seconds, fractions allowed, within the bounds of the table.
-    pub(super) fn seconds(&self, name: &str) -> Duration {
-        self.read_seconds(name).unwrap_or_default()
-    }
-
-    fn read_seconds(&self, name: &str) -> Result<Duration, Noted> {
+    pub(super) fn seconds(&self, name: &str) -> Result<Duration, Noted> {
         let (zero, max) = match self.key(name).kind {
             Kind::Seconds(max) => (false, max),
             Kind::SecondsOrZero(max) => (true, max),
@@ -404,36 +396,21 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// One of the words of the table, as `parse` understands it.
-    pub(super) fn choice<T>(
-        &self,
-        name: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, Noted> {
+    /// The place of the word among those that the key may hold.
+    pub(super) fn choice(&self, name: &str) -> Result<usize, Noted> {
+        let Kind::Choice(words) = self.key(name).kind else { unreachable!("{name} is no choice") };
         let text = self.scalar_or_default(name)?;
-        let text = text.as_ref();
-        if let Some(value) = text.and_then(|text| parse(&text.value)) {
-            return Ok(value);
-        }
-        let names = match self.key(name).kind {
-            Kind::Choice(names) => names.join(", "),
-            _ => String::new(),
-        };
-        let shown = text.map_or_else(|| "nothing".to_owned(), Text::shown);
-        Err(self.error(name, format!("expected one of {names}, found {shown}")))
+        let place =
+            text.as_ref().and_then(|text| words.iter().position(|word| *word == text.value));
+        place.ok_or_else(|| {
+            let shown = text.map_or_else(|| "nothing".to_owned(), |text| text.shown());
+            self.error(name, format!("expected one of {}, found {shown}", words.join(", ")))
+        })
     }
 
     /// The whole content of the file that a key names; none when it names none.
     pub(super) fn named_file(&self, name: &str) -> Result<Option<Rc<Vec<u8>>>, Noted> {
-        self.named_file_of_at_most(name, NAMED_FILE_BYTES_MAX)
-    }
-
-    /// The same for a file of which less is wanted.
-    pub(super) fn named_file_of_at_most(
-        &self,
-        name: &str,
-        bytes_max: usize,
-    ) -> Result<Option<Rc<Vec<u8>>>, Noted> {
+        let Kind::File(bytes_max) = self.key(name).kind else { unreachable!("{name} is no file") };
         let Some(path) = self.security_text(name)? else { return Ok(None) };
         self.content_of(name, &path, bytes_max).map(Some)
     }

@@ -1,257 +1,205 @@
-//! The effective configuration: checked, with defaults, variables and secret files applied.
+//! The effective configuration: checked, with defaults, variables and secret files applied. Each
+//! section is declared here, `buckets` and `jwt` in files of their own.
 
 use std::{
-    fmt,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::LazyLock,
     time::Duration,
 };
 
+pub use super::bucket::{BucketAuthSettings, BucketSettings, CaBundle, S3Settings, Verify};
+use super::{
+    declare::{Keys, Value, choice, declare, list_of, section_of, words},
+    keys::{
+        DAY_SECONDS, HOUR_SECONDS, Key, Row, boolean, integer, rows, seconds, seconds_or_zero, text,
+    },
+    section::Section,
+};
 use crate::{
-    handoff::snapshot::Credentials,
-    model::limits::{Limits, Timeouts, UpstreamTimeouts},
-    policy::auth::spec::{AuthSpec, ClaimSpec},
-    protocol::s3::endpoint::{Addressing, EndpointUrl},
+    model::limits::{Limits, Timeouts},
+    policy::auth::spec::AuthSpec,
     system::ring::IoChoice,
 };
 
-/// A configuration that could run. `Debug` shows no secret.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// The main listener and what it accepts.
-    pub server: ServerSettings,
-    /// In file order; at least one.
-    pub buckets: Vec<BucketSettings>,
-    /// Token verification; `enforced` is false without a `jwt` section.
-    pub auth: AuthSpec,
-    /// Whether there is a `jwt` section.
-    pub jwt_written: bool,
-    /// The admin endpoints.
-    pub admin: AdminSettings,
-    /// The metrics page.
-    pub metrics: MetricsSettings,
-    /// Logs.
-    pub logging: LoggingSettings,
-    /// What triggers a reload.
-    pub reload: ReloadSettings,
-}
+/// Every key that a configuration may hold, each section before what it holds.
+pub static KEYS: LazyLock<Vec<Row>> = LazyLock::new(|| rows(Settings::KEYS));
 
-/// `server`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerSettings {
-    /// Restart.
-    pub address: IpAddr,
-    /// Restart; 0 takes any free port.
-    pub port: u16,
-    /// Restart; none: every core of the affinity mask and quota.
-    pub threads: Option<usize>,
-    /// Restart; across all cores.
-    pub max_connections: usize,
-    /// Restart.
-    pub io: IoChoice,
-    /// Hot.
-    pub limits: Limits,
-    /// Hot.
-    pub timeouts: Timeouts,
-    /// Hot; adds `X-Config-Generation` to every answer.
-    pub expose_generation: bool,
-}
-
-/// One element of `buckets`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BucketSettings {
-    /// Unique.
-    pub name: String,
-    /// Unique; starts with `/`, has no trailing one (but `/` itself).
-    pub path_prefix: String,
-    /// Where the objects are.
-    pub s3: S3Settings,
-    /// Who may read them.
-    pub auth: BucketAuthSettings,
-}
-
-/// `buckets[].s3`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct S3Settings {
-    /// Name of the S3 bucket.
-    pub bucket: String,
-    /// Region of the credential scope.
-    pub region: String,
-    /// None: AWS for the region.
-    pub endpoint: Option<EndpointUrl>,
-    /// Where the bucket name goes.
-    pub addressing: Addressing,
-    /// None for an anonymous bucket.
-    pub credentials: Option<Credentials>,
-    /// Put before every object key, decoded.
-    pub key_prefix: String,
-    /// Certificates trusted besides the system's.
-    pub ca: Option<CaBundle>,
-    /// Time-outs towards S3.
-    pub timeouts: UpstreamTimeouts,
-    /// Idle connections kept, per core.
-    pub max_idle_connections: usize,
-    /// Age beyond which a connection serves no further request.
-    pub max_connection_age: Duration,
-    /// The signed request before a changed bucket is adopted.
-    pub verify: Verify,
-}
-
-/// The content of a `ca_file`. Two are equal when their content is.
-#[derive(Clone)]
-pub struct CaBundle {
-    /// PEM, with at least one certificate that parses.
-    pub pem: Arc<[u8]>,
-    /// SHA-256 of the content in hexadecimal.
-    pub digest: Arc<str>,
-}
-
-impl PartialEq for CaBundle {
-    fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest
+declare! {
+    /// A configuration that could run. `Debug` shows no secret.
+    pub struct Settings {
+        /// The listener and what it accepts.
+        server: ServerSettings = section_of::<ServerSettings>(),
+        /// The buckets that are served; at least one.
+        buckets: Vec<BucketSettings> = list_of::<BucketSettings>().required(),
+        /// Token verification.
+        auth as "jwt": Option<AuthSpec> =
+            section_of::<AuthSpec>().otherwise("no tokens; the admin API is closed"),
+        /// The admin endpoints.
+        admin: AdminSettings = section_of::<AdminSettings>(),
+        /// The metrics page.
+        metrics: MetricsSettings = section_of::<MetricsSettings>(),
+        /// Logs.
+        logging: LoggingSettings = section_of::<LoggingSettings>(),
+        /// What triggers a reload besides SIGHUP and the admin API.
+        reload: ReloadSettings = section_of::<ReloadSettings>(),
     }
 }
 
-impl Eq for CaBundle {}
-
-impl fmt::Debug for CaBundle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CaBundle({})", self.digest)
+impl Settings {
+    /// These settings as a process that runs `running` can have them: its own restart keys.
+    #[must_use]
+    pub fn with_restart_keys_of(mut self, running: &Self) -> Self {
+        self.keep_keys(running);
+        self
     }
 }
 
-/// `buckets[].s3.verify`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verify {
-    /// No request.
-    None,
-    /// A refusal is a warning.
-    Warn,
-    /// A refusal refuses the reload.
-    Require,
-}
-
-impl Verify {
-    /// The word in the file.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Warn => "warn",
-            Self::Require => "require",
-        }
-    }
-
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        [Self::None, Self::Warn, Self::Require].into_iter().find(|v| v.as_str() == name)
-    }
-}
-
-/// `buckets[].auth`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BucketAuthSettings {
-    /// Whether a token is asked for (while `jwt.enabled`).
-    pub enabled: bool,
-    /// Rules for this bucket only.
-    pub claims: Vec<ClaimSpec>,
-}
-
-/// `admin`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminSettings {
-    /// Restart; none: the main listener.
-    pub listen: Option<SocketAddr>,
-    /// How long all cores may take to acknowledge.
-    pub reload_timeout: Duration,
-}
-
-/// `metrics`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MetricsSettings {
-    /// Whether `/metrics` is answered.
-    pub enabled: bool,
-    /// Whether each bucket has series of its own.
-    pub per_bucket: PerBucket,
-}
-
-/// `metrics.per_bucket`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PerBucket {
-    /// Up to a number of buckets.
-    Auto,
-    /// `true`.
-    Always,
-    /// `false`.
-    Never,
-}
-
-impl PerBucket {
-    /// The word in the file.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Always => "true",
-            Self::Never => "false",
-        }
-    }
-
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        [Self::Auto, Self::Always, Self::Never].into_iter().find(|p| p.as_str() == name)
+declare! {
+    /// `server`.
+    pub struct ServerSettings {
+        /// IPv4 or IPv6 address to listen on.
+        address: IpAddr = text().is("0.0.0.0").restart(),
+        /// TCP port; 0 takes any free one and prints it at start.
+        port: u16 = integer(0, 65_535, "").is("8080").restart(),
+        /// Worker threads, each pinned to a core.
+        threads: Option<usize> = integer(1, 1_024, "threads")
+            .otherwise("every core of the affinity mask and cgroup quota")
+            .restart(),
+        /// Client connections across all cores; over it 503. Cores accept at the same time, so a
+        /// few more may get in.
+        max_connections: usize = integer(1, 10_000_000, "connections").is("65536").restart(),
+        /// Kernel interface; `auto` falls back to epoll with a warning.
+        io: IoChoice = choice::<IoChoice>().is("auto").restart(),
+        /// Limits on requests.
+        limits: Limits = section_of::<Limits>(),
+        /// Client-side timeouts.
+        timeouts: Timeouts = section_of::<Timeouts>(),
+        /// Adds `X-Config-Generation` to every response.
+        expose_generation: bool = boolean().is("false"),
     }
 }
 
-/// `logging`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoggingSettings {
-    /// Least important level that is written.
-    pub level: LogLevel,
+words! {
+    impl IoChoice {
+        Auto = "auto",
+        IoUring = "io_uring",
+        Epoll = "epoll",
+    }
+}
+
+declare! {
+    impl Limits, check = check_limits {
+        /// Request line and header fields together; over it 431.
+        header_bytes: usize = integer(1_024, 1_048_576, "bytes").is("32768"),
+        /// Request target; over it 414. At most `header_bytes`.
+        uri_bytes: usize = integer(64, 1_048_576, "bytes").is("8192"),
+        /// Header fields; over it 431.
+        headers: usize = integer(1, 256, "fields").is("100"),
+        /// Request body, which is only drained; over it 413 and the connection closes.
+        body_bytes: u64 = integer(0, 1_073_741_824, "bytes").is("1048576"),
+    }
+}
+
+fn check_limits(limits: &Limits, section: Section<'_>) {
+    // A stand-in is 0 and has been noted already.
+    if limits.header_bytes > 0 && limits.uri_bytes > limits.header_bytes {
+        section.error(
+            "uri_bytes",
+            "is more than header_bytes, which includes the request target; lower it, or raise \
+             header_bytes",
+        );
+    }
+}
+
+declare! {
+    impl Timeouts {
+        /// From the first byte (or accept) to the end of the request head; then 408.
+        client_header: Duration = seconds(DAY_SECONDS).is("10"),
+        /// Keep-alive between two requests.
+        client_idle: Duration = seconds(DAY_SECONDS).is("60"),
+        /// Without progress while a response is sent.
+        client_write: Duration = seconds(DAY_SECONDS).is("30"),
+        /// After SIGTERM: accept this long after `/ready` has turned 503.
+        drain_delay: Duration = seconds_or_zero(HOUR_SECONDS).is("0"),
+        /// Then: how long an idle connection may still send a request, which is answered with
+        /// `Connection: close`.
+        drain_idle: Duration = seconds_or_zero(HOUR_SECONDS).is("1"),
+        /// From then on: how long work in flight may take.
+        drain: Duration = seconds(DAY_SECONDS).is("30"),
+    }
+}
+
+declare! {
+    /// `admin`.
+    pub struct AdminSettings {
+        /// IP address and port of a listener of their own for `/admin`, `/metrics`, `/health` and
+        /// `/ready`.
+        listen: Option<SocketAddr> = text().otherwise("the main listener").restart(),
+        /// How long all cores may take to acknowledge a reload.
+        reload_timeout: Duration = seconds(HOUR_SECONDS).is("10"),
+    }
+}
+
+declare! {
+    /// `metrics`.
+    #[derive(Copy)]
+    pub struct MetricsSettings {
+        /// Answers `/metrics`.
+        enabled: bool = boolean().is("true"),
+        /// Series for each bucket; `auto` up to 1,000 buckets.
+        per_bucket: PerBucket = choice::<PerBucket>().is("auto"),
+    }
+}
+
+words! {
+    /// `metrics.per_bucket`.
+    pub enum PerBucket {
+        /// Up to a number of buckets.
+        Auto = "auto",
+        /// `true`.
+        Always = "true",
+        /// `false`.
+        Never = "false",
+    }
+}
+
+declare! {
+    /// `logging`.
+    pub struct LoggingSettings {
+        /// Least important level written to stderr.
+        level: LogLevel = choice::<LogLevel>().is("info"),
+        /// One line for each request.
+        access_log: AccessLogSettings = section_of::<AccessLogSettings>(),
+    }
+}
+
+words! {
+    /// `logging.level`.
+    pub enum LogLevel {
+        /// Something does not work.
+        Error = "error",
+        /// Something may soon not work.
+        Warn = "warn",
+        /// Starts, stops and reloads.
+        Info = "info",
+        /// For finding faults.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+declare! {
     /// `logging.access_log`.
-    pub access_log: AccessLogSettings,
-}
-
-/// `logging.level`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Something does not work.
-    Error,
-    /// Something may soon not work.
-    Warn,
-    /// Starts, stops and reloads.
-    Info,
-    /// For finding faults.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl LogLevel {
-    /// The word in the file.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
+    pub struct AccessLogSettings {
+        /// Writes it.
+        enabled: bool = boolean().is("true"),
+        /// File to append to, relative to the working directory; `-` is stdout.
+        target as "path": AccessLogTarget = text().is("-").checked(check_path),
+        /// Form of a line.
+        format: AccessLogFormat = choice::<AccessLogFormat>().is("json"),
     }
-
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace]
-            .into_iter()
-            .find(|level| level.as_str() == name)
-    }
-}
-
-/// `logging.access_log`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessLogSettings {
-    /// Whether it is written.
-    pub enabled: bool,
-    /// Where to.
-    pub target: AccessLogTarget,
-    /// Form of a line.
-    pub format: AccessLogFormat,
 }
 
 /// `logging.access_log.path`.
@@ -273,16 +221,51 @@ impl AccessLogTarget {
     }
 }
 
-/// `logging.access_log.format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    /// One JSON object a line.
-    Json,
+impl Value for AccessLogTarget {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        match section.text(key.name) {
+            Ok(path) if path != "-" => Self::File(path.into()),
+            _ => Self::Stdout,
+        }
+    }
 }
 
-/// `reload`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReloadSettings {
-    /// Also reload when the file changes.
-    pub watch: bool,
+fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.contains('\0') { Err("a path holds no NUL character") } else { Ok(()) }
+}
+
+words! {
+    /// `logging.access_log.format`.
+    pub enum AccessLogFormat {
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+declare! {
+    /// `reload`.
+    #[derive(Copy)]
+    pub struct ReloadSettings {
+        /// Reloads when the file changes.
+        watch: bool = boolean().is("false"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_key_stands_once_below_its_section_and_says_what_it_is_for() {
+        let mut seen = HashSet::new();
+        for key in KEYS.iter() {
+            assert!(seen.insert(&*key.path), "{} stands twice", key.path);
+            let section = key.section().trim_end_matches("[]");
+            assert!(section.is_empty() || seen.contains(section), "{} has no section", key.path);
+            assert!(!key.about().is_empty(), "{} says nothing", key.path);
+        }
+        assert!(seen.len() >= 80, "only {} keys", seen.len());
+    }
 }

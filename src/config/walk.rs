@@ -8,10 +8,12 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     rc::Rc,
+    sync::Arc,
 };
 
 use super::{
     inputs::{Environment, FileReader},
+    keys::Row,
     problem::{PROBLEMS_MAX, Problem, Problems},
     yaml::{Node, TEXT_BYTES_MAX, push_key, too_much_text},
 };
@@ -19,6 +21,9 @@ use crate::model::Secret;
 
 /// What a file holds, or why it cannot be had.
 pub(super) type FileContent = Result<Rc<Vec<u8>>, Rc<str>>;
+
+/// PEM certificates, and the SHA-256 of their text in hexadecimal.
+pub(super) type Certificates = (Arc<[u8]>, Arc<str>);
 
 /// One walk over one file.
 pub(super) struct Walk<'w> {
@@ -28,6 +33,12 @@ pub(super) struct Walk<'w> {
     contents: RefCell<HashMap<(PathBuf, usize), FileContent>>,
     /// Secrets by key, and by the file or the text with variables that they came from.
     secrets: RefCell<HashMap<(&'static str, String), Secret>>,
+    /// Certificates by the address of the content that they were parsed from.
+    certificates: RefCell<HashMap<*const Vec<u8>, Result<Certificates, String>>>,
+    /// All keys, for messages about unknown ones.
+    pub(super) keys: &'w [Row],
+    /// Set if there is a `jwt` section.
+    pub(super) jwt_written: Cell<bool>,
     /// Text that the file stands for so far, in bytes.
     text_bytes: Cell<usize>,
     problems: RefCell<Problems>,
@@ -43,6 +54,7 @@ pub(super) enum At<'p> {
     Top,
     Key(&'p At<'p>, &'p str),
     Index(&'p At<'p>, usize),
+    Named(&'p At<'p>, &'p str),
 }
 
 impl std::fmt::Display for At<'_> {
@@ -55,6 +67,7 @@ impl std::fmt::Display for At<'_> {
                 f.write_str(&path)
             }
             At::Index(parent, index) => write!(f, "{parent}[{index}]"),
+            At::Named(parent, name) => write!(f, "{parent}[{name}]"),
         }
     }
 }
@@ -63,6 +76,7 @@ impl<'w> Walk<'w> {
     pub(super) fn new(
         environment: &'w dyn Environment,
         files: &'w dyn FileReader,
+        keys: &'w [Row],
         text_bytes: usize,
         problems: Problems,
     ) -> Self {
@@ -71,6 +85,9 @@ impl<'w> Walk<'w> {
             files,
             contents: RefCell::default(),
             secrets: RefCell::default(),
+            certificates: RefCell::default(),
+            keys,
+            jwt_written: Cell::new(false),
             text_bytes: Cell::new(text_bytes),
             problems: RefCell::new(problems),
         }
@@ -122,6 +139,20 @@ impl<'w> Walk<'w> {
         self.problems.borrow().errors.iter().any(|problem| problem.path == path)
     }
 
+    /// Whether there are errors so far.
+    pub(super) fn has_errors(&self) -> bool {
+        self.problems.borrow().refuse()
+    }
+
+    /// Whether an error stands at this path or below it.
+    pub(super) fn has_error_within(&self, path: &str) -> bool {
+        let within = |problem: &Problem| {
+            let rest = problem.path.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.problems.borrow().errors.iter().any(within)
+    }
+
     /// Whether further errors are only counted.
     pub(super) fn is_full(&self) -> bool {
         self.problems.borrow().errors.len() >= PROBLEMS_MAX
@@ -154,5 +185,16 @@ impl<'w> Walk<'w> {
     /// Keeps a secret for all others that name its source for the same key.
     pub(super) fn keep_secret(&self, key: &'static str, source: &str, secret: &Secret) {
         self.secrets.borrow_mut().insert((key, source.to_owned()), secret.clone());
+    }
+
+    /// Certificates that are parsed once, though many keys name their file. The walk keeps the
+    /// content of each file it has read, so the address stands for the file.
+    pub(super) fn certificates(
+        &self,
+        pem: &Rc<Vec<u8>>,
+        parse: impl FnOnce(&[u8]) -> Result<Certificates, String>,
+    ) -> Result<Certificates, String> {
+        let mut all = self.certificates.borrow_mut();
+        all.entry(Rc::as_ptr(pem)).or_insert_with(|| parse(pem)).clone()
     }
 }

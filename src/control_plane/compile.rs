@@ -58,8 +58,8 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snap
         }
     }
 
-    let auth = if settings.jwt_written {
-        let (policy, found) = AuthPolicy::compile(&settings.auth);
+    let auth = if let Some(auth) = &settings.auth {
+        let (policy, found) = AuthPolicy::compile(auth);
         for problem in found.into_iter().filter(|problem| !problem.warning) {
             problems.error(Problem { path: problem.path, line: None, message: problem.message });
         }

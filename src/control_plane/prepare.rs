@@ -366,13 +366,15 @@ fn of_going_back(
                 .to_owned(),
         );
     }
-    let (now, then) = (&running.settings.auth, &settings.auth);
+    let Some(then) = settings.auth.as_ref().filter(|auth| auth.enforced) else { return warnings };
     // The same content brings back nothing: files that it names are others now.
-    if !then.enforced || content == &*running.content {
+    if content == &*running.content {
         return warnings;
     }
-    let accepted =
-        |key: &KeySpec| now.enforced && now.keys.iter().any(|known| known.material == key.material);
+    let now = running.settings.auth.as_ref().filter(|auth| auth.enforced);
+    let accepted = |key: &KeySpec| {
+        now.is_some_and(|now| now.keys.iter().any(|known| known.material == key.material))
+    };
     for key in then.keys.iter().filter(|key| !accepted(key)) {
         let what = match key.material {
             KeyMaterial::Secret(_) => "a JWT secret",
@@ -383,7 +385,7 @@ fn of_going_back(
             key.path
         ));
     }
-    if then.jwks.is_some() && (then.jwks != now.jwks || !now.enforced) {
+    if then.jwks.is_some() && now.is_none_or(|now| now.jwks != then.jwks) {
         warnings.push(
             "jwt.jwks_file: a key set that the running configuration does not accept comes back \
              to life"

@@ -3,11 +3,7 @@
 use std::collections::BTreeMap;
 
 use yatagarasu::{
-    config::{
-        Difference, Settings, check, diff,
-        keys::{KEYS, Kind},
-        parse,
-    },
+    config::{Difference, KEYS, Settings, check, diff, keys::Kind, parse},
     control_plane::files::FilesBeside,
 };
 
@@ -46,10 +42,10 @@ fn no_key_echoes_what_came_from_a_variable() {
     for secret in [SECRET, "hunter2-hunter2", "-2222222222"] {
         let mut environment = super::environment();
         environment.insert("S".to_owned(), secret.to_owned());
-        for key in KEYS.iter().filter(|key| !matches!(key.kind, Kind::Section | Kind::List)) {
+        for key in KEYS.iter().filter(|key| !matches!(key.kind, Kind::Section(_) | Kind::List(_))) {
             for form in ["${S}", "/${S}", "${S}/", "http://${S}@x", "x ${S} x", "${S}${S}${S}"] {
                 let mut file = full();
-                let Some(value) = at(&mut file, key.path) else { continue };
+                let Some(value) = at(&mut file, &key.path) else { continue };
                 *value = form.into();
                 let text = serde_yaml::to_string(&file).unwrap();
                 let report = check(text.as_bytes(), &environment, &files);

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, env, fmt::Write as _, fs};
 
 use yatagarasu::{
     config::{
-        CONFIG_BYTES_MAX, DEPTH_MAX, NAMED_FILE_BYTES_MAX, VALUES_MAX,
-        keys::{Applies, KEYS, Kind, Preset},
+        CONFIG_BYTES_MAX, DEPTH_MAX, KEYS, NAMED_FILE_BYTES_MAX, VALUES_MAX,
+        keys::{Applies, Kind, Preset},
         parse,
     },
     control_plane::files::FilesBeside,
@@ -19,7 +19,7 @@ fn expected_table() -> String {
     let mut table = String::from(
         "| Key | Type | Default | Unit | Applies | Meaning |\n|---|---|---|---|---|---|\n",
     );
-    for key in KEYS {
+    for key in KEYS.iter() {
         let default = match key.default {
             Preset::Required => "required".to_owned(),
             Preset::Is("") => "empty".to_owned(),
@@ -27,14 +27,17 @@ fn expected_table() -> String {
             Preset::Otherwise(words) => words.to_owned(),
         };
         let applies = match (key.kind, key.applies) {
-            (Kind::Section, _) => "",
+            (Kind::Section(_), _) => "",
             (_, Applies::Hot) => "hot",
             (_, Applies::Restart) => "restart",
         };
         writeln!(
             table,
             "| `{}` | {} | {default} | {} | {applies} | {} |",
-            key.path, key.kind, key.unit, key.about
+            key.path,
+            key.kind,
+            key.kind.unit(),
+            key.about()
         )
         .unwrap();
     }

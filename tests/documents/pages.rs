@@ -8,7 +8,7 @@ use std::{
 
 use yatagarasu::{
     app::Exit,
-    config::{keys::KEYS, parse},
+    config::{KEYS, parse},
     policy::auth::DenialReason,
     telemetry::definitions,
 };

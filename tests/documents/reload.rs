@@ -16,7 +16,10 @@ use crate::{
 };
 use serde_json::{Value, json};
 use yatagarasu::{
-    config::keys::{Applies, KEYS, Kind},
+    config::{
+        KEYS,
+        keys::{Applies, Kind},
+    },
     telemetry::definitions,
 };
 
@@ -40,13 +43,13 @@ fn documented() -> BTreeMap<String, String> {
 fn the_table_has_every_key_with_the_word_of_the_program() {
     let expected: BTreeMap<String, String> = KEYS
         .iter()
-        .filter(|key| !matches!(key.kind, Kind::Section))
+        .filter(|key| !matches!(key.kind, Kind::Section(_)))
         .map(|key| {
             let word = match key.applies {
                 Applies::Hot => "hot",
                 Applies::Restart => "restart",
             };
-            (key.path.to_owned(), word.to_owned())
+            (key.path.clone(), word.to_owned())
         })
         .collect();
     assert_eq!(documented(), expected);

@@ -1,0 +1,125 @@
+//! Reading and showing of the types that most keys have.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use super::{
+    declare::Value,
+    keys::{Key, Preset},
+    section::Section,
+    walk::Noted,
+};
+
+impl Value for bool {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        section.boolean(key.name)
+    }
+
+    fn shown(&self, _key: &Key) -> String {
+        self.to_string()
+    }
+}
+
+macro_rules! integers {
+    ($($Integer:ty),+) => {$(
+        impl Value for $Integer {
+            fn read(section: Section<'_>, key: &'static Key) -> Self {
+                <Option<Self> as Value>::read(section, key).unwrap_or_default()
+            }
+
+            fn shown(&self, _key: &Key) -> String {
+                self.to_string()
+            }
+        }
+
+        impl Value for Option<$Integer> {
+            fn read(section: Section<'_>, key: &'static Key) -> Self {
+                let number = section.integer(key.name).ok().flatten()?;
+                <$Integer>::try_from(number).ok()
+            }
+
+            fn shown(&self, key: &Key) -> String {
+                shown_or_default(self.as_ref(), key)
+            }
+        }
+    )+};
+}
+
+integers!(u16, u64, usize);
+
+impl Value for Duration {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        section.seconds(key.name).unwrap_or_default()
+    }
+}
+
+impl Value for String {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        section.text(key.name).unwrap_or_default()
+    }
+}
+
+/// Text whose absence means "not checked".
+impl Value for Option<String> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        section.security_text(key.name).ok().flatten().map(|text| text.value.into_owned())
+    }
+}
+
+impl Value for Vec<String> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        section.texts(key.name)
+    }
+}
+
+/// The content of a file.
+impl Value for Option<Vec<u8>> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        section.named_file(key.name).ok().flatten().map(|content| content.to_vec())
+    }
+}
+
+impl Value for IpAddr {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        parsed(
+            section,
+            key,
+            "expected an IPv4 or IPv6 address, without brackets and without a port",
+        )
+        .unwrap_or(Self::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    fn shown(&self, _key: &Key) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Option<SocketAddr> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        parsed(
+            section,
+            key,
+            "expected an IP address and a port, such as 127.0.0.1:9090 or [::1]:9090",
+        )
+    }
+
+    fn shown(&self, key: &Key) -> String {
+        shown_or_default(self.as_ref(), key)
+    }
+}
+
+fn parsed<T: std::str::FromStr>(section: Section<'_>, key: &Key, expected: &str) -> Option<T> {
+    let text = section.optional_text(key.name).ok().flatten()?;
+    let value = text.value.parse::<T>();
+    value.map_err(|_| -> Noted { section.error(key.name, expected) }).ok()
+}
+
+fn shown_or_default(value: Option<&impl ToString>, key: &Key) -> String {
+    match (value, key.default) {
+        (Some(value), _) => value.to_string(),
+        (None, Preset::Otherwise(words)) if !words.is_empty() => words.to_owned(),
+        (None, _) => "nothing".to_owned(),
+    }
+}
