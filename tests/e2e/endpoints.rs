@@ -1,13 +1,16 @@
 //! The built-in endpoints, and which listener has them.
 
-use serde_json::json;
+use std::{net::ToSocketAddrs as _, time::Instant};
+
+use serde_json::{Value, json};
 
 use crate::support::{
     config::Config,
-    proxy::Proxy,
+    proxy::{Launch, Proxy},
     raw_client::Client,
-    reload::{config, reload, touched},
+    reload::{config, post, reload, touched},
     scripted_origin::ScriptedOrigin,
+    tls_front::TlsFront,
     token::{self, bearer},
     waiting::wait_until,
 };
@@ -96,4 +99,116 @@ fn the_status_page_shows_every_worker_and_the_last_reload() {
     wait_until("an access-log line of this generation", || {
         proxy.stdout().records().iter().any(|r| r["path"] == "/products/x" && r["generation"] == 2)
     });
+}
+
+#[test]
+fn everything_on_the_status_page_is_true() {
+    let origin = ScriptedOrigin::serving("x");
+    let front = TlsFront::start(origin.address());
+    let port = origin.address().port();
+    let by_name = format!("http://localhost:{port}");
+    let first = config(&origin)
+        .bucket("encrypted", front.url())
+        .bucket("unsigned", by_name.as_str())
+        .with_jwt(&["encrypted"])
+        .set("buckets.1.s3.ca_file", "ca.pem")
+        .set(
+            "buckets.2.s3",
+            json!({ "bucket": "open", "region": "r", "endpoint": by_name, "anonymous": true }),
+        );
+    let launch = Launch::new();
+    launch.write("ca.pem", front.ca_pem());
+    let launched = Instant::now();
+    let proxy = launch.config(&first).start();
+    let listening = Instant::now();
+    let admin = bearer(&token::for_role("admin"));
+    let status = || {
+        let answer = proxy.get_with("/admin/status", &[("Authorization", &admin)]);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let mut page = answer.json();
+        let id = page.as_object_mut().unwrap().remove("request_id").unwrap();
+        assert_eq!(id.as_str(), answer.header("x-request-id"));
+        page
+    };
+    assert_eq!(status().get("last_reload"), None);
+
+    // A change that is adopted and one that waits, and then a file that is refused.
+    proxy.write_config(&touched(&first, 1).set("server.max_connections", 77));
+    let adopted = reload(&proxy);
+    assert_eq!(status()["last_reload"], without_id(&adopted, "api"));
+    proxy.write_config_text("nonsense");
+    let refused = post(&proxy, "/admin/reload", &[]).json();
+    assert_eq!(refused["config_generation"], 2);
+    let used: Vec<Client> = (0..3)
+        .map(|_| {
+            let mut client = proxy.client();
+            assert_eq!(client.get("/products/x").status, 200);
+            client
+        })
+        .collect();
+
+    let told = |name: &str, number: usize| status()["workers"][number][name].as_u64().unwrap();
+    wait_until("the connections of now only", || {
+        told("connections_idle", 0) + told("connections_idle", 1) == used.len() as u64
+            && status()["workers"].as_array().unwrap().iter().all(|worker| worker["panics"] == 0)
+    });
+    wait_until("a second", || status()["uptime_seconds"].as_u64() >= Some(1));
+    let least = listening.elapsed().as_secs();
+    let mut page = status();
+    let uptime = page["uptime_seconds"].as_u64().unwrap();
+    assert!((least..=launched.elapsed().as_secs()).contains(&uptime), "{least}: {page}");
+    let live = page["live_version"].as_u64().unwrap();
+    assert!(live >= 1, "{page}");
+    let active: u64 = (0..2)
+        .map(|number| {
+            let worker = page["workers"][number].as_object_mut().unwrap();
+            worker.remove("connections_idle").unwrap();
+            worker.remove("connections_active").unwrap().as_u64().unwrap()
+        })
+        .sum();
+    assert_eq!(active, 1, "who asks: {page}");
+    let mut localhost: Vec<String> =
+        ("localhost", port).to_socket_addrs().unwrap().map(|address| address.to_string()).collect();
+    localhost.sort();
+    localhost.dedup();
+    let addresses = page["buckets"][2]["addresses"].as_array_mut().unwrap();
+    addresses.sort_by_key(Value::to_string);
+    let (plain, secure) = (origin.address().to_string(), front.address().to_string());
+    let bucket = |name: &str, endpoint: &str, addresses: &[String]| {
+        json!({
+            "name": name,
+            "path_prefix": format!("/{name}"),
+            "endpoint": endpoint,
+            "addresses": addresses,
+            "tls": name == "encrypted",
+            "signed": name != "unsigned",
+            "auth": name == "encrypted",
+        })
+    };
+    let worker = |number: usize| json!({ "worker": number, "config_generation": 2, "live_version": live, "panics": 0 });
+    let expected = json!({
+        "status": "success",
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": uptime,
+        "config_generation": 2,
+        "live_version": live,
+        "auth_enforced": true,
+        "restart_required": adopted["restart_required"],
+        "workers": [worker(0), worker(1)],
+        "buckets": [
+            bucket("products", &plain, std::slice::from_ref(&plain)),
+            bucket("encrypted", &secure, std::slice::from_ref(&secure)),
+            bucket("unsigned", &format!("localhost:{port}"), &localhost),
+        ],
+        "last_reload": without_id(&refused, "api"),
+    });
+    assert_eq!(page, expected, "{page:#}");
+}
+
+/// A report as the status page repeats it.
+fn without_id(report: &Value, trigger: &str) -> Value {
+    let mut report = report.clone();
+    report.as_object_mut().unwrap().remove("request_id").unwrap();
+    report["trigger"] = trigger.into();
+    report
 }

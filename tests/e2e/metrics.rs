@@ -139,6 +139,32 @@ fn series_of_buckets_are_kept_apart_or_together() {
 }
 
 #[test]
+fn a_thousand_buckets_have_series_of_their_own_and_one_more_has_them_together() {
+    let origin = ScriptedOrigin::serving("four");
+    let with = |buckets: usize| {
+        let add = |config: Config, number| config.bucket(&format!("bucket-{number}"), origin.url());
+        (0..buckets).fold(Config::new(), add).with_jwt(&[])
+    };
+    let proxy = Proxy::start(&with(1_000));
+    for buckets in [1_000, 1_001, 1_000] {
+        if proxy.metric("config_generation") > Some(1.0) || buckets > 1_000 {
+            adopt(&proxy, &with(buckets));
+        }
+        for name in ["bucket-0", "bucket-999"] {
+            assert_eq!(proxy.get(&format!("/{name}/x")).status, 200);
+        }
+        let apart = buckets == 1_000;
+        wait_until("the series", || {
+            let page = proxy.metrics();
+            let has = |bucket: &str| {
+                page.contains(&format!("http_response_bytes_total{{bucket=\"{bucket}\"}}"))
+            };
+            has("bucket-0") == apart && has("bucket-999") == apart && has("_all") != apart
+        });
+    }
+}
+
+#[test]
 fn many_who_ask_for_the_page_at_once_share_few_pages_and_the_rest_is_refused() {
     let origin = ScriptedOrigin::serving("x");
     let proxy = Proxy::start(&Config::products(origin.url()));

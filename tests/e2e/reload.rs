@@ -6,6 +6,7 @@ use std::{
     fs::OpenOptions,
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
@@ -14,11 +15,11 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    config::Config,
+    config::{ACCESS_KEY, Config},
     gate::Gate,
     proxy::{Launch, Proxy, signal},
     raw_client::request_bytes,
-    reload::{Done, config, config_of, counts, generation_of, post, reload, touched},
+    reload::{Done, adopt, config, config_of, counts, generation_of, post, reload, touched},
     s3_server::S3Server,
     scripted_origin::ScriptedOrigin,
     tls_front::TlsFront,
@@ -400,6 +401,160 @@ fn one_request_sees_one_generation_in_every_field() {
         assert_eq!(first, signed_first, "{request:?}");
     }
     assert!(!proxy.output().contains("secret of"));
+}
+
+#[test]
+fn a_head_that_began_in_one_generation_is_served_by_the_one_in_which_it_ends() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin).set("server.threads", 1);
+    let proxy = Proxy::start(&first);
+    let (mut fresh, mut used) = (proxy.client(), proxy.client());
+    assert_eq!(generation_of(&used.get("/products/x")), 1);
+    // The bucket that it asks for comes with the second generation.
+    let request = request_bytes("GET", "/more/x", &[]);
+    let (start, rest) = request.split_at(20);
+    for client in [&mut fresh, &mut used] {
+        client.send(start);
+    }
+    // Whatever was sent before these responses has been taken in as well: the loop is one.
+    for _ in 0..2 {
+        assert_eq!(proxy.get("/health").status, 200);
+    }
+    let second = first.bucket_with_keys("more", origin.url(), "AKIDMORE", "its secret");
+    adopt(&proxy, &second.with_jwt(&[]));
+    for client in [&mut fresh, &mut used] {
+        client.send(rest);
+        let answer = client.response("GET");
+        assert_eq!((answer.status, generation_of(&answer)), (200, 2), "{answer:?}");
+    }
+    let signed = |key: &str| {
+        let requests = origin.requests();
+        let of_key = |value: &&str| value.contains(key);
+        requests.iter().filter_map(|r| r.fields.get("authorization")).filter(of_key).count()
+    };
+    assert_eq!(signed("AKIDMORE"), 2);
+}
+
+/// S3 verifies each signature. The pair of keys that replaces another is good beside it until every
+/// core uses the new one; then the old one is not, and nobody may notice.
+#[test]
+fn rotated_s3_keys_lose_no_request_and_the_old_ones_are_not_used_again() {
+    const ROTATIONS: usize = 10;
+    let keys = |number: usize| (format!("AKIDROTATED{number}"), format!("secret number {number}"));
+    let (access, secret) = keys(0);
+    let s3 = S3Server::start(&[(&access, &secret)]);
+    s3.put("products", "x", "an object");
+    let launch = Launch::new();
+    let write = |directory: &Path, number: usize| {
+        let (access, secret) = keys(number);
+        for (name, text) in [("access", access), ("secret", secret)] {
+            std::fs::write(directory.join(format!("{name}.new")), text).unwrap();
+            std::fs::rename(directory.join(format!("{name}.new")), directory.join(name)).unwrap();
+        }
+    };
+    let written = json!({
+        "bucket": "products",
+        "region": "us-east-1",
+        "endpoint": s3.url(),
+        "access_key_file": "access",
+        "secret_key_file": "secret",
+    });
+    write(launch.directory(), 0);
+    let proxy = launch.config(&config_of(s3.url()).set("buckets.0.s3", written)).start();
+    let done = AtomicBool::new(false);
+    let turns: [AtomicUsize; 4] = Default::default();
+    thread::scope(|scope| {
+        for (number, turns) in turns.iter().enumerate() {
+            let (proxy, done) = (&proxy, &done);
+            scope.spawn(move || {
+                let _done = Done(done);
+                let mut client = proxy.client();
+                while !done.load(Ordering::SeqCst) {
+                    if number % 2 == 0 {
+                        client = proxy.client();
+                    }
+                    let answer = client.get("/products/x");
+                    assert_eq!((answer.status, answer.text()), (200, "an object"), "{answer:?}");
+                    turns.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let _done = Done(&done);
+        for number in 1..=ROTATIONS {
+            let (access, secret) = keys(number);
+            s3.accept(&access, &secret);
+            write(proxy.directory(), number);
+            let report = reload(&proxy);
+            assert_eq!(report["config_generation"], number + 1, "{report}");
+            // Each client's request of before the response has ended when it has begun another.
+            let before = turns.each_ref().map(|count| count.load(Ordering::SeqCst));
+            wait_until("requests that began after the response", || {
+                done.load(Ordering::SeqCst)
+                    || turns
+                        .iter()
+                        .zip(before)
+                        .all(|(count, before)| count.load(Ordering::SeqCst) > before)
+            });
+            s3.revoke(&keys(number - 1).0);
+        }
+    });
+    assert!(!proxy.output().contains("secret number"));
+}
+
+/// The same access key, as when a secret has leaked: from the response to the reload on, no core
+/// signs with the old secret, whatever it had derived from it.
+#[test]
+fn another_s3_secret_of_the_same_access_key_is_used_at_once() {
+    let s3 = S3Server::with_test_keys();
+    s3.put("products", "x", "an object");
+    let first = config_of(s3.url());
+    let proxy = Proxy::start(&first);
+    let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    for number in 0..5 {
+        for client in &mut clients {
+            assert_eq!(client.get("/products/x").text(), "an object");
+        }
+        let secret = format!("another secret, {number}");
+        s3.accept(ACCESS_KEY, &secret);
+        clients[0].get("/products/x").assert_fault(502, "upstream_credentials");
+        adopt(&proxy, &first.clone().set("buckets.0.s3.secret_key", secret));
+    }
+}
+
+#[test]
+fn a_core_that_is_late_makes_a_reload_partial() {
+    let origin = ScriptedOrigin::serving("x");
+    let first = config(&origin);
+    let proxy = Proxy::start(&first);
+    // So short that no core can acknowledge in time. It applies to this reload already.
+    let second = touched(&first, 1).set("admin.reload_timeout", 0.000_000_001);
+    proxy.write_config(&second);
+    let answer = post(&proxy, "/admin/reload", &[]);
+    assert_eq!(answer.status, 504, "{answer:?}");
+    let report = answer.json();
+    for (name, value) in [
+        ("status", json!("partial")),
+        ("code", json!("reload_partial")),
+        ("message", json!("Not all workers have adopted the configuration in time")),
+        ("config_generation", json!(2)),
+        ("changed", json!(true)),
+        ("workers", json!(0)),
+        ("lagging_workers", json!([0, 1])),
+        ("request_id", json!(answer.header("x-request-id"))),
+    ] {
+        assert_eq!(report[name], value, "{name}: {report}");
+    }
+    assert_eq!(counts(&proxy), (0, 1));
+    assert_eq!(proxy.metric("config_last_reload_successful"), Some(0.0));
+    // They adopt it all the same.
+    for worker in 0..2 {
+        let series = format!("config_worker_generation{{worker=\"{worker}\"}}");
+        wait_until(&series, || proxy.metric(&series) == Some(2.0));
+    }
+    assert_eq!(generation_of(&proxy.get("/products/x")), 2);
+    adopt(&proxy, &touched(&first, 2));
+    assert_eq!(counts(&proxy), (1, 1));
+    assert_eq!(proxy.metric("config_last_reload_successful"), Some(1.0));
 }
 
 #[test]

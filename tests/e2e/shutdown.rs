@@ -151,7 +151,7 @@ fn a_second_signal_stops_at_once() {
     wait_refused(proxy.address());
     assert!(proxy.is_running());
     proxy.signal("TERM");
-    proxy.wait_exit();
+    assert_eq!(proxy.wait_exit().code(), Some(0));
 }
 
 #[test]
@@ -164,7 +164,28 @@ fn not_ready_comes_before_not_accepting() {
     assert_eq!(proxy.get("/health").status, 200);
     assert_eq!(proxy.get("/products/x").text(), "still served");
     proxy.signal("TERM");
-    proxy.wait_exit();
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn accepting_ends_by_itself_when_its_delay_is_over() {
+    const DELAY: Duration = Duration::from_millis(1_500);
+    let origin = ScriptedOrigin::serving("still served");
+    let config =
+        Config::products(origin.url()).set("server.timeouts.drain_delay", DELAY.as_secs_f64());
+    let mut proxy = Proxy::start(&config);
+    let signalled = Instant::now();
+    proxy.signal("TERM");
+    // Until then new connections are served as before, however late this thread gets to run.
+    while let Ok(mut client) = Client::try_connect(proxy.address()) {
+        client.send_if_open(request_bytes("GET", "/products/x", &[]));
+        match client.try_response("GET") {
+            Ok(response) => assert_eq!(response.text(), "still served"),
+            Err(cut) => panic!("{cut:?} after {:?}", signalled.elapsed()),
+        }
+    }
+    assert!(signalled.elapsed() >= DELAY, "closed after {:?}", signalled.elapsed());
+    assert_eq!(proxy.wait_exit().code(), Some(0));
 }
 
 #[test]

@@ -165,6 +165,11 @@ impl Launch {
         std::fs::write(self.path(name), text).unwrap();
     }
 
+    /// The directory with the configuration file.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The path of a file beside the configuration.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

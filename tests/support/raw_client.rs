@@ -126,6 +126,11 @@ impl Client {
         Self::from_stream(TcpStream::connect(address).expect("connect"))
     }
 
+    /// A connection, unless it is refused.
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        TcpStream::connect(address).map(Self::from_stream)
+    }
+
     /// With a small receive buffer, so that a client that does not read stops the sender soon.
     #[track_caller]
     pub(crate) fn connect_with_receive_buffer(address: SocketAddr, bytes: usize) -> Self {

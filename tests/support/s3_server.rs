@@ -3,9 +3,11 @@
 //! about those use a scripted origin.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -16,7 +18,9 @@ use std::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use s3s::{
-    auth::SimpleAuth,
+    S3Result,
+    auth::{S3Auth, SecretKey},
+    s3_error,
     service::{S3Service, S3ServiceBuilder},
 };
 use s3s_fs::FileSystem;
@@ -46,11 +50,32 @@ struct Seen {
     connections: AtomicUsize,
 }
 
+/// The pairs of access key and secret key that are good now.
+#[derive(Clone, Debug, Default)]
+struct Keys(Arc<Mutex<HashMap<String, SecretKey>>>);
+
+impl S3Auth for Keys {
+    // As the macro of async-trait would write it.
+    fn get_secret_key<'s, 'k, 'f>(
+        &'s self,
+        access_key: &'k str,
+    ) -> Pin<Box<dyn Future<Output = S3Result<SecretKey>> + Send + 'f>>
+    where
+        's: 'f,
+        'k: 'f,
+        Self: 'f,
+    {
+        let found = self.0.lock().unwrap().get(access_key).cloned();
+        Box::pin(async { found.ok_or_else(|| s3_error!(InvalidAccessKeyId)) })
+    }
+}
+
 /// A running S3 server with its own directory; stops when dropped.
 #[derive(Debug)]
 pub(crate) struct S3Server {
     address: SocketAddr,
     directory: TempDir,
+    keys: Keys,
     seen: Arc<Seen>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -60,12 +85,12 @@ impl S3Server {
     /// Starts on a free port, accepting these pairs of access key and secret key.
     pub(crate) fn start(keys: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut auth = SimpleAuth::new();
+        let accepted = Keys::default();
         for (access_key, secret_key) in keys {
-            auth.register((*access_key).to_owned(), (*secret_key).into());
+            accepted.0.lock().unwrap().insert((*access_key).to_owned(), (*secret_key).into());
         }
         let mut builder = S3ServiceBuilder::new(FileSystem::new(directory.path()).unwrap());
-        builder.set_auth(auth);
+        builder.set_auth(accepted.clone());
         let service = builder.build();
 
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -85,12 +110,22 @@ impl S3Server {
             });
             runtime.shutdown_background();
         });
-        Self { address, directory, seen, stop: Some(stop), thread: Some(thread) }
+        Self { address, directory, keys: accepted, seen, stop: Some(stop), thread: Some(thread) }
     }
 
     /// With the keys that test buckets sign with.
     pub(crate) fn with_test_keys() -> Self {
         Self::start(&[(ACCESS_KEY, SECRET_KEY)])
+    }
+
+    /// Accepts this secret key for the access key from now on, and no other.
+    pub(crate) fn accept(&self, access_key: &str, secret_key: &str) {
+        self.keys.0.lock().unwrap().insert(access_key.to_owned(), secret_key.into());
+    }
+
+    /// Accepts nothing of this access key any more.
+    pub(crate) fn revoke(&self, access_key: &str) {
+        assert!(self.keys.0.lock().unwrap().remove(access_key).is_some(), "{access_key}");
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
