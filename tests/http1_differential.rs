@@ -352,7 +352,7 @@ fn a_response_without_a_length_lasts_until_close() {
 }
 
 #[test]
-fn http_9_answers_without_a_body_are_complete_at_once() {
+fn responses_without_a_body_are_complete_at_once() {
     // RFC 9112 section 6.3, point 1. They wait for bytes that never come.
     let not_modified = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n";
     assert_eq!(our_response(not_modified, false).body, b"");

@@ -6,14 +6,8 @@ use std::{
 };
 
 use crate::support::{
-    config::Config,
-    gate::Gate,
-    proxy::{Launch, Proxy},
-    raw_client::request_bytes,
-    s3_server::S3Server,
-    scripted_origin::ScriptedOrigin,
-    tls_front::TlsFront,
-    waiting::wait_until,
+    config::Config, gate::Gate, proxy::Proxy, raw_client::request_bytes, s3_server::S3Server,
+    scripted_origin::ScriptedOrigin, tls_front::TlsFront, waiting::wait_until,
 };
 
 /// Event loops that every worker must be fair on.
@@ -100,18 +94,23 @@ fn a_client_that_never_stops_asking_does_not_starve_others() {
     }
 }
 
+/// Others are served while a client reads an object as fast as it comes.
+fn assert_fair_beside_a_download(proxy: Proxy, io: &str) {
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/x", &[]));
+    client.head("GET").unwrap();
+    let reading = discard(client.sending_half());
+    assert_fair(&proxy, io);
+    drop(proxy);
+    reading.join().unwrap();
+}
+
 #[test]
 fn a_fast_download_does_not_starve_others() {
     for io in EVENT_LOOPS {
         let origin = endless();
         let proxy = Proxy::start(&Config::products(origin.url()).set("server.io", io));
-        let mut client = proxy.client();
-        client.send(request_bytes("GET", "/products/x", &[]));
-        client.head("GET").unwrap();
-        let reading = discard(client.sending_half());
-        assert_fair(&proxy, io);
-        drop(proxy);
-        reading.join().unwrap();
+        assert_fair_beside_a_download(proxy, io);
     }
 }
 
@@ -125,13 +124,7 @@ fn a_fast_spliced_download_does_not_starve_others() {
             while conn.try_send(&block) {}
         });
         let proxy = Proxy::start(&Config::products(origin.url()).set("server.io", io));
-        let mut client = proxy.client();
-        client.send(request_bytes("GET", "/products/x", &[]));
-        client.head("GET").unwrap();
-        let reading = discard(client.sending_half());
-        assert_fair(&proxy, io);
-        drop(proxy);
-        reading.join().unwrap();
+        assert_fair_beside_a_download(proxy, io);
     }
 }
 
@@ -140,19 +133,8 @@ fn a_fast_download_over_tls_does_not_starve_others() {
     for io in EVENT_LOOPS {
         let origin = endless();
         let front = TlsFront::start(origin.address());
-        let launch = Launch::new();
-        launch.write("ca.pem", front.ca_pem());
-        let config = Config::products(front.url())
-            .set("server.io", io)
-            .set("buckets.0.s3.ca_file", launch.path("ca.pem").display().to_string());
-        let proxy = launch.config(&config).start();
-        let mut client = proxy.client();
-        client.send(request_bytes("GET", "/products/x", &[]));
-        client.head("GET").unwrap();
-        let reading = discard(client.sending_half());
-        assert_fair(&proxy, io);
-        drop(proxy);
-        reading.join().unwrap();
+        let proxy = Proxy::behind_tls(&front, |config| config.set("server.io", io));
+        assert_fair_beside_a_download(proxy, io);
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{
     config::Config,
     load::{self, FastOrigin},
-    proxy::{Launch, Proxy},
+    proxy::Proxy,
     raw_client::{Client, Framing, request_bytes},
     reload::{adopt, touched},
     scripted_origin::{ScriptedOrigin, refused_address},
@@ -155,11 +155,7 @@ fn many_requests_that_wait_for_s3_over_tls_hold_little_memory() {
         conn.wait_closed();
     });
     let front = TlsFront::start(origin.address());
-    let launch = Launch::new();
-    launch.write("ca.pem", front.ca_pem());
-    let config = Config::products(front.url())
-        .set("buckets.0.s3.ca_file", launch.path("ca.pem").display().to_string());
-    let proxy = launch.config(&config).start();
+    let proxy = Proxy::behind_tls(&front, |config| config);
     assert_eq!(proxy.get("/health").status, 200);
     let before = proxy.rss_kib();
     let mut clients: Vec<_> = (0..WAITING).map(|_| proxy.client()).collect();

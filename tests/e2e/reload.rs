@@ -310,9 +310,7 @@ fn a_download_of_a_removed_bucket_is_finished() {
     reload(&proxy);
     proxy.get("/doomed/x").assert_fault(404, "no_route");
     gate.open();
-    let mut body = Vec::new();
-    client.body(answer.framing, &mut |bytes| body.extend_from_slice(bytes)).unwrap();
-    assert_eq!(body, b"first_last");
+    assert_eq!(client.rest_of(&answer), b"first_last");
     client.get("/doomed/x").assert_fault(404, "no_route");
     wait_until("the removed bucket's series to go", || !proxy.metrics().contains("\"doomed\""));
 }

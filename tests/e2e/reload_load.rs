@@ -125,8 +125,7 @@ fn a_large_body_of_a_removed_bucket_arrives_whole() {
     let report = proxy.client().request("POST", "/admin/reload", &[("Authorization", &admin)]);
     assert_eq!(report.status, 200, "{report:?}");
     gate.open();
-    let mut body = Vec::new();
-    client.body(answer.framing, &mut |bytes| body.extend_from_slice(bytes)).unwrap();
+    let body = client.rest_of(&answer);
     assert_eq!(body.len(), 20 * PIECE);
     assert!(body.chunks(PIECE).zip(0..).all(|(found, number)| found == piece(number)));
 }

@@ -121,8 +121,7 @@ fn what_is_not_about_credentials_is_a_warning() {
 fn an_encrypted_endpoint_is_asked_too() {
     let s3 = S3Server::with_test_keys();
     let front = TlsFront::start(s3.address());
-    let launch = Launch::new();
-    launch.write("ca.pem", front.ca_pem());
+    let launch = Launch::trusting(&front);
     let first = verified(front.url(), "require").set("buckets.0.s3.ca_file", "ca.pem");
     let proxy = launch.config(&first).start();
     proxy.write_config(&first.clone().set("buckets.0.s3.secret_key", WRONG_KEY));

@@ -16,10 +16,8 @@ use crate::support::{
 
 /// A proxy in front of an `https` endpoint at `url`, which has the front's certificate.
 fn proxy_to(url: String, front: &TlsFront, change: impl Fn(Config) -> Config) -> Proxy {
-    let launch = Launch::new();
-    launch.write("ca.pem", front.ca_pem());
-    let ca_file = launch.path("ca.pem").display().to_string();
-    launch.config(&change(Config::products(url).set("buckets.0.s3.ca_file", ca_file))).start()
+    let launch = Launch::trusting(front);
+    launch.config(&change(Config::products(url).set("buckets.0.s3.ca_file", "ca.pem"))).start()
 }
 
 #[test]
@@ -28,14 +26,12 @@ fn an_https_endpoint_is_trusted_by_its_ca_file() {
     let body: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     s3.put("products", "big", &body);
     let front = TlsFront::start(s3.address());
-    let launch = Launch::new();
-    launch.write("ca.pem", front.ca_pem());
-    let ca_file = launch.path("ca.pem").display().to_string();
+    let launch = Launch::trusting(&front);
     let config = Config::products(front.url())
-        .set("buckets.0.s3.ca_file", ca_file.as_str())
+        .set("buckets.0.s3.ca_file", "ca.pem")
         .bucket("named", front.named_url())
         .set("buckets.1.s3.bucket", "products")
-        .set("buckets.1.s3.ca_file", ca_file)
+        .set("buckets.1.s3.ca_file", "ca.pem")
         .bucket("distrusted", front.url())
         .set("buckets.2.s3.bucket", "products");
     let proxy = launch.config(&config).start();
@@ -94,11 +90,7 @@ fn what_comes_decrypted_behind_an_answer_is_not_taken_for_the_next_one() {
         }
     });
     let front = TlsFront::start(origin.address());
-    let launch = Launch::new();
-    launch.write("ca.pem", front.ca_pem());
-    let config = Config::products(front.url())
-        .set("buckets.0.s3.ca_file", launch.path("ca.pem").display().to_string());
-    let proxy = launch.config(&config).start();
+    let proxy = Proxy::behind_tls(&front, |config| config);
     let mut client = proxy.client();
     assert_eq!(client.get("/products/x").body.len(), 600_000);
     assert_eq!(client.get("/products/x").body.len(), 16_000);
@@ -109,12 +101,10 @@ fn what_comes_decrypted_behind_an_answer_is_not_taken_for_the_next_one() {
 fn connections_that_end_in_order_say_so_and_later_ones_resume() {
     let origin = ScriptedOrigin::serving("x");
     let front = TlsFront::start(origin.address());
-    let launch = Launch::new();
-    launch.write("ca.pem", front.ca_pem());
-    let ca_file = launch.path("ca.pem").display().to_string();
+    let launch = Launch::trusting(&front);
     let elsewhere = Config::products(front.named_url())
         .set("server.threads", 1)
-        .set("buckets.0.s3.ca_file", ca_file.as_str());
+        .set("buckets.0.s3.ca_file", "ca.pem");
     let config = elsewhere.clone().set("buckets.0.s3.endpoint", front.url());
     let proxy = launch.config(&config).start();
     for round in 1..4 {

@@ -17,6 +17,7 @@ use super::{
     config::Config,
     raw_client::{Client, Response},
     scripted_origin::ScriptedOrigin,
+    tls_front::TlsFront,
     waiting::{wait_for, wait_until},
 };
 
@@ -103,6 +104,13 @@ impl Launch {
         let binary: Option<&str> = option_env!("CARGO_BIN_EXE_yatagarasu");
         let Some(binary) = binary else { panic!("only integration tests know the binary") };
         Self::of(binary)
+    }
+
+    /// The binary with a file `ca.pem`, for `s3.ca_file`, that makes it trust a front.
+    pub(crate) fn trusting(front: &TlsFront) -> Self {
+        let launch = Self::new();
+        launch.write("ca.pem", front.ca_pem());
+        launch
     }
 
     /// The binary under a soft and a hard limit on open files.
@@ -312,6 +320,13 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn get_with(&self, target: &str, fields: &[(&str, &str)]) -> Response {
         self.client().request("GET", target, fields)
+    }
+
+    /// Starts the binary with one open bucket `products` at this front, whose certificate it trusts.
+    #[track_caller]
+    pub(crate) fn behind_tls(front: &TlsFront, change: impl FnOnce(Config) -> Config) -> Self {
+        let config = Config::products(front.url()).set("buckets.0.s3.ca_file", "ca.pem");
+        Launch::trusting(front).config(&change(config)).start()
     }
 
     /// The text of `/metrics`.

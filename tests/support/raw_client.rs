@@ -259,6 +259,14 @@ impl Client {
         }
     }
 
+    /// The whole body of a response whose head was read.
+    #[track_caller]
+    pub(crate) fn rest_of(&mut self, head: &Response) -> Vec<u8> {
+        let mut body = Vec::new();
+        self.body(head.framing, &mut |bytes| body.extend_from_slice(bytes)).unwrap();
+        body
+    }
+
     /// Reads a body in pieces.
     #[track_caller]
     pub(crate) fn body(
