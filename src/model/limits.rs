@@ -12,7 +12,7 @@ pub struct Limits {
     pub uri_bytes: usize,
     /// Number of header fields; over it 431.
     pub headers: usize,
-    /// Request body that is drained, in bytes; over it 413 and close.
+    /// Request body, which is discarded, in bytes; over it 413 and close.
     pub body_bytes: u64,
 }
 

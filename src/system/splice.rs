@@ -119,7 +119,7 @@ impl Pipe {
 
     /// Moves bytes from the pipe into the socket: `None` when the socket takes none now. Moving
     /// less than the pipe holds does not mean that the socket is full.
-    pub fn drain(&mut self, to: &Socket) -> io::Result<Option<usize>> {
+    pub fn empty(&mut self, to: &Socket) -> io::Result<Option<usize>> {
         let moved = splice(self.read.as_raw_fd(), to.raw(), self.filled)?;
         self.filled -= moved.unwrap_or(0).min(self.filled);
         to.watch().readiness.wrote(moved);

@@ -1,12 +1,12 @@
-//! Request bodies in HTTP/1: read over and thrown away, within their limit, so that they are never
-//! taken for the next request (RFC 9112 section 9.3; CVE-2025-4366).
+//! Request bodies in HTTP/1: discarded within their limit, so that they are never taken for the next
+//! request (RFC 9112 section 9.3; CVE-2025-4366).
 
 use std::time::Duration;
 
 use crate::{
     data_plane::{core::Core, exchange::client::RequestBody},
     model::Fault,
-    protocol::http1::{BodyDrain, DrainError, RequestFraming, RequestHead},
+    protocol::http1::{BodyDiscard, DiscardError, RequestFraming, RequestHead},
     system::{
         socket::Socket,
         watch::{Ended, Shut},
@@ -31,7 +31,7 @@ pub(super) struct Body<'b> {
 enum State {
     /// Nothing is left of it.
     Over,
-    Arriving(BodyDrain),
+    Arriving(BodyDiscard),
     /// A client that waits for 100 (RFC 9110 section 10.1.1) gets the final response instead, and
     /// its body, which it may or may not send now, ends with the connection.
     LeftUnread,
@@ -55,12 +55,12 @@ impl<'b> Body<'b> {
         body.state = if head.expect_continue {
             State::LeftUnread
         } else {
-            match BodyDrain::new(head.framing, limit).and_then(|mut drain| {
-                body.consumed = drain.feed(rest)?.consumed;
-                Ok(drain)
+            match BodyDiscard::new(head.framing, limit).and_then(|mut discard| {
+                body.consumed = discard.feed(rest)?.consumed;
+                Ok(discard)
             }) {
-                Ok(drain) if drain.is_done() => State::Over,
-                Ok(drain) => State::Arriving(drain),
+                Ok(discard) if discard.is_done() => State::Over,
+                Ok(discard) => State::Arriving(discard),
                 Err(error) => State::Refused(fault_of(error)),
             }
         };
@@ -84,14 +84,14 @@ impl<'b> Body<'b> {
 }
 
 impl RequestBody for Body<'_> {
-    async fn read_over(&mut self) -> Result<(), Fault> {
-        let drain = match &mut self.state {
+    async fn discard(&mut self) -> Result<(), Fault> {
+        let discard = match &mut self.state {
             State::Over | State::LeftUnread => return Ok(()),
             State::Refused(fault) => return Err(*fault),
-            State::Arriving(drain) => drain,
+            State::Arriving(discard) => discard,
         };
         self.socket.watch().arm(self.timeout, Shut::Neither);
-        let read = read_rest(self.core, self.socket, drain).await;
+        let read = read_rest(self.core, self.socket, discard).await;
         self.state = match &read {
             Ok(_) => State::Over,
             Err(fault) => State::Refused(*fault),
@@ -102,8 +102,12 @@ impl RequestBody for Body<'_> {
     }
 }
 
-/// Reads over what is left, and returns what came behind it.
-async fn read_rest(core: &Core, socket: &Socket, drain: &mut BodyDrain) -> Result<Vec<u8>, Fault> {
+/// Discards what is left, and returns what came behind it.
+async fn read_rest(
+    core: &Core,
+    socket: &Socket,
+    discard: &mut BodyDiscard,
+) -> Result<Vec<u8>, Fault> {
     loop {
         socket.readable().await;
         let mut buffer = core.buffers.small();
@@ -112,7 +116,7 @@ async fn read_rest(core: &Core, socket: &Socket, drain: &mut BodyDrain) -> Resul
             Ok(None) => {}
             Ok(Some(count)) => {
                 let received = buffer.get(..count).unwrap_or_default();
-                let fed = drain.feed(received).map_err(fault_of)?;
+                let fed = discard.feed(received).map_err(fault_of)?;
                 if fed.done {
                     return Ok(received.get(fed.consumed..).unwrap_or_default().to_vec());
                 }
@@ -124,9 +128,9 @@ async fn read_rest(core: &Core, socket: &Socket, drain: &mut BodyDrain) -> Resul
     }
 }
 
-fn fault_of(error: DrainError) -> Fault {
+fn fault_of(error: DiscardError) -> Fault {
     match error {
-        DrainError::TooLarge => Fault::BodyTooLarge,
-        DrainError::Malformed(_) => Fault::BadRequest,
+        DiscardError::TooLarge => Fault::BodyTooLarge,
+        DiscardError::Malformed(_) => Fault::BadRequest,
     }
 }

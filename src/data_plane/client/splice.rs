@@ -85,7 +85,7 @@ async fn pump(
                 Err(_) => return Err(Cut::Upstream(body.failure(Kind::Reset))),
             }
         }
-        let is_full = match pipe.drain(client.socket) {
+        let is_full = match pipe.empty(client.socket) {
             Ok(Some(count)) => {
                 *client.sent += count as u64;
                 this_turn += count;

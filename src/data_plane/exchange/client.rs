@@ -1,5 +1,5 @@
-//! The client as an exchange sees it: somebody who may leave, a body to be read over, and a response
-//! that is written. Each version of HTTP has its own; an exchange does not know which it is.
+//! The client as an exchange sees it: a presence that may end, a body to be discarded, and a
+//! response that is written. Each version of HTTP has its own; an exchange does not know which it is.
 
 use crate::{
     data_plane::upstream::{body::Body, error::UpstreamError},
@@ -10,12 +10,12 @@ use crate::{
 
 /// The body of a request, which has no use.
 pub(crate) trait RequestBody {
-    /// Reads over all of it.
+    /// Reads all of it and keeps nothing.
     ///
     /// # Errors
     /// The fault to answer with when it is malformed, over its limit, cut short or late. The
     /// connection, or the stream, ends with the response.
-    async fn read_over(&mut self) -> Result<(), Fault>;
+    async fn discard(&mut self) -> Result<(), Fault>;
 }
 
 /// The client left, or takes nothing.

@@ -1,9 +1,9 @@
 //! One request and its response.
 //!
-//! The steps, in order: take the running generation, decide, read over the request's body where the
+//! The steps, in order: take the running generation, decide, discard the request's body where the
 //! response has to wait for it, respond or forward, record. An exchange knows neither the client's
-//! socket nor its version of HTTP: it is given a request as a value, the body of which can be read
-//! over, and something that writes a response.
+//! socket nor its version of HTTP: it is given a request as a value, a body that can be discarded, and
+//! a response writer.
 
 mod builtin;
 pub(crate) mod client;
@@ -62,7 +62,7 @@ pub(crate) async fn run(
     let exchange = Exchange { core, request, id: core.ids.next(), started, allow };
     let plan = std::mem::replace(&mut decision.plan, Plan::Options);
     let outcome = match plan {
-        Plan::Object { bucket, key_at, permit } => match body.read_over().await {
+        Plan::Object { bucket, key_at, permit } => match body.discard().await {
             Ok(()) => {
                 let key = path.get(key_at..).unwrap_or_default();
                 forward::forward(&exchange, bucket, key, permit, response).await

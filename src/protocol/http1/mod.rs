@@ -10,7 +10,7 @@
 
 mod chunked;
 mod date;
-mod drain;
+mod discard;
 mod encode;
 mod fields;
 mod message;
@@ -28,7 +28,7 @@ pub use chunked::{
     ChunkedDecoder, LAST_CHUNK, encode_chunk_head,
 };
 pub use date::{IMF_FIXDATE_BYTES, imf_fixdate};
-pub use drain::{BodyDrain, CHUNK_OVERHEAD_BYTES_MAX, DrainError, Drained};
+pub use discard::{BodyDiscard, CHUNK_OVERHEAD_BYTES_MAX, DiscardError, Discarded};
 pub use encode::{
     ClientFraming, append_connection, append_content_length, append_field, append_framing,
     append_status_line, client_framing, reason_phrase,

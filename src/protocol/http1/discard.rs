@@ -1,6 +1,6 @@
-//! Bounded draining of a request body that has no use.
+//! Discards a request body that has no use, within a bound.
 //!
-//! A body that is left unread must never be parsed as the next request: it is drained to its
+//! A body that is left unread must never be parsed as the next request: it is read to its
 //! end, or the connection is closed.
 
 use super::chunked::{ChunkError, ChunkedDecoder};
@@ -12,7 +12,7 @@ pub const CHUNK_OVERHEAD_BYTES_MAX: u64 = 16_384;
 
 /// Reason to stop before the end of the body. The connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DrainError {
+pub enum DiscardError {
     /// The body, or the chunking around it, is over the limit (413).
     TooLarge,
     /// The chunking is broken (400).
@@ -21,7 +21,7 @@ pub enum DrainError {
 
 /// Share of the body in the bytes that were fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drained {
+pub struct Discarded {
     /// Bytes that belong to the body; the next request starts after them.
     pub consumed: usize,
     /// Set when the body is complete.
@@ -34,24 +34,24 @@ enum State {
     Chunked { decoder: ChunkedDecoder, body_bytes: u64, overhead_bytes: u64 },
 }
 
-/// Drains one request body.
+/// Reads one request body without keeping it.
 #[derive(Clone, Debug)]
-pub struct BodyDrain {
+pub struct BodyDiscard {
     state: State,
     body_bytes_max: u64,
 }
 
-impl BodyDrain {
-    /// A drain for a body framed like this, of at most `body_bytes_max` bytes
+impl BodyDiscard {
+    /// Begins with a body framed like this, of at most `body_bytes_max` bytes
     /// (`limits.body_bytes`).
     ///
     /// # Errors
-    /// [`DrainError::TooLarge`] if the declared length is already over the limit.
-    pub fn new(framing: RequestFraming, body_bytes_max: u64) -> Result<Self, DrainError> {
+    /// [`DiscardError::TooLarge`] if the declared length is already over the limit.
+    pub fn new(framing: RequestFraming, body_bytes_max: u64) -> Result<Self, DiscardError> {
         let state = match framing {
             RequestFraming::None => State::Fixed { remaining: 0 },
             RequestFraming::Fixed(length) if length > body_bytes_max => {
-                return Err(DrainError::TooLarge);
+                return Err(DiscardError::TooLarge);
             }
             RequestFraming::Fixed(remaining) => State::Fixed { remaining },
             RequestFraming::Chunked => {
@@ -72,8 +72,8 @@ impl BodyDrain {
     /// Consumes the part of `input` that belongs to the body: all of it unless the body ends.
     ///
     /// # Errors
-    /// See [`DrainError`].
-    pub fn feed(&mut self, input: &[u8]) -> Result<Drained, DrainError> {
+    /// See [`DiscardError`].
+    pub fn feed(&mut self, input: &[u8]) -> Result<Discarded, DiscardError> {
         let mut consumed = 0;
         match &mut self.state {
             State::Fixed { remaining } => {
@@ -82,19 +82,19 @@ impl BodyDrain {
             }
             State::Chunked { decoder, body_bytes, overhead_bytes } => {
                 while !decoder.is_done() && consumed < input.len() {
-                    let step = decoder.step(&input[consumed..]).map_err(DrainError::Malformed)?;
+                    let step = decoder.step(&input[consumed..]).map_err(DiscardError::Malformed)?;
                     *body_bytes += step.data.len() as u64;
                     *overhead_bytes += (step.consumed - step.data.len()) as u64;
                     consumed += step.consumed;
                     let overhead_max = self.body_bytes_max.saturating_add(CHUNK_OVERHEAD_BYTES_MAX);
                     let declared = body_bytes.saturating_add(decoder.announced());
                     if declared > self.body_bytes_max || *overhead_bytes > overhead_max {
-                        return Err(DrainError::TooLarge);
+                        return Err(DiscardError::TooLarge);
                     }
                 }
             }
         }
-        Ok(Drained { consumed, done: self.is_done() })
+        Ok(Discarded { consumed, done: self.is_done() })
     }
 }
 
@@ -103,63 +103,63 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_drained_up_to_the_next_request() {
-        let mut drain = BodyDrain::new(RequestFraming::Fixed(5), 10).unwrap();
-        assert_eq!(drain.feed(b"he"), Ok(Drained { consumed: 2, done: false }));
-        assert_eq!(drain.feed(b"lloGET /"), Ok(Drained { consumed: 3, done: true }));
-        assert_eq!(drain.feed(b"GET /"), Ok(Drained { consumed: 0, done: true }));
+    fn a_body_is_discarded_up_to_the_next_request() {
+        let mut discard = BodyDiscard::new(RequestFraming::Fixed(5), 10).unwrap();
+        assert_eq!(discard.feed(b"he"), Ok(Discarded { consumed: 2, done: false }));
+        assert_eq!(discard.feed(b"lloGET /"), Ok(Discarded { consumed: 3, done: true }));
+        assert_eq!(discard.feed(b"GET /"), Ok(Discarded { consumed: 0, done: true }));
 
         let wire = b"5\r\nhello\r\n0\r\n\r\nGET /";
-        let mut drain = BodyDrain::new(RequestFraming::Chunked, 10).unwrap();
-        assert_eq!(drain.feed(&wire[..7]), Ok(Drained { consumed: 7, done: false }));
-        assert_eq!(drain.feed(&wire[7..]), Ok(Drained { consumed: 8, done: true }));
+        let mut discard = BodyDiscard::new(RequestFraming::Chunked, 10).unwrap();
+        assert_eq!(discard.feed(&wire[..7]), Ok(Discarded { consumed: 7, done: false }));
+        assert_eq!(discard.feed(&wire[7..]), Ok(Discarded { consumed: 8, done: true }));
     }
 
     #[test]
     fn no_body_is_done_at_once() {
-        let drain = BodyDrain::new(RequestFraming::None, 0).unwrap();
-        assert!(drain.is_done());
-        assert!(BodyDrain::new(RequestFraming::Fixed(0), 0).unwrap().is_done());
+        let discard = BodyDiscard::new(RequestFraming::None, 0).unwrap();
+        assert!(discard.is_done());
+        assert!(BodyDiscard::new(RequestFraming::Fixed(0), 0).unwrap().is_done());
     }
 
     #[test]
     fn the_bound_holds_for_both_framings() {
-        assert!(BodyDrain::new(RequestFraming::Fixed(10), 10).is_ok());
+        assert!(BodyDiscard::new(RequestFraming::Fixed(10), 10).is_ok());
         assert_eq!(
-            BodyDrain::new(RequestFraming::Fixed(11), 10).unwrap_err(),
-            DrainError::TooLarge
+            BodyDiscard::new(RequestFraming::Fixed(11), 10).unwrap_err(),
+            DiscardError::TooLarge
         );
-        let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
-        assert_eq!(drain.feed(b"4\r\nabcd\r\n0\r\n\r\n").unwrap().consumed, 14);
-        let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
-        assert_eq!(drain.feed(b"5\r\nabcde\r\n"), Err(DrainError::TooLarge));
+        let mut discard = BodyDiscard::new(RequestFraming::Chunked, 4).unwrap();
+        assert_eq!(discard.feed(b"4\r\nabcd\r\n0\r\n\r\n").unwrap().consumed, 14);
+        let mut discard = BodyDiscard::new(RequestFraming::Chunked, 4).unwrap();
+        assert_eq!(discard.feed(b"5\r\nabcde\r\n"), Err(DiscardError::TooLarge));
     }
 
     #[test]
     fn a_chunk_that_is_announced_over_the_bound_ends_it_before_it_comes() {
         for size in ["fffffffffffffffd\r\n", "fffffffffffffffd", "5"] {
-            let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
-            assert_eq!(drain.feed(size.as_bytes()), Err(DrainError::TooLarge), "{size}");
+            let mut discard = BodyDiscard::new(RequestFraming::Chunked, 4).unwrap();
+            assert_eq!(discard.feed(size.as_bytes()), Err(DiscardError::TooLarge), "{size}");
         }
-        let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
-        assert!(drain.feed(b"3\r\nabc\r\n").is_ok());
-        assert_eq!(drain.feed(b"2"), Err(DrainError::TooLarge));
+        let mut discard = BodyDiscard::new(RequestFraming::Chunked, 4).unwrap();
+        assert!(discard.feed(b"3\r\nabc\r\n").is_ok());
+        assert_eq!(discard.feed(b"2"), Err(DiscardError::TooLarge));
     }
 
     #[test]
     fn extensions_cannot_multiply_the_bound() {
-        let mut drain = BodyDrain::new(RequestFraming::Chunked, 1_000).unwrap();
+        let mut discard = BodyDiscard::new(RequestFraming::Chunked, 1_000).unwrap();
         let chunk = format!("1;{}\r\nx\r\n", "e".repeat(200));
         let mut fed = 0;
-        while drain.feed(chunk.as_bytes()).is_ok() {
+        while discard.feed(chunk.as_bytes()).is_ok() {
             fed += chunk.len() as u64;
             assert!(fed < 1_000 + 2 * CHUNK_OVERHEAD_BYTES_MAX);
         }
     }
 
     #[test]
-    fn broken_chunks_end_the_drain() {
-        let mut drain = BodyDrain::new(RequestFraming::Chunked, 4).unwrap();
-        assert_eq!(drain.feed(b"x\r\n"), Err(DrainError::Malformed(ChunkError::Size)));
+    fn broken_chunks_end_the_discard() {
+        let mut discard = BodyDiscard::new(RequestFraming::Chunked, 4).unwrap();
+        assert_eq!(discard.feed(b"x\r\n"), Err(DiscardError::Malformed(ChunkError::Size)));
     }
 }
