@@ -30,7 +30,7 @@ use crate::{
     telemetry::labels::ConnectionState,
 };
 
-/// How long a lingering close waits for the client to end its side. Long enough for what it was
+/// Time that a lingering close waits for the client to end its side. Long enough for what it was
 /// still sending to arrive, since answering that with a reset could eat the tail of our response
 /// (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes that a lingering close reads and throws away at most.
 const LINGER_BYTES_MAX: usize = 4 * 1_048_576;
 
-/// What becomes of the connection after an exchange.
+/// The next step for the connection after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     /// It waits for the next request.
@@ -129,7 +129,7 @@ async fn serve_request<'c>(
 /// Reads until `head` is complete.
 ///
 /// # Errors
-/// A fault to answer with, or `None` when the connection is to be closed without a word.
+/// A fault to respond with, or `None` when the connection is to be closed without a word.
 async fn read_head<'c>(
     core: &'c Core,
     socket: &Socket,
@@ -166,13 +166,8 @@ async fn read_head<'c>(
             }
             socket.readable().await;
         } else {
-            socket.watch().set_idle(true);
-            if !first {
-                guard.set_state(ConnectionState::Idle);
-            }
+            let _idle = Idle::new(socket, guard, first);
             socket.readable().await;
-            guard.set_state(ConnectionState::Active);
-            socket.watch().set_idle(false);
         }
         match input.try_fill(core, socket) {
             Ok(Some(0)) | Err(_) => return Err(None),
@@ -188,7 +183,31 @@ async fn read_head<'c>(
     }
 }
 
-/// Whether the time for what is being read has passed, or the process ends.
+/// A connection that waits for a request, for as long as it does.
+#[derive(Debug)]
+struct Idle<'i> {
+    socket: &'i Socket,
+    guard: &'i ConnectionGuard,
+}
+
+impl<'i> Idle<'i> {
+    fn new(socket: &'i Socket, guard: &'i ConnectionGuard, first: bool) -> Self {
+        socket.watch().set_idle(true);
+        if !first {
+            guard.set_state(ConnectionState::Idle);
+        }
+        Self { socket, guard }
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.guard.set_state(ConnectionState::Active);
+        self.socket.watch().set_idle(false);
+    }
+}
+
+/// Returns true if the time for what is being read has passed, or the process ends.
 fn is_over(socket: &Socket) -> bool {
     socket.watch().ended() != Ended::No
 }

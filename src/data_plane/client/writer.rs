@@ -25,7 +25,7 @@ use crate::{
 /// are sent from where they are.
 const GATHER_BYTES_MAX: usize = 4_096;
 
-/// What is gathered goes out when it has reached this length, in bytes.
+/// Length, in bytes, at which gathered bytes go out.
 const GATHERED_BYTES: usize = 16_384;
 
 /// The request that a response is for, as far as its framing depends on it.

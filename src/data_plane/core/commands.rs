@@ -46,11 +46,10 @@ impl Commands {
     }
 
     /// Hands a reply to the request that waits for it.
-    pub(crate) fn reply(&self, ticket: &Ticket, answer: Answer) {
+    pub(crate) fn reply(&self, ticket: &Ticket, reply: Answer) {
         let mut waiting = self.waiting.borrow_mut();
         if let Some(entry) = waiting.get_mut(&ticket.number())
-            && let State::Polled(waker) =
-                std::mem::replace(&mut entry.state, State::Replied(answer))
+            && let State::Polled(waker) = std::mem::replace(&mut entry.state, State::Replied(reply))
         {
             waker.wake();
         }
@@ -84,9 +83,9 @@ impl Commands {
             let mut waiting = self.waiting.borrow_mut();
             let Some(command) = waiting.get_mut(&number) else { return Poll::Ready(None) };
             match std::mem::replace(&mut command.state, State::Polled(context.waker().clone())) {
-                State::Replied(answer) => {
+                State::Replied(reply) => {
                     waiting.remove(&number);
-                    Poll::Ready(Some(answer))
+                    Poll::Ready(Some(reply))
                 }
                 State::Sent | State::Polled(_) => Poll::Pending,
             }
@@ -101,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16) -> Answer {
+    fn page(status: u16) -> Answer {
         Answer { status, content_type: "", code: "", body: [].into() }
     }
 
@@ -124,10 +123,10 @@ mod tests {
         commands.end_dropped();
         assert_eq!(poll(of_lost.as_mut()), Poll::Ready(None));
         assert_eq!(poll(of_kept.as_mut()), Poll::Pending);
-        commands.reply(&kept, answer(200));
+        commands.reply(&kept, page(200));
         drop(kept);
         commands.end_dropped();
-        assert_eq!(poll(of_kept.as_mut()), Poll::Ready(Some(answer(200))));
+        assert_eq!(poll(of_kept.as_mut()), Poll::Ready(Some(page(200))));
         assert!(commands.waiting.borrow().is_empty());
     }
 

@@ -39,7 +39,7 @@ use crate::{
 pub(crate) struct Core {
     pub(crate) worker: usize,
     pub(crate) current: RefCell<Rc<Local>>,
-    /// What renews itself, at the newest version that arrived here.
+    /// Values that renew themselves, at the newest version that arrived here.
     pub(crate) live: RefCell<Arc<LiveTable>>,
     pub(crate) watches: Rc<Watches>,
     pub(crate) buffers: Rc<Buffers>,
@@ -53,14 +53,14 @@ pub(crate) struct Core {
     pub(crate) admin_elsewhere: bool,
     /// Name of this process in the `Via` of its requests.
     pub(crate) pseudonym: Pseudonym,
-    /// What is open here, and the step of stopping.
+    /// Open connections and listeners, and the step of stopping.
     pub(crate) open: Rc<Open>,
     /// Commands to the control thread that wait for their reply.
     pub(crate) commands: Commands,
     /// Requests for the metrics page that are being served.
     pub(crate) scrapes: Cell<usize>,
     pub(crate) to_control: Sender<FromWorker>,
-    /// What is left of generations that are over.
+    /// Parts of generations that are over.
     pub(crate) deferred: Rc<DeferredDrop>,
     pub(crate) access_log: Rc<RefCell<AccessLogSink>>,
     pub(crate) ids: RequestIds,
@@ -80,12 +80,12 @@ impl Core {
         Rc::clone(&self.current.borrow())
     }
 
-    /// Whether responses must end their connection because the process stops.
+    /// Returns true if responses must end their connection because the process stops.
     pub(crate) fn is_closing(&self) -> bool {
         self.open.step() >= DrainStep::Closing
     }
 
-    /// Whether a warning about this bucket is due: one per bucket and interval, so that a client
+    /// Returns true if a warning about this bucket is due: one per bucket and interval, so that a client
     /// can't flood the log.
     pub(crate) fn may_warn(&self, bucket: Option<usize>) -> bool {
         let now = self.watches.clock.coarse();

@@ -1,4 +1,4 @@
-//! What one core has open, the step of stopping it is at, and the guards that count.
+//! Open connections and listeners of one core, the guards that count them, and the step of stopping.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,7 +15,7 @@ use crate::{
     telemetry::{access_log::AccessLogSink, cells::CoreCells, labels::ConnectionState},
 };
 
-/// What a listener is for.
+/// The purpose of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Objects, and the built-in endpoints unless they have a listener of their own.
@@ -24,8 +24,8 @@ pub(crate) enum Role {
     Admin,
 }
 
-/// What one core has open. Tells the control thread when the core has come to the end of a step of
-/// stopping.
+/// Everything that one core has open. Tells the control thread when the core has come to the end of
+/// a step of stopping.
 #[derive(Debug)]
 pub(crate) struct Open {
     worker: usize,
@@ -124,7 +124,7 @@ impl Open {
 }
 
 impl Counts {
-    /// Whether a step of stopping is complete.
+    /// Returns true if a step of stopping is complete.
     fn is_done(&self, step: DrainStep) -> bool {
         let admin_is_quiet = self.admin_requests.get() == 0;
         match step {

@@ -1,5 +1,5 @@
-//! The endpoints of the proxy itself. Health and readiness are answered here, whatever the control
-//! thread is doing; the rest is asked of it.
+//! The endpoints of the proxy itself. Health and readiness are known here, whatever the control
+//! thread is doing; the rest are commands to it.
 
 use std::{cell::Cell, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
     protocol::http1::Method,
 };
 
-/// How long a client waits for what the control thread knows: a page that takes longer is of no use
+/// Time that a client waits for what the control thread knows: a page that takes longer is of no use
 /// to a scraper any more.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a client waits for a reload, which has a deadline of its own (`admin.reload_timeout`, at
+/// Time that a client waits for a reload, which has a deadline of its own (`admin.reload_timeout`, at
 /// most an hour). This bounds a control thread that hangs; calls that it drops end at once.
 const RELOAD_CALL_TIMEOUT: Duration = Duration::from_mins(61);
 
@@ -46,7 +46,7 @@ pub(crate) enum AdminPath {
 
 impl Builtin {
     /// The endpoint that a canonical path names. Everything at and below `/admin` is one, so that
-    /// a bucket at `/` never answers in its place.
+    /// a bucket at `/` never responds in its place.
     pub(crate) fn of(path: &[u8]) -> Option<Self> {
         match path {
             b"/health" => Some(Self::Health),

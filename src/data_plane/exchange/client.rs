@@ -13,7 +13,7 @@ pub(crate) trait RequestBody {
     /// Reads all of it and keeps nothing.
     ///
     /// # Errors
-    /// The fault to answer with when it is malformed, over its limit, cut short or late. The
+    /// The fault to respond with when it is malformed, over its limit, cut short or late. The
     /// connection, or the stream, ends with the response.
     async fn discard(&mut self) -> Result<(), Fault>;
 }

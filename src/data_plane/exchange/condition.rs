@@ -1,5 +1,5 @@
-//! What an admin request says beside its path: one query parameter, and `If-Match`. Both decide
-//! whether a configuration is adopted, so what is not understood is never taken for its absence.
+//! The query parameter and the `If-Match` of an admin request. Both decide whether a configuration
+//! is adopted, so text that is not understood is never taken for its absence.
 
 use crate::{handoff::message::IfMatch, model::Generation};
 
@@ -7,7 +7,7 @@ use crate::{handoff::message::IfMatch, model::Generation};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidQuery;
 
-/// Whether a reload is a dry run: no query, or exactly one `dry_run=true` or `dry_run=false`.
+/// Returns true if a reload is a dry run: no query, or exactly one `dry_run=true` or `dry_run=false`.
 pub(crate) fn dry_run(query: Option<&[u8]>) -> Result<bool, InvalidQuery> {
     match query {
         None => Ok(false),
@@ -73,7 +73,7 @@ pub(crate) fn if_match<'v>(values: impl Iterator<Item = &'v [u8]>) -> Option<IfM
     }
 }
 
-/// What stands between the quotes of each strong entity tag of a list. Weak ones match nothing in
+/// The text between the quotes of each strong entity tag of a list. Weak ones match nothing in
 /// the strong comparison that `If-Match` asks for (RFC 9110 sections 8.8.3 and 13.1.1).
 fn strong_tags(list: &[u8]) -> Option<Vec<Box<[u8]>>> {
     let mut tags = Vec::new();

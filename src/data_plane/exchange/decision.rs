@@ -14,7 +14,7 @@ use crate::{
     telemetry::labels::AuthFailure,
 };
 
-/// What is to be done with a request.
+/// The next step for a request.
 #[derive(Debug)]
 pub(super) enum Plan {
     Object { bucket: usize, key_at: usize, permit: Permit },

@@ -1,4 +1,4 @@
-//! An object: asked of S3, and its response streamed to the client.
+//! An object: fetched from S3, and its response streamed to the client.
 
 use crate::{
     data_plane::{

@@ -36,7 +36,7 @@ use crate::{
     model::Fault,
 };
 
-/// How a response ended.
+/// The end of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// It is complete.

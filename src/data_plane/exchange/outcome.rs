@@ -1,6 +1,6 @@
 //! The outcome of a request, which each step returns to the one before it.
 
-/// What the client got.
+/// The response that the client got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// Status of the response; 0 when there was none.

@@ -1,4 +1,4 @@
-//! What is counted and logged of a request once it is over.
+//! Counting and logging a request once it is over.
 
 use std::net::SocketAddr;
 

@@ -26,7 +26,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// once one is free.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a listener that takes no new connections stays open: a handshake that is under way
+/// Time that a listener which takes no new connections stays open: a handshake that is under way
 /// ends within a round trip.
 const HANDSHAKE_GRACE: Duration = Duration::from_millis(200);
 
