@@ -21,15 +21,15 @@ fn make_fifo(path: &Path) {
 #[test]
 fn a_file_that_hangs_fails_the_attempt_in_time_and_later_ones_succeed() {
     let (entering, begun) = unbounded();
+    let hangs = AtomicBool::new(true);
     let mut fixture = Fixture::preparing(
         1,
         256,
         10.0,
         Box::new(move |origin, job, seen| {
-            let fifo = origin.path.with_file_name("fifo");
-            if fifo.exists() {
+            if hangs.swap(false, Ordering::Relaxed) {
                 entering.send(()).unwrap();
-                drop(fs::File::open(&fifo));
+                drop(fs::File::open(origin.path.with_file_name("fifo")).unwrap());
             }
             prepare::prepare(origin, job, seen)
         }),
@@ -50,14 +50,12 @@ fn a_file_that_hangs_fails_the_attempt_in_time_and_later_ones_succeed() {
     assert_eq!(fixture.control.metrics.failure_total, 1);
 
     // Another thread prepares the next attempt, and what the first one still finds is dropped.
-    let hanging = fifo.with_extension("hanging");
-    fs::rename(&fifo, &hanging).unwrap();
     fixture.ask(0, 2, false);
     fixture.until(
         |fixture| fixture.work(0, &mut answers),
         |fixture| fixture.control.metrics.success_total == 1,
     );
-    drop(OpenOptions::new().write(true).open(&hanging).unwrap());
+    drop(OpenOptions::new().write(true).open(&fifo).unwrap());
     fixture.write(&content(12, 10.0));
     fixture.ask(0, 3, false);
     fixture.until(
