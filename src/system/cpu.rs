@@ -1,4 +1,4 @@
-//! Which processors may be used, and pinning to one.
+//! Processors that may be used, and pinning to one.
 
 use std::fs;
 
@@ -6,9 +6,9 @@ use core_affinity::CoreId;
 
 /// A processor that a worker may be pinned to.
 #[derive(Clone, Copy, Debug)]
-pub struct Core(CoreId);
+pub struct Processor(CoreId);
 
-impl Core {
+impl Processor {
     /// The kernel's number for it.
     pub const fn number(self) -> usize {
         self.0.id
@@ -21,13 +21,13 @@ impl Core {
 }
 
 /// The processors of this process's affinity mask. Ask before any thread is pinned.
-pub fn available() -> Vec<Core> {
-    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(Core).collect()
+pub fn available() -> Vec<Processor> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(Processor).collect()
 }
 
-/// How many workers are worth starting: the affinity mask, or the cgroup's CPU quota (rounded up)
+/// Number of workers worth starting: the affinity mask, or the cgroup's CPU quota (rounded up)
 /// when that is smaller. `core_affinity` knows the mask only.
-pub fn usable(available: &[Core]) -> usize {
+pub fn usable(available: &[Processor]) -> usize {
     let mask = available.len().max(1);
     quota().map_or(mask, |quota| mask.min(quota)).max(1)
 }
@@ -36,15 +36,15 @@ fn quota() -> Option<usize> {
     let path = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = path.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/');
     // The limit of any enclosing group applies, so each level up to the root is read.
-    let mut folder = std::path::PathBuf::from("/sys/fs/cgroup").join(own);
+    let mut directory = std::path::PathBuf::from("/sys/fs/cgroup").join(own);
     let mut least: Option<usize> = None;
-    while folder.starts_with("/sys/fs/cgroup") {
+    while directory.starts_with("/sys/fs/cgroup") {
         if let Some(cores) =
-            fs::read_to_string(folder.join("cpu.max")).ok().and_then(|t| parse_cpu_max(&t))
+            fs::read_to_string(directory.join("cpu.max")).ok().and_then(|t| parse_cpu_max(&t))
         {
             least = Some(least.map_or(cores, |l| l.min(cores)));
         }
-        if !folder.pop() {
+        if !directory.pop() {
             break;
         }
     }

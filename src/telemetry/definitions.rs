@@ -3,7 +3,7 @@
 
 /// Type of a metric (Prometheus metric types).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows; starts at zero with the process.
     Counter,
     /// Goes up and down.
@@ -12,7 +12,7 @@ pub enum Kind {
     Histogram,
 }
 
-impl Kind {
+impl MetricKind {
     /// The word of the `# TYPE` line.
     pub const fn name(self) -> &'static str {
         match self {
@@ -29,7 +29,7 @@ pub struct Definition {
     /// Name of the metric family.
     pub name: &'static str,
     /// Type.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Label names, in the order they are written.
     pub labels: &'static [&'static str],
     /// Unit of the value.
@@ -45,7 +45,7 @@ macro_rules! definitions {
             #[doc = concat!("`", $name, "`: ", $help)]
             pub const $constant: Definition = Definition {
                 name: $name,
-                kind: Kind::$kind,
+                kind: MetricKind::$kind,
                 labels: &[$($label),*],
                 unit: $unit,
                 help: $help,
@@ -148,7 +148,7 @@ mod tests {
                 assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
             }
             assert_eq!(
-                definition.kind == Kind::Counter,
+                definition.kind == MetricKind::Counter,
                 definition.name.ends_with("_total"),
                 "{}: counters and only they end in _total",
                 definition.name

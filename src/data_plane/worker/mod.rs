@@ -48,7 +48,7 @@ pub struct Assignment {
     /// Index of the worker, from 0.
     pub worker: usize,
     /// The processor to pin to.
-    pub core: Option<cpu::Core>,
+    pub core: Option<cpu::Processor>,
     /// Which event loop to use.
     pub io: IoChoice,
     /// Its share of the main address.
@@ -91,7 +91,7 @@ async fn serve(
     assignment: Assignment,
     io: IoKind,
     refused: Option<String>,
-    pinned: Option<cpu::Core>,
+    pinned: Option<cpu::Processor>,
 ) -> std::io::Result<()> {
     let watches = Watches::start()?;
     let mailbox = assignment.mailbox.claim(&watches)?;
@@ -144,7 +144,7 @@ async fn serve(
         worker: core.worker,
         io,
         refused,
-        core: pinned.map(cpu::Core::number),
+        core: pinned.map(cpu::Processor::number),
     });
     let beating = Rc::clone(&core);
     monoio::spawn(async move { beating.watches.every_tick(|| beat(&beating)).await });

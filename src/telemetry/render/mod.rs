@@ -22,7 +22,7 @@ use crate::{
             BucketCells, CoreCells, DURATION_BOUNDS_US, DURATION_BUCKETS, Histogram as Durations,
             RequestCells, UpstreamCells,
         },
-        definitions::{self, Definition, Kind},
+        definitions::{self, Definition, MetricKind},
         key_slots::KeySlots,
         labels::{
             AuthFailure, ConnectionState, Method, RejectReason, STATUS_SLOTS, UpstreamErrorReason,
@@ -330,9 +330,9 @@ impl Page {
         family.set_name(definition.name.to_owned());
         family.set_help(definition.help.to_owned());
         family.set_field_type(match definition.kind {
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Histogram => MetricType::HISTOGRAM,
+            MetricKind::Counter => MetricType::COUNTER,
+            MetricKind::Gauge => MetricType::GAUGE,
+            MetricKind::Histogram => MetricType::HISTOGRAM,
         });
         family.set_metric(series.metrics);
         self.families.push(family);
@@ -366,12 +366,12 @@ impl Series {
     fn value(&mut self, labels: &[&str], value: f64) {
         let mut metric = self.metric(labels);
         match self.definition.kind {
-            Kind::Counter => {
+            MetricKind::Counter => {
                 let mut counter = Counter::default();
                 counter.set_value(value);
                 metric.set_counter(counter);
             }
-            Kind::Gauge | Kind::Histogram => {
+            MetricKind::Gauge | MetricKind::Histogram => {
                 let mut gauge = Gauge::default();
                 gauge.set_value(value);
                 metric.set_gauge(gauge);
