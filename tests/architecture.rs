@@ -1,7 +1,7 @@
-//! Rules that matter are tests: the layers of the source tree, and what each directory may not do.
+//! Rules that matter are tests: the layers of the source tree, and the limits of each directory.
 //!
-//! The rules read the source as text. `samples` shows each of them something bad, so that a rule
-//! that has gone blind is noticed.
+//! The rules read the source as text. `samples` shows each of them a violation, so that a rule that
+//! finds nothing any more is noticed.
 #![allow(
     clippy::unwrap_used,
     reason = "a file that cannot be read is a failed test, also outside #[test] functions"

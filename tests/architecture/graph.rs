@@ -1,11 +1,11 @@
-//! Which file uses which: paths in the code, followed through re-exports to the file that defines
-//! what they name.
+//! Uses of files by files: paths in the code, followed through re-exports to the file that defines
+//! the item they name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::{Source, find_word};
 
-/// How many re-exports of re-exports are followed; more would be a circle of them.
+/// Re-exports of re-exports that are followed; more would be a circle of them.
 const REEXPORTS_MAX: usize = 8;
 
 /// Files by module path, with the names that each brings into its own scope.
@@ -19,7 +19,7 @@ struct Tree<'a> {
 struct Import {
     name: String,
     path: String,
-    /// Whether others may see it.
+    /// Set if others may see it.
     exported: bool,
 }
 
@@ -136,7 +136,7 @@ fn module_path(source: &Source) -> String {
     source.module().iter().fold("crate".to_owned(), |path, part| format!("{path}::{part}"))
 }
 
-/// What stands behind `name::` in the code.
+/// Text behind `name::` in the code.
 fn members_of(code: &str, name: &str) -> Vec<String> {
     let head = format!("{name}::");
     let mut members = Vec::new();

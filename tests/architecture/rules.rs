@@ -94,7 +94,7 @@ pub(crate) fn layers(lib: &str) -> BTreeMap<String, u32> {
     layers
 }
 
-/// Imports point downward only; what shares a layer does not know each other.
+/// Imports point to lower layers only; modules of one layer do not use each other.
 pub(crate) fn imports_point_downward(
     sources: &[Source],
     layers: &BTreeMap<String, u32>,
@@ -148,7 +148,7 @@ fn uses(source: &Source, words: &[&str]) -> Vec<String> {
     violations
 }
 
-/// These directories may not import paths that start so.
+/// These directories may not import paths with these prefixes.
 pub(crate) fn never_imported_in(
     places: &[&str],
     prefixes: &[&str],

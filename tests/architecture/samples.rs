@@ -1,4 +1,4 @@
-//! Each rule shown something bad, which it must find, and something good, which it must not.
+//! Samples for each rule: violations, which it must find, and good code, which it must not.
 
 use crate::{
     graph::{circles, uses},

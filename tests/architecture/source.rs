@@ -1,5 +1,5 @@
 //! Reading Rust source well enough to judge it: comments and the contents of literals blanked,
-//! test modules removed, `use` trees expanded. No parser: what it needs to see is in the tokens.
+//! test modules removed, `use` trees expanded. No parser: all it needs is in the tokens.
 
 use std::{
     fs,
@@ -39,7 +39,7 @@ impl Source {
         self.module().first().copied()
     }
 
-    /// Whether the file lies in one of these directories or files below `src`.
+    /// Returns true if the file lies in one of these directories or files below `src`.
     pub(crate) fn is_in(&self, places: &[&str]) -> bool {
         places.iter().any(|place| {
             self.path.strip_prefix("src/").and_then(|rest| rest.strip_prefix(place)).is_some_and(
@@ -82,7 +82,7 @@ impl Source {
         paths
     }
 
-    /// What each `use` brings into scope: its name there, its path as written, and whether it is
+    /// Names that each `use` brings into scope: the name, its path as written, and true if it is
     /// exported.
     pub(crate) fn imports(&self) -> Vec<(String, String, bool)> {
         let mut imports = Vec::new();
@@ -115,7 +115,7 @@ impl Source {
         code
     }
 
-    /// Where `use` statements are, with their visibility and without their semicolon.
+    /// Ranges of `use` statements, with their visibility and without their semicolon.
     fn import_statements(&self) -> Vec<(usize, usize)> {
         let mut statements = Vec::new();
         let mut from = 0;
@@ -242,7 +242,7 @@ fn is_identifier(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Where `word` stands between non-identifier characters.
+/// Offset of `word` between non-identifier characters.
 pub(crate) fn find_word(text: &str, word: &str) -> Option<usize> {
     text.match_indices(word).map(|(at, _)| at).find(|&at| {
         let before = text[..at].chars().next_back();
@@ -291,7 +291,7 @@ fn remove_test_modules(code: &mut String) {
     }
 }
 
-/// Blanks comments and what stands inside string and character literals.
+/// Blanks comments and the contents of string and character literals.
 fn blank(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! How the documents are set: prose ends at a column that an editor and a review can show.
+//! Layout of the documents: prose ends at a column that an editor and a review can show.
 
 use std::{
     fs,

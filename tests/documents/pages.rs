@@ -31,7 +31,7 @@ const PAGES: [&str; 12] = [
     "docs/RELOAD.md",
 ];
 
-/// What stands between single backticks, outside of code blocks.
+/// Text between single backticks, outside of code blocks.
 fn quoted(page: &str) -> Vec<String> {
     let mut in_block = false;
     let mut found = Vec::new();

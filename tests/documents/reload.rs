@@ -55,10 +55,10 @@ fn the_table_has_every_key_with_the_word_of_the_program() {
     assert_eq!(documented(), expected);
 }
 
-/// What is set at which path.
+/// Values by the path at which they are set.
 type Setting = (&'static str, Value);
 
-/// A change of one key: what must stand there before, and what is set then.
+/// A change of one key: the values that must be there before, and the new ones.
 struct Change {
     before: Vec<Setting>,
     after: Vec<Setting>,
@@ -240,7 +240,7 @@ fn claim_change(key: &str) -> Change {
     from_to(path, rules("role", "equals", "admin"), after)
 }
 
-/// What the report calls a key; none where it names a whole that the key is a part of.
+/// Name of a key in the report; none where it names a whole that the key is a part of.
 fn name_in_report(key: &str) -> Option<String> {
     let is_part = key.ends_with("_file") || key.matches("[]").count() > 1;
     let in_list = ["jwt.keys", "jwt.token_sources[]", "jwt.claims[]", "jwt.admin_claims[]"];
