@@ -54,25 +54,34 @@ fn thousand(url: &str, number: usize) -> Config {
 /// Bytes of a token's subject in the load beside very many reloads.
 const SUBJECT_BYTES: usize = 4_000;
 
+/// Tokens of each client there.
+const TOKENS: usize = 64;
+
 /// Generations are freed when nobody uses them any more, and with them their caches of tokens.
 #[test]
 fn memory_reaches_a_plateau_under_very_many_reloads() {
     let reloads = env::var("YATAGARASU_RELOADS").map_or(RELOADS, |text| text.parse().unwrap());
     let origin = FastOrigin::start(b"x");
     let proxy = Proxy::start(&thousand(&origin.url(), 0));
+    // Each is new to the caches of a generation. However long one lasts, they stay small.
+    let tokens: [Vec<String>; 2] = std::array::from_fn(|client| {
+        let token = |number| {
+            let subject = format!("{client} {number} {}", "s".repeat(SUBJECT_BYTES));
+            let claims = json!({ "sub": subject, "exp": token::unix_now() + 36_000 });
+            bearer(&token::mint(token::JWT_SECRET, &claims))
+        };
+        (0..TOKENS).map(token).collect()
+    });
     let done = AtomicBool::new(false);
     let (early, late) = thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
+        for tokens in &tokens {
+            let (proxy, done) = (&proxy, &done);
+            scope.spawn(move || {
                 let mut client = proxy.client();
-                for number in 0_u64.. {
+                for bearing in tokens.iter().cycle() {
                     if done.load(Ordering::SeqCst) {
                         return;
                     }
-                    // Each is new to the caches of its generation, and as large as tokens get.
-                    let subject = format!("{number}-{}", "s".repeat(SUBJECT_BYTES));
-                    let claims = json!({ "sub": subject, "exp": token::unix_now() + 3_600 });
-                    let bearing = bearer(&token::mint(token::JWT_SECRET, &claims));
                     let fields = [("Authorization", bearing.as_str())];
                     assert_eq!(client.request("GET", "/bucket-500/x", &fields).status, 200);
                 }

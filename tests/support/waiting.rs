@@ -22,18 +22,33 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     wait_for(what, || condition().then_some(()));
 }
 
+/// Waits until `condition` holds, for something that is a lot of work: [`wait_until`] several times
+/// over.
+///
+/// # Panics
+/// In the end, naming `what` was awaited.
+#[track_caller]
+pub(crate) fn wait_long_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_within(DEADLINE * 10, what, || condition().then_some(()));
+}
+
 /// Waits until `look` finds something and returns it.
 ///
 /// # Panics
 /// After [`DEADLINE`], naming `what` was awaited.
 #[track_caller]
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_within(DEADLINE, what, look)
+}
+
+#[track_caller]
+fn wait_within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < DEADLINE, "still waiting after {DEADLINE:?}: {what}");
+        assert!(start.elapsed() < limit, "still waiting after {limit:?}: {what}");
         thread::park_timeout(POLL);
     }
 }
