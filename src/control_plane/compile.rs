@@ -74,7 +74,7 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snap
         (Some(auth), Ok(router)) if !problems.refuse() => {
             let mut jwt_keys =
                 context.previous.map(|previous| previous.jwt_keys.clone()).unwrap_or_default();
-            let key_slots = auth.key_ids().map(|label| jwt_keys.slot(label)).collect();
+            let key_slots = jwt_keys.assign(auth.key_ids());
             Ok(Snapshot {
                 generation: context.generation,
                 limits: settings.server.limits,

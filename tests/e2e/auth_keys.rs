@@ -44,6 +44,35 @@ fn uses(proxy: &Proxy, key: &str) -> f64 {
     proxy.metric(&format!("jwt_key_uses_total{{key=\"{key}\"}}")).expect("the key's counter")
 }
 
+/// The counter has room for 32 keys; a year of rotations has more.
+#[test]
+fn a_new_key_takes_the_counter_of_one_that_is_gone_and_starts_at_zero() {
+    let origin = ScriptedOrigin::serving("object");
+    let secret = |number: usize| format!("{number:-<40}");
+    let with_keys = |numbers: std::ops::Range<usize>| {
+        let keys: Vec<Value> = numbers
+            .map(|number| json!({ "id": format!("k{number}"), "secret": secret(number) }))
+            .collect();
+        bare(&origin).set("jwt.keys", keys)
+    };
+    let proxy = Proxy::start(&with_keys(0..32));
+    let get = |number: usize| {
+        let token = with_kid(&secret(number), Some(&format!("k{number}")), &claims());
+        proxy.get_with("/products/x", &[("Authorization", &bearer(&token))]).status
+    };
+    assert_eq!((get(0), get(0), get(31)), (200, 200, 200));
+    let counts = |keys: [&str; 3]| {
+        keys.map(|key| proxy.metric(&format!("jwt_key_uses_total{{key=\"{key}\"}}")))
+    };
+    assert_eq!(counts(["k0", "k31", "k32"]), [Some(2.0), Some(1.0), None]);
+    proxy.write_config(&with_keys(1..33));
+    proxy.signal("HUP");
+    wait_until("the new keys", || proxy.metric("config_generation") == Some(2.0));
+    assert_eq!(counts(["k0", "k31", "k32"]), [None, Some(1.0), Some(0.0)]);
+    assert_eq!((get(0), get(32), get(31)), (401, 200, 200));
+    assert_eq!(counts(["_other", "k31", "k32"]), [Some(0.0), Some(2.0), Some(1.0)]);
+}
+
 #[test]
 fn every_algorithm_verifies_with_a_key_from_a_file() {
     let origin = ScriptedOrigin::serving("object");

@@ -456,7 +456,14 @@ impl Control {
     }
 
     /// The point of no return: nothing in here can fail.
-    fn commit(&mut self, next: Running, trigger: Trigger, applied: Vec<String>) {
+    fn commit(&mut self, mut next: Running, trigger: Trigger, applied: Vec<String>) {
+        // Nobody else has it yet.
+        if let Some(snapshot) = Arc::get_mut(&mut next.snapshot) {
+            let cores = &self.cores;
+            snapshot
+                .jwt_keys
+                .begin(|slot| cores.iter().map(|core| core.jwt_key_uses(slot).get()).sum());
+        }
         self.fleet.adopt(&next.snapshot, &self.live.newest(), Monotonic::now());
         self.log.set(level(next.settings.logging.level.as_str()));
         self.watcher.watch(next.settings.reload.watch);

@@ -123,7 +123,7 @@ impl AuthPolicy {
     }
 
     /// One label per key, in the order of `Permit::key_index`: its id, or its key path.
-    pub fn key_ids(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub fn key_ids(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         self.keys.iter().map(|key| &*key.label)
     }
 

@@ -217,8 +217,9 @@ fn clients(scrape: &Scrape<'_>, page: &mut Page) {
     });
     page.one(&definitions::AUTH_ENFORCED, flag(scrape.reload.auth_enforced));
     page.add(&definitions::JWT_KEY_USES, |series| {
-        for (slot, label) in scrape.jwt_keys.iter() {
-            series.value(&[label], total(&|core| core.jwt_key_uses(slot).get()));
+        for (slot, label, start) in scrape.jwt_keys.iter() {
+            let uses: u64 = scrape.cores.iter().map(|core| core.jwt_key_uses(slot).get()).sum();
+            series.value(&[label], count(uses.saturating_sub(start)));
         }
     });
 }

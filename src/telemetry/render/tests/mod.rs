@@ -57,7 +57,7 @@ impl Fixture {
 /// A fixture in which no series is left out.
 fn everything() -> Fixture {
     let mut fixture = Fixture::new(&["products", "images"]);
-    fixture.jwt_keys.slot("primary");
+    fixture.jwt_keys.assign(["primary"].into_iter());
     for (_, cells) in &fixture.buckets {
         for cells in cells {
             for method in Method::ALL {
@@ -95,7 +95,7 @@ fn the_page_has_exactly_the_defined_metrics_in_their_order() {
 #[test]
 fn fixed_series_exist_at_zero_from_the_start() {
     let mut fixture = Fixture::new(&["products"]);
-    fixture.jwt_keys.slot("primary");
+    fixture.jwt_keys.assign(["primary"].into_iter());
     let page = fixture.page();
     let zero = |name: &str, labels: &[(&str, &str)]| {
         assert_eq!(page.value(name, labels), Some(0.0), "{name} {labels:?}");
@@ -191,7 +191,7 @@ fn values_of_cores_and_the_control_thread_arrive() {
         auth_enforced: true,
     };
     fixture.lost = LostLines { access_log: 5, log: 6 };
-    let slot = fixture.jwt_keys.slot("k2");
+    let slot = fixture.jwt_keys.assign(["k2"].into_iter())[0];
     for (worker, core) in fixture.cores.iter().enumerate() {
         core.generation.set(41 + worker as u64);
         core.access_log_dropped.add(10);
