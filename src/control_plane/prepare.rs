@@ -14,7 +14,10 @@ use std::{
 use crossbeam_channel::Receiver;
 
 use crate::{
-    config::{Difference, FileReader, Loaded, Problem, Problems, Settings, diff, parse_beside},
+    config::{
+        Difference, FileReader, Loaded, Problem, Problems, Settings, diff, parse_beside,
+        settings::S3Settings,
+    },
     control_plane::{
         compile::{CompileContext, compile},
         credential_check,
@@ -27,8 +30,8 @@ use crate::{
     handoff::{live::HostPort, snapshot::Snapshot},
     model::Generation,
     policy::auth::spec::{KeyMaterial, KeySpec},
-    protocol::s3::address,
-    system::{clock::Monotonic, process},
+    protocol::s3::{address, endpoint::Scheme},
+    system::{clock::Monotonic, process, tls::has_system_roots},
     telemetry::access_log::AccessLogTarget,
 };
 
@@ -286,7 +289,36 @@ fn parse_noting(
     };
     let loaded = parse_beside(content, environment, &files, running);
     *seen = files.seen.into_inner();
-    loaded
+    let mut loaded = loaded?;
+    loaded.warnings.extend(without_roots(&loaded.settings));
+    Ok(loaded)
+}
+
+/// Warning about https endpoints on a machine without root certificates, such as an image made from
+/// `scratch`. Another machine may have them, so nothing is wrong with the file.
+fn without_roots(settings: &Settings) -> Option<Problem> {
+    let needs_roots = |s3: &S3Settings| {
+        let scheme = s3.endpoint.as_ref().map_or(Scheme::Https, |endpoint| endpoint.scheme);
+        scheme == Scheme::Https && s3.ca.is_none()
+    };
+    let mut buckets = settings.buckets.iter().filter(|bucket| needs_roots(&bucket.s3));
+    let first = buckets.next()?;
+    if has_system_roots() {
+        return None;
+    }
+    let others = match buckets.count() {
+        0 => String::new(),
+        others => format!(" and of {others} more"),
+    };
+    Some(Problem {
+        path: format!("buckets[{}].s3", first.name),
+        line: None,
+        message: format!(
+            "no root certificates were found on this machine, so the https endpoint of this \
+             bucket{others} is not trusted and answers are 502; install the package \
+             ca-certificates, name a bundle in SSL_CERT_FILE, or write s3.ca_file"
+        ),
+    })
 }
 
 /// Files beside the configuration, each noted as it was before it was read.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::support::{
     config::Config,
     proxy::{Launch, Proxy},
+    reload::{config_of, reload, touched},
     scripted_origin::ScriptedOrigin,
 };
 
@@ -220,6 +221,35 @@ fn both_listeners_speak_ipv6() {
     assert!(proxy.address().is_ipv6() && proxy.admin_address().is_ipv6());
     assert_eq!(proxy.get("/products/x").text(), "over IPv6");
     assert!(proxy.metrics().contains("config_generation 1"));
+}
+
+#[test]
+fn a_machine_without_root_certificates_is_a_warning_wherever_a_file_is_checked() {
+    let origin = ScriptedOrigin::serving("still served");
+    let config = config_of(origin.url()).bucket("lost", "https://127.0.0.1:1").with_jwt(&[]);
+    let launch = || {
+        let launch = Launch::new().config(&config);
+        let nothing = launch.path("nothing").display().to_string();
+        launch.environment("SSL_CERT_FILE", &nothing).environment("SSL_CERT_DIR", &nothing)
+    };
+    let warning = "no root certificates were found on this machine";
+    let checked = launch().arguments(&["--validate"]).run();
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains(warning), "{checked:?}");
+
+    let proxy = launch().start();
+    assert!(proxy.stderr().text().contains(warning), "{}", proxy.stderr().text());
+    assert_eq!(proxy.get("/products/x").text(), "still served");
+    proxy.get("/lost/x").assert_fault(502, "upstream_refused");
+    proxy.write_config(&touched(&config, 1));
+    let warnings = reload(&proxy)["warnings"].to_string();
+    assert!(warnings.contains(warning) && warnings.contains("buckets[lost].s3"), "{warnings}");
+
+    // With a bundle of its own an endpoint needs no other roots.
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(proxy.directory().join("ca.pem"), own.cert.pem()).unwrap();
+    proxy.write_config(&config.clone().set("buckets.1.s3.ca_file", "ca.pem"));
+    assert!(reload(&proxy).get("warnings").is_none());
 }
 
 #[test]

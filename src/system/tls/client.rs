@@ -48,6 +48,11 @@ impl TlsClient {
     }
 }
 
+/// Returns true if this machine has root certificates. It is asked once in the life of the process.
+pub fn has_system_roots() -> bool {
+    !system_roots().is_empty()
+}
+
 fn system_roots() -> &'static RootCertStore {
     static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
     ROOTS.get_or_init(|| {

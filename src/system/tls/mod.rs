@@ -13,7 +13,7 @@ mod in_place;
 mod records;
 mod session;
 
-pub use client::TlsClient;
+pub use client::{TlsClient, has_system_roots};
 pub use session::TlsSession;
 
 #[cfg(test)]
