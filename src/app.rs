@@ -19,17 +19,17 @@ use crate::{
         admin,
         control::{Control, End, Inputs, Retry, level},
         files::ProcessEnvironment,
-        fleet::Fleet,
-        history::{Entry, History, Trigger},
+        history::{GoodGeneration, History, Trigger},
         live,
         prepare::{self, Origin, Preparation, Running, load},
         reload::Queue,
         report::{Outcome, Report},
         resolver::{self, REFRESH},
         scrapes::Scrapes,
-        service::ServiceManager,
+        sd_notify::ServiceManager,
         signals,
         watcher::{Seen, Watcher},
+        workers::Workers,
     },
     data_plane::worker::{self, Assignment},
     handoff::{
@@ -302,7 +302,7 @@ fn start(
     announce(&settings, addresses, workers);
 
     let mut history = History::default();
-    history.push(Entry {
+    history.push(GoodGeneration {
         generation: Generation::FIRST,
         unix_seconds: unix_seconds(),
         trigger: Trigger::Start,
@@ -317,7 +317,7 @@ fn start(
         ..ReloadMetrics::default()
     };
     let control = Control {
-        fleet: Fleet::new(mailboxes, Generation::FIRST, first_values.version()),
+        workers: Workers::new(mailboxes, Generation::FIRST, first_values.version()),
         cores: counters,
         running: Running { snapshot, settings: Arc::new(settings), content: Arc::clone(content) },
         preparation,

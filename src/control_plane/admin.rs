@@ -24,7 +24,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The commit that was built; empty where the build did not know.
 pub const REVISION: &str = env!("YATAGARASU_REVISION");
 
-/// What the status page is made from.
+/// Contents of the status page.
 #[derive(Debug)]
 pub struct StatusPage<'s> {
     /// The running generation.

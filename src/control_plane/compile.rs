@@ -20,12 +20,12 @@ use crate::{
     telemetry::{ALL_BUCKETS, PER_BUCKET_SERIES_MAX, cells::BucketCells},
 };
 
-/// What a snapshot is made from besides settings.
+/// Things that a snapshot is made from besides settings.
 #[derive(Debug)]
 pub struct CompileContext<'a> {
     /// Number of the snapshot.
     pub generation: Generation,
-    /// How many workers will serve it; each bucket gets that many sets of counters.
+    /// Number of workers that will serve it; each bucket gets that many sets of counters.
     pub workers: usize,
     /// The snapshot that runs now. Counters are taken over by bucket name, endpoints with their
     /// TLS sessions by key.

@@ -51,7 +51,7 @@ const AT_ONCE_MAX: usize = 8;
 /// Random bytes of the key that is asked for.
 const KEY_RANDOM_BYTES: usize = 16;
 
-/// What S3 said to one bucket's credentials.
+/// Verdict of S3 on one bucket's credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     Good,
@@ -102,7 +102,7 @@ pub fn verify(
     if problems.refuse() { Err(problems) } else { Ok(()) }
 }
 
-/// Whether the same request could get another response than with the running configuration.
+/// Returns true if the same request could get another response than with the running configuration.
 fn is_changed(running: Option<&BucketSettings>, new: &BucketSettings) -> bool {
     let Some(running) = running else { return true };
     let (a, b) = (&running.s3, &new.s3);

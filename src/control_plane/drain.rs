@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::{handoff::message::DrainStep, system::clock::Monotonic};
 
-/// How long answers on the admin listener may take once nothing else is left.
+/// Time for responses on the admin listener once nothing else is left.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
-/// Where a stop is.
+/// Progress of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
     step: DrainStep,
@@ -15,7 +15,7 @@ pub struct Drain {
     grace: Duration,
 }
 
-/// What the control thread must do now.
+/// Next action of the control thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Wait at most so long for something to happen.
@@ -32,7 +32,7 @@ impl Drain {
         Self { step: DrainStep::NotReady, until: now.plus(delay), grace }
     }
 
-    /// What to do at `now`, given whether clients are left.
+    /// Returns the next action at `now`; `busy` says that clients are left.
     pub fn next(&mut self, now: Monotonic, busy: bool) -> Next {
         let left = Duration::from_nanos(self.until.since(now));
         match self.step {

@@ -7,7 +7,7 @@ use crate::model::Generation;
 /// Generations kept.
 pub const HISTORY_LENGTH: usize = 8;
 
-/// What made a generation.
+/// Cause of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// The start of the process.
@@ -37,12 +37,12 @@ impl Trigger {
 
 /// One good generation.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct GoodGeneration {
     /// Its number.
     pub generation: Generation,
-    /// When it was adopted, in seconds since the Unix epoch.
+    /// Time of its adoption, in seconds since the Unix epoch.
     pub unix_seconds: u64,
-    /// What made it.
+    /// Its cause.
     pub trigger: Trigger,
     /// Key paths that it changed.
     pub applied: Vec<String>,
@@ -53,12 +53,12 @@ pub struct Entry {
 /// The last [`HISTORY_LENGTH`] good generations, oldest first.
 #[derive(Debug, Default)]
 pub struct History {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<GoodGeneration>,
 }
 
 impl History {
     /// Adds the newest generation, and forgets the oldest one over the length.
-    pub fn push(&mut self, entry: Entry) {
+    pub fn push(&mut self, entry: GoodGeneration) {
         if self.entries.len() == HISTORY_LENGTH {
             self.entries.pop_front();
         }
@@ -66,12 +66,12 @@ impl History {
     }
 
     /// The entry of a generation, if it is still kept.
-    pub fn get(&self, generation: Generation) -> Option<&Entry> {
+    pub fn get(&self, generation: Generation) -> Option<&GoodGeneration> {
         self.entries.iter().find(|entry| entry.generation == generation)
     }
 
     /// Newest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub fn iter(&self) -> impl Iterator<Item = &GoodGeneration> {
         self.entries.iter().rev()
     }
 }
@@ -84,7 +84,7 @@ mod tests {
     fn only_the_last_ones_are_kept() {
         let mut history = History::default();
         for number in 1..=10 {
-            history.push(Entry {
+            history.push(GoodGeneration {
                 generation: Generation(number),
                 unix_seconds: number,
                 trigger: Trigger::Signal,

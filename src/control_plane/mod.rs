@@ -7,10 +7,10 @@
 //! |---|---|
 //! | 5 | `control` |
 //! | 4 | `scrapes` |
-//! | 3 | `admin`, `service` |
+//! | 3 | `admin`, `sd_notify` |
 //! | 2 | `prepare`, `reload`, `report` |
 //! | 1 | `credential_check`, `resolver`, `signals`, `watcher` |
-//! | 0 | `compile`, `drain`, `files`, `fleet`, `history`, `http_client`, `jobs`, `live` |
+//! | 0 | `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `workers` |
 
 pub mod admin;
 pub mod compile;
@@ -18,7 +18,6 @@ pub mod control;
 pub mod credential_check;
 pub mod drain;
 pub mod files;
-pub mod fleet;
 pub mod history;
 pub mod http_client;
 pub mod jobs;
@@ -28,6 +27,7 @@ pub mod reload;
 pub mod report;
 pub mod resolver;
 pub mod scrapes;
-pub mod service;
+pub mod sd_notify;
 pub mod signals;
 pub mod watcher;
+pub mod workers;

@@ -39,7 +39,7 @@ use crate::{
 /// among it.
 pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How often a file that changes under the reader is read in one attempt.
+/// Readings of a file that changes under the reader, in one attempt.
 const READS_MAX: usize = 5;
 
 /// Time between two of these readings.
@@ -48,15 +48,15 @@ const READ_PAUSE: Duration = Duration::from_millis(50);
 /// A generation, with what it was made from.
 #[derive(Clone, Debug)]
 pub struct Running {
-    /// What the workers serve.
+    /// The snapshot that the workers serve.
     pub snapshot: Arc<Snapshot>,
-    /// What it says, with the restart keys of this process.
+    /// Its settings, with the restart keys of this process.
     pub settings: Arc<Settings>,
     /// The file's bytes.
     pub content: Arc<[u8]>,
 }
 
-/// Where the configuration of an attempt comes from.
+/// Source of the configuration of an attempt.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// The configuration file.
@@ -70,13 +70,13 @@ pub enum Source {
 pub struct Job {
     /// Number of the attempt, repeated in the outcome.
     pub attempt: u64,
-    /// Where to read.
+    /// The source to read.
     pub source: Source,
-    /// What runs now.
+    /// The running configuration.
     pub running: Running,
-    /// How many workers there are.
+    /// Number of workers.
     pub workers: usize,
-    /// Whether nothing of it will be adopted, whatever comes of it.
+    /// Set if nothing of it will be adopted, whatever comes of it.
     pub dry_run: bool,
 }
 
@@ -96,7 +96,7 @@ pub struct Prepared {
 pub struct Refusal {
     /// All that is wrong.
     pub problems: Problems,
-    /// Whether the same file may be good at another time: the reason lies outside of it.
+    /// Set if the same file may be good at another time: the reason lies outside of it.
     pub may_pass: bool,
 }
 
@@ -115,7 +115,7 @@ impl From<Problems> for Refusal {
 /// A configuration that was found good.
 #[derive(Debug)]
 pub struct Ready {
-    /// What differs from the running one.
+    /// Its difference from the running one.
     pub difference: Difference,
     /// Warnings, as sentences.
     pub warnings: Vec<String>,
@@ -146,7 +146,7 @@ pub struct Origin {
     pub path: PathBuf,
     /// The environment as it was at start.
     pub environment: ProcessEnvironment,
-    /// What renews itself.
+    /// The values that renew themselves.
     pub live: LiveValues,
     /// Names to addresses.
     pub resolver: Resolver,
@@ -242,7 +242,7 @@ pub fn load(
 /// stays.
 ///
 /// # Errors
-/// What would stop the start.
+/// Problems that would stop the start.
 pub fn rehearse(settings: &Settings) -> Result<(), Problems> {
     let context = CompileContext { generation: Generation::FIRST, workers: 1, previous: None };
     compile(settings, &context)?;
@@ -383,7 +383,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     Ok(Ready { difference, warnings, next: Some(next), access_log })
 }
 
-/// What an operator who goes back to an earlier configuration should know.
+/// Warnings for an operator who goes back to an earlier configuration.
 fn of_going_back(
     path: &Path,
     content: &[u8],

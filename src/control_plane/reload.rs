@@ -1,8 +1,7 @@
 //! Attempts to change the configuration, one at a time: prepare, then commit or abort.
 //!
-//! Who asks while an attempt is under way is answered by one that began after the question, so
-//! that no answer is about an older state of the file. Those who ask for the same are answered
-//! together.
+//! A request that comes while an attempt is under way gets an attempt that starts after it, so that
+//! no report is about an older state of the file. Requests for the same share one.
 
 use std::collections::VecDeque;
 
@@ -14,9 +13,9 @@ use crate::{
     system::clock::Monotonic,
 };
 
-/// What an attempt is to do.
+/// Change that an attempt is to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Change {
     /// Adopt the file.
     File,
     /// Report on the file, adopt nothing.
@@ -25,9 +24,9 @@ pub enum Kind {
     Rollback(Generation),
 }
 
-/// Who is to be told.
+/// Receiver of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asker {
+pub enum Requester {
     /// Nobody but the log.
     Nobody,
     /// A client that waits on a worker.
@@ -41,33 +40,33 @@ pub enum Asker {
     },
 }
 
-/// A wish for a change.
+/// Request for a change of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// What for.
-    pub kind: Kind,
-    /// Where it comes from.
+pub struct ReloadRequest {
+    /// The change.
+    pub change: Change,
+    /// Its origin.
     pub trigger: Trigger,
     /// Only if this generation runs.
     pub if_match: Option<IfMatch>,
-    /// Who is to be told.
-    pub asker: Asker,
-    /// When it came.
+    /// Receiver of the report.
+    pub requester: Requester,
+    /// Time of its arrival.
     pub at: Monotonic,
 }
 
-/// Where an attempt is.
+/// Progress of an attempt.
 #[derive(Debug)]
 pub enum Phase {
     /// Being prepared.
     Preparing,
     /// Sent to the workers, whose acknowledgements are awaited until then.
-    Gathering {
+    Awaiting {
         /// The deadline.
         until: Monotonic,
-        /// What changed.
+        /// The difference from the generation before.
         difference: Difference,
-        /// What is worth a look.
+        /// Warnings, as sentences.
         warnings: Vec<String>,
     },
 }
@@ -77,79 +76,80 @@ pub enum Phase {
 pub struct Attempt {
     /// Its number.
     pub number: u64,
-    /// What it is to do.
-    pub kind: Kind,
-    /// What made it.
+    /// The change.
+    pub change: Change,
+    /// Origin of its first request.
     pub trigger: Trigger,
-    /// Who is to be told, all of them having asked before it began.
-    pub askers: Vec<Asker>,
-    /// When the first of them asked.
+    /// Receivers of the report, all of whom asked before it started.
+    pub requesters: Vec<Requester>,
+    /// Time at which the first of them asked.
     pub at: Monotonic,
-    /// Where it is.
+    /// Its progress.
     pub phase: Phase,
 }
 
-/// Wishes that wait, and the attempt under way.
+/// Reload requests that wait, and the attempt under way.
 #[derive(Debug, Default)]
 pub struct Queue {
-    waiting: VecDeque<Wish>,
+    waiting: VecDeque<ReloadRequest>,
     /// The attempt under way.
     pub current: Option<Attempt>,
     count: u64,
 }
 
-/// What [`Queue::begin`] found.
+/// Outcome of [`Queue::start`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Begun {
+pub enum Started {
     /// Nothing to do, or an attempt is under way.
     Nothing,
     /// A new attempt is in [`Queue::current`].
     Attempt,
-    /// A wish whose `If-Match` does not hold.
-    PreconditionFailed(Wish),
+    /// A request whose `If-Match` does not hold.
+    PreconditionFailed(ReloadRequest),
 }
 
 impl Queue {
-    /// Adds a wish.
-    pub fn push(&mut self, wish: Wish) {
-        self.waiting.push_back(wish);
+    /// Adds a request.
+    pub fn push(&mut self, request: ReloadRequest) {
+        self.waiting.push_back(request);
     }
 
-    /// Takes all waiting wishes, for a process that stops.
-    pub fn take_all(&mut self) -> Vec<Wish> {
+    /// Takes all waiting requests, for a process that stops.
+    pub fn take_all(&mut self) -> Vec<ReloadRequest> {
         self.waiting.drain(..).collect()
     }
 
-    /// Begins the next attempt if there is none: the first wish, with all others that want the
+    /// Starts the next attempt if there is none: the first request, with all others that want the
     /// same.
-    pub fn begin(&mut self, running: Generation) -> Begun {
+    pub fn start(&mut self, running: Generation) -> Started {
         if self.current.is_some() {
-            return Begun::Nothing;
+            return Started::Nothing;
         }
         let Some(first) = self.waiting.pop_front() else {
-            return Begun::Nothing;
+            return Started::Nothing;
         };
         if !first.if_match.as_ref().is_none_or(|condition| condition.holds(running)) {
-            return Begun::PreconditionFailed(first);
+            return Started::PreconditionFailed(first);
         }
-        let mut askers = vec![first.asker];
-        // A wish with a condition is its own attempt: whether it holds is known when it begins.
+        let mut requesters = vec![first.requester];
+        // A request with a condition is its own attempt: whether it holds is known when it begins.
         let (same, others) = self
             .waiting
             .drain(..)
-            .partition(|wish| wish.kind == first.kind && wish.if_match.is_none());
+            .partition(|request| request.change == first.change && request.if_match.is_none());
         self.waiting = others;
-        askers.extend(Vec::from(same).into_iter().map(|wish: Wish| wish.asker));
+        requesters
+            .extend(Vec::from(same).into_iter().map(|request: ReloadRequest| request.requester));
         self.count += 1;
         self.current = Some(Attempt {
             number: self.count,
-            kind: first.kind,
+            change: first.change,
             trigger: first.trigger,
-            askers,
+            requesters,
             at: first.at,
             phase: Phase::Preparing,
         });
-        Begun::Attempt
+        Started::Attempt
     }
 }
 
@@ -157,8 +157,14 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn wish(kind: Kind, if_match: Option<IfMatch>) -> Wish {
-        Wish { kind, trigger: Trigger::Api, if_match, asker: Asker::Nobody, at: Monotonic(0) }
+    fn request(change: Change, if_match: Option<IfMatch>) -> ReloadRequest {
+        ReloadRequest {
+            change,
+            trigger: Trigger::Api,
+            if_match,
+            requester: Requester::Nobody,
+            at: Monotonic(0),
+        }
     }
 
     fn tags(tags: &[&str]) -> IfMatch {
@@ -166,43 +172,43 @@ mod tests {
     }
 
     #[test]
-    fn equal_wishes_are_one_attempt() {
+    fn equal_requests_are_one_attempt() {
         let mut queue = Queue::default();
-        queue.push(wish(Kind::File, None));
-        queue.push(wish(Kind::DryRun, None));
-        queue.push(wish(Kind::File, None));
-        assert_eq!(queue.begin(Generation(1)), Begun::Attempt);
-        assert_eq!(queue.current.as_ref().unwrap().askers.len(), 2);
-        assert_eq!(queue.begin(Generation(1)), Begun::Nothing);
+        queue.push(request(Change::File, None));
+        queue.push(request(Change::DryRun, None));
+        queue.push(request(Change::File, None));
+        assert_eq!(queue.start(Generation(1)), Started::Attempt);
+        assert_eq!(queue.current.as_ref().unwrap().requesters.len(), 2);
+        assert_eq!(queue.start(Generation(1)), Started::Nothing);
         queue.current = None;
-        assert_eq!(queue.begin(Generation(1)), Begun::Attempt);
-        assert_eq!(queue.current.as_ref().unwrap().kind, Kind::DryRun);
+        assert_eq!(queue.start(Generation(1)), Started::Attempt);
+        assert_eq!(queue.current.as_ref().unwrap().change, Change::DryRun);
     }
 
     #[test]
-    fn a_wish_that_comes_later_gets_an_attempt_of_its_own() {
+    fn a_request_that_comes_later_gets_an_attempt_of_its_own() {
         let mut queue = Queue::default();
-        queue.push(wish(Kind::File, None));
-        assert_eq!(queue.begin(Generation(1)), Begun::Attempt);
-        queue.push(wish(Kind::File, None));
-        assert_eq!(queue.current.as_ref().unwrap().askers.len(), 1);
+        queue.push(request(Change::File, None));
+        assert_eq!(queue.start(Generation(1)), Started::Attempt);
+        queue.push(request(Change::File, None));
+        assert_eq!(queue.current.as_ref().unwrap().requesters.len(), 1);
         queue.current = None;
-        assert_eq!(queue.begin(Generation(1)), Begun::Attempt);
+        assert_eq!(queue.start(Generation(1)), Started::Attempt);
         assert_eq!(queue.current.as_ref().unwrap().number, 2);
     }
 
     #[test]
     fn a_condition_is_checked_when_its_turn_comes() {
         let mut queue = Queue::default();
-        queue.push(wish(Kind::File, Some(tags(&["1"]))));
-        assert!(matches!(queue.begin(Generation(2)), Begun::PreconditionFailed(_)));
-        queue.push(wish(Kind::File, Some(IfMatch::Any)));
-        assert_eq!(queue.begin(Generation(2)), Begun::Attempt);
+        queue.push(request(Change::File, Some(tags(&["1"]))));
+        assert!(matches!(queue.start(Generation(2)), Started::PreconditionFailed(_)));
+        queue.push(request(Change::File, Some(IfMatch::Any)));
+        assert_eq!(queue.start(Generation(2)), Started::Attempt);
         queue.current = None;
-        queue.push(wish(Kind::File, Some(tags(&["1", "2"]))));
-        assert_eq!(queue.begin(Generation(2)), Begun::Attempt);
+        queue.push(request(Change::File, Some(tags(&["1", "2"]))));
+        assert_eq!(queue.start(Generation(2)), Started::Attempt);
         queue.current = None;
-        queue.push(wish(Kind::File, Some(tags(&["02"]))));
-        assert!(matches!(queue.begin(Generation(2)), Begun::PreconditionFailed(_)));
+        queue.push(request(Change::File, Some(tags(&["02"]))));
+        assert!(matches!(queue.start(Generation(2)), Started::PreconditionFailed(_)));
     }
 }

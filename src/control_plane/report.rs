@@ -1,4 +1,4 @@
-//! What an operator is told about an attempt to change the configuration.
+//! Reports to operators on attempts to change the configuration.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use crate::{config::Problem, handoff::message::Answer, model::Generation};
 
 const JSON: &str = "application/json";
 
-/// How an attempt ended.
+/// End of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Every worker serves the generation, or nothing had to change.
@@ -28,13 +28,13 @@ pub enum Outcome {
 /// The report on one attempt. It names keys, never values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// How it ended.
+    /// Its end.
     pub outcome: Outcome,
     /// The generation that runs now.
     pub generation: Generation,
     /// Seconds since the Unix epoch.
     pub unix_seconds: u64,
-    /// Whether another generation runs now (or would, for a dry run).
+    /// Set if another generation runs now (or would, for a dry run).
     pub changed: bool,
     /// Workers that serve the generation.
     pub workers: usize,
@@ -44,7 +44,7 @@ pub struct Report {
     pub applied: Vec<String>,
     /// Keys that wait for a restart, with running and file value.
     pub restart_required: Vec<String>,
-    /// What is worth a look.
+    /// Warnings, as sentences.
     pub warnings: Vec<String>,
 }
 

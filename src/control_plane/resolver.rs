@@ -17,12 +17,12 @@ use crate::{
     system::clock::Monotonic,
 };
 
-/// How often a name in use is looked up again. Amazon S3's own records live for seconds to a
+/// Time between two look-ups of a name in use. Amazon S3's own records live for seconds to a
 /// minute.
 pub const REFRESH: Duration = Duration::from_secs(30);
 
-/// How long a start or a reload waits for names that were never resolved. What is late arrives by
-/// itself; until then that bucket answers 502.
+/// Time for names that were never resolved, at a start or a reload. Late addresses arrive by
+/// themselves; until then that bucket answers 502.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Threads that look names up. `getaddrinfo` blocks, so a dead name server holds one of them for
@@ -135,7 +135,7 @@ impl Resolver {
         unknown.into_iter().filter(|host| live.addresses(host).is_none()).cloned().collect()
     }
 
-    /// Whether a look-up has not ended.
+    /// Returns true while a look-up has not ended.
     #[cfg(test)]
     pub(super) fn is_busy(&self) -> bool {
         !self.shared.asked.lock().unwrap().is_empty()

@@ -39,7 +39,7 @@ pub struct ScrapeJob {
 
 /// A request for the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Requester {
+pub struct Scraper {
     /// The worker that has the client.
     pub worker: usize,
     /// The call's ticket.
@@ -53,9 +53,9 @@ pub struct Requester {
 pub struct Scrapes {
     pages: Runner<ScrapeJob, Answer>,
     /// Those who get the page that is being rendered.
-    rendering: Vec<Requester>,
+    rendering: Vec<Scraper>,
     /// Those who came since.
-    waiting: Vec<Requester>,
+    waiting: Vec<Scraper>,
 }
 
 impl Scrapes {
@@ -77,11 +77,11 @@ impl Scrapes {
     }
 
     /// Adds a request. The workers bound how many there are.
-    pub fn add(&mut self, requester: Requester) {
-        self.waiting.push(requester);
+    pub fn add(&mut self, scraper: Scraper) {
+        self.waiting.push(scraper);
     }
 
-    /// Whether the next page is to be rendered now: somebody waits for one and none is under way.
+    /// Returns true if the next page is to be rendered now: somebody waits for one and none is under way.
     /// [`Scrapes::render`] must follow then.
     pub fn begin(&mut self) -> bool {
         if !self.rendering.is_empty() || self.waiting.is_empty() {
@@ -103,10 +103,10 @@ impl Scrapes {
 
     /// The page that has just come, and those who get it. Where there is none they are told so by
     /// the end of their tickets.
-    pub fn finish(&mut self, finished: Finished<Answer>) -> Option<(Answer, Vec<Requester>)> {
-        let requesters = std::mem::take(&mut self.rendering);
+    pub fn finish(&mut self, finished: Finished<Answer>) -> Option<(Answer, Vec<Scraper>)> {
+        let scrapers = std::mem::take(&mut self.rendering);
         match finished.outcome {
-            Ok(page) => Some((page, requesters)),
+            Ok(page) => Some((page, scrapers)),
             Err(failure) => {
                 tracing::error!("there is no metrics page: {failure}");
                 None
@@ -144,14 +144,14 @@ mod tests {
         let (mut scrapes, _pages) = Scrapes::start().unwrap();
         let add = |scrapes: &mut Scrapes, number| {
             let ticket = Ticket::new(number);
-            scrapes.add(Requester { worker: 0, ticket });
+            scrapes.add(Scraper { worker: 0, ticket });
         };
         let finish = |scrapes: &mut Scrapes| -> Vec<u64> {
             let body = Vec::new().into();
             let page = Answer { status: 200, content_type: CONTENT_TYPE, code: "", body };
             let finished = Finished { job: JobId::default(), outcome: Ok(page) };
-            let (_, requesters) = scrapes.finish(finished).unwrap();
-            requesters.iter().map(|requester| requester.ticket.number()).collect()
+            let (_, waiting) = scrapes.finish(finished).unwrap();
+            waiting.iter().map(|scraper| scraper.ticket.number()).collect()
         };
         assert!(!scrapes.begin(), "nobody waits");
         add(&mut scrapes, 1);

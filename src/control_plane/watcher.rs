@@ -31,7 +31,7 @@ use crate::{
 /// Time between two looks.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How long nothing may change before a change is believed to be complete. Editors and copy
+/// Time without a change after which a change is believed to be complete. Editors and copy
 /// programs write within milliseconds; who writes slower than this should rename.
 pub const SETTLE: Duration = Duration::from_millis(200);
 
@@ -93,12 +93,12 @@ pub struct Look {
 #[derive(Debug)]
 pub struct Watcher {
     looks: Runner<Vec<PathBuf>, Look>,
-    watch: Watch,
+    watch: WatchedFiles,
     is_on: bool,
     /// A look at what is watched now.
     looking: Option<JobId>,
     next_look: Monotonic,
-    /// Whether the last look failed.
+    /// Set if the last look failed.
     is_blind: bool,
 }
 
@@ -128,7 +128,7 @@ impl Watcher {
         })?;
         let watcher = Self {
             looks,
-            watch: Watch::default(),
+            watch: WatchedFiles::default(),
             is_on: false,
             looking: None,
             next_look: Monotonic(0),
@@ -190,7 +190,7 @@ impl Watcher {
 
 /// Known and found files: the decision, without files and clocks.
 #[derive(Debug, Default)]
-struct Watch {
+struct WatchedFiles {
     /// As read by the last attempt to adopt the file, or as told of last.
     of_file: Seen,
     /// Further files that the running content names.
@@ -199,7 +199,7 @@ struct Watch {
     unsettled: Option<(Seen, Monotonic)>,
 }
 
-impl Watch {
+impl WatchedFiles {
     fn read_file(&mut self, seen: Seen, complete: bool) {
         if complete {
             self.of_file = seen;
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_change_is_told_once_and_when_it_has_settled() {
-        let mut watch = Watch::default();
+        let mut watch = WatchedFiles::default();
         watch.read_file(one(10), true);
         assert_eq!(watch.look(one(10), at(0)), None);
         assert_eq!(watch.look(one(11), at(100)), None);
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_being_written_has_not_settled() {
-        let mut watch = Watch::default();
+        let mut watch = WatchedFiles::default();
         watch.read_file(one(100), true);
         for step in 0..50 {
             assert_eq!(watch.look(one(step), at(step * 150)), None, "{step}");
@@ -309,7 +309,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config.yaml");
         fs::write(&path, "").unwrap();
-        let mut watch = Watch::default();
+        let mut watch = WatchedFiles::default();
         watch.read_file(Seen::from([(path.clone(), Fingerprint::of(&path))]), true);
         let mut look = |now| {
             let found = Seen::from([(path.clone(), Fingerprint::of(&path))]);
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn what_a_reload_has_read_is_no_news() {
-        let mut watch = Watch::default();
+        let mut watch = WatchedFiles::default();
         watch.read_file(one(1), true);
         assert_eq!(watch.look(one(2), at(0)), None);
         watch.read_file(one(2), true);
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_changed_while_it_was_read_is_news() {
-        let mut watch = Watch::default();
+        let mut watch = WatchedFiles::default();
         watch.read_file(one(1), true);
         assert_eq!(watch.look(one(2), at(0)), None);
         assert_eq!(watch.look(one(2), at(200)), Some(Changed::File));
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_failed_attempt_does_not_forget_the_files_it_did_not_reach() {
-        let mut watch = Watch::default();
+        let mut watch = WatchedFiles::default();
         let mut both = one(1);
         both.insert(PathBuf::from("key"), None);
         watch.read_file(both, true);
@@ -384,7 +384,7 @@ mod tests {
     #[test]
     fn a_file_that_only_the_running_content_names_is_told_apart() {
         let key = PathBuf::from("old-key");
-        let mut watch = Watch::default();
+        let mut watch = WatchedFiles::default();
         watch.read_file(one(1), true);
         watch.read_running_content(Seen::from([(key.clone(), print(1))]));
         let found = |config: u64, key_bytes: u64| {

@@ -1,4 +1,4 @@
-//! What the log says about an attempt: the same as the report.
+//! Lines of the log about an attempt: the same as the report.
 
 use crate::{
     control_plane::{

@@ -14,18 +14,18 @@ use crate::{
     control_plane::{
         admin::{self, StatusPage},
         drain::{Drain, Next},
-        fleet::Fleet,
-        history::{Entry, History, Trigger},
+        history::{GoodGeneration, History, Trigger},
         jobs::Finished,
         live::LiveValues,
         prepare::{Job, Preparation, Prepared, Ready, Refusal, Running, Source, hosts_of},
-        reload::{Asker, Attempt, Begun, Kind, Phase, Queue, Wish},
+        reload::{Attempt, Change, Phase, Queue, ReloadRequest, Requester, Started},
         report::{Outcome, Report},
         resolver::{REFRESH, Resolver},
-        scrapes::{Requester, ScrapeJob, Scrapes},
-        service::ServiceManager,
+        scrapes::{ScrapeJob, Scraper, Scrapes},
+        sd_notify::ServiceManager,
         signals::Signal,
         watcher::{Changed, Look, Watcher},
+        workers::Workers,
     },
     handoff::message::{Answer, Call, DrainStep, FromWorker, Order, Ticket},
     system::clock::{Monotonic, unix_seconds},
@@ -39,11 +39,11 @@ use crate::{
 
 pub use self::retry::Retry;
 
-/// How often the control thread looks around when nothing happens: for workers that missed a
+/// Time between two looks of the control thread when nothing happens: for workers that missed a
 /// generation and for names to refresh.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long the workers may take at the end to record what they cut short.
+/// Time for the workers at the end to record what they cut short.
 const ENDING_GRACE: Duration = Duration::from_secs(1);
 
 /// Everything that the control thread listens to.
@@ -67,20 +67,20 @@ pub struct Inputs {
 #[derive(Debug)]
 pub struct Control {
     /// The workers.
-    pub fleet: Fleet,
+    pub workers: Workers,
     /// All cores' counters.
     pub cores: Arc<[Arc<CoreCells>]>,
-    /// What runs.
+    /// The running configuration.
     pub running: Running,
     /// The preparation thread.
     pub preparation: Preparation,
-    /// What renews itself.
+    /// The values that renew themselves.
     pub live: LiveValues,
     /// The resolver.
     pub resolver: Resolver,
     /// The files that are watched.
     pub watcher: Watcher,
-    /// Who started the process, if it wants to be told.
+    /// The service manager, if one started the process.
     pub service: ServiceManager,
     /// The requests for the metrics page.
     pub scrapes: Scrapes,
@@ -88,7 +88,7 @@ pub struct Control {
     pub access_log: AccessLogHandle,
     /// The process log's level.
     pub log: LogLevel,
-    /// Wishes and the attempt under way.
+    /// Reload requests and the attempt under way.
     pub queue: Queue,
     /// The last good generations.
     pub history: History,
@@ -98,9 +98,9 @@ pub struct Control {
     pub restart_required: Vec<String>,
     /// The last attempt and its trigger.
     pub last: Option<(Report, &'static str)>,
-    /// When the process started.
+    /// Time of the start of the process.
     pub started: Monotonic,
-    /// When names are looked up again.
+    /// Time of the next look-up of all names.
     pub refresh_at: Monotonic,
     /// Another attempt after a refusal that may pass.
     pub retry: Retry,
@@ -108,7 +108,7 @@ pub struct Control {
     pub drain: Option<Drain>,
 }
 
-/// Why the control thread ended.
+/// Reason why the control thread ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// The process was asked to stop, and every request was finished or out of time.
@@ -135,9 +135,9 @@ impl Control {
     fn end_workers(&mut self, inputs: &Inputs) {
         let until = Monotonic::now().plus(ENDING_GRACE);
         loop {
-            self.fleet.drain(DrainStep::Ending);
+            self.workers.drain(DrainStep::Ending);
             let left = Duration::from_nanos(until.since(Monotonic::now()));
-            let busy = self.fleet.busy();
+            let busy = self.workers.busy();
             if busy.is_empty() {
                 return;
             }
@@ -146,10 +146,10 @@ impl Control {
                 return;
             }
             match inputs.workers.recv_timeout(left.min(TICK)) {
-                Ok(FromWorker::Drained { worker, step }) => self.fleet.drained(worker, step),
+                Ok(FromWorker::Drained { worker, step }) => self.workers.drained(worker, step),
                 // Its event loop is gone, and with it what it knew.
                 Ok(FromWorker::Failed { worker, .. }) => {
-                    self.fleet.drained(worker, DrainStep::Ending);
+                    self.workers.drained(worker, DrainStep::Ending);
                 }
                 _ => {}
             }
@@ -185,9 +185,9 @@ impl Control {
             recv(inputs.live) -> _ => {}
             recv(inputs.rendered) -> finished => {
                 let page = finished.ok().and_then(|finished| self.scrapes.finish(finished));
-                if let Some((page, requesters)) = page {
-                    for Requester { worker, ticket } in requesters {
-                        self.fleet.answer(worker, ticket, page.clone());
+                if let Some((page, scrapers)) = page {
+                    for Scraper { worker, ticket } in scrapers {
+                        self.workers.answer(worker, ticket, page.clone());
                     }
                 }
                 self.render_metrics();
@@ -196,22 +196,22 @@ impl Control {
                 let changed = look.ok().and_then(|look| self.watcher.looked(look, Monotonic::now()));
                 match changed {
                     None => {}
-                    Some(Changed::File) => self.wish(Kind::File, Trigger::Watch),
+                    Some(Changed::File) => self.request_reload(Change::File, Trigger::Watch),
                     Some(Changed::RunningContent) => {
                         let running = self.running.snapshot.generation;
-                        self.wish(Kind::Rollback(running), Trigger::Watch);
+                        self.request_reload(Change::Rollback(running), Trigger::Watch);
                     }
                 }
             }
             default(wait) => {
                 self.service.flush();
-                self.fleet.nudge(self.running.snapshot.generation);
+                self.workers.nudge(self.running.snapshot.generation);
             }
         }
         self.supervise();
         self.hand_out();
-        self.check_gathering();
-        self.begin();
+        self.check_acknowledgements();
+        self.start_attempt();
         self.refresh_names();
         end
     }
@@ -223,27 +223,27 @@ impl Control {
         self.scrapes.check(now);
         self.watcher.turn(now);
         if self.retry.is_due(now) {
-            self.wish(Kind::File, Trigger::Watch);
+            self.request_reload(Change::File, Trigger::Watch);
         }
     }
 
     /// Sends what workers miss: a generation, a step of stopping, live values.
     fn hand_out(&mut self) {
         let (live, now) = (self.live.newest(), Monotonic::now());
-        self.fleet.retry(&self.running.snapshot, &live, now);
-        self.fleet.renew(&live, now);
+        self.workers.retry(&self.running.snapshot, &live, now);
+        self.workers.renew(&live, now);
     }
 
     /// One step of a stop that is under way. The time until the next one, or the end.
     fn stop_step(&mut self) -> Result<Duration, End> {
         loop {
-            let busy = !self.fleet.busy().is_empty();
+            let busy = !self.workers.busy().is_empty();
             match self.drain.as_mut().map(|drain| drain.next(Monotonic::now(), busy)) {
                 None => return Ok(TICK),
                 Some(Next::Wait(wait)) => return Ok(wait),
                 Some(Next::Step(step)) => {
                     tracing::info!(step = ?step, "stopping");
-                    self.fleet.drain(step);
+                    self.workers.drain(step);
                 }
                 Some(Next::Exit) => return Err(End::Stopped),
             }
@@ -253,7 +253,7 @@ impl Control {
     fn signal(&mut self, signal: Signal) -> Option<End> {
         match signal {
             Signal::Reopen => self.access_log.reopen(),
-            Signal::Reload => self.wish(Kind::File, Trigger::Signal),
+            Signal::Reload => self.request_reload(Change::File, Trigger::Signal),
             Signal::Stop if self.drain.is_some() => {
                 tracing::warn!("stopping at once: asked twice");
                 return Some(End::StoppedAtOnce);
@@ -267,7 +267,7 @@ impl Control {
                     "stopping: not ready from now on"
                 );
                 self.service.stopping();
-                self.fleet.drain(DrainStep::NotReady);
+                self.workers.drain(DrainStep::NotReady);
                 self.drain =
                     Some(Drain::start(Monotonic::now(), timeouts.drain_delay, timeouts.drain));
             }
@@ -275,12 +275,12 @@ impl Control {
         None
     }
 
-    fn wish(&mut self, kind: Kind, trigger: Trigger) {
-        self.queue.push(Wish {
-            kind,
+    fn request_reload(&mut self, change: Change, trigger: Trigger) {
+        self.queue.push(ReloadRequest {
+            change,
             trigger,
             if_match: None,
-            asker: Asker::Nobody,
+            requester: Requester::Nobody,
             at: Monotonic::now(),
         });
     }
@@ -294,13 +294,13 @@ impl Control {
                 }
             }
             FromWorker::Failed { worker, error } => {
-                self.fleet.drained(worker, DrainStep::Ending);
+                self.workers.drained(worker, DrainStep::Ending);
                 return Some(End::WorkerFailed(format!("worker {worker}: {error}")));
             }
-            FromWorker::Adopted { worker, generation } => self.fleet.adopted(worker, generation),
-            FromWorker::Renewed { worker, version } => self.fleet.renewed(worker, version),
+            FromWorker::Adopted { worker, generation } => self.workers.adopted(worker, generation),
+            FromWorker::Renewed { worker, version } => self.workers.renewed(worker, version),
             FromWorker::Retired(snapshot) => self.preparation.drop_there(snapshot),
-            FromWorker::Drained { worker, step } => self.fleet.drained(worker, step),
+            FromWorker::Drained { worker, step } => self.workers.drained(worker, step),
             FromWorker::Call { worker, ticket, call } => self.call(worker, ticket, call),
         }
         None
@@ -309,7 +309,7 @@ impl Control {
     fn call(&mut self, worker: usize, ticket: Ticket, call: Call) {
         match call {
             Call::Metrics => {
-                self.scrapes.add(Requester { worker, ticket });
+                self.scrapes.add(Scraper { worker, ticket });
                 self.render_metrics();
             }
             Call::Order { order, request_id, subject } => {
@@ -337,58 +337,64 @@ impl Control {
 
     fn order(&mut self, worker: usize, ticket: Ticket, order: Order, request_id: Box<str>) {
         let running = self.running.snapshot.generation;
-        let (kind, trigger, if_match) = match order {
+        let (change, trigger, if_match) = match order {
             Order::Status => {
                 let page = StatusPage {
                     snapshot: &self.running.snapshot,
                     live: &self.live.newest(),
-                    workers: &self.fleet.generations(),
-                    live_versions: &self.fleet.live_versions(),
+                    workers: &self.workers.generations(),
+                    live_versions: &self.workers.live_versions(),
                     cores: &self.cores,
                     uptime_seconds: Monotonic::now().since(self.started) / 1_000_000_000,
                     last_reload: self.last.as_ref(),
                     restart_required: &self.restart_required,
                 };
-                return self.fleet.answer(worker, ticket, admin::status(&page, &request_id));
+                return self.workers.answer(worker, ticket, admin::status(&page, &request_id));
             }
             Order::History => {
                 let page = admin::history(&self.history, running, &request_id);
-                return self.fleet.answer(worker, ticket, page);
+                return self.workers.answer(worker, ticket, page);
             }
-            Order::Reload { dry_run: true, if_match } => (Kind::DryRun, Trigger::Api, if_match),
-            Order::Reload { dry_run: false, if_match } => (Kind::File, Trigger::Api, if_match),
-            Order::Rollback { to, if_match } => (Kind::Rollback(to), Trigger::Rollback, if_match),
+            Order::Reload { dry_run: true, if_match } => (Change::DryRun, Trigger::Api, if_match),
+            Order::Reload { dry_run: false, if_match } => (Change::File, Trigger::Api, if_match),
+            Order::Rollback { to, if_match } => (Change::Rollback(to), Trigger::Rollback, if_match),
         };
-        let asker = Asker::Client { worker, ticket, request_id };
-        self.queue.push(Wish { kind, trigger, if_match, asker, at: Monotonic::now() });
+        let requester = Requester::Client { worker, ticket, request_id };
+        self.queue.push(ReloadRequest {
+            change,
+            trigger,
+            if_match,
+            requester,
+            at: Monotonic::now(),
+        });
     }
 
-    /// Begins the next attempt, if one is wished for and none is under way.
-    fn begin(&mut self) {
+    /// Starts the next attempt, if one is asked for and none is under way.
+    fn start_attempt(&mut self) {
         loop {
             if self.drain.is_some() {
-                for wish in self.queue.take_all() {
-                    let report = self.report(Outcome::Stopping, wish.at);
-                    self.tell(&[wish.asker], &report);
+                for request in self.queue.take_all() {
+                    let report = self.report(Outcome::Stopping, request.at);
+                    self.reply(&[request.requester], &report);
                 }
                 return;
             }
-            match self.queue.begin(self.running.snapshot.generation) {
-                Begun::Nothing => return,
-                Begun::PreconditionFailed(wish) => {
-                    let report = self.report(Outcome::PreconditionFailed, wish.at);
-                    self.tell(&[wish.asker], &report);
+            match self.queue.start(self.running.snapshot.generation) {
+                Started::Nothing => return,
+                Started::PreconditionFailed(request) => {
+                    let report = self.report(Outcome::PreconditionFailed, request.at);
+                    self.reply(&[request.requester], &report);
                 }
-                Begun::Attempt => {
+                Started::Attempt => {
                     let Some(attempt) = &self.queue.current else { return };
                     let number = attempt.number;
-                    let dry_run = attempt.kind == Kind::DryRun;
+                    let dry_run = attempt.change == Change::DryRun;
                     if !dry_run {
                         self.service.reloading();
                     }
-                    let source = match &attempt.kind {
-                        Kind::File | Kind::DryRun => Some(Source::File),
-                        Kind::Rollback(to) => self
+                    let source = match &attempt.change {
+                        Change::File | Change::DryRun => Some(Source::File),
+                        Change::Rollback(to) => self
                             .history
                             .get(*to)
                             .map(|entry| Source::Content(Arc::clone(&entry.content))),
@@ -399,7 +405,7 @@ impl Control {
                                 attempt: number,
                                 source,
                                 running: self.running.clone(),
-                                workers: self.fleet.len(),
+                                workers: self.workers.len(),
                                 dry_run,
                             });
                         }
@@ -415,17 +421,17 @@ impl Control {
         if attempt.number != prepared.attempt {
             return;
         }
-        let dry = attempt.kind == Kind::DryRun;
-        match &attempt.kind {
-            Kind::File => self.watcher.read_file(prepared.seen, prepared.outcome.is_ok()),
-            Kind::Rollback(_) if prepared.outcome.is_ok() => {
+        let dry = attempt.change == Change::DryRun;
+        match &attempt.change {
+            Change::File => self.watcher.read_file(prepared.seen, prepared.outcome.is_ok()),
+            Change::Rollback(_) if prepared.outcome.is_ok() => {
                 self.watcher.read_running_content(prepared.seen);
             }
-            Kind::DryRun | Kind::Rollback(_) => {}
+            Change::DryRun | Change::Rollback(_) => {}
         }
         let is_watching = self.running.settings.reload.watch;
         let refusal = prepared.outcome.as_ref().err();
-        self.retry.note(&attempt.kind, refusal, is_watching, Monotonic::now());
+        self.retry.note(&attempt.change, refusal, is_watching, Monotonic::now());
         match prepared.outcome {
             Err(Refusal { problems, .. }) => {
                 let warnings = problems.warnings.iter().map(ToString::to_string).collect();
@@ -440,7 +446,7 @@ impl Control {
             }
             Ok(Ready { difference, warnings, next: Some(next), access_log }) => {
                 let patience = next.settings.admin.reload_timeout;
-                attempt.phase = Phase::Gathering {
+                attempt.phase = Phase::Awaiting {
                     until: Monotonic::now().plus(patience),
                     difference: difference.clone(),
                     warnings,
@@ -464,12 +470,12 @@ impl Control {
                 .jwt_keys
                 .begin(|slot| cores.iter().map(|core| core.jwt_key_uses(slot).get()).sum());
         }
-        self.fleet.adopt(&next.snapshot, &self.live.newest(), Monotonic::now());
+        self.workers.adopt(&next.snapshot, &self.live.newest(), Monotonic::now());
         self.log.set(level(next.settings.logging.level.as_str()));
         self.watcher.watch(next.settings.reload.watch);
         self.metrics.generation = next.snapshot.generation;
         self.metrics.auth_enforced = next.snapshot.auth.enforced();
-        self.history.push(Entry {
+        self.history.push(GoodGeneration {
             generation: next.snapshot.generation,
             unix_seconds: unix_seconds(),
             trigger,
@@ -489,13 +495,13 @@ impl Control {
     }
 
     /// Ends the attempt under way when every worker has acknowledged, or when time is up.
-    fn check_gathering(&mut self) {
-        let Some(Attempt { phase: Phase::Gathering { until, difference, warnings }, .. }) =
+    fn check_acknowledgements(&mut self) {
+        let Some(Attempt { phase: Phase::Awaiting { until, difference, warnings }, .. }) =
             &mut self.queue.current
         else {
             return;
         };
-        let lagging = self.fleet.lagging(self.running.snapshot.generation);
+        let lagging = self.workers.lagging(self.running.snapshot.generation);
         if !lagging.is_empty() && Monotonic::now() < *until {
             return;
         }
@@ -512,7 +518,7 @@ impl Control {
         report.applied = difference.applied;
         report.restart_required = difference.restart_required;
         report.warnings = warnings;
-        let dry = attempt.kind == Kind::DryRun;
+        let dry = attempt.change == Change::DryRun;
         match &report.outcome {
             _ if dry => {}
             Outcome::Success => {
@@ -527,7 +533,7 @@ impl Control {
             Outcome::WouldSucceed | Outcome::PreconditionFailed | Outcome::Stopping => {}
         }
         log::tell(&report, attempt.trigger);
-        self.tell(&attempt.askers, &report);
+        self.reply(&attempt.requesters, &report);
         if !dry {
             // Who stops is not ready again.
             if self.drain.is_none() {
@@ -545,7 +551,7 @@ impl Control {
             generation,
             unix_seconds: unix_seconds(),
             changed: false,
-            workers: self.fleet.len() - self.fleet.lagging(generation).len(),
+            workers: self.workers.len() - self.workers.lagging(generation).len(),
             duration_ms: (nanos.as_secs_f64() * 1e6).round() / 1e3,
             applied: Vec::new(),
             restart_required: Vec::new(),
@@ -553,10 +559,10 @@ impl Control {
         }
     }
 
-    fn tell(&mut self, askers: &[Asker], report: &Report) {
-        for asker in askers {
-            if let Asker::Client { worker, ticket, request_id } = asker {
-                self.fleet.answer(*worker, ticket.clone(), report.answer(request_id));
+    fn reply(&mut self, requesters: &[Requester], report: &Report) {
+        for requester in requesters {
+            if let Requester::Client { worker, ticket, request_id } = requester {
+                self.workers.answer(*worker, ticket.clone(), report.answer(request_id));
             }
         }
     }

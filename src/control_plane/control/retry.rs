@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::{
-    control_plane::{prepare::Refusal, reload::Kind},
+    control_plane::{prepare::Refusal, reload::Change},
     system::clock::Monotonic,
 };
 
@@ -27,21 +27,21 @@ impl Retry {
     /// Notes how an attempt was prepared, while files are watched.
     pub(super) fn note(
         &mut self,
-        kind: &Kind,
+        change: &Change,
         refusal: Option<&Refusal>,
         is_watching: bool,
         now: Monotonic,
     ) {
-        match kind {
+        match change {
             // Nothing is adopted that would take the place of the file.
-            Kind::DryRun => {}
-            Kind::File if is_watching && refusal.is_some_and(|refusal| refusal.may_pass) => {
+            Change::DryRun => {}
+            Change::File if is_watching && refusal.is_some_and(|refusal| refusal.may_pass) => {
                 let pause = PAUSE_MIN.saturating_mul(1 << self.refusals.min(16)).min(PAUSE_MAX);
                 self.refusals += 1;
                 self.at = Some(now.plus(pause));
             }
-            Kind::Rollback(_) if refusal.is_some() => {}
-            Kind::File | Kind::Rollback(_) => *self = Self::default(),
+            Change::Rollback(_) if refusal.is_some() => {}
+            Change::File | Change::Rollback(_) => *self = Self::default(),
         }
     }
 
@@ -71,7 +71,7 @@ mod tests {
         let mut retry = Retry::default();
         let mut now = Monotonic(1);
         let mut refuse = |retry: &mut Retry| {
-            retry.note(&Kind::File, Some(&refusal(true)), true, now);
+            retry.note(&Change::File, Some(&refusal(true)), true, now);
             let mut pause = Duration::ZERO;
             while !retry.is_due(now.plus(pause)) {
                 pause += Duration::from_secs(1);
@@ -82,31 +82,31 @@ mod tests {
         };
         let pauses = [(); 7].map(|()| refuse(&mut retry));
         assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
-        retry.note(&Kind::File, None, true, Monotonic(1));
+        retry.note(&Change::File, None, true, Monotonic(1));
         assert_eq!(refuse(&mut retry), 10);
     }
 
     #[test]
     fn only_a_watched_file_whose_refusal_may_pass_is_tried_again() {
         let late = Monotonic(u64::MAX);
-        let due = |kind: Kind, refusal: Option<Refusal>, is_watching| {
+        let due = |change: Change, refusal: Option<Refusal>, is_watching| {
             let mut retry = Retry::default();
-            retry.note(&kind, refusal.as_ref(), is_watching, Monotonic(1));
+            retry.note(&change, refusal.as_ref(), is_watching, Monotonic(1));
             retry.is_due(late)
         };
-        assert!(due(Kind::File, Some(refusal(true)), true));
-        assert!(!due(Kind::File, Some(refusal(true)), false));
-        assert!(!due(Kind::File, Some(refusal(false)), true));
-        assert!(!due(Kind::File, None, true));
-        assert!(!due(Kind::Rollback(Generation(1)), Some(refusal(true)), true));
+        assert!(due(Change::File, Some(refusal(true)), true));
+        assert!(!due(Change::File, Some(refusal(true)), false));
+        assert!(!due(Change::File, Some(refusal(false)), true));
+        assert!(!due(Change::File, None, true));
+        assert!(!due(Change::Rollback(Generation(1)), Some(refusal(true)), true));
 
         // A dry run or a refused rollback in between changes nothing; a rollback is what is wanted.
         let mut retry = Retry::default();
-        retry.note(&Kind::File, Some(&refusal(true)), true, Monotonic(1));
-        retry.note(&Kind::DryRun, None, true, Monotonic(1));
-        retry.note(&Kind::Rollback(Generation(1)), Some(&refusal(false)), true, Monotonic(1));
+        retry.note(&Change::File, Some(&refusal(true)), true, Monotonic(1));
+        retry.note(&Change::DryRun, None, true, Monotonic(1));
+        retry.note(&Change::Rollback(Generation(1)), Some(&refusal(false)), true, Monotonic(1));
         assert!(retry.clone().is_due(late));
-        retry.note(&Kind::Rollback(Generation(1)), None, true, Monotonic(1));
+        retry.note(&Change::Rollback(Generation(1)), None, true, Monotonic(1));
         assert!(!retry.is_due(late));
     }
 }

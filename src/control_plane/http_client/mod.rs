@@ -42,7 +42,7 @@ const INTERIM_RESPONSES_MAX: usize = 8;
 /// Size of one read, in bytes.
 const READ_BYTES: usize = 4_096;
 
-/// Where a request goes.
+/// Destination of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Server<'a> {
     /// Tried in this order.
@@ -51,7 +51,7 @@ pub struct Server<'a> {
     pub tls: Option<&'a TlsClient>,
 }
 
-/// How much of a response is wanted.
+/// Part of a response that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// A whole body of at most so many bytes; anything else is an error.
@@ -96,7 +96,7 @@ impl Response {
     }
 }
 
-/// What a request was at when it failed.
+/// Step at which a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Opening a TCP connection.
@@ -123,7 +123,7 @@ impl Phase {
     }
 }
 
-/// Why there is no response.
+/// Reason why there is no response.
 #[derive(Debug)]
 pub enum FetchError {
     /// The host has no address.
@@ -134,7 +134,7 @@ pub enum FetchError {
     Failed(Phase, io::Error),
     /// TLS refused the server, or the server refused TLS.
     Tls(rustls::Error),
-    /// What came is no HTTP/1 response.
+    /// The bytes that came are no HTTP/1 response.
     NotHttp(ResponseError),
     /// The body has more bytes than wanted.
     TooLarge(usize),

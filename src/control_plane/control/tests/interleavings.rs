@@ -73,7 +73,7 @@ struct Model {
     taken: VecDeque<ToWorker>,
     /// It reads its mailbox until that is empty; then only the bell wakes it.
     awake: bool,
-    /// What the last request on its connection saw.
+    /// The generation that the last request on its connection saw.
     seen: u64,
 }
 
@@ -235,11 +235,11 @@ impl World {
             let control = &self.fixture.control;
             let newest = control.running.snapshot.generation;
             let idle = control.queue.current.is_none()
-                && control.fleet.lagging(newest).is_empty()
-                && control.fleet.unsent() == 0
+                && control.workers.lagging(newest).is_empty()
+                && control.workers.unsent() == 0
                 && !control.resolver.is_busy()
                 && control
-                    .fleet
+                    .workers
                     .live_versions()
                     .iter()
                     .all(|v| *v == control.live.newest().version())

@@ -31,7 +31,7 @@ fn turn_for(fixture: &mut Fixture, time: Duration) {
 #[test]
 fn a_worker_whose_mailbox_is_full_gets_the_live_values_when_there_is_room() {
     let mut fixture = Fixture::new(1, 1, 10.0);
-    fixture.control.fleet.answer(
+    fixture.control.workers.answer(
         0,
         Ticket::new(1),
         admin::history(&History::default(), Generation(1), "id"),
@@ -71,7 +71,7 @@ fn a_worker_that_does_not_acknowledge_gets_no_second_table_but_is_woken_again() 
     fixture.until(
         |_| {},
         |fixture| {
-            fixture.control.fleet.live_versions() == [fixture.control.live.newest().version()]
+            fixture.control.workers.live_versions() == [fixture.control.live.newest().version()]
         },
     );
     turn_for(&mut fixture, 4 * RENEW_INTERVAL);
@@ -135,7 +135,7 @@ fn live_values_move_neither_the_generation_nor_the_reload_counters() {
         let newest = fixture.control.live.newest().version();
         fixture.until(
             |fixture| (0..2).for_each(|index| fixture.work(index, &mut Vec::new())),
-            |fixture| fixture.control.fleet.live_versions() == [newest; 2],
+            |fixture| fixture.control.workers.live_versions() == [newest; 2],
         );
     }
     let after = fixture.control.metrics;

@@ -19,11 +19,11 @@ use super::*;
 use crate::{
     control_plane::{
         files::ProcessEnvironment,
-        fleet::RENEW_INTERVAL,
         live,
         prepare::{self, Job, Origin},
         resolver,
         watcher::Seen,
+        workers::RENEW_INTERVAL,
     },
     handoff::{
         live::{HostPort, LiveTable},
@@ -35,7 +35,7 @@ use crate::{
     telemetry::{access_log, log},
 };
 
-/// How long a message that is known to come is waited for.
+/// Time for a message that is known to come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A control thread without a thread, and everything around it.
@@ -62,7 +62,7 @@ fn content(version: usize, reload_timeout: f64) -> String {
 /// The smallest version that is a good limit.
 const FIRST_VERSION: usize = 10;
 
-/// What the name server of a test says: the last number of an address in 10.0.0.0/8.
+/// Answers of the name server of a test: the last number of an address in 10.0.0.0/8.
 type Names = Arc<Mutex<HashMap<HostPort, u32>>>;
 
 fn address(number: u32, port: u16) -> SocketAddr {
@@ -106,7 +106,7 @@ impl Fixture {
         let (signals, signalled) = unbounded();
         let (sending, receiving) = (0..workers).map(|_| mailbox(capacity).unwrap()).unzip();
         let control = Control {
-            fleet: Fleet::new(sending, Generation::FIRST, live.newest().version()),
+            workers: Workers::new(sending, Generation::FIRST, live.newest().version()),
             cores: CoreCells::for_workers(workers).into_vec().into(),
             running: Running { snapshot, settings: Arc::new(loaded.settings), content },
             preparation,
@@ -219,12 +219,12 @@ fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
     assert_eq!(report["workers"], 2);
     let metrics = fixture.control.metrics;
     assert_eq!((metrics.success_total, metrics.failure_total), (0, 1));
-    assert_eq!(fixture.control.fleet.lagging(Generation(2)), [2]);
+    assert_eq!(fixture.control.workers.lagging(Generation(2)), [2]);
 
     // It wakes up and finds the generation in its mailbox; nobody has to ask again.
     fixture.until(
         |fixture| fixture.work(2, &mut Vec::new()),
-        |fixture| fixture.control.fleet.lagging(Generation(2)).is_empty(),
+        |fixture| fixture.control.workers.lagging(Generation(2)).is_empty(),
     );
     // What it missed does not keep later reloads from succeeding.
     fixture.write(&content(12, 0.05));
@@ -259,7 +259,7 @@ fn a_worker_whose_mailbox_is_full_gets_the_newest_generation_when_there_is_room(
                 fixture.to_control.send(FromWorker::Adopted { worker: 1, generation }).unwrap();
             }
         },
-        |fixture| fixture.control.fleet.lagging(Generation(10)).is_empty(),
+        |fixture| fixture.control.workers.lagging(Generation(10)).is_empty(),
     );
     assert_eq!(seen, [2, 10]);
 }

@@ -1,4 +1,4 @@
-//! The workers as the control thread sees them: orders are scattered, acknowledgements gathered.
+//! The workers as the control thread sees them: messages go out, acknowledgements come back.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -63,13 +63,13 @@ impl Member {
 
 /// All workers.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct Workers {
     members: Vec<Member>,
     step: DrainStep,
 }
 
-impl Fleet {
-    /// A fleet whose workers start with `generation` and `live`.
+impl Workers {
+    /// Workers that start with `generation` and `live`.
     pub fn new(
         mailboxes: Vec<Sending<ToWorker>>,
         generation: Generation,
@@ -96,13 +96,13 @@ impl Fleet {
         self.members.len()
     }
 
-    /// Whether there are no workers.
+    /// Returns true if there are no workers.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
     /// Sends a generation to every worker, with the live values of the moment. One whose mailbox is
-    /// full gets it in [`Fleet::retry`].
+    /// full gets it in [`Workers::retry`].
     pub fn adopt(&mut self, snapshot: &Arc<Snapshot>, live: &Arc<LiveTable>, now: Monotonic) {
         for member in &mut self.members {
             member.adopt(snapshot, live, now);
