@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, hint::black_box, path::PathBuf
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use yatagarasu::{
-    config::{Settings, diff, parse},
+    config::{Policies, Settings, diff, parse},
     control_plane::compile::{CompileContext, compile},
     handoff::snapshot::Snapshot,
     model::Generation,
@@ -35,7 +35,8 @@ fn settings(text: &str) -> Option<Settings> {
 }
 
 fn snapshot(settings: &Settings, previous: Option<&Snapshot>) -> Option<Snapshot> {
-    let context = CompileContext { generation: Generation(2), workers: 2, previous };
+    let policies = &Policies::compile(settings).0?;
+    let context = CompileContext { generation: Generation(2), workers: 2, policies, previous };
     compile(settings, &context).ok()
 }
 

@@ -129,7 +129,7 @@ pub fn run(arguments: &Arguments) -> Exit {
 
 fn validate(path: &Path, environment: &ProcessEnvironment) -> Exit {
     let warnings = match load(path, environment, None, &mut Seen::new()) {
-        Ok((_, loaded)) => match prepare::rehearse(&loaded.settings) {
+        Ok((_, loaded)) => match prepare::rehearse(&loaded) {
             Ok(()) => loaded.warnings,
             Err(problems) => return refused(path, &problems),
         },
@@ -144,7 +144,7 @@ fn validate(path: &Path, environment: &ProcessEnvironment) -> Exit {
 fn compare(old: &Path, new: &Path, environment: &ProcessEnvironment) -> Exit {
     let load = |path: &Path, running: Option<&Settings>| {
         let (_, loaded) = load(path, environment, running, &mut Seen::new())?;
-        prepare::rehearse(&loaded.settings).map(|()| loaded)
+        prepare::rehearse(&loaded).map(|()| loaded)
     };
     let running = match load(old, None) {
         Ok(loaded) => loaded.settings,
@@ -218,11 +218,11 @@ fn start(
     log: log::LogLevel,
 ) -> Result<(Control, Inputs), Failure> {
     let started = Monotonic::now();
-    let settings = loaded.settings;
+    let settings = &loaded.settings;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    prepare::check_access_log(&settings)?;
+    prepare::check_access_log(settings)?;
     let open_file_limit = process::raise_open_file_limit();
 
     // Asked before any thread is pinned.
@@ -246,11 +246,11 @@ fn start(
 
     let (live, bell) = live::start();
     let resolver = resolver::start(live.clone());
-    for warning in prepare::learn_names(&resolver, &settings) {
+    for warning in prepare::learn_names(&resolver, settings) {
         tracing::warn!("{warning}");
     }
-    let snapshot = Arc::new(prepare::first(&settings, workers)?);
-    check_descriptors(open_file_limit, &settings, &snapshot, workers);
+    let snapshot = Arc::new(prepare::first(&loaded, workers)?);
+    check_descriptors(open_file_limit, settings, &snapshot, workers);
     let first_values = live.newest();
     let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
     let (to_control, from_workers) = unbounded();
@@ -299,7 +299,7 @@ fn start(
     let (scrapes, rendered) = Scrapes::start().map_err(because("the metrics thread"))?;
     // After the workers, which must not inherit it.
     process::lower_priority(CONTROL_NICE);
-    announce(&settings, addresses, workers);
+    announce(settings, addresses, workers);
 
     let mut history = History::default();
     history.push(GoodGeneration {
@@ -319,7 +319,11 @@ fn start(
     let control = Control {
         workers: Workers::new(mailboxes, Generation::FIRST, first_values.version()),
         cores: counters,
-        running: Running { snapshot, settings: Arc::new(settings), content: Arc::clone(content) },
+        running: Running {
+            snapshot,
+            settings: Arc::new(loaded.settings),
+            content: Arc::clone(content),
+        },
         preparation,
         live,
         resolver,

@@ -17,7 +17,7 @@ use std::{
 };
 
 use yatagarasu::{
-    config::{Difference, Problems, Settings, check, diff, parse},
+    config::{Difference, Policies, Problems, Settings, check, diff, parse},
     control_plane::{
         compile::{CompileContext, compile},
         files::{FilesBeside, read},
@@ -118,7 +118,9 @@ fn every_valid_file_is_accepted_and_compiles() {
         failures.extend(differs(&path, &problems.to_string()));
         let settings = load(&path);
         assert_eq!(diff(&settings, &load(&path)), Difference::default(), "{}", path.display());
-        let context = CompileContext { generation: Generation::FIRST, workers: 2, previous: None };
+        let policies = &Policies::compile(&settings).0.unwrap();
+        let generation = Generation::FIRST;
+        let context = CompileContext { generation, workers: 2, policies, previous: None };
         let snapshot = compile(&settings, &context).unwrap();
         assert_eq!(snapshot.buckets.len(), settings.buckets.len());
     }

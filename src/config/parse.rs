@@ -3,6 +3,7 @@
 use super::{
     declare::Keys as _,
     inputs::{Environment, FileReader},
+    policies::Policies,
     problem::{Problem, Problems},
     rules,
     section::Section,
@@ -10,13 +11,15 @@ use super::{
     walk::{At, Walk},
     yaml::{self, Node, Tree},
 };
-use crate::policy::auth::{AuthPolicy, BucketAuth, spec::AuthProblem};
+use crate::policy::auth::spec::AuthProblem;
 
 /// A configuration that was accepted.
 #[derive(Debug)]
 pub struct Loaded {
     /// What it says.
     pub settings: Settings,
+    /// What its keys and rules mean.
+    pub policies: Policies,
     /// What is worth a look, in file order.
     pub warnings: Vec<Problem>,
 }
@@ -55,13 +58,16 @@ pub fn parse_beside(
         }
     };
     let walk = Walk::new(environment, files, &KEYS, text_bytes, problems);
-    let settings = read_settings(&walk, &root, running);
+    let (settings, policies) = read_settings(&walk, &root, running);
     let mut problems = walk.into_problems();
     problems.finish();
-    if problems.refuse() {
-        return Err(problems);
+    match policies {
+        Some(policies) if !problems.refuse() => {
+            Ok(Loaded { settings, policies, warnings: problems.warnings })
+        }
+        // Whatever policies lack has been noted.
+        _ => Err(problems),
     }
-    Ok(Loaded { settings, warnings: problems.warnings })
 }
 
 /// What `--validate` reports: the errors that would refuse this configuration, and the warnings.
@@ -72,38 +78,24 @@ pub fn check(bytes: &[u8], environment: &impl Environment, files: &impl FileRead
     }
 }
 
-fn read_settings(walk: &Walk<'_>, root: &Node<'_>, running: Option<&Settings>) -> Settings {
+fn read_settings(
+    walk: &Walk<'_>,
+    root: &Node<'_>,
+    running: Option<&Settings>,
+) -> (Settings, Option<Policies>) {
     let top = Section::open(walk, Settings::KEYS, &At::Top, root.line, Some(root));
     walk.jwt_written.set(top.has("jwt"));
     let settings = Settings::read_keys(top);
     rules::check(walk, root, &settings.server, &settings.admin, &settings.buckets, running);
     rules::check_protection(walk, settings.auth.is_some(), running);
-    check_auth(walk, root, &settings);
-    settings
-}
-
-/// Notes what the auth code finds wrong with keys and rules.
-fn check_auth(walk: &Walk<'_>, root: &Node<'_>, settings: &Settings) {
-    let note = |problems: Vec<AuthProblem>| {
-        for AuthProblem { path, message, warning } in problems {
-            if warning {
-                let line = root.line_of(&path);
-                walk.warning(path, line, message);
-            } else if !walk.has_error_at(&path) {
-                walk.error_in(root, path, message);
-            }
-        }
-    };
-    if let Some(auth) = &settings.auth {
-        if auth.keys.is_empty() && auth.jwks.is_none() {
-            // Said already; the rules are still worth checking.
-            note(BucketAuth::compile(true, &auth.claims).1);
-            note(BucketAuth::compile(true, &auth.admin_claims).1);
-        } else {
-            note(AuthPolicy::compile(auth).1);
+    let (policies, problems) = Policies::compile(&settings);
+    for AuthProblem { path, message, warning } in problems {
+        if warning {
+            let line = root.line_of(&path);
+            walk.warning(path, line, message);
+        } else if !walk.has_error_at(&path) {
+            walk.error_in(root, path, message);
         }
     }
-    for bucket in settings.buckets.iter().filter(|bucket| !bucket.auth.claims.is_empty()) {
-        note(BucketAuth::compile(bucket.auth.enabled, &bucket.auth.claims).1);
-    }
+    (settings, policies)
 }

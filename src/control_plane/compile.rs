@@ -6,15 +6,12 @@ use rustls::{ClientConfig, pki_types::ServerName};
 
 use crate::{
     config::{
-        Problem, Problems, Settings,
+        Policies, Problem, Problems, Settings,
         settings::{BucketSettings, PerBucket},
     },
     handoff::snapshot::{Bucket, Endpoint, Snapshot},
     model::Generation,
-    policy::{
-        auth::{AuthPolicy, BucketAuth, spec::AuthProblem},
-        router::Router,
-    },
+    policy::{auth::BucketAuth, router::Router},
     protocol::s3::endpoint::{EndpointUrl, Scheme, address},
     system::tls::TlsClient,
     telemetry::{ALL_BUCKETS, PER_BUCKET_SERIES_MAX, cells::BucketCells},
@@ -27,6 +24,8 @@ pub struct CompileContext<'a> {
     pub generation: Generation,
     /// Number of workers that will serve it; each bucket gets that many sets of counters.
     pub workers: usize,
+    /// The policies of the settings.
+    pub policies: &'a Policies,
     /// The snapshot that runs now. Counters are taken over by bucket name, endpoints with their
     /// TLS sessions by key.
     pub previous: Option<&'a Snapshot>,
@@ -43,81 +42,61 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snap
     let series = Series::new(settings, context);
 
     let mut buckets = Vec::with_capacity(settings.buckets.len());
-    for (index, bucket) in settings.buckets.iter().enumerate() {
-        match compile_bucket(bucket, series.of(&bucket.name), &mut endpoints) {
+    let rules = &context.policies.buckets;
+    for (index, (bucket, rules)) in settings.buckets.iter().zip(rules).enumerate() {
+        match compile_bucket(bucket, rules, series.of(&bucket.name), &mut endpoints) {
             Ok(bucket) => buckets.push(Arc::new(bucket)),
-            Err(failures) => {
-                for failure in failures {
-                    problems.error(Problem {
-                        path: failure.path.replace("buckets[]", &format!("buckets[{index}]")),
-                        line: None,
-                        message: failure.message,
-                    });
-                }
+            Err(message) => {
+                let key = if bucket.s3.ca.is_some() { "ca_file" } else { "endpoint" };
+                let path = format!("buckets[{index}].s3.{key}");
+                problems.error(Problem { path, line: None, message });
             }
         }
     }
-
-    let auth = if let Some(auth) = &settings.auth {
-        let (policy, found) = AuthPolicy::compile(auth);
-        for problem in found.into_iter().filter(|problem| !problem.warning) {
-            problems.error(Problem { path: problem.path, line: None, message: problem.message });
-        }
-        policy
-    } else {
-        Some(AuthPolicy::disabled())
-    };
     let prefixes = settings.buckets.iter().enumerate();
     let router =
         Router::build(prefixes.map(|(index, bucket)| (bucket.path_prefix.as_str(), index)));
-    match (auth, router) {
-        (Some(auth), Ok(router)) if !problems.refuse() => {
-            let mut jwt_keys =
-                context.previous.map(|previous| previous.jwt_keys.clone()).unwrap_or_default();
-            let key_slots = jwt_keys.assign(auth.key_ids());
-            Ok(Snapshot {
-                generation: context.generation,
-                limits: settings.server.limits,
-                timeouts: settings.server.timeouts,
-                expose_generation: settings.server.expose_generation,
-                router,
-                buckets,
-                endpoints: endpoints.all,
-                auth: Arc::new(auth),
-                jwt_keys,
-                key_slots,
-                metrics_enabled: settings.metrics.enabled,
-                access_log: settings.logging.access_log.enabled,
-            })
-        }
+    let router = match router {
+        Ok(router) if !problems.refuse() && buckets.len() == settings.buckets.len() => router,
         _ => {
             if !problems.refuse() {
                 problems.error(Problem::of_file("settings do not make a snapshot"));
             }
             problems.finish();
-            Err(problems)
+            return Err(problems);
         }
-    }
+    };
+    let auth = Arc::clone(&context.policies.auth);
+    let mut jwt_keys =
+        context.previous.map(|previous| previous.jwt_keys.clone()).unwrap_or_default();
+    let key_slots = jwt_keys.assign(auth.key_ids());
+    Ok(Snapshot {
+        generation: context.generation,
+        limits: settings.server.limits,
+        timeouts: settings.server.timeouts,
+        expose_generation: settings.server.expose_generation,
+        router,
+        buckets,
+        endpoints: endpoints.all,
+        auth,
+        jwt_keys,
+        key_slots,
+        metrics_enabled: settings.metrics.enabled,
+        access_log: settings.logging.access_log.enabled,
+    })
 }
 
 fn compile_bucket(
     settings: &BucketSettings,
+    rules: &Arc<BucketAuth>,
     (label, cells): Labelled,
     endpoints: &mut Endpoints<'_>,
-) -> Result<Bucket, Vec<AuthProblem>> {
+) -> Result<Bucket, String> {
     let s3 = &settings.s3;
     let addressed =
         address(s3.endpoint.as_ref(), &s3.region, &s3.bucket, &s3.key_prefix, s3.addressing);
     let ca = s3.ca.as_ref().map(|ca| (&*ca.digest, &*ca.pem));
-    let endpoint = endpoints.index_of(&addressed.url, ca).map_err(|message| {
-        let key = if ca.is_some() { "ca_file" } else { "endpoint" };
-        vec![AuthProblem { path: format!("buckets[].s3.{key}"), message, warning: false }]
-    })?;
-    let (auth, mut found) = BucketAuth::compile(settings.auth.enabled, &settings.auth.claims);
-    let Some(auth) = auth else {
-        found.retain(|problem| !problem.warning);
-        return Err(found);
-    };
+    let endpoint = endpoints.index_of(&addressed.url, ca)?;
     Ok(Bucket {
         name: settings.name.as_str().into(),
         path_prefix: settings.path_prefix.as_str().into(),
@@ -129,7 +108,7 @@ fn compile_bucket(
         timeouts: s3.timeouts,
         max_idle_connections: s3.max_idle_connections,
         max_connection_age: s3.max_connection_age,
-        auth,
+        auth: Arc::clone(rules),
         label,
         cells,
     })

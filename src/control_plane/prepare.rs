@@ -243,10 +243,9 @@ pub fn load(
 ///
 /// # Errors
 /// Problems that would stop the start.
-pub fn rehearse(settings: &Settings) -> Result<(), Problems> {
-    let context = CompileContext { generation: Generation::FIRST, workers: 1, previous: None };
-    compile(settings, &context)?;
-    check_access_log(settings)
+pub fn rehearse(loaded: &Loaded) -> Result<(), Problems> {
+    first(loaded, 1)?;
+    check_access_log(&loaded.settings)
 }
 
 /// Opens the access log, if there is to be one, only to see whether it can be.
@@ -362,6 +361,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
         &CompileContext {
             generation: running.snapshot.generation.next(),
             workers: job.workers,
+            policies: &loaded.policies,
             previous: Some(&running.snapshot),
         },
     )?;
@@ -492,6 +492,9 @@ pub fn hosts_of(snapshot: &Snapshot) -> Vec<HostPort> {
 ///
 /// # Errors
 /// All problems of the configuration.
-pub fn first(settings: &Settings, workers: usize) -> Result<Snapshot, Problems> {
-    compile(settings, &CompileContext { generation: Generation::FIRST, workers, previous: None })
+pub fn first(loaded: &Loaded, workers: usize) -> Result<Snapshot, Problems> {
+    let policies = &loaded.policies;
+    let context =
+        CompileContext { generation: Generation::FIRST, workers, policies, previous: None };
+    compile(&loaded.settings, &context)
 }

@@ -76,7 +76,7 @@ pub struct Bucket {
     /// Age beyond which an upstream connection serves no further request.
     pub max_connection_age: Duration,
     /// Rules for reading it.
-    pub auth: BucketAuth,
+    pub auth: Arc<BucketAuth>,
     /// One set of counters per worker, by worker index; each has a single writer.
     pub cells: Box<[Arc<BucketCells>]>,
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use yatagarasu::{
-    config::{Settings, diff, parse},
+    config::{Policies, Settings, diff, parse},
     control_plane::{
         compile::{CompileContext, compile},
         files::FilesBeside,
@@ -39,7 +39,9 @@ fn settings(yaml: &str) -> Settings {
 }
 
 fn made(settings: &Settings, previous: Option<&Snapshot>) -> Snapshot {
+    let policies = Policies::compile(settings).0.unwrap();
     let context = CompileContext {
+        policies: &policies,
         generation: previous.map_or(Generation::FIRST, |snapshot| snapshot.generation.next()),
         workers: 2,
         previous,

@@ -96,7 +96,7 @@ impl Fixture {
         let names = Names::default();
         let resolver = resolver_of(&names, &live);
         prepare::learn_names(&resolver, &loaded.settings);
-        let snapshot = Arc::new(prepare::first(&loaded.settings, workers).unwrap());
+        let snapshot = Arc::new(prepare::first(&loaded, workers).unwrap());
         let origin = Origin { path, environment, live: live.clone(), resolver: resolver.clone() };
         let (preparation, prepared) =
             Preparation::start_with(move |job, seen| preparing(&origin, job, seen)).unwrap();
