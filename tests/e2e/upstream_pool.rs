@@ -160,7 +160,7 @@ fn an_answer_that_says_close_is_not_pooled() {
 #[test]
 fn an_endpoint_may_have_a_name() {
     // `localhost` is 127.0.0.1 on one machine, and ::1 before it on another; the origin listens on
-    // the former. Several addresses, on any machine: the tests in src/app.rs.
+    // the former. Several addresses, on any machine: the tests in src/app/tests.rs.
     let origin = ScriptedOrigin::serving("x");
     let port = origin.address().port();
     let proxy = Proxy::start(&Config::products(format!("http://localhost:{port}")));

@@ -1,0 +1,45 @@
+//! The open-file limit, beside what a configuration may need of it.
+
+use std::io;
+
+use crate::{config::Settings, handoff::snapshot::Snapshot};
+
+/// Descriptors that the process needs besides connections: logs, rings, mailboxes, pipes.
+const SPARE_DESCRIPTORS: u64 = 128;
+
+/// Descriptors that a connection may take: the client's, the upstream's, and the two ends of a pipe
+/// while a large object is moved inside the kernel.
+const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+
+pub(super) fn check_descriptors(
+    limit: io::Result<u64>,
+    settings: &Settings,
+    snapshot: &Snapshot,
+    workers: usize,
+) {
+    let connections = settings.server.max_connections as u64;
+    let idle_upstream = idle_upstream(snapshot, workers).min(connections);
+    let wanted = connections * DESCRIPTORS_PER_CONNECTION + idle_upstream + SPARE_DESCRIPTORS;
+    match limit {
+        Ok(limit) if limit < wanted => tracing::warn!(
+            open_file_limit = limit,
+            wanted,
+            max_connections = connections,
+            idle_upstream,
+            "the limit on open files is too low for server.max_connections"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit on open files cannot be raised"),
+    }
+}
+
+/// Idle connections that the pools of all cores and endpoints may keep.
+fn idle_upstream(snapshot: &Snapshot, workers: usize) -> u64 {
+    let mut most = vec![0; snapshot.endpoints.len()];
+    for bucket in &snapshot.buckets {
+        if let Some(most) = most.get_mut(bucket.endpoint) {
+            *most = bucket.max_idle_connections.max(*most);
+        }
+    }
+    most.into_iter().sum::<usize>() as u64 * workers as u64
+}

@@ -1,0 +1,51 @@
+//! Ends of the process, and the texts that explain them to a terminal.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use crate::config::Problems;
+
+/// End of the process, with an exit code for each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A clean stop, or a configuration that is good.
+    Clean,
+    /// The configuration was refused.
+    Refused,
+    /// Wrong usage.
+    Usage,
+    /// The port is in use, something is not permitted, no event loop can be built.
+    CouldNotStart,
+}
+
+impl Exit {
+    /// The exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Refused => 1,
+            Self::Usage => 2,
+            Self::CouldNotStart => 3,
+        }
+    }
+}
+
+pub(super) fn say(out: &mut impl Write, text: &str) {
+    // A closed pipe is the reader's choice.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+pub(super) fn refused(path: &Path, problems: &Problems) -> Exit {
+    say(
+        &mut io::stderr(),
+        &format!("{problems}{}: the configuration is refused\n", path.display()),
+    );
+    Exit::Refused
+}
+
+pub(super) fn could_not_start(why: &str) -> Exit {
+    say(&mut io::stderr(), &format!("error: could not start: {why}\n"));
+    Exit::CouldNotStart
+}

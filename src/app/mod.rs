@@ -1,0 +1,90 @@
+//! Wires both planes together: start, wait, stop.
+
+mod descriptors;
+mod exit;
+mod offline;
+mod start;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+use std::time::Duration;
+
+pub use self::exit::Exit;
+use self::{
+    exit::{could_not_start, refused},
+    offline::{compare, validate},
+    start::{Failure, start},
+};
+use crate::{
+    cli::Arguments,
+    control_plane::{
+        control::{Control, End, Inputs, level},
+        files::ProcessEnvironment,
+        prepare::load,
+        signals,
+        watcher::Seen,
+    },
+    policy::auth::install_crypto,
+    telemetry::log,
+};
+
+/// Time that the last log lines may take to be written.
+const LOG_GRACE: Duration = Duration::from_secs(1);
+
+/// Does what the arguments ask for.
+pub fn run(arguments: &Arguments) -> Exit {
+    install_crypto();
+    let environment = ProcessEnvironment::capture();
+    if arguments.validate {
+        return validate(&arguments.config, &environment);
+    }
+    if let Some(old) = &arguments.diff {
+        return compare(old, &arguments.config, &environment);
+    }
+    // Caught before anything that takes time: a SIGHUP during start is a reload afterwards.
+    let signals = match signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return could_not_start(&format!("signals cannot be caught: {error}")),
+    };
+    let mut seen = Seen::new();
+    let (content, loaded) = match load(&arguments.config, &environment, None, &mut seen) {
+        Ok(found) => found,
+        Err(problems) => return refused(&arguments.config, &problems),
+    };
+    let log = match log::init(level(loaded.settings.logging.level.as_str())) {
+        Ok(log) => log,
+        Err(error) => return could_not_start(&format!("the log cannot be started: {error}")),
+    };
+    let exit = match start(arguments, environment, signals, &content, loaded, log.clone()) {
+        Ok((mut control, inputs)) => {
+            control.watcher.read_file(seen, true);
+            control.watcher.watch(control.running.settings.reload.watch);
+            control.service.ready("serving generation 1");
+            serve(control, inputs)
+        }
+        Err(Failure::Refused(problems)) => refused(&arguments.config, &problems),
+        Err(Failure::CouldNotStart(why)) => {
+            tracing::error!("could not start: {why}");
+            Exit::CouldNotStart
+        }
+    };
+    log.flush(LOG_GRACE);
+    exit
+}
+
+fn serve(mut control: Control, mut inputs: Inputs) -> Exit {
+    let end = control.run(&mut inputs);
+    control.access_log.stop(LOG_GRACE);
+    match end {
+        End::Stopped => {
+            tracing::info!("stopped");
+            Exit::Clean
+        }
+        End::StoppedAtOnce => Exit::Clean,
+        End::WorkerFailed(why) => {
+            tracing::error!("a worker ended: {why}");
+            Exit::CouldNotStart
+        }
+    }
+}
