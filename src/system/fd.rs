@@ -2,14 +2,6 @@
 
 use std::os::fd::RawFd;
 
-/// Shuts a descriptor down that is known to be open.
-pub(super) fn shut_down(fd: RawFd) {
-    // SAFETY: no pointers. The number is the caller's own descriptor: a watch is removed before its
-    // descriptor is closed, so it never names a socket that somebody opened since.
-    #[expect(unsafe_code, reason = "shutdown by number has no safe wrapper in std")]
-    let _ = unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
-}
-
 /// Bytes that were sent on `fd` and that its peer has not acknowledged (`SIOCOUTQ`, `tcp(7)`).
 pub(super) fn unacknowledged_bytes(fd: RawFd) -> Option<u64> {
     let mut bytes: libc::c_int = 0;

@@ -20,6 +20,7 @@ mod readiness;
 pub mod ring;
 pub mod socket;
 pub mod splice;
+pub mod stream;
 pub mod tls;
 pub mod turn;
 pub mod watch;

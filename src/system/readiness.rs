@@ -123,7 +123,7 @@ impl Readiness {
         match received {
             None => self.readable.set(false),
             // The end stays, whether it was reported before it was read or will be.
-            Some(0) if room > 0 => {}
+            Some(0) if room > 0 => self.readable.set(true),
             Some(count) if count < room && !self.ended.get() && !self.urgent.get() => {
                 self.readable.set(false);
             }
@@ -200,7 +200,8 @@ impl Readiness {
         self.note(readable | writable);
     }
 
-    /// Lets everybody look: this side has ended the descriptor.
+    /// Lets everybody look: the descriptor has ended.
+    #[cfg(test)]
     pub(super) fn end(&self) {
         self.note(END_EVENTS);
     }
@@ -304,5 +305,8 @@ mod tests {
         assert!(readiness.may_read());
         readiness.read(Some(5), 10);
         assert!(!readiness.may_read());
+        // A call may try before anything is reported.
+        readiness.read(Some(0), 10);
+        assert!(readiness.may_read());
     }
 }

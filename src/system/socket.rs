@@ -10,7 +10,7 @@ use std::{
 
 use socket2::{Domain, Protocol, SockRef, Type};
 
-use crate::system::watch::{Client, Ended, Shut, Watched, Watches};
+use crate::system::watch::{Client, Watched, Watches};
 
 /// A connected, non-blocking stream socket that belongs to this core.
 #[derive(Debug)]
@@ -53,15 +53,12 @@ impl Socket {
         };
         let socket = Self::new(OwnedFd::from(socket), watches)?;
         if in_progress {
-            socket.watch().arm(within, Shut::Both);
+            socket.watch().arm(within);
             socket.watch().waits_for_client(Some(client));
             socket.watch().readiness.connecting();
             socket.writable().await;
-            match socket.watch().ended() {
-                Ended::No => socket.watch().disarm(),
-                Ended::Deadline => return Err(io::ErrorKind::TimedOut.into()),
-                Ended::ClientGone => return Err(io::ErrorKind::ConnectionAborted.into()),
-            }
+            socket.watch().check_open()?;
+            socket.watch().disarm();
             if let Some(error) = SockRef::from(&socket.fd).take_error()? {
                 return Err(error);
             }
@@ -116,30 +113,6 @@ impl Socket {
         };
         self.watched.readiness.wrote(sent);
         Ok(sent)
-    }
-
-    /// Sends two slices to their end, calling `progress` after each part that was taken.
-    pub async fn send_all(
-        &self,
-        mut first: &[u8],
-        mut second: &[u8],
-        mut progress: impl FnMut(),
-    ) -> io::Result<()> {
-        while !first.is_empty() || !second.is_empty() {
-            if first.is_empty() {
-                first = second;
-                second = &[];
-            }
-            if let Some(sent) = self.try_send(first, second)? {
-                let of_first = sent.min(first.len());
-                first = first.get(of_first..).unwrap_or_default();
-                second = second.get(sent - of_first..).unwrap_or_default();
-                progress();
-            } else {
-                self.writable().await;
-            }
-        }
-        Ok(())
     }
 
     /// Whether something may have arrived that was not read, as far as is known.
@@ -306,7 +279,10 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
-    use crate::system::ring::{self, IoChoice};
+    use crate::system::{
+        ring::{self, IoChoice},
+        watch::Ended,
+    };
 
     /// Runs `test` on each kind of event loop.
     fn with_watches<F: Future<Output = ()>>(test: impl Fn(Rc<Watches>) -> F) {
@@ -405,7 +381,7 @@ mod tests {
                 waiting.readable().await;
                 waiting.watch().ended()
             });
-            socket.watch().arm(Duration::ZERO, Shut::Both);
+            socket.watch().arm(Duration::ZERO);
             while socket.watch().ended() == Ended::No {
                 watches.sleep(Duration::from_millis(1)).await;
                 watches.tick();
@@ -442,12 +418,12 @@ mod tests {
             let (ours, theirs) = pair().unwrap();
             let socket = Socket::new(ours, &watches).unwrap();
             let mut peer = std::fs::File::from(theirs);
-            socket.watch().arm(Duration::ZERO, Shut::Neither);
+            socket.watch().arm(Duration::ZERO);
             peer.write_all(b"abc").unwrap();
             wait_ended(&socket, &watches).await;
             assert_eq!(socket.try_recv(&mut [0; 8]).unwrap(), Some(3));
             assert!(!is_gone(&socket, false));
-            socket.watch().arm(Duration::from_mins(1), Shut::Neither);
+            socket.watch().arm(Duration::from_mins(1));
             assert_eq!(socket.watch().ended(), Ended::No);
         });
     }
@@ -498,11 +474,11 @@ mod tests {
             let [busy, idle, nearly_over] = [false, true, true].map(|is_idle| {
                 let (ours, theirs) = pair().unwrap();
                 let socket = Socket::new(ours, &watches).unwrap();
-                socket.watch().arm(Duration::from_mins(1), Shut::Neither);
+                socket.watch().arm(Duration::from_mins(1));
                 socket.watch().set_idle(is_idle);
                 (socket, theirs)
             });
-            nearly_over.0.watch().arm(Duration::ZERO, Shut::Neither);
+            nearly_over.0.watch().arm(Duration::ZERO);
             watches.shorten_idle(Duration::from_mins(1));
             wait_ended(&nearly_over.0, &watches).await;
             assert_eq!(idle.0.watch().ended(), Ended::No);

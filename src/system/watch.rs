@@ -6,9 +6,8 @@
 //! and nothing is ever cancelled. The deadline of a send moves on for as long as the peer
 //! acknowledges something.
 //!
-//! A client's deadline leaves its socket alone: what had arrived just before can still be served,
-//! and the owner decides whether the client gets a response, an orderly end or a reset. An
-//! upstream socket is shut down with its deadline.
+//! A deadline leaves its socket alone: what had arrived just before can still be used, and the owner
+//! decides whether the peer gets a response, an orderly end or a reset.
 
 use std::{
     cell::{Cell, RefCell},
@@ -46,15 +45,6 @@ pub enum Ended {
     ClientGone,
 }
 
-/// Directions of a socket that end with its deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shut {
-    /// None: whoever waits is woken and decides.
-    Neither,
-    /// Both.
-    Both,
-}
-
 /// The deadline of one socket.
 #[derive(Debug)]
 pub struct Watch {
@@ -65,7 +55,6 @@ pub struct Watch {
     sending: Cell<u64>,
     /// Bytes that the peer had not acknowledged when that was last looked at.
     unacknowledged: Cell<Option<u64>>,
-    shut: Cell<Shut>,
     ended: Cell<Ended>,
     idle: Cell<bool>,
     waits_for: Cell<Option<Client>>,
@@ -102,7 +91,6 @@ impl Watch {
             deadline: Cell::new(0),
             sending: Cell::new(0),
             unacknowledged: Cell::new(None),
-            shut: Cell::new(Shut::Both),
             ended: Cell::new(Ended::No),
             idle: Cell::new(false),
             waits_for: Cell::new(None),
@@ -112,12 +100,12 @@ impl Watch {
     }
 
     /// Ends the wait when `after` has passed since `now`, which may be one tick old. An earlier
-    /// deadline that shut nothing is forgotten, passed or not; the end of the process is not.
-    fn arm(&self, now: Monotonic, after: Duration, shut: Shut) {
+    /// deadline is forgotten, passed or not; a client that is gone, and the end of the process, are
+    /// not.
+    fn arm(&self, now: Monotonic, after: Duration) {
         self.deadline.set(now.plus(after + TICK).0);
         self.sending.set(0);
-        self.shut.set(shut);
-        if shut == Shut::Neither && self.ended.get() != Ended::ClientGone {
+        if self.ended.get() == Ended::Deadline {
             self.ended.set(Ended::No);
         }
     }
@@ -126,7 +114,7 @@ impl Watch {
     /// was sent. To be writable again takes more: the kernel waits until a third of the send buffer
     /// is free.
     fn arm_sending(&self, now: Monotonic, after: Duration) {
-        self.arm(now, after, Shut::Neither);
+        self.arm(now, after);
         self.sending.set(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
         self.unacknowledged.set(None);
     }
@@ -210,16 +198,24 @@ impl Watch {
         self.ended.get()
     }
 
-    fn end(&self, why: Ended, shut: Shut) {
+    /// Whether a wait may go on. To be asked when a call found that it would block, for what has
+    /// arrived comes first.
+    ///
+    /// # Errors
+    /// `TimedOut` once the deadline has passed, `ConnectionAborted` once the client on whose behalf
+    /// is waited is gone, or the process ends.
+    pub fn check_open(&self) -> io::Result<()> {
+        match self.ended.get() {
+            Ended::No => Ok(()),
+            Ended::Deadline => Err(io::ErrorKind::TimedOut.into()),
+            Ended::ClientGone => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+
+    fn end(&self, why: Ended) {
         self.deadline.set(0);
         self.ended.set(why);
-        match shut {
-            Shut::Neither => self.readiness.wake(),
-            Shut::Both => {
-                fd::shut_down(self.fd);
-                self.readiness.end();
-            }
-        }
+        self.readiness.wake();
     }
 }
 
@@ -296,8 +292,7 @@ impl Watched {
         if gone.is_some_and(|gone| gone.is_pending()) {
             return Poll::Pending;
         }
-        self.watch.waits_for.set(None);
-        self.watch.end(Ended::ClientGone, Shut::Both);
+        self.watch.end(Ended::ClientGone);
         Poll::Ready(())
     }
 
@@ -321,8 +316,8 @@ impl Watched {
     }
 
     /// Ends the wait when `after` has passed.
-    pub fn arm(&self, after: Duration, shut: Shut) {
-        self.watch.arm(self.watches.clock.coarse(), after, shut);
+    pub fn arm(&self, after: Duration) {
+        self.watch.arm(self.watches.clock.coarse(), after);
         self.list();
     }
 
@@ -436,7 +431,7 @@ impl Watches {
             watch.gather_on();
             let deadline = watch.deadline.get();
             if deadline != 0 && !watch.has_progressed(now) && deadline <= now.0 {
-                watch.end(Ended::Deadline, watch.shut.get());
+                watch.end(Ended::Deadline);
             }
             watch.due()
         });
@@ -485,20 +480,18 @@ impl Watches {
         for (slot, watch) in self.all.borrow().iter() {
             let deadline = watch.deadline.get();
             if watch.idle.get() && (deadline == 0 || deadline > latest.0) {
-                watch.arm(now, most, Shut::Neither);
+                watch.arm(now, most);
                 self.list(slot, watch);
             }
         }
     }
 
-    /// Ends all that is under way, because the process does: sockets that work for a client are shut
-    /// down, and those of clients left as they are for whoever waits to decide. An orderly end would
-    /// make a body that ends with the connection look whole.
+    /// Ends all that is under way, because the process does. The sockets are left as they are for
+    /// their owners to decide: an orderly end would make a body that ends with the connection look
+    /// whole.
     pub fn end_all(&self) {
         for (_, watch) in self.all.borrow().iter() {
-            let works_for_a_client = watch.waits_for.get().is_some();
-            let shut = if works_for_a_client { Shut::Both } else { Shut::Neither };
-            watch.end(Ended::ClientGone, shut);
+            watch.end(Ended::ClientGone);
         }
     }
 

@@ -7,17 +7,14 @@ use crate::{
     data_plane::{core::Core, exchange::client::RequestBody},
     model::Fault,
     protocol::http1::{BodyDiscard, DiscardError, RequestFraming, RequestHead},
-    system::{
-        socket::Socket,
-        watch::{Ended, Shut},
-    },
+    system::{stream::Stream, watch::Ended},
 };
 
 /// The body of one request.
 #[derive(Debug)]
 pub(super) struct Body<'b> {
     core: &'b Core,
-    socket: &'b Socket,
+    stream: &'b Stream,
     /// Time in which it has to arrive.
     timeout: Duration,
     state: State,
@@ -42,13 +39,13 @@ impl<'b> Body<'b> {
     /// The body of a request of at most `limit` bytes, of which `rest` arrived behind the head.
     pub(super) fn begin(
         core: &'b Core,
-        socket: &'b Socket,
+        stream: &'b Stream,
         (limit, timeout): (u64, Duration),
         head: &RequestHead,
         rest: &[u8],
     ) -> Self {
         let mut body =
-            Self { core, socket, timeout, state: State::Over, consumed: 0, surplus: Vec::new() };
+            Self { core, stream, timeout, state: State::Over, consumed: 0, surplus: Vec::new() };
         if head.framing == RequestFraming::None {
             return body;
         }
@@ -90,14 +87,14 @@ impl RequestBody for Body<'_> {
             State::Refused(fault) => return Err(*fault),
             State::Arriving(discard) => discard,
         };
-        self.socket.watch().arm(self.timeout, Shut::Neither);
-        let read = read_rest(self.core, self.socket, discard).await;
+        self.stream.watch().arm(self.timeout);
+        let read = read_rest(self.core, self.stream, discard).await;
         self.state = match &read {
             Ok(_) => State::Over,
             Err(fault) => State::Refused(*fault),
         };
         self.surplus = read?;
-        self.socket.watch().disarm();
+        self.stream.watch().disarm();
         Ok(())
     }
 }
@@ -105,13 +102,13 @@ impl RequestBody for Body<'_> {
 /// Discards what is left, and returns what came behind it.
 async fn read_rest(
     core: &Core,
-    socket: &Socket,
+    stream: &Stream,
     discard: &mut BodyDiscard,
 ) -> Result<Vec<u8>, Fault> {
     loop {
-        socket.readable().await;
+        stream.readable().await;
         let mut buffer = core.buffers.small();
-        match socket.try_recv(&mut buffer) {
+        match stream.try_read(&mut buffer) {
             Ok(Some(0)) | Err(_) => return Err(Fault::BadRequest),
             Ok(None) => {}
             Ok(Some(count)) => {
@@ -122,7 +119,7 @@ async fn read_rest(
                 }
             }
         }
-        if socket.watch().ended() != Ended::No {
+        if stream.watch().ended() != Ended::No {
             return Err(Fault::HeadTimeout);
         }
     }

@@ -22,11 +22,7 @@ use crate::{
     },
     model::Fault,
     protocol::http1::{Progress, RequestError, RequestHead, parse_request},
-    system::{
-        socket::Socket,
-        turn::TURN_REQUESTS,
-        watch::{Ended, Shut},
-    },
+    system::{stream::Stream, turn::TURN_REQUESTS, watch::Ended},
     telemetry::labels::ConnectionState,
 };
 
@@ -52,7 +48,7 @@ enum Next {
 /// Serves one connection until it ends.
 pub(crate) async fn serve(
     core: &Rc<Core>,
-    socket: Socket,
+    stream: Stream,
     peer: SocketAddr,
     guard: &ConnectionGuard,
 ) {
@@ -61,10 +57,10 @@ pub(crate) async fn serve(
     let mut head = RequestHead::default();
     let mut this_turn = 0;
     loop {
-        let next = match read_head(core, &socket, &mut input, &mut head, first, guard).await {
-            Ok(()) => serve_request(core, &socket, peer, guard.role(), &mut input, &head).await,
+        let next = match read_head(core, &stream, &mut input, &mut head, first, guard).await {
+            Ok(()) => serve_request(core, &stream, peer, guard.role(), &mut input, &head).await,
             Err(Some(fault)) => {
-                match refusal::refuse_head(core, &socket, peer, input.bytes(), fault).await {
+                match refusal::refuse_head(core, &stream, peer, input.bytes(), fault).await {
                     End::Complete => Next::Close,
                     End::Cut => Next::Abort,
                 }
@@ -75,11 +71,11 @@ pub(crate) async fn serve(
         match next {
             Next::KeepAlive => {}
             Next::Close => {
-                linger(core, &socket).await;
+                linger(core, &stream).await;
                 break;
             }
             Next::Abort => {
-                socket.set_abortive(true);
+                stream.abort();
                 break;
             }
         }
@@ -94,7 +90,7 @@ pub(crate) async fn serve(
 /// Serves one request whose head is complete and at the beginning of the input.
 async fn serve_request<'c>(
     core: &'c Rc<Core>,
-    socket: &Socket,
+    stream: &Stream,
     peer: SocketAddr,
     role: Role,
     input: &mut Input<'c>,
@@ -104,9 +100,9 @@ async fn serve_request<'c>(
     let bytes = input.bytes();
     let rest = bytes.get(head.head_len..).unwrap_or_default();
     let bounds = (local.limits.body_bytes, local.timeouts.client_header);
-    let mut body = Body::begin(core, socket, bounds, head, rest);
+    let mut body = Body::begin(core, stream, bounds, head, rest);
     let mut response =
-        Writer::new(core, socket, local.timeouts.client_write, RespondTo::request(head));
+        Writer::new(core, stream, local.timeouts.client_write, RespondTo::request(head));
     if body.ends_connection() {
         response.end_connection();
     }
@@ -132,7 +128,7 @@ async fn serve_request<'c>(
 /// A fault to respond with, or `None` when the connection is to be closed without a word.
 async fn read_head<'c>(
     core: &'c Core,
-    socket: &Socket,
+    stream: &Stream,
     input: &mut Input<'c>,
     head: &mut RequestHead,
     first: bool,
@@ -146,38 +142,38 @@ async fn read_head<'c>(
         // A request may still be on its way.
         most = most.min(timeouts.drain_idle);
     }
-    socket.watch().arm(most, Shut::Neither);
+    stream.watch().arm(most);
     loop {
         if started {
             let local = core.current();
             match parse_request(input.bytes(), &local.limits, head) {
                 Ok(Progress::Complete) => {
-                    socket.watch().disarm();
+                    stream.watch().disarm();
                     return Ok(());
                 }
                 // The process ends: there is no time left for the rest of it.
-                Ok(Progress::Partial) if socket.watch().ended() == Ended::ClientGone => {
+                Ok(Progress::Partial) if stream.watch().ended() == Ended::ClientGone => {
                     return Err(None);
                 }
                 // A client that keeps sending slowly never leaves the socket without bytes.
-                Ok(Progress::Partial) if is_over(socket) => return Err(Some(Fault::HeadTimeout)),
+                Ok(Progress::Partial) if is_over(stream) => return Err(Some(Fault::HeadTimeout)),
                 Ok(Progress::Partial) => {}
                 Err(error) => return Err(Some(fault_of(&error))),
             }
-            socket.readable().await;
+            stream.readable().await;
         } else {
-            let _idle = Idle::new(socket, guard, first);
-            socket.readable().await;
+            let _idle = Idle::new(stream, guard, first);
+            stream.readable().await;
         }
-        match input.try_fill(core, socket) {
+        match input.try_fill(core, stream) {
             Ok(Some(0)) | Err(_) => return Err(None),
             Ok(Some(_)) if !started => {
                 started = true;
                 if !first || core.is_closing() {
-                    socket.watch().arm(timeouts.client_header, Shut::Neither);
+                    stream.watch().arm(timeouts.client_header);
                 }
             }
-            Ok(None) if !started && is_over(socket) => return Err(None),
+            Ok(None) if !started && is_over(stream) => return Err(None),
             Ok(_) => {}
         }
     }
@@ -186,30 +182,30 @@ async fn read_head<'c>(
 /// A connection that waits for a request, for as long as it does.
 #[derive(Debug)]
 struct Idle<'i> {
-    socket: &'i Socket,
+    stream: &'i Stream,
     guard: &'i ConnectionGuard,
 }
 
 impl<'i> Idle<'i> {
-    fn new(socket: &'i Socket, guard: &'i ConnectionGuard, first: bool) -> Self {
-        socket.watch().set_idle(true);
+    fn new(stream: &'i Stream, guard: &'i ConnectionGuard, first: bool) -> Self {
+        stream.watch().set_idle(true);
         if !first {
             guard.set_state(ConnectionState::Idle);
         }
-        Self { socket, guard }
+        Self { stream, guard }
     }
 }
 
 impl Drop for Idle<'_> {
     fn drop(&mut self) {
         self.guard.set_state(ConnectionState::Active);
-        self.socket.watch().set_idle(false);
+        self.stream.watch().set_idle(false);
     }
 }
 
 /// Returns true if the time for what is being read has passed, or the process ends.
-fn is_over(socket: &Socket) -> bool {
-    socket.watch().ended() != Ended::No
+fn is_over(stream: &Stream) -> bool {
+    stream.watch().ended() != Ended::No
 }
 
 fn fault_of(error: &RequestError) -> Fault {
@@ -224,14 +220,14 @@ fn fault_of(error: &RequestError) -> Fault {
 }
 
 /// Ends our side, then reads and discards until the client has ended its own.
-async fn linger(core: &Core, socket: &Socket) {
-    socket.finish();
-    socket.watch().arm(LINGER, Shut::Neither);
+async fn linger(core: &Core, stream: &Stream) {
+    stream.finish();
+    stream.watch().arm(LINGER);
     let mut discarded = 0;
-    while discarded < LINGER_BYTES_MAX && !is_over(socket) {
-        socket.readable().await;
+    while discarded < LINGER_BYTES_MAX && !is_over(stream) {
+        stream.readable().await;
         let mut buffer = core.buffers.small();
-        match socket.try_recv(&mut buffer) {
+        match stream.try_read(&mut buffer) {
             Ok(Some(0)) | Err(_) => break,
             Ok(Some(count)) => discarded += count,
             Ok(None) => {}

@@ -2,7 +2,7 @@
 
 use crate::{
     data_plane::core::Core,
-    system::{buffers::Lent, socket::Socket},
+    system::{buffers::Lent, stream::Stream},
 };
 
 /// A read buffer that holds no memory while there is nothing in it.
@@ -53,13 +53,13 @@ impl<'c> Input<'c> {
         &mut buffer[self.end..]
     }
 
-    /// Takes in what the socket holds: `None` when that is nothing yet, `Some(0)` at the end.
+    /// Takes in what the stream holds: `None` when that is nothing yet, `Some(0)` at the end.
     pub(super) fn try_fill(
         &mut self,
         core: &'c Core,
-        socket: &Socket,
+        stream: &Stream,
     ) -> std::io::Result<Option<usize>> {
-        let received = socket.try_recv(self.room(core, 1));
+        let received = stream.try_read(self.room(core, 1));
         if let Ok(Some(count)) = received {
             self.end += count;
         }

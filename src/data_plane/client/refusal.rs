@@ -10,36 +10,36 @@ use crate::{
     },
     model::Fault,
     protocol::http1::Version,
-    system::socket::Socket,
+    system::{socket::Socket, stream::Stream},
 };
 
 /// Refuses a head that could not be read, of which these bytes have arrived.
 pub(super) async fn refuse_head(
     core: &Core,
-    socket: &Socket,
+    stream: &Stream,
     peer: SocketAddr,
     arrived: &[u8],
     fault: Fault,
 ) -> End {
     let client_write = core.current().timeouts.client_write;
-    let mut response = Writer::new(core, socket, client_write, unknown(arrived));
+    let mut response = Writer::new(core, stream, client_write, unknown(arrived));
     exchange::refuse(core, peer, fault, &mut response).await
 }
 
 /// Responds with 503 on a connection over the limit: one attempt to send, and closed.
 pub(crate) fn refuse_connection(core: &Core, fd: OwnedFd) {
-    if let Ok(socket) = Socket::new(fd, &core.watches) {
+    if let Ok(stream) = Socket::new(fd, &core.watches).map(Stream::Plain) {
         // The request may have come or be on its way: taking it off the queue keeps the close from
         // resetting the response.
         let mut discarded = [0_u8; 1_024];
-        let count = socket.try_recv(&mut discarded).ok().flatten().unwrap_or(0);
+        let count = stream.try_read(&mut discarded).ok().flatten().unwrap_or(0);
         let arrived = discarded.get(..count).unwrap_or_default();
         let client_write = core.current().timeouts.client_write;
-        let mut response = Writer::new(core, &socket, client_write, unknown(arrived));
+        let mut response = Writer::new(core, &stream, client_write, unknown(arrived));
         let body = exchange::begin_refusal(core, Fault::TooManyConnections, &mut response);
         response.send_once(&body);
-        socket.finish();
-        let _ = socket.try_recv(&mut discarded);
+        stream.finish();
+        let _ = stream.try_read(&mut discarded);
     }
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::{
     data_plane::exchange::client::ClientGone,
-    system::{socket::Socket, watch::Ended},
+    system::{stream::Stream, watch::Ended},
 };
 
 /// Sends both slices, giving the client `client_write` for each step of progress; also the bytes that
 /// its socket took.
 pub(super) async fn deliver(
-    socket: &Socket,
+    stream: &Stream,
     client_write: Duration,
     mut first: &[u8],
     mut second: &[u8],
@@ -20,7 +20,7 @@ pub(super) async fn deliver(
         if first.is_empty() {
             first = std::mem::take(&mut second);
         }
-        match socket.try_send(first, second) {
+        match stream.try_write(first, second) {
             Ok(Some(sent)) => {
                 taken += sent;
                 let of_first = sent.min(first.len());
@@ -28,7 +28,7 @@ pub(super) async fn deliver(
                 second = second.get(sent - of_first..).unwrap_or_default();
             }
             Ok(None) => {
-                if let Err(gone) = writable(socket, client_write).await {
+                if let Err(gone) = writable(stream, client_write).await {
                     return (Err(gone), taken);
                 }
             }
@@ -43,11 +43,11 @@ pub(super) async fn deliver(
 /// # Errors
 /// It takes nothing for `client_write`, or the process ends. Its socket is left as it is: an orderly
 /// end behind a part of a body that ends with the connection would make that look whole.
-pub(super) async fn writable(socket: &Socket, client_write: Duration) -> Result<(), ClientGone> {
-    socket.watch().arm_sending(client_write);
-    socket.writable().await;
-    socket.watch().disarm();
-    match socket.watch().ended() {
+pub(super) async fn writable(stream: &Stream, client_write: Duration) -> Result<(), ClientGone> {
+    stream.watch().arm_sending(client_write);
+    stream.writable().await;
+    stream.watch().disarm();
+    match stream.watch().ended() {
         Ended::No => Ok(()),
         Ended::Deadline | Ended::ClientGone => Err(ClientGone),
     }

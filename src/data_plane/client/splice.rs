@@ -12,7 +12,8 @@ use crate::{
     system::{
         socket::Socket,
         splice::Pipe,
-        watch::{Ended, OnDemand, Shut},
+        stream::Stream,
+        watch::{Ended, OnDemand},
     },
 };
 
@@ -23,7 +24,7 @@ const TURN_BYTES: usize = 4 * 1_048_576;
 /// The client's side of a body that is moved.
 #[derive(Debug)]
 pub(super) struct Destination<'d> {
-    pub(super) socket: &'d Socket,
+    pub(super) stream: &'d Stream,
     /// Time in which the client has to take a part.
     pub(super) client_write: Duration,
     /// Bytes that its socket took.
@@ -38,12 +39,14 @@ pub(super) async fn relay(
     mut client: Destination<'_>,
 ) -> Result<bool, Cut> {
     let Some(left) = body.left_to_splice() else { return Ok(false) };
+    body.release_buffer();
+    let upstream = body.connection().stream().splice_fd();
+    let Some(sockets) = upstream.zip(client.stream.splice_fd()) else { return Ok(false) };
     let Some(mut pipe) = core.pipes.take(core.watches.clock.coarse()) else {
         return Ok(false);
     };
-    body.release_buffer();
     let mut taken = 0;
-    let moved = pump(core, body, &mut pipe, &mut client, left, &mut taken).await;
+    let moved = pump(core, body, sockets, &mut pipe, &mut client, left, &mut taken).await;
     body.spliced(taken);
     core.pipes.give_back(pipe);
     moved.map(|()| true)
@@ -54,12 +57,12 @@ pub(super) async fn relay(
 async fn pump(
     core: &Core,
     body: &Body<'_>,
+    (upstream, client_socket): (&Socket, &Socket),
     pipe: &mut Pipe,
     client: &mut Destination<'_>,
     left: u64,
     taken: &mut u64,
 ) -> Result<(), Cut> {
-    let upstream = body.connection().socket();
     let upstream_watch = upstream.watch();
     // A body that is over in one turn is not worth the calls that this takes.
     let mut on_demand = None;
@@ -70,7 +73,7 @@ async fn pump(
                 Ok(Some(0)) => return Err(Cut::Upstream(body.failure(Kind::Truncated))),
                 Ok(Some(count)) => *taken += count as u64,
                 Ok(None) => {
-                    upstream_watch.arm(body.read_timeout(), Shut::Both);
+                    upstream_watch.arm(body.read_timeout());
                     match &on_demand {
                         None => upstream.readable().await,
                         Some(arrives) => OnDemand::readable(arrives).await,
@@ -85,7 +88,7 @@ async fn pump(
                 Err(_) => return Err(Cut::Upstream(body.failure(Kind::Reset))),
             }
         }
-        let is_full = match pipe.empty(client.socket) {
+        let is_full = match pipe.empty(client_socket) {
             Ok(Some(count)) => {
                 *client.sent += count as u64;
                 this_turn += count;
@@ -100,7 +103,7 @@ async fn pump(
         on_demand.get_or_insert_with(|| upstream_watch.on_demand());
         if is_full {
             // When the client's socket is reported, there is room for a good deal.
-            writable(client.socket, client.client_write).await?;
+            writable(client.stream, client.client_write).await?;
         } else {
             core.watches.turns.next().await;
         }

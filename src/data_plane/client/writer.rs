@@ -17,7 +17,7 @@ use crate::{
         Version, append_connection, append_field, append_framing, client_framing,
         encode_chunk_head,
     },
-    system::{buffers::Scratch, socket::Socket, watch::Client},
+    system::{buffers::Scratch, stream::Stream, watch::Client},
 };
 
 /// Frames up to this length, in bytes, are gathered with the head or with others into one plain
@@ -51,7 +51,7 @@ impl RespondTo {
 #[derive(Debug)]
 pub(super) struct Writer<'w> {
     core: &'w Core,
-    socket: &'w Socket,
+    stream: &'w Stream,
     client_write: Duration,
     to: RespondTo,
     keep_alive: bool,
@@ -72,13 +72,13 @@ impl<'w> Writer<'w> {
     /// A response to a client that has `client_write` to take a part of it.
     pub(super) fn new(
         core: &'w Core,
-        socket: &'w Socket,
+        stream: &'w Stream,
         client_write: Duration,
         to: RespondTo,
     ) -> Self {
         Self {
             core,
-            socket,
+            stream,
             client_write,
             to,
             keep_alive: !to.close,
@@ -100,7 +100,7 @@ impl<'w> Writer<'w> {
     /// Tries once to send the head and this body behind it, without waiting.
     pub(super) fn send_once(&mut self, body: &[u8]) {
         let body = if self.has_body() { body } else { &[] };
-        let _ = self.socket.try_send(self.out(), body);
+        let _ = self.stream.try_write(self.out(), body);
     }
 
     fn out(&mut self) -> &mut Vec<u8> {
@@ -130,7 +130,7 @@ impl<'w> Writer<'w> {
         }
         self.begun = true;
         let body = self.gathered + more.len();
-        let (delivered, taken) = deliver(self.socket, self.client_write, out, more).await;
+        let (delivered, taken) = deliver(self.stream, self.client_write, out, more).await;
         // Head and chunk sizes go before the body, so what was taken of a part is body last.
         let framing = out.len() - self.gathered;
         self.sent += taken.saturating_sub(framing).min(body) as u64;
@@ -144,7 +144,7 @@ impl ResponseWriter for Writer<'_> {
     fn presence(&self) -> Client {
         // A client that asked for a last response may finish sending and wait for it (RFC 9112
         // section 9.6).
-        self.socket.watch().client(self.to.close)
+        self.stream.watch().client(self.to.close)
     }
 
     fn end_connection(&mut self) {
@@ -153,7 +153,7 @@ impl ResponseWriter for Writer<'_> {
 
     fn begin(&mut self, status: u16, reason: &[u8]) {
         if self.framing.must_close() {
-            self.socket.set_abortive(false);
+            self.stream.set_abortive(false);
             self.framing = ClientFraming::None;
         }
         self.status = status;
@@ -189,7 +189,7 @@ impl ResponseWriter for Writer<'_> {
             // To this client the end of the connection is the end of the body: until it is complete,
             // every end, that of the process included, must be a reset.
             self.keep_alive = false;
-            self.socket.set_abortive(true);
+            self.stream.set_abortive(true);
         }
         self.keep_alive &= !self.core.is_closing();
         let close = !self.keep_alive;
@@ -228,14 +228,14 @@ impl ResponseWriter for Writer<'_> {
         }
         self.send(&[]).await?;
         if self.framing.must_close() {
-            self.socket.set_abortive(false);
+            self.stream.set_abortive(false);
         }
         Ok(())
     }
 
     async fn splice(&mut self, body: &mut Body<'_>) -> Result<bool, Cut> {
         let client = Destination {
-            socket: self.socket,
+            stream: self.stream,
             client_write: self.client_write,
             sent: &mut self.sent,
         };

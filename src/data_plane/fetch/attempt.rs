@@ -17,7 +17,6 @@ use crate::{
     system::{
         buffers::{LARGE_BYTES, Lent},
         clock::Monotonic,
-        watch::Shut,
     },
 };
 
@@ -57,18 +56,18 @@ impl<'r> ObjectRequest<'r> {
         let core = self.core;
         let mut head = ResponseHead::default();
         let now = core.watches.clock.coarse();
-        if let Some(mut connection) =
+        if let Some(connection) =
             self.endpoint.take(self.bucket.max_connection_age, now, self.cells)
         {
-            match self.attempt(&mut connection, &mut head, first_byte_ns).await {
+            match self.attempt(&connection, &mut head, first_byte_ns).await {
                 Ok(arrived) => return Ok(self.fetched(head, connection, arrived)),
                 Err(error) if error.is_retryable() => head.reset(),
                 Err(error) => return Err(error),
             }
         }
-        let mut connection = self.open().await?;
+        let connection = self.open().await?;
         core.cells.upstream_connects.inc();
-        match self.attempt(&mut connection, &mut head, first_byte_ns).await {
+        match self.attempt(&connection, &mut head, first_byte_ns).await {
             Ok(arrived) => {
                 connection.address().works();
                 Ok(self.fetched(head, connection, arrived))
@@ -119,7 +118,7 @@ impl<'r> ObjectRequest<'r> {
     /// Sends the request on a connection and reads the head of the final response.
     async fn attempt(
         &self,
-        connection: &mut Connection,
+        connection: &Connection,
         head: &mut ResponseHead,
         first_byte_ns: &mut Option<u64>,
     ) -> Result<Arrived<'r>, UpstreamError> {
@@ -128,8 +127,8 @@ impl<'r> ObjectRequest<'r> {
         let clock = &core.watches.clock;
         // On a pooled connection no time has passed since the request's own reading of the clock.
         let sent = if connection.is_reused() { clock.coarse() } else { clock.refresh() };
-        let watch = connection.socket().watch();
-        watch.arm(timeouts.first_byte, Shut::Both);
+        let watch = connection.stream().watch();
+        watch.arm(timeouts.first_byte);
         watch.waits_for_client(Some(self.client));
         {
             let mut request = core.buffers.scratch();
@@ -186,7 +185,7 @@ impl<'r> ObjectRequest<'r> {
                         if head.status == 408 && connection.is_reused() && interim == 0 {
                             return Err(failure(connection, Kind::IdleTooLong, Phase::Head));
                         }
-                        connection.socket().watch().disarm();
+                        connection.stream().watch().disarm();
                         let is_large = |length| length >= LARGE_BODY_BYTES_MIN;
                         self.endpoint.expect_large(head.content_length.is_some_and(is_large));
                         return Ok(Arrived { buffer, message: at..filled });
@@ -200,10 +199,10 @@ impl<'r> ObjectRequest<'r> {
             if filled == 0 {
                 phase = Phase::Interim;
                 let left = timeouts.first_byte.saturating_sub(between(sent, clock.refresh()));
-                connection.socket().watch().arm(left, Shut::Both);
+                connection.stream().watch().arm(left);
             } else if begins {
                 phase = Phase::Head;
-                connection.socket().watch().arm(timeouts.read, Shut::Both);
+                connection.stream().watch().arm(timeouts.read);
             }
         }
     }

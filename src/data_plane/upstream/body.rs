@@ -11,7 +11,7 @@ use crate::{
     protocol::http1::{BodyLength, ChunkedDecoder},
     system::{
         buffers::{Buffers, Lent},
-        watch::{Ended, Shut},
+        watch::Ended,
     },
 };
 
@@ -134,7 +134,7 @@ impl<'c> Body<'c> {
     /// The upstream is silent for too long, fails, or ends the connection before the body's end.
     pub(crate) async fn wait(&mut self) -> Result<(), UpstreamError> {
         self.release_buffer();
-        self.connection.socket().watch().arm(self.read_timeout, Shut::Both);
+        self.connection.stream().watch().arm(self.read_timeout);
         let left = if let Framing::Fixed(left) = self.framing { left } else { 0 };
         self.connection.wait_for_body(left).await;
         let buffers = self.buffers;
@@ -147,7 +147,7 @@ impl<'c> Body<'c> {
             return Err(malformed());
         };
         let received = self.connection.recv(room).await;
-        self.connection.socket().watch().disarm();
+        self.connection.stream().watch().disarm();
         match received {
             Ok(0) if matches!(self.framing, Framing::UntilClose) && self.was_left_alone() => {
                 self.framing = Framing::Fixed(0);
@@ -180,7 +180,9 @@ impl<'c> Body<'c> {
     /// is large, none of it has arrived here and the socket carries it in plain.
     pub(crate) fn left_to_splice(&self) -> Option<u64> {
         match self.framing {
-            Framing::Fixed(left) if self.window.is_empty() && self.connection.is_plain() => {
+            Framing::Fixed(left)
+                if self.window.is_empty() && self.connection.stream().splice_fd().is_some() =>
+            {
                 (left >= LARGE_BODY_BYTES_MIN).then_some(left)
             }
             _ => None,
@@ -215,7 +217,10 @@ impl<'c> Body<'c> {
     /// The connection, if it may serve another request: the body has ended, its end was certain and
     /// nothing came behind it.
     pub(crate) fn into_connection(self) -> Option<Connection> {
-        let clean = self.ended && self.window.is_empty() && !self.connection.has_leftover();
+        let clean = self.ended
+            && self.was_left_alone()
+            && self.window.is_empty()
+            && !self.connection.has_leftover();
         clean.then_some(self.connection)
     }
 }

@@ -1,20 +1,21 @@
 //! Establishing a connection to one address: TCP, then TLS, within one deadline and only for as long
 //! as the client waits.
 
-use std::{io, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use crate::{
     data_plane::upstream::{
         addresses::{Address, ToAddress},
         connection::Connection,
-        error::{Kind, Phase, UpstreamError},
+        error::{Phase, UpstreamError},
     },
     system::{
         buffers::Buffers,
         clock::Monotonic,
         socket::Socket,
-        tls::{TlsClient, TlsSession},
-        watch::{Client, Ended, Shut, Watches},
+        stream::Stream,
+        tls::TlsClient,
+        watch::{Client, Watches},
     },
     telemetry::cells::BucketCells,
 };
@@ -49,21 +50,17 @@ impl Connector<'_> {
             .await
             .map_err(|error| failed(Phase::Connect, error))?;
         let now = self.watches.clock.coarse();
-        let mut connection = Connection::new(socket, to, now, lot, self.cells);
-        if let Some(tls) = tls {
-            let watch = connection.socket().watch();
-            watch.waits_for_client(Some(self.client));
-            watch.arm(self.left(deadline), Shut::Both);
-            let session = TlsSession::connect(tls, connection.socket(), self.buffers).await;
-            watch.disarm();
-            let session = session.map_err(|error| match connection.ended() {
-                Ended::No => failed(Phase::Tls, error),
-                Ended::Deadline => failed(Phase::Tls, io::ErrorKind::TimedOut.into()),
-                Ended::ClientGone => UpstreamError::new(Kind::ClientGone, Phase::Tls),
-            })?;
-            connection.secure(session);
-        }
-        Ok(connection)
+        let stream = match tls {
+            None => Stream::Plain(socket),
+            Some(tls) => {
+                socket.watch().waits_for_client(Some(self.client));
+                socket.watch().arm(self.left(deadline));
+                let secured = Stream::secure(socket, tls, self.buffers).await;
+                secured.map_err(|error| failed(Phase::Tls, error))?
+            }
+        };
+        stream.watch().disarm();
+        Ok(Connection::new(stream, to, now, lot, self.cells))
     }
 
     fn left(&self, until: Monotonic) -> Duration {

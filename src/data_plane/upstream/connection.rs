@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use crate::{
     data_plane::upstream::addresses::{Address, ToAddress},
-    system::{clock::Monotonic, socket::Socket, tls::TlsSession, watch::Ended},
+    system::{clock::Monotonic, stream::Stream, watch::Ended},
     telemetry::{cells::BucketCells, labels::ConnectionState},
 };
 
@@ -23,8 +23,7 @@ const AGE_PARTS: u64 = 10;
 /// An open connection, in use or idle.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    socket: Socket,
-    tls: Option<Box<TlsSession>>,
+    stream: Stream,
     to: ToAddress,
     opened: Monotonic,
     /// Its share of such times, in 65,536ths, so that not all connections end at once.
@@ -40,7 +39,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// A connection that was established just now, on which nothing was sent yet.
     pub(crate) fn new(
-        socket: Socket,
+        stream: Stream,
         to: ToAddress,
         opened: Monotonic,
         lot: u16,
@@ -48,12 +47,7 @@ impl Connection {
     ) -> Self {
         let state = ConnectionState::Active;
         cells.upstream.connections(state).inc();
-        Self { socket, tls: None, to, opened, lot, cells: Arc::clone(cells), state, reused: false }
-    }
-
-    /// Speaks TLS from now on.
-    pub(crate) fn secure(&mut self, session: TlsSession) {
-        self.tls = Some(Box::new(session));
+        Self { stream, to, opened, lot, cells: Arc::clone(cells), state, reused: false }
     }
 
     /// Begins to serve another request, of this bucket.
@@ -72,7 +66,7 @@ impl Connection {
         self.cells.upstream.connections(self.state).dec();
         self.state = ConnectionState::Idle;
         self.cells.upstream.connections(self.state).inc();
-        let watch = self.socket.watch();
+        let watch = self.stream.watch();
         watch.disarm();
         watch.gather(1);
         watch.waits_for_client(None);
@@ -106,76 +100,58 @@ impl Connection {
     }
 
     /// Returns true if it is open and nothing has arrived on it since its last response.
-    pub(crate) fn is_quiet(&mut self) -> bool {
-        match &mut self.tls {
-            None => self.socket.is_quiet(),
-            Some(session) => session.is_quiet(&self.socket),
-        }
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.stream.is_quiet()
     }
 
     /// Returns true if memory holds something that arrived behind the last response: decrypted bytes,
     /// or a part of a record.
     pub(crate) fn has_leftover(&self) -> bool {
-        self.tls.as_ref().is_some_and(|session| session.has_leftover())
+        self.stream.has_leftover()
     }
 
-    /// The socket, for its deadline, and for splicing when [`Connection::is_plain`].
-    pub(crate) fn socket(&self) -> &Socket {
-        &self.socket
-    }
-
-    /// Returns true if bytes on the socket are the bytes of the message.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.tls.is_none()
+    /// The stream, for its deadline and for splicing.
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// The reason why it was ended from this side, if it was.
     pub(crate) fn ended(&self) -> Ended {
-        self.socket.watch().ended()
+        self.stream.watch().ended()
     }
 
     /// Sends all of `bytes`.
-    pub(crate) async fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.tls {
-            None => self.socket.send_all(bytes, &[], || ()).await,
-            Some(session) => session.send_all(&self.socket, bytes).await,
-        }
+    pub(crate) async fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
     }
 
     /// Waits until [`Connection::recv`] is likely to return at once, without holding a buffer.
     pub(crate) async fn wait(&self) {
-        // Decrypted bytes may wait inside the session while the socket is silent.
-        if !self.tls.as_ref().is_some_and(|session| session.has_bytes()) {
-            self.socket.readable().await;
-        }
+        self.stream.readable().await;
     }
 
     /// The same, where `left` bytes of a body are known to follow: lets some come together, so that
     /// waking up for them is worth it.
     pub(crate) async fn wait_for_body(&self, left: u64) {
-        if self.tls.is_some() {
+        if self.stream.splice_fd().is_none() {
             let is_long = left >= 2 * GATHERED_BYTES as u64;
-            self.socket.watch().gather(if is_long { GATHERED_BYTES } else { 1 });
+            self.stream.watch().gather(if is_long { GATHERED_BYTES } else { 1 });
         }
         self.wait().await;
     }
 
     /// Reads at least one byte, or 0 at the end.
-    pub(crate) async fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match &mut self.tls {
-            None => self.socket.recv(into).await,
-            Some(session) => session.recv(&self.socket, into).await,
-        }
+    pub(crate) async fn recv(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(into).await
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.cells.upstream.connections(self.state).dec();
-        if let Some(session) = &mut self.tls
-            && self.socket.watch().ended() == Ended::No
-        {
-            session.close(&self.socket);
+        // Closing a plain socket says the same.
+        if self.stream.splice_fd().is_none() && self.ended() == Ended::No {
+            self.stream.finish();
         }
     }
 }

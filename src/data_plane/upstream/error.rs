@@ -91,7 +91,7 @@ impl UpstreamError {
     pub(crate) fn connecting(address: SocketAddr, phase: Phase, error: io::Error) -> Self {
         let kind = match (error.kind(), phase) {
             _ if is_exhausted(&error) => Kind::OutOfDescriptors,
-            (io::ErrorKind::ConnectionAborted, Phase::Connect) => Kind::ClientGone,
+            (io::ErrorKind::ConnectionAborted, Phase::Connect | Phase::Tls) => Kind::ClientGone,
             (io::ErrorKind::TimedOut, _) => Kind::TimedOut,
             (_, Phase::Tls) => Kind::Handshake,
             _ => Kind::Refused,

@@ -98,7 +98,7 @@ impl Pool {
         let all = self.idle.take();
         // The oldest come first, so those over the limit are the ones that were needed least.
         let mut over = all.len().saturating_sub(most);
-        for mut idle in all {
+        for idle in all {
             let idle_for = Duration::from_nanos(now.since(idle.since));
             let spare = over > 0 && idle_for >= SPARE_MAX;
             let expired = idle_for >= IDLE_MAX || idle.connection.is_over(max_age, now);

@@ -15,6 +15,7 @@ use crate::{
         listener::{CoreListener, is_exhausted},
         panic,
         socket::{Accepted, Socket},
+        stream::Stream,
     },
     telemetry::labels::RejectReason,
 };
@@ -98,14 +99,14 @@ fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
         refusal::refuse_connection(core, accepted.fd);
         return;
     }
-    let Ok(socket) = Socket::new(accepted.fd, &core.watches) else {
+    let Ok(stream) = Socket::new(accepted.fd, &core.watches).map(Stream::Plain) else {
         core.cells.rejected(RejectReason::FdExhausted).inc();
         return;
     };
     let guard = ConnectionGuard::new(&core.open, role);
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        let served = connection::serve(&core, socket, accepted.peer, &guard);
+        let served = connection::serve(&core, stream, accepted.peer, &guard);
         if panic::caught(AssertUnwindSafe(served)).await.is_err() {
             core.cells.panics.inc();
             tracing::error!(worker = core.worker, "a connection's task panicked and was ended");

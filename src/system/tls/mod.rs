@@ -14,7 +14,7 @@ mod records;
 mod session;
 
 pub use client::{TlsClient, has_system_roots};
-pub use session::TlsSession;
+pub(super) use session::{Handshake, TlsSession};
 
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ use rustls::{
 };
 
 use super::{
-    TlsClient, TlsSession, in_place,
+    TlsClient, in_place,
     records::{Records, Side},
 };
 use crate::system::{
@@ -31,6 +31,7 @@ use crate::system::{
     process,
     ring::{self, IoChoice},
     socket::{self, Socket},
+    stream::Stream,
     watch::Watches,
 };
 
@@ -552,7 +553,7 @@ fn several_records_wait_to_be_sent_together() {
 /// handshake, and the socket.
 fn with_session<F: Future<Output = ()>>(
     serve: impl Fn(ServerConnection, std::os::unix::net::UnixStream) + Clone + Send + 'static,
-    test: impl Fn(TlsSession, Rc<Socket>) -> F,
+    test: impl Fn(Stream) -> F,
 ) {
     let identity = Identity::new();
     let config = identity.server(rustls_provider(), None);
@@ -563,23 +564,22 @@ fn with_session<F: Future<Output = ()>>(
             let (ours, theirs) = socket::pair().unwrap();
             let (config, serve) = (Arc::clone(&config), serve.clone());
             let thread = std::thread::spawn(move || {
-                let mut theirs = stream(theirs);
+                let mut theirs = blocking(theirs);
                 let mut server = ServerConnection::new(config).unwrap();
                 while server.is_handshaking() {
                     server.complete_io(&mut theirs).unwrap();
                 }
                 serve(server, theirs);
             });
-            let socket = Rc::new(Socket::new(ours, &watches).unwrap());
-            let session = TlsSession::connect(&client, &socket, &Rc::default()).await.unwrap();
-            test(session, socket).await;
+            let socket = Socket::new(ours, &watches).unwrap();
+            test(Stream::secure(socket, &client, &Rc::default()).await.unwrap()).await;
             thread.join().unwrap();
         })
         .unwrap();
     }
 }
 
-fn stream(fd: OwnedFd) -> std::os::unix::net::UnixStream {
+fn blocking(fd: OwnedFd) -> std::os::unix::net::UnixStream {
     let stream = std::os::unix::net::UnixStream::from(fd);
     stream.set_nonblocking(false).unwrap();
     stream
@@ -598,19 +598,19 @@ fn a_session_asks_and_reads_the_response() {
             let mut end = [0; 1];
             assert_eq!(tls.read(&mut end).unwrap(), 0, "close_notify, not a bare end");
         },
-        |mut session, socket| async move {
-            assert!(session.is_quiet(&socket));
-            session.send_all(&socket, b"request").await.unwrap();
+        |stream| async move {
+            assert!(stream.is_quiet());
+            stream.write_all(b"request").await.unwrap();
             let mut into = vec![0; 50_000];
             let mut received = 0;
             while received < length {
-                let count = session.recv(&socket, &mut into).await.unwrap();
+                let count = stream.read(&mut into).await.unwrap();
                 assert!(count > 0 && into[..count].iter().all(|byte| *byte == 5));
                 received += count;
             }
             assert_eq!(received, length);
-            assert!(session.is_quiet(&socket) && !session.has_bytes());
-            session.close(&socket);
+            assert!(stream.is_quiet() && !stream.has_leftover());
+            stream.finish();
         },
     );
 }
@@ -628,11 +628,11 @@ fn an_end_without_close_notify_is_an_error_and_comes_after_the_bytes() {
                     server.write_tls(&mut stream).unwrap();
                 }
             },
-            move |mut session, socket| async move {
+            move |stream| async move {
                 let mut into = [0; 100];
                 let mut received = Vec::new();
                 let end = loop {
-                    match session.recv(&socket, &mut into).await {
+                    match stream.read(&mut into).await {
                         Ok(0) => break None,
                         Ok(count) => received.extend_from_slice(&into[..count]),
                         Err(error) => break Some(error.kind()),
@@ -641,7 +641,7 @@ fn an_end_without_close_notify_is_an_error_and_comes_after_the_bytes() {
                 assert_eq!(received, b"body");
                 let expected = (!says_so).then_some(std::io::ErrorKind::UnexpectedEof);
                 assert_eq!(end, expected);
-                assert!(!session.is_quiet(&socket));
+                assert!(!stream.is_quiet());
             },
         );
     }
@@ -663,22 +663,22 @@ fn a_wait_may_be_dropped_and_taken_up_again() {
             let mut end = [0; 1];
             let _ = stream.read(&mut end);
         },
-        |mut session, socket| async move {
+        |stream| async move {
             let mut into = [0; 1_000];
             let (mut received, mut dropped) = (0, 0);
             while received < 40_000 {
                 monoio::select! {
-                    count = session.recv(&socket, &mut into) => {
+                    count = stream.read(&mut into) => {
                         let count = count.unwrap();
                         assert!(into[..count].iter().all(|byte| *byte == 9));
                         received += count;
                     }
-                    () = socket.watch().watches.sleep(Duration::from_micros(1)) => dropped += 1,
+                    () = stream.watch().watches.sleep(Duration::from_micros(1)) => dropped += 1,
                 }
             }
             assert_eq!(received, 40_000);
             assert!(dropped > 0);
-            session.close(&socket);
+            stream.finish();
         },
     );
 }

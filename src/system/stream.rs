@@ -1,0 +1,287 @@
+//! A byte stream to a client or to S3: a socket, in plain or through TLS.
+//!
+//! Whoever has a stream reads and writes the bytes of messages, whatever carries them. What belongs to
+//! one kind only is asked for: [`Stream::splice_fd`] is none where the bytes of the message are not
+//! those of the socket. A TLS server, when there is one, is a second kind of session here, and nothing
+//! above changes. All calls but the waits return at once, and a wait may be dropped: what has arrived
+//! and what is still to be sent stays in the stream.
+//!
+//! A deadline ([`Watched`]) wakes the owner and does nothing else: the next call finds what has
+//! arrived just before, and only then says that the time is over.
+
+use std::{cell::RefCell, io, rc::Rc};
+
+use crate::system::{
+    buffers::Buffers,
+    socket::Socket,
+    tls::{Handshake, TlsClient, TlsSession},
+    watch::Watched,
+};
+
+/// A connected stream that belongs to this core.
+#[derive(Debug)]
+pub enum Stream {
+    /// The bytes of the message are those of the socket.
+    Plain(Socket),
+    /// They come in TLS records.
+    Tls(Box<Secured>),
+}
+
+/// A socket and the TLS session that it carries.
+#[derive(Debug)]
+pub struct Secured {
+    // Never borrowed across a wait.
+    session: RefCell<TlsSession>,
+    socket: Socket,
+}
+
+impl Stream {
+    /// Shakes hands with a TLS server over a connected socket.
+    ///
+    /// # Errors
+    /// Certificate and protocol errors as `InvalidData`; `TimedOut` and `ConnectionAborted` as
+    /// [`Watched::check_open`] says; what the socket reports otherwise.
+    pub async fn secure(
+        socket: Socket,
+        client: &TlsClient,
+        buffers: &Rc<Buffers>,
+    ) -> io::Result<Self> {
+        let mut session = TlsSession::new(client, buffers)?;
+        loop {
+            match session.shake_hands(&socket)? {
+                Handshake::Done => break,
+                Handshake::Reads => {
+                    socket.watch().check_open()?;
+                    socket.readable().await;
+                }
+                Handshake::Writes => {
+                    socket.watch().check_open()?;
+                    socket.writable().await;
+                }
+            }
+        }
+        Ok(Self::Tls(Box::new(Secured { session: RefCell::new(session), socket })))
+    }
+
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(secured) => &secured.socket,
+        }
+    }
+
+    /// Its registration with the core: deadline, and who waits on whose behalf.
+    pub fn watch(&self) -> &Watched {
+        self.socket().watch()
+    }
+
+    /// The socket, where its bytes are those of the message, so that the kernel may move them.
+    pub fn splice_fd(&self) -> Option<&Socket> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::Tls(_) => None,
+        }
+    }
+
+    /// Waits until [`Stream::try_read`] is likely to find something.
+    pub async fn readable(&self) {
+        let has_bytes = match self {
+            Self::Plain(_) => false,
+            Self::Tls(secured) => secured.session.borrow().has_bytes(),
+        };
+        // Decrypted bytes may wait inside the session while the socket is silent.
+        if !has_bytes {
+            self.socket().readable().await;
+        }
+    }
+
+    /// Waits until [`Stream::try_write`] is likely to take something.
+    pub async fn writable(&self) {
+        self.socket().writable().await;
+    }
+
+    /// Reads what is there: `None` when that is nothing yet, `Some(0)` at the end.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when a TLS peer ended without `close_notify`: a body may be cut short.
+    pub fn try_read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        match self {
+            Self::Plain(socket) => socket.try_recv(into),
+            Self::Tls(secured) => secured.session.borrow_mut().try_read(&secured.socket, into),
+        }
+    }
+
+    /// Reads at least one byte, or 0 at the end. Tries before it waits.
+    ///
+    /// # Errors
+    /// As [`Stream::try_read`], and as [`Watched::check_open`] says when nothing came in time.
+    pub async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(count) = self.try_read(into)? {
+                return Ok(count);
+            }
+            self.watch().check_open()?;
+            if self.socket().may_read() {
+                // Records without data, which a peer can send for ever: others first.
+                self.watch().take_turn().await;
+            } else {
+                self.readable().await;
+            }
+        }
+    }
+
+    /// Takes what fits, of two slices as if they were one: `None` when nothing fits. A TLS session
+    /// may keep the last records of what it took, for [`Stream::flush`].
+    pub fn try_write(&self, first: &[u8], second: &[u8]) -> io::Result<Option<usize>> {
+        match self {
+            Self::Plain(socket) => socket.try_send(first, second),
+            Self::Tls(secured) => {
+                secured.session.borrow_mut().try_write(&secured.socket, first, second)
+            }
+        }
+    }
+
+    /// Sends all of `bytes`.
+    ///
+    /// # Errors
+    /// What the socket reports, and as [`Watched::check_open`] says when it did not take them in time.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if let Some(taken) = self.try_write(bytes, &[])? {
+                bytes = bytes.get(taken..).unwrap_or_default();
+            } else {
+                self.watch().check_open()?;
+                self.writable().await;
+            }
+        }
+        self.flush().await
+    }
+
+    /// Sends what a TLS session has taken and kept.
+    async fn flush(&self) -> io::Result<()> {
+        if let Self::Tls(secured) = self {
+            while !secured.session.borrow_mut().flush(&secured.socket)? {
+                self.watch().check_open()?;
+                self.writable().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an idle stream is still usable: open, and nothing has arrived on it that nobody asked
+    /// for, up to the last turn of the event loop.
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_quiet(),
+            Self::Tls(secured) => secured.session.borrow_mut().is_quiet(&secured.socket),
+        }
+    }
+
+    /// Whether something has arrived that is kept in memory: decrypted bytes, or a part of a record.
+    pub fn has_leftover(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(secured) => secured.session.borrow().has_leftover(),
+        }
+    }
+
+    /// Ends sending in order; the peer sees the end of the stream after everything that was sent.
+    pub fn finish(&self) {
+        if let Self::Tls(secured) = self {
+            secured.session.borrow_mut().close(&secured.socket);
+        }
+        self.socket().finish();
+    }
+
+    /// Makes closing send a reset, so that the peer can't take what it got for a whole message; or an
+    /// orderly end again. Holds for the end of the process too.
+    pub fn set_abortive(&self, abortive: bool) {
+        self.socket().set_abortive(abortive);
+    }
+
+    /// Ends the stream with a reset.
+    pub fn abort(self) {
+        self.set_abortive(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::system::{
+        ring::{self, IoChoice},
+        socket::pair,
+        watch::Watches,
+    };
+
+    /// Runs `test` with a stream whose peer is silent, and whose deadline passes at the next tick.
+    fn with_silent_peer<F: Future<Output = ()>>(test: impl Fn(Socket, std::fs::File) -> F) {
+        for choice in [IoChoice::Auto, IoChoice::Epoll] {
+            ring::run(choice, |_, _| async {
+                let watches = Watches::start().unwrap();
+                let beating = Rc::clone(&watches);
+                monoio::spawn(async move { beating.every_tick(|| beating.tick()).await });
+                let (ours, theirs) = pair().unwrap();
+                let socket = Socket::new(ours, &watches).unwrap();
+                socket.watch().arm(Duration::from_millis(1));
+                test(socket, std::fs::File::from(theirs)).await;
+            })
+            .unwrap();
+        }
+    }
+
+    /// What the peer sees: nothing yet, or an end.
+    fn end_seen_by(peer: &mut std::fs::File) -> Result<usize, io::ErrorKind> {
+        peer.read(&mut [0; 8]).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn a_deadline_ends_a_read_and_leaves_the_socket_to_its_owner() {
+        with_silent_peer(|socket, mut peer| async move {
+            let stream = Stream::Plain(socket);
+            let read = stream.read(&mut [0; 8]).await;
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert_eq!(end_seen_by(&mut peer), Err(io::ErrorKind::WouldBlock));
+            stream.finish();
+            assert_eq!(end_seen_by(&mut peer), Ok(0));
+        });
+    }
+
+    #[test]
+    fn a_deadline_ends_a_write_to_a_peer_that_takes_nothing() {
+        with_silent_peer(|socket, peer| async move {
+            let _open = peer;
+            let stream = Stream::Plain(socket);
+            let written = stream.write_all(&vec![0; 4_194_304]).await;
+            assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        });
+    }
+
+    #[test]
+    fn a_deadline_ends_a_handshake() {
+        with_silent_peer(|socket, peer| async move {
+            let _open = peer;
+            let client = TlsClient::new("localhost", None).unwrap();
+            let secured = Stream::secure(socket, &client, &Rc::default()).await;
+            assert_eq!(secured.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        });
+    }
+
+    #[test]
+    fn what_arrived_before_the_deadline_passed_is_read_after_it() {
+        with_silent_peer(|socket, mut peer| async move {
+            let stream = Stream::Plain(socket);
+            stream.readable().await;
+            peer.write_all(b"abc").unwrap();
+            let mut into = [0; 8];
+            assert_eq!(stream.read(&mut into).await.unwrap(), 3);
+            let read = stream.read(&mut into).await;
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        });
+    }
+}
