@@ -53,12 +53,12 @@ fn environment() -> BTreeMap<String, String> {
     .into()
 }
 
-fn folder(name: &str) -> PathBuf {
+fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name)
 }
 
 fn yaml_files(name: &str) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(folder(name))
+    let mut files: Vec<_> = fs::read_dir(directory(name))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))

@@ -53,9 +53,9 @@ declare! {
         name: String = text().required().checked(check_name),
         /// Unique; starts with `/`, does not end with one (but `/` itself), matches whole segments.
         path_prefix: String = text().required().checked(check_path_prefix),
-        /// Where the objects are and how to get at them.
+        /// Place of the objects, and the credentials to read them.
         s3: S3Settings = section_of::<S3Settings>().required(),
-        /// Who may read the bucket.
+        /// Readers of the bucket.
         auth: BucketAuthSettings = section_of::<BucketAuthSettings>()
             .otherwise("not protected; required with a jwt section"),
     }
@@ -99,11 +99,11 @@ declare! {
         region: String = text().required().checked(validate_region),
         /// http or https URL of an S3 server.
         endpoint: Option<EndpointUrl> = text().otherwise("AWS for the region"),
-        /// Where the bucket name goes; `auto` is path with an endpoint, virtual for AWS (path if
+        /// Place of the bucket name; `auto` is path with an endpoint, virtual for AWS (path if
         /// the name has a dot).
         addressing: Addressing = choice::<Addressing>().is("auto"),
         credentials: Option<Credentials> = group(CREDENTIALS),
-        /// Put before every object key.
+        /// Text before every object key.
         key_prefix: String = text().is("").checked(validate_key_prefix),
         /// PEM certificates trusted besides the system's, for an https endpoint.
         ca as "ca_file": Option<CaBundle> = file(),
@@ -135,7 +135,7 @@ const CREDENTIALS: &[Key] = keys! {
     session_token = secret(),
     /// The same from a file.
     session_token_file = file(),
-    /// Sends unsigned requests to a public bucket; goes without keys.
+    /// Sends unsigned requests, for a public bucket; the keys must not be written then.
     anonymous = boolean().is("false"),
 };
 
@@ -149,11 +149,12 @@ words! {
 
 declare! {
     impl UpstreamTimeouts {
-        /// TCP connect and TLS handshake together.
+        /// Time for TCP connect and TLS handshake together.
         connect: Duration = seconds(HOUR_SECONDS).is("5"),
-        /// From the request to the first byte of the final response.
+        /// Time from the request to the first byte of the final response.
         first_byte: Duration = seconds(HOUR_SECONDS).is("30"),
-        /// For the rest of the response's head, and then without a byte while the body arrives.
+        /// Time for the rest of the response's head, and then without a byte while the body
+        /// arrives.
         read: Duration = seconds(HOUR_SECONDS).is("30"),
     }
 }
@@ -173,7 +174,7 @@ words! {
 declare! {
     /// `buckets[].auth`.
     pub struct BucketAuthSettings, check = check_bucket_auth {
-        /// Whether a token is asked for.
+        /// Asks for a token.
         enabled: bool = boolean().otherwise("false; required with a jwt section"),
         /// Further rules for this bucket, like `jwt.claims`.
         claims: Vec<ClaimSpec> = list(RULE),
@@ -182,11 +183,13 @@ declare! {
 
 fn check_bucket_auth(auth: &BucketAuthSettings, section: Section<'_>) {
     let message = match (section.is_written("enabled"), section.walk.jwt_written.get()) {
-        (false, true) => "must be written, true or false, because there is a jwt section",
+        (false, true) => "is missing; write true or false, because the file has a jwt section",
         // Whoever writes the section wants something of it, and rules alone ask for no token.
-        (false, false) if section.is_there => "must be written, true or false, in an auth section",
+        (false, false) if section.is_there => {
+            "is missing; an auth section needs it: write true or false"
+        }
         (true, false) if auth.enabled => {
-            "true needs a jwt section; without one no token could be checked"
+            "is true, but without a jwt section no token can be checked; write one, or false"
         }
         _ => return,
     };
@@ -205,11 +208,17 @@ fn check_s3(s3: &S3Settings, section: Section<'_>) {
         return;
     }
     if s3.ca.is_some() {
-        section.warning("ca_file", "is not used, because the endpoint is http");
+        section.warning(
+            "ca_file",
+            "is not used, because the endpoint is http; remove it, or write an https endpoint",
+        );
     }
     if s3.credentials.as_ref().is_some_and(|credentials| credentials.session_token.is_some()) {
         let name = written_of(section, "session_token", "session_token_file");
-        section.warning(name, "is sent without encryption, because the endpoint is http");
+        section.warning(
+            name,
+            "is sent without encryption, because the endpoint is http; use an https endpoint",
+        );
     }
 }
 
@@ -279,7 +288,8 @@ fn credentials(section: Section<'_>) -> Result<Option<Credentials>, Noted> {
         if access_key.is_some() || secret_key.is_some() || session_token.is_some() {
             return Err(section.error(
                 "anonymous",
-                "an anonymous bucket has no keys; remove access_key, secret_key and session_token",
+                "is true, so requests are not signed; remove access_key, secret_key and \
+                 session_token, or write false",
             ));
         }
         return Ok(None);
@@ -294,10 +304,16 @@ fn credentials(section: Section<'_>) -> Result<Option<Credentials>, Noted> {
             ));
         }
         (Some(_), None) => {
-            return Err(section.error("secret_key", "is missing or empty beside access_key"));
+            return Err(section.error(
+                "secret_key",
+                "is missing or empty, but access_key is written; write both",
+            ));
         }
         (None, Some(_)) => {
-            return Err(section.error("access_key", "is missing or empty beside secret_key"));
+            return Err(section.error(
+                "access_key",
+                "is missing or empty, but secret_key is written; write both",
+            ));
         }
     };
     let access_key = String::from_utf8_lossy(access_key.expose()).into();
@@ -305,12 +321,14 @@ fn credentials(section: Section<'_>) -> Result<Option<Credentials>, Noted> {
 }
 
 fn check_access_key(key: &[u8]) -> Result<(), &'static str> {
-    validate_access_key(std::str::from_utf8(key).map_err(|_| "is not text")?)
+    validate_access_key(
+        std::str::from_utf8(key).map_err(|_| "is not text; write the key id in UTF-8")?,
+    )
 }
 
 fn check_secret_key(key: &[u8]) -> Result<(), &'static str> {
     if key.iter().any(u8::is_ascii_control) {
-        return Err("holds a control character, such as a second line");
+        return Err("holds a control character, such as a second line; write one line");
     }
     Ok(())
 }
@@ -359,14 +377,17 @@ fn certificates(pem: &[u8]) -> Result<Certificates, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let number = roots.len() + 1;
-        let certificate =
-            certificate.map_err(|error| format!("is not PEM at certificate {number}: {error}"))?;
-        roots
-            .add(certificate)
-            .map_err(|error| format!("certificate {number} is not usable: {error}"))?;
+        let certificate = certificate.map_err(|error| {
+            format!("certificate {number} of the file is not PEM ({error}); replace it")
+        })?;
+        roots.add(certificate).map_err(|error| {
+            format!("certificate {number} of the file cannot be used ({error}); replace it")
+        })?;
     }
     if roots.is_empty() {
-        return Err("holds no certificate; expected PEM (BEGIN CERTIFICATE)".to_owned());
+        let message = "the file holds no certificate; write PEM blocks that start with \
+                       -----BEGIN CERTIFICATE-----";
+        return Err(message.to_owned());
     }
     let digest = hex::lower_string(digest(&SHA256, pem).as_ref());
     Ok((Arc::from(pem), Arc::from(digest)))
@@ -375,10 +396,10 @@ fn certificates(pem: &[u8]) -> Result<Certificates, String> {
 fn check_name(name: &str) -> Result<(), &'static str> {
     const _: () = assert!(NAME_BYTES_MAX == 128);
     if name.len() > NAME_BYTES_MAX {
-        return Err("has more than 128 bytes");
+        return Err("is longer than 128 bytes; shorten it");
     }
     if name.chars().any(char::is_control) || name.trim() != name {
-        return Err("holds a control character, or white space at an end");
+        return Err("holds a control character, or white space at an end; remove it");
     }
     Ok(())
 }
@@ -386,7 +407,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 fn check_path_prefix(prefix: &str) -> Result<(), &'static str> {
     const _: () = assert!(PATH_PREFIX_BYTES_MAX == 1_024);
     if prefix.len() > PATH_PREFIX_BYTES_MAX {
-        return Err("has more than 1024 bytes");
+        return Err("is longer than 1024 bytes; shorten it");
     }
     validate_path_prefix(prefix)
 }

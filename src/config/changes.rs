@@ -1,5 +1,5 @@
-//! What changed between two configurations, in key paths. Never a value of a hot key, so that a
-//! secret cannot end up in a report.
+//! Changes between two configurations, as key paths. They never hold a value of a hot key, so that
+//! a secret cannot end up in a report.
 
 use std::fmt::Display;
 
@@ -11,7 +11,7 @@ pub struct Difference {
     pub applied: Vec<String>,
     /// Keys that wait for a restart: `server.port: running 8080, file 9090`.
     pub restart_required: Vec<String>,
-    /// Whether anything changes with the reload.
+    /// Set if anything changes with the reload.
     pub hot_changed: bool,
 }
 

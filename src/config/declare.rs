@@ -140,7 +140,10 @@ macro_rules! declare {
         }
     };
     (@key $key:expr, $field:ident $($name:literal)?, $($about:literal)*) => {
-        const { &$key.called($crate::config::keys::keys!(@name $field $($name)?), concat!($($about),*)) }
+        const {
+            let name = $crate::config::keys::keys!(@name $field $($name)?);
+            &$key.called(name, concat!($($about),*))
+        }
     };
 }
 pub(super) use declare;

@@ -31,13 +31,14 @@ impl std::fmt::Display for ExpandError {
                 cut(name)
             ),
             Self::Malformed => f.write_str(
-                "a variable is written ${NAME} or ${NAME:-default}; a dollar sign itself is $$",
+                "holds ${ without a variable; write ${NAME} or ${NAME:-default}, and $$ for a \
+                 dollar sign",
             ),
             Self::Nested => f.write_str(
-                "the default of a variable holds another variable; write plain text after :-",
+                "holds a variable in the default of another one; write plain text after :-",
             ),
             Self::TooLong => {
-                write!(f, "is longer than {SCALAR_BYTES_MAX} bytes, variables included")
+                write!(f, "is longer than {SCALAR_BYTES_MAX} bytes, variables included; shorten it")
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Inputs of a configuration besides its bytes: the environment and the files that it names. Whoever
-//! reads a configuration brings them along; nothing in here touches the outside.
+//! Inputs of a configuration besides its bytes: the environment and the files that it names. The
+//! caller provides them; nothing in here touches the outside.
 
 use std::{
     collections::BTreeMap,

@@ -52,7 +52,7 @@ declare! {
         leeway: Duration = seconds_or_zero(LEEWAY_SECONDS).is("60"),
         /// Refuses tokens without `exp`.
         require_exp: bool = boolean().is("true"),
-        /// Where tokens are looked for; the first that is present decides.
+        /// Places where tokens are looked for; the first that is present decides.
         sources as "token_sources": Vec<TokenSource> = list(TOKEN_SOURCE).otherwise("bearer"),
         /// Rules that must all hold, for every protected bucket.
         claims: Vec<ClaimSpec> = list(RULE),
@@ -63,7 +63,7 @@ declare! {
 
 /// The key of the section itself, and a list of more.
 const KEY_SOURCES: &[Key] = keys! {
-    /// Of the key below, and of `jwt.keys` that name none.
+    /// Algorithm of the key below, and of `jwt.keys` that name none.
     algorithm = one_of(ALGORITHMS).is("HS256"),
     /// HMAC secret for HS*: at least 32 characters.
     secret = secret(),
@@ -78,7 +78,7 @@ const KEY_SOURCES: &[Key] = keys! {
 const LISTED_KEY: &[Key] = keys! {
     /// Key id: a token with this `kid` is checked with this key.
     id = text(),
-    /// Of this key.
+    /// Algorithm of this key.
     algorithm = one_of(ALGORITHMS).otherwise("`jwt.algorithm`"),
     /// See `jwt.secret`.
     secret = secret(),
@@ -93,7 +93,7 @@ const TOKEN_SOURCE: &[Key] = keys! {
     kind as "type" = one_of(&["bearer", "header", "query", "cookie"]).required(),
     /// Name of the header, query parameter or cookie; not for bearer.
     name = text(),
-    /// For a header: what stands before the token.
+    /// Text before the token, for a header.
     prefix = text().is(""),
 };
 
@@ -101,9 +101,9 @@ const TOKEN_SOURCE: &[Key] = keys! {
 pub(super) const RULE: &[Key] = keys! {
     /// Name of the claim; dots descend into objects.
     claim = text().required(),
-    /// How to compare.
+    /// Comparison.
     operator = one_of(OPERATORS).required(),
-    /// What to compare with: text, number, boolean or list, as the operator wants.
+    /// Value to compare with: text, number, boolean or list, as the operator wants.
     value = any(),
 };
 
@@ -154,8 +154,8 @@ fn check_auth(auth: &AuthSpec, section: Section<'_>) {
     if section.is_written("admin_claims") && section.is_empty_list("admin_claims") {
         section.error(
             "admin_claims",
-            "is empty, which would make every token an administrator's; leave it out for \
-             role equals admin",
+            "is empty, so every token could use the admin API; write a rule, or remove the key for \
+             the default (role equals admin)",
         );
     }
 }
@@ -241,9 +241,12 @@ fn listed_key(section: Section<'_>, default: &str) -> Result<KeySpec, Noted> {
     match key_material(section, &algorithm)? {
         Some(material) => Ok(KeySpec { path: section.path(), id, algorithm, material }),
         None if is_hmac(&algorithm) => {
-            Err(section.error_here(format!("{algorithm} needs secret or secret_file")))
+            Err(section
+                .error_here(format!("has no key; write secret or secret_file for {algorithm}")))
         }
-        None => Err(section.error_here(format!("{algorithm} needs public_key_file"))),
+        None => {
+            Err(section.error_here(format!("has no key; write public_key_file for {algorithm}")))
+        }
     }
 }
 
@@ -290,7 +293,8 @@ impl Value for Vec<TokenSource> {
         if section.is_written(key.name) && section.is_empty_list(key.name) {
             section.error(
                 key.name,
-                "is empty, so no token would ever be found; write one, or leave it out for bearer",
+                "is empty, so no token would be found; write a source, or remove the key for the \
+                 default (bearer)",
             );
         }
         let sources: Self = sources.into_iter().flatten().collect();
@@ -303,25 +307,29 @@ fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
     let kind = KINDS[section.choice("type")?];
     let prefix = section.optional_text("prefix")?.map(|text| text.value.into_owned());
     if prefix.is_some() && kind != "header" {
-        return Err(section.error("prefix", format!("has no meaning for {kind}")));
+        return Err(section.error("prefix", format!("does not apply to type {kind}; remove it")));
     }
     if kind == "bearer" {
         return match section.optional_text("name")? {
             None => Ok(TokenSource::Bearer),
-            Some(_) => Err(section.error("name", "has no meaning for bearer")),
+            Some(_) => Err(section.error("name", "does not apply to type bearer; remove it")),
         };
     }
     let name = section.text("name")?;
     match kind {
-        "header" if !is_field_name(&name) => {
-            Err(section.error("name", "is not a header name (RFC 9110 section 5.1)"))
-        }
+        "header" if !is_field_name(&name) => Err(section.error(
+            "name",
+            "is not a header name; write letters, digits and hyphens (RFC 9110 section 5.1)",
+        )),
         "header" => {
             let prefix = prefix.unwrap_or_default();
             Ok(TokenSource::Header { name: name.to_ascii_lowercase(), prefix })
         }
         // RFC 6265 section 4.1.1: a cookie name is an HTTP token.
-        "cookie" if !is_field_name(&name) => Err(section.error("name", "is not a cookie name")),
+        "cookie" if !is_field_name(&name) => Err(section.error(
+            "name",
+            "is not a cookie name; write letters, digits and hyphens (RFC 6265 section 4.1.1)",
+        )),
         "cookie" => Ok(TokenSource::Cookie { name }),
         _ => Ok(TokenSource::Query { name }),
     }
@@ -332,7 +340,7 @@ fn is_field_name(name: &str) -> bool {
     is_token(name.as_bytes())
 }
 
-/// Whether an operator fits its value is decided where rules are compiled.
+/// Compiling the rules decides whether an operator fits its value.
 impl Value for Vec<ClaimSpec> {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
         let rules = section.each(key.name, |rule| {

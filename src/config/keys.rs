@@ -1,4 +1,4 @@
-//! What a key is: name, kind, default, bounds, and when a change applies. Sections are lists of
+//! Keys: name, kind, default, bounds, and the time at which a change applies. Sections are lists of
 //! keys; all of them together are the tree below [`Settings`](super::Settings), from which the
 //! reader takes types and defaults, the comparison what is hot, the unknown-key message its
 //! suggestion, and `docs/CONFIG.md` its table.
@@ -27,7 +27,7 @@ pub struct Key {
 /// A rule for text; its error says what is wrong.
 pub(super) type Check = fn(&str) -> Result<(), &'static str>;
 
-/// What may be written for a key.
+/// Values that may be written for a key.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// A mapping with these keys.
@@ -58,7 +58,7 @@ pub enum Kind {
     Group(&'static [Key]),
 }
 
-/// What holds for a key that is not written.
+/// Value of a key that is not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// It must be written.
@@ -69,7 +69,7 @@ pub enum Preset {
     Otherwise(&'static str),
 }
 
-/// When a changed value takes effect.
+/// Time at which a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applies {
     /// With the reload that brings it.
@@ -281,17 +281,21 @@ fn names(keys: &'static [Key]) -> Vec<&'static str> {
 /// The message for a key that a `section` does not know, in the tree below `all`.
 pub(super) fn unknown(all: &[Row], section: &'static [Key], name: &str) -> String {
     if name == "<<" {
-        return "merge keys (<<) are not supported; an alias may repeat a whole value".to_owned();
+        return "merge keys (<<) are not supported; repeat a whole value with an alias (*name)"
+            .to_owned();
     }
     let name = match shown_key(name) {
         Some(key) if key.len() < name.len() && all.iter().any(|known| known.name == key) => {
             return format!("write a colon and a blank after the key, as in `{key}: value`");
         }
         Some(key) => key,
-        None => return "unknown key, not shown because it may be a value".to_owned(),
+        None => {
+            return "unknown key, not shown because it may be a value; write `key: value`"
+                .to_owned();
+        }
     };
     if let Some(known) = all.iter().find(|known| known.name == name) {
-        return format!("unknown key here; it is known as {}", known.path);
+        return format!("unknown key here; write it at {}", known.path);
     }
     let name = name.to_lowercase();
     let distance = |known: &&str| strsim::damerau_levenshtein(&name, known);
@@ -301,7 +305,7 @@ pub(super) fn unknown(all: &[Row], section: &'static [Key], name: &str) -> Strin
     }
 }
 
-/// Whether a word is a known key, or one that was mistyped.
+/// Returns true if a word is a known key, or one that was mistyped.
 pub(super) fn is_near_a_key(all: &[Row], word: &str) -> bool {
     let word = word.to_lowercase();
     all.iter().any(|key| strsim::damerau_levenshtein(&word, key.name) <= word.len() / 4)
@@ -390,7 +394,7 @@ mod tests {
         assert!(unknown(SERVER, "prot").ends_with("nearest known one is port"));
         assert!(unknown(ALL, "bucket_list").ends_with("nearest known one is buckets"));
         assert!(unknown(ALL, "secret_fil").ends_with("nearest known one is secret_file"));
-        assert!(unknown(ALL, "header_bytes").ends_with("known as server.limits.header_bytes"));
+        assert!(unknown(ALL, "header_bytes").ends_with("write it at server.limits.header_bytes"));
         assert!(unknown(SERVER, "<<").starts_with("merge keys"));
         assert!(unknown(SERVER, &"p".repeat(1_000_000)).starts_with("unknown key"));
     }

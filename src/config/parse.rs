@@ -16,11 +16,11 @@ use crate::policy::auth::spec::AuthProblem;
 /// A configuration that was accepted.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What it says.
+    /// Its content.
     pub settings: Settings,
-    /// What its keys and rules mean.
+    /// Compiled keys and rules.
     pub policies: Policies,
-    /// What is worth a look, in file order.
+    /// Parts that are worth a look, in file order.
     pub warnings: Vec<Problem>,
 }
 
@@ -70,7 +70,7 @@ pub fn parse_beside(
     }
 }
 
-/// What `--validate` reports: the errors that would refuse this configuration, and the warnings.
+/// Report of `--validate`: the errors that would refuse this configuration, and the warnings.
 pub fn check(bytes: &[u8], environment: &impl Environment, files: &impl FileReader) -> Problems {
     match parse(bytes, environment, files) {
         Ok(loaded) => Problems { warnings: loaded.warnings, ..Problems::default() },

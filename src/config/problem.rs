@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, where, and what to change.
+//! Problems of a configuration: the place, what is wrong, and what to write instead.
 
 use std::{borrow::Cow, fmt};
 
@@ -16,7 +16,7 @@ pub struct Problem {
     pub path: String,
     /// Line in the file, from 1, where known.
     pub line: Option<usize>,
-    /// What is wrong and what to change.
+    /// The mistake, and what to write instead.
     pub message: String,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Problem {
 pub struct Problems {
     /// Reasons to refuse the configuration.
     pub errors: Vec<Problem>,
-    /// What is accepted but worth a look.
+    /// Parts that are accepted but worth a look.
     pub warnings: Vec<Problem>,
     /// Errors beyond [`PROBLEMS_MAX`], counted only.
     pub(super) errors_left_off: usize,
@@ -67,7 +67,7 @@ impl Problems {
         }
     }
 
-    /// Whether the configuration must be refused.
+    /// Returns true if the configuration must be refused.
     pub fn refuse(&self) -> bool {
         !self.errors.is_empty()
     }

@@ -79,7 +79,7 @@ pub(super) fn check(
         if listen.port() != 0 && listen.port() == server.port && same_address {
             error(
                 "admin.listen".to_owned(),
-                "is the main listener's port; choose another one".to_owned(),
+                "has the port of the main listener; write another port".to_owned(),
             );
         }
     }
@@ -97,7 +97,7 @@ pub(super) fn check_protection(walk: &Walk<'_>, jwt_written: bool, running: Opti
         walk.error_in_file(
             "jwt",
             "is missing, but buckets of the running configuration ask for tokens; to let \
-             everybody in, write jwt.enabled: false",
+             everybody in, keep it and write jwt.enabled: false",
         );
     }
 }

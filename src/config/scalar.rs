@@ -1,4 +1,4 @@
-//! What a single value is: text as written, a number or a boolean by the YAML core schema.
+//! Types of single values: text as written, a number or a boolean by the YAML core schema.
 
 use std::borrow::Cow;
 
@@ -35,7 +35,7 @@ impl Text<'_> {
     }
 }
 
-/// What a message says was found; never the value itself.
+/// Kind of value that a message says was found; never the value itself.
 pub(super) fn found(shape: &Shape<'_>) -> &'static str {
     match shape {
         Shape::Scalar(Scalar { plain: false, .. }) => "text",
@@ -49,7 +49,7 @@ pub(super) fn found(shape: &Shape<'_>) -> &'static str {
     }
 }
 
-/// What the YAML 1.2 core schema (section 10.3.2) takes a plain scalar for, unless it is text.
+/// Type of a plain scalar by the YAML 1.2 core schema (section 10.3.2), unless it is text.
 pub(super) fn plain_kind(text: &str) -> Option<&'static str> {
     match text {
         "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Some("boolean"),

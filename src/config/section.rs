@@ -120,19 +120,19 @@ impl<'a> Section<'a> {
         self.walk.warning(self.path_of(name), self.line_of(name), message.into());
     }
 
-    /// Whether an error stands at a key or below it, or may stand there uncounted.
+    /// Returns true if an error stands at a key or below it, or may stand there uncounted.
     pub(super) fn is_noted(&self, name: &str) -> bool {
         self.broken
             || self.walk.is_full()
             || (self.walk.has_errors() && self.walk.has_error_within(&self.path_of(name)))
     }
 
-    /// Whether the key is there, be it null.
+    /// Returns true if the key is there, be it null.
     pub(super) fn has(&self, name: &str) -> bool {
         self.entry(name).is_some()
     }
 
-    /// Whether the key is there and is not null.
+    /// Returns true if the key is there and is not null.
     pub(super) fn is_written(&self, name: &str) -> bool {
         self.entry(name).is_some_and(|entry| !is_null(&entry.value))
     }
@@ -148,13 +148,13 @@ impl<'a> Section<'a> {
         if self.broken {
             section.broken = true;
         } else if key.default == Preset::Required && !self.is_written(name) {
-            section.error_here("is missing");
+            section.error_here("is missing; write this section");
             section.broken = true;
         }
         read(section)
     }
 
-    /// Whether no element is written: no list, or an empty one.
+    /// Returns true if no element is written: no list, or an empty one.
     pub(super) fn is_empty_list(&self, name: &str) -> bool {
         match self.entry(name).map(|entry| entry.value.shape()) {
             None => true,
@@ -284,7 +284,7 @@ impl<'a> Section<'a> {
         match self.key(name).default {
             Preset::Is(default) if !default.is_empty() => Ok(Some(Text::preset(default))),
             Preset::Is(_) | Preset::Otherwise(_) => Ok(None),
-            Preset::Required => Err(self.error(name, "is missing")),
+            Preset::Required => Err(self.error(name, "is missing; write it")),
         }
     }
 
@@ -309,7 +309,7 @@ impl<'a> Section<'a> {
         let text = match self.optional_text(name)? {
             Some(text) => text.value.into_owned(),
             None if key.default == Preset::Is("") => String::new(),
-            None => return Err(self.error(name, "must not be empty")),
+            None => return Err(self.error(name, "is empty; write a value")),
         };
         match key.check.map(|check| check(&text)) {
             Some(Err(message)) => Err(self.error(name, message)),
@@ -325,7 +325,7 @@ impl<'a> Section<'a> {
         match self.key(name).default {
             Preset::Is(default) => Ok(Some(Text::preset(default))),
             Preset::Otherwise(_) => Ok(None),
-            Preset::Required => Err(self.error(name, "is missing")),
+            Preset::Required => Err(self.error(name, "is missing; write it")),
         }
     }
 
@@ -422,7 +422,9 @@ impl<'a> Section<'a> {
         bytes_max: usize,
     ) -> Result<Rc<Vec<u8>>, Noted> {
         if path.value.contains('\0') {
-            return Err(self.error(name, "a path holds no NUL character"));
+            return Err(
+                self.error(name, "holds a NUL character, which no path can have; remove it")
+            );
         }
         match self.walk.file(Path::new(&*path.value), bytes_max, self.line_of(name))? {
             Ok(content) => Ok(content),

@@ -41,7 +41,7 @@ declare! {
         metrics: MetricsSettings = section_of::<MetricsSettings>(),
         /// Logs.
         logging: LoggingSettings = section_of::<LoggingSettings>(),
-        /// What triggers a reload besides SIGHUP and the admin API.
+        /// Triggers of a reload besides SIGHUP and the admin API.
         reload: ReloadSettings = section_of::<ReloadSettings>(),
     }
 }
@@ -114,18 +114,18 @@ fn check_limits(limits: &Limits, section: Section<'_>) {
 
 declare! {
     impl Timeouts {
-        /// From the first byte (or accept) to the end of the request head; then 408.
+        /// Time from the first byte (or accept) to the end of the request head; over it 408.
         client_header: Duration = seconds(DAY_SECONDS).is("10"),
-        /// Keep-alive between two requests.
+        /// Longest pause between two requests on a connection.
         client_idle: Duration = seconds(DAY_SECONDS).is("60"),
-        /// Without progress while a response is sent.
+        /// Longest time without progress while a response is sent.
         client_write: Duration = seconds(DAY_SECONDS).is("30"),
-        /// After SIGTERM: accept this long after `/ready` has turned 503.
+        /// Time after SIGTERM in which connections are still accepted, while `/ready` is 503.
         drain_delay: Duration = seconds_or_zero(HOUR_SECONDS).is("0"),
-        /// Then: how long an idle connection may still send a request, which is answered with
-        /// `Connection: close`.
+        /// Time after that in which an idle connection may still send a request, which is answered
+        /// with `Connection: close`.
         drain_idle: Duration = seconds_or_zero(HOUR_SECONDS).is("1"),
-        /// From then on: how long work in flight may take.
+        /// Time from then on that requests in progress may take.
         drain: Duration = seconds(DAY_SECONDS).is("30"),
     }
 }
@@ -136,7 +136,7 @@ declare! {
         /// IP address and port of a listener of their own for `/admin`, `/metrics`, `/health` and
         /// `/ready`.
         listen: Option<SocketAddr> = text().otherwise("the main listener").restart(),
-        /// How long all cores may take to acknowledge a reload.
+        /// Time that all cores may take to acknowledge a reload.
         reload_timeout: Duration = seconds(HOUR_SECONDS).is("10"),
     }
 }
@@ -231,7 +231,11 @@ impl Value for AccessLogTarget {
 }
 
 fn check_path(path: &str) -> Result<(), &'static str> {
-    if path.contains('\0') { Err("a path holds no NUL character") } else { Ok(()) }
+    if path.contains('\0') {
+        Err("holds a NUL character, which no path can have; remove it")
+    } else {
+        Ok(())
+    }
 }
 
 words! {

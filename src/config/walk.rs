@@ -19,7 +19,7 @@ use super::{
 };
 use crate::model::Secret;
 
-/// What a file holds, or why it cannot be had.
+/// Content of a file, or the reason why it cannot be read.
 pub(super) type FileContent = Result<Rc<Vec<u8>>, Rc<str>>;
 
 /// PEM certificates, and the SHA-256 of their text in hexadecimal.
@@ -44,11 +44,11 @@ pub(super) struct Walk<'w> {
     problems: RefCell<Problems>,
 }
 
-/// A problem has been noted already.
+/// Proof that a problem has been noted already.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted;
 
-/// Where in the file something is; rendered only when there is a problem to tell.
+/// Place in the file; rendered only when there is a problem to tell.
 #[derive(Clone, Copy)]
 pub(super) enum At<'p> {
     Top,
@@ -134,17 +134,17 @@ impl<'w> Walk<'w> {
         self.error(path, line, message);
     }
 
-    /// Whether an error stands at exactly this path.
+    /// Returns true if an error stands at exactly this path.
     pub(super) fn has_error_at(&self, path: &str) -> bool {
         self.problems.borrow().errors.iter().any(|problem| problem.path == path)
     }
 
-    /// Whether there are errors so far.
+    /// Returns true if there are errors so far.
     pub(super) fn has_errors(&self) -> bool {
         self.problems.borrow().refuse()
     }
 
-    /// Whether an error stands at this path or below it.
+    /// Returns true if an error stands at this path or below it.
     pub(super) fn has_error_within(&self, path: &str) -> bool {
         let within = |problem: &Problem| {
             let rest = problem.path.strip_prefix(path);
@@ -153,7 +153,7 @@ impl<'w> Walk<'w> {
         self.problems.borrow().errors.iter().any(within)
     }
 
-    /// Whether further errors are only counted.
+    /// Returns true if further errors are only counted.
     pub(super) fn is_full(&self) -> bool {
         self.problems.borrow().errors.len() >= PROBLEMS_MAX
     }

@@ -53,7 +53,7 @@ enum Content<'a> {
     Shared(Rc<Shape<'a>>),
 }
 
-/// What kind of value it is.
+/// Kind of a value, with its content.
 #[derive(Clone, Debug)]
 pub(super) enum Shape<'a> {
     Scalar(Scalar<'a>),
@@ -85,7 +85,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Whether the text at a key path stands in the file as it is, without a variable.
+    /// Returns true if the text at a key path stands in the file as it is, without a variable.
     pub(super) fn is_written(&self, path: &str) -> bool {
         let shape = self.find(path).1.shape();
         matches!(shape, Shape::Scalar(scalar) if !scalar.text.contains("${"))
@@ -119,7 +119,7 @@ impl<'a> Node<'a> {
 }
 
 impl Scalar<'_> {
-    /// What the YAML 1.2 core schema (section 10.3.2) makes of it.
+    /// Returns true for null as the YAML 1.2 core schema (section 10.3.2) has it.
     pub(super) fn is_null(&self) -> bool {
         self.plain && matches!(&*self.text, "" | "~" | "null" | "Null" | "NULL")
     }
@@ -128,8 +128,8 @@ impl Scalar<'_> {
 /// Reads exactly one document.
 ///
 /// # Errors
-/// What makes the bytes unreadable as a whole; only duplicate keys leave a tree behind, and are
-/// added to `problems`.
+/// The problem that makes the bytes unreadable as a whole; only duplicate keys leave a tree behind,
+/// and are added to `problems`.
 pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Tree<'a>, Problem> {
     let text = printable_text(bytes)?;
     let mut tree = TreeBuilder::new(problems);
@@ -151,7 +151,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Tree<
             Event::DocumentStart(_) => {
                 documents += 1;
                 if documents > 1 {
-                    return Err(at(line, "a second YAML document begins here; write only one"));
+                    return Err(at(line, "a second YAML document begins here; keep only one"));
                 }
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -186,10 +186,11 @@ fn at(line: usize, message: impl Into<String>) -> Problem {
     Problem { line: Some(line), ..Problem::of_file(message) }
 }
 
-/// What is said of a file that stands for more text than is read.
+/// Message about a file that stands for more text than is read.
 pub(super) fn too_much_text() -> String {
     format!(
-        "more than {} MiB of text, aliases, variables and named files included",
+        "the file stands for more than {} MiB of text, aliases, variables and named files \
+         included; write less",
         TEXT_BYTES_MAX >> 20
     )
 }
@@ -197,7 +198,7 @@ pub(super) fn too_much_text() -> String {
 fn refuse_tag(tag: Option<&Tag>, line: usize) -> Result<(), Problem> {
     match tag {
         None => Ok(()),
-        Some(_) => Err(at(line, "YAML tags (!) are not supported; quote text instead")),
+        Some(_) => Err(at(line, "YAML tags (!) are not supported; write text in quotes instead")),
     }
 }
 
@@ -210,7 +211,7 @@ fn printable_text(bytes: &[u8]) -> Result<&str, Problem> {
     })?;
     let control = |byte: &u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
     if let Some(position) = bytes.iter().position(control) {
-        let message = format!("holds the control character 0x{:02x}", bytes[position]);
+        let message = format!("holds the control character 0x{:02x}; remove it", bytes[position]);
         return Err(at(line_at(position), message));
     }
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
@@ -221,7 +222,7 @@ struct Frame<'a> {
     open: Open<'a>,
     anchor: usize,
     line: usize,
-    /// What had been counted when it began.
+    /// Count at its beginning.
     before: Size,
     /// Deepest level that its content reaches.
     deepest: usize,
@@ -249,7 +250,7 @@ struct Anchored<'a> {
     height: usize,
 }
 
-/// How much a tree holds, aliases counted with what they stand for.
+/// Amount that a tree holds, aliases counted with what they stand for.
 #[derive(Clone, Copy, Default)]
 struct Size {
     values: usize,
@@ -279,7 +280,9 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
         self.size.values = self.size.values.saturating_add(values);
         self.size.text_bytes = self.size.text_bytes.saturating_add(text_bytes);
         if self.size.values > VALUES_MAX {
-            let message = format!("more than {VALUES_MAX} values, aliases included");
+            let message = format!(
+                "the file holds more than {VALUES_MAX} values, aliases included; write fewer"
+            );
             return Err(at(line, message));
         }
         if self.size.text_bytes > TEXT_BYTES_MAX {
@@ -290,7 +293,10 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
 
     fn reach(&mut self, depth: usize, line: usize) -> Result<(), Problem> {
         if depth > DEPTH_MAX {
-            return Err(at(line, format!("nested deeper than {DEPTH_MAX} levels")));
+            return Err(at(
+                line,
+                format!("is nested deeper than {DEPTH_MAX} levels; write it flatter"),
+            ));
         }
         if let Some(frame) = self.frames.last_mut() {
             frame.deepest = frame.deepest.max(depth);
@@ -305,7 +311,10 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
         {
             let name = scalar.text;
             if anchor != 0 {
-                return Err(at(line, "an anchor (&) on a key is not supported"));
+                return Err(at(
+                    line,
+                    "an anchor (&) on a key is not supported; put it before the value",
+                ));
             }
             if let Some(first_line) = first_line_of(&name, line, entries, seen) {
                 let problem = self.duplicate(&name, line, first_line);
@@ -352,7 +361,10 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
     fn alias(&mut self, anchor: usize, line: usize) -> Result<(), Problem> {
         self.refuse_as_key(line)?;
         let Some(anchored) = self.anchors.get(&anchor) else {
-            return Err(at(line, "an alias (*) inside the value that it repeats"));
+            return Err(at(
+                line,
+                "an alias (*) stands inside the value that it repeats; write the value out",
+            ));
         };
         let (size, height) = (anchored.size, anchored.height);
         let shape = Rc::clone(&anchored.shape);
@@ -388,7 +400,7 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
     fn refuse_as_key(&self, line: usize) -> Result<(), Problem> {
         match self.frames.last() {
             Some(Frame { open: Open::Mapping { key: None, .. }, .. }) => {
-                Err(at(line, "a key must be text, not a list, a mapping or an alias"))
+                Err(at(line, "a key is a list, a mapping or an alias; write text"))
             }
             _ => Ok(()),
         }
@@ -445,8 +457,8 @@ pub(super) fn push_key(path: &mut String, key: &str) {
     path.push_str(shown_key(key).unwrap_or("(not shown)"));
 }
 
-/// What a message may show of a key: its beginning, up to where a colon or a blank may be missing.
-/// What follows is a value then, and may be a secret; so may a word that no key could be.
+/// Part of a key that a message may show: its beginning, up to where a colon or a blank may be
+/// missing. The rest is a value then, and may be a secret; so may a word that no key could be.
 pub(super) fn shown_key(key: &str) -> Option<&str> {
     /// A JWT secret has at least 32 characters, a secret access key 40, the longest key 24.
     const KEY_BYTES_MAX: usize = 31;
@@ -531,7 +543,10 @@ mod tests {
         let alias = |levels: usize| format!("a: &a {}\nb: [[*a]]\n", nested(levels));
         assert!(tree(&alias(DEPTH_MAX - 4)).is_ok());
         let refused = tree(&alias(DEPTH_MAX - 3)).unwrap_err();
-        assert_eq!((refused.line, &*refused.message), (Some(2), "nested deeper than 32 levels"));
+        assert_eq!(
+            (refused.line, &*refused.message),
+            (Some(2), "is nested deeper than 32 levels; write it flatter")
+        );
     }
 
     #[test]
@@ -551,7 +566,10 @@ mod tests {
         let times = 1_024;
         assert!(tree(&text(TEXT_BYTES_MAX / times, times)).is_ok());
         let refused = tree(&text(TEXT_BYTES_MAX / times + 1, times)).unwrap_err();
-        assert!(refused.message.starts_with("more than 32 MiB of text"), "{refused}");
+        assert!(
+            refused.message.starts_with("the file stands for more than 32 MiB of text"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -578,7 +596,7 @@ mod tests {
         let refused = tree("a: 1\n\0b: 2\n").unwrap_err();
         assert_eq!(
             (refused.line, &*refused.message),
-            (Some(2), "holds the control character 0x00")
+            (Some(2), "holds the control character 0x00; remove it")
         );
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     telemetry::{ALL_BUCKETS, PER_BUCKET_SERIES_MAX, cells::BucketCells},
 };
 
-/// Things that a snapshot is made from besides settings.
+/// Input of a snapshot besides settings.
 #[derive(Debug)]
 pub struct CompileContext<'a> {
     /// Number of the snapshot.
@@ -60,7 +60,9 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snap
         Ok(router) if !problems.refuse() && buckets.len() == settings.buckets.len() => router,
         _ => {
             if !problems.refuse() {
-                problems.error(Problem::of_file("settings do not make a snapshot"));
+                problems.error(Problem::of_file(
+                    "the settings do not make a snapshot; this is a defect of the program",
+                ));
             }
             problems.finish();
             return Err(problems);

@@ -42,22 +42,22 @@ impl Environment for ProcessEnvironment {
     }
 }
 
-/// Reads named files; relative paths start at the configuration file's folder.
+/// Reads named files; relative paths start at the configuration file's directory.
 #[derive(Clone, Debug)]
 pub struct FilesBeside {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl FilesBeside {
     /// For the configuration file at `config`.
     pub fn new(config: &Path) -> Self {
-        Self { folder: config.parent().map(Path::to_path_buf).unwrap_or_default() }
+        Self { directory: config.parent().map(Path::to_path_buf).unwrap_or_default() }
     }
 }
 
 impl FileReader for FilesBeside {
     fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-        read_bounded(&self.folder.join(path), bytes_max)
+        read_bounded(&self.directory.join(path), bytes_max)
     }
 }
 
@@ -75,9 +75,9 @@ fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     let explain = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => "does not exist".to_owned(),
         io::ErrorKind::PermissionDenied => {
-            "may not be read: allow this process's user to read it".to_owned()
+            "may not be read; allow this process's user to read it".to_owned()
         }
-        io::ErrorKind::NotADirectory => "lies under something that is not a folder".to_owned(),
+        io::ErrorKind::NotADirectory => "lies under something that is not a directory".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
 
@@ -89,10 +89,10 @@ fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
         .map_err(explain)?;
     let metadata = file.metadata().map_err(explain)?;
     if metadata.is_dir() {
-        return Err("is a folder: name a file in it".to_owned());
+        return Err("is a directory; name a file in it".to_owned());
     }
     if !metadata.is_file() {
-        return Err("is not a regular file".to_owned());
+        return Err("is not a regular file; name one that is".to_owned());
     }
     if metadata.len() > bytes_max as u64 {
         return Err(too_large(bytes_max));
@@ -117,19 +117,21 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong_with_a_path() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(message(&folder.path().join("none.yaml")).ends_with("none.yaml does not exist"));
-        assert!(message(folder.path()).ends_with("is a folder: name a file in it"));
-        let file = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        assert!(message(&directory.path().join("none.yaml")).ends_with("none.yaml does not exist"));
+        assert!(message(directory.path()).ends_with("is a directory; name a file in it"));
+        let file = directory.path().join("file");
         fs::write(&file, "x").unwrap();
-        assert!(message(&file.join("below")).ends_with("is not a folder"));
-        assert!(message(Path::new("/dev/zero")).ends_with("is not a regular file"));
+        assert!(message(&file.join("below")).ends_with("is not a directory"));
+        assert!(
+            message(Path::new("/dev/zero")).ends_with("is not a regular file; name one that is")
+        );
     }
 
     #[test]
     fn a_file_over_the_bound_is_refused_without_being_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("huge.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("huge.yaml");
         File::create(&path).unwrap().set_len(100 * 1_024 * 1_024).unwrap();
         assert!(message(&path).ends_with("is larger than 16777216 bytes"));
         File::create(&path).unwrap().set_len(CONFIG_BYTES_MAX as u64).unwrap();
@@ -138,11 +140,11 @@ mod tests {
 
     #[test]
     fn named_files_lie_beside_the_configuration() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("key"), "k").unwrap();
-        let files = FilesBeside::new(&folder.path().join("config.yaml"));
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("key"), "k").unwrap();
+        let files = FilesBeside::new(&directory.path().join("config.yaml"));
         assert_eq!(files.read(Path::new("key"), 1).unwrap(), b"k");
-        assert_eq!(files.read(&folder.path().join("key"), 1).unwrap(), b"k");
+        assert_eq!(files.read(&directory.path().join("key"), 1).unwrap(), b"k");
         assert_eq!(files.read(Path::new("none"), 1).unwrap_err(), "does not exist");
         assert_eq!(files.read(Path::new("key"), 0).unwrap_err(), "is larger than 0 bytes");
     }

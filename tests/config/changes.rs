@@ -10,17 +10,17 @@ use yatagarasu::{
     control_plane::files::FilesBeside,
 };
 
-use super::{environment, folder};
+use super::{directory, environment};
 
 /// A file in which every key is written, as values.
 pub(crate) fn full() -> Value {
-    let text = std::fs::read_to_string(folder("valid").join("full.yaml")).unwrap();
+    let text = std::fs::read_to_string(directory("valid").join("full.yaml")).unwrap();
     serde_yaml::from_str(&text.replace("${PORT:-8081}", "8081")).unwrap()
 }
 
 pub(crate) fn settings(value: &Value) -> Settings {
     let text = serde_yaml::to_string(value).unwrap();
-    let files = FilesBeside::new(&folder("valid").join("full.yaml"));
+    let files = FilesBeside::new(&directory("valid").join("full.yaml"));
     match parse(text.as_bytes(), &environment(), &files) {
         Ok(loaded) => loaded.settings,
         Err(problems) => panic!("{problems}\n{text}"),
@@ -206,12 +206,12 @@ fn a_running_process_keeps_its_restart_keys() {
 #[test]
 fn the_defaults_of_the_table_are_those_of_the_model() {
     use yatagarasu::model::limits::{Limits, Timeouts, UpstreamTimeouts};
-    let least = super::load(&folder("valid").join("least.yaml"));
+    let least = super::load(&directory("valid").join("least.yaml"));
     assert_eq!(least.server.limits, Limits::default());
     assert_eq!(least.server.timeouts, Timeouts::default());
     assert_eq!(least.buckets[0].s3.timeouts, UpstreamTimeouts::default());
     assert_eq!(least.admin.reload_timeout, std::time::Duration::from_secs(10));
-    let auth = super::load(&folder("valid").join("variables.yaml")).auth.unwrap();
+    let auth = super::load(&directory("valid").join("variables.yaml")).auth.unwrap();
     assert!(auth.enforced && auth.require_exp && auth.audience.is_empty());
     assert_eq!(auth.leeway.as_secs(), 60);
     assert_eq!(auth.keys[0].algorithm, "HS256");
@@ -222,7 +222,7 @@ fn the_defaults_of_the_table_are_those_of_the_model() {
 #[test]
 fn every_default_may_be_written() {
     let least = serde_yaml::from_str::<Value>(
-        &std::fs::read_to_string(folder("valid").join("least.yaml")).unwrap(),
+        &std::fs::read_to_string(directory("valid").join("least.yaml")).unwrap(),
     )
     .unwrap();
     for key in KEYS.iter() {

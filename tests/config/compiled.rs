@@ -18,7 +18,7 @@ use yatagarasu::{
     model::Generation,
 };
 
-use super::{folder, load};
+use super::{directory, load};
 
 const TWO_BUCKETS: &str = "
 buckets:
@@ -31,7 +31,7 @@ buckets:
 ";
 
 fn settings(yaml: &str) -> Settings {
-    let files = FilesBeside::new(&folder("valid").join("x.yaml"));
+    let files = FilesBeside::new(&directory("valid").join("x.yaml"));
     match parse(yaml.as_bytes(), &BTreeMap::new(), &files) {
         Ok(loaded) => loaded.settings,
         Err(problems) => panic!("{problems}\n{yaml}"),
@@ -51,7 +51,7 @@ fn made(settings: &Settings, previous: Option<&Snapshot>) -> Snapshot {
 
 #[test]
 fn the_snapshot_says_what_the_file_says() {
-    let settings = load(&folder("valid").join("full.yaml"));
+    let settings = load(&directory("valid").join("full.yaml"));
     let snapshot = made(&settings, None);
     assert_eq!(snapshot.generation, Generation::FIRST);
     assert_eq!(snapshot.limits, settings.server.limits);

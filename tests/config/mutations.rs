@@ -15,11 +15,11 @@ use yatagarasu::{
 
 use super::{
     changes::{at as key_at, full},
-    environment, folder, report,
+    directory, environment, report,
 };
 
 fn checked(bytes: &[u8]) -> Problems {
-    check(bytes, &environment(), &FilesBeside::new(&folder("valid").join("full.yaml")))
+    check(bytes, &environment(), &FilesBeside::new(&directory("valid").join("full.yaml")))
 }
 
 /// Paths to every value, as keys and indexes.
@@ -127,7 +127,7 @@ fn every_mapping_with_an_unknown_key_is_refused_at_that_key() {
 
 #[test]
 fn every_key_written_twice_is_refused_at_its_second_line() {
-    let text = fs::read_to_string(folder("valid").join("full.yaml")).unwrap();
+    let text = fs::read_to_string(directory("valid").join("full.yaml")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let mut refused = 0;
     for (index, line) in lines.iter().enumerate() {
@@ -150,7 +150,7 @@ fn every_key_written_twice_is_refused_at_its_second_line() {
 
 #[test]
 fn a_file_cut_anywhere_never_panics() {
-    let text = fs::read(folder("valid").join("full.yaml")).unwrap();
+    let text = fs::read(directory("valid").join("full.yaml")).unwrap();
     let first_key = text.windows(15).position(|window| window == b"secret_key_file").unwrap();
     for end in 0..text.len() {
         let problems = checked(&text[..end]);
@@ -169,7 +169,7 @@ proptest! {
     fn damaged_bytes_never_panic(
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..8)
     ) {
-        let mut bytes = fs::read(folder("valid").join("full.yaml")).unwrap();
+        let mut bytes = fs::read(directory("valid").join("full.yaml")).unwrap();
         for (place, byte, how) in damage {
             let place = place.index(bytes.len());
             match how {
@@ -195,7 +195,7 @@ proptest! {
             "buckets:\n  - path_prefix: /a\n    s3: {{ bucket: abc, region: r, anonymous: true }}\n    name: {name}\n"
         );
         let theirs = serde_yaml::from_str::<Value>(&text);
-        let files = FilesBeside::new(&folder("valid"));
+        let files = FilesBeside::new(&directory("valid"));
         let ours = parse(text.as_bytes(), &environment(), &files);
         if let (Ok(ours), Ok(theirs)) = (ours, theirs) && !name.contains('$') {
             let theirs = theirs["buckets"][0]["name"].as_str();
@@ -249,12 +249,12 @@ fn a_flood_of_mistakes_is_reported_within_bounds() {
 
 #[test]
 fn what_is_no_readable_file_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let shown = report(folder.path()).to_string();
-    assert!(shown.contains("is a folder"), "{shown}");
-    let shown = report(&folder.path().join("none.yaml")).to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let shown = report(directory.path()).to_string();
+    assert!(shown.contains("is a directory"), "{shown}");
+    let shown = report(&directory.path().join("none.yaml")).to_string();
     assert!(shown.contains("none.yaml does not exist"), "{shown}");
-    let huge = folder.path().join("huge.yaml");
+    let huge = directory.path().join("huge.yaml");
     File::create(&huge).unwrap().set_len(100 << 20).unwrap();
     let shown = report(&huge).to_string();
     assert!(shown.contains(&format!("is larger than {CONFIG_BYTES_MAX} bytes")), "{shown}");
