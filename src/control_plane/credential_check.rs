@@ -116,7 +116,9 @@ fn is_changed(running: Option<&BucketSettings>, new: &BucketSettings) -> bool {
 
 fn ask_all(snapshot: &Snapshot, live: &LiveTable, asked: &[usize]) -> Vec<Verdict> {
     let until = Monotonic::now().plus(START_TIMEOUT);
-    let unasked = Verdict::Doubtful("there was no time left to ask S3".to_owned());
+    let unasked = Verdict::Doubtful(
+        "the credentials were not checked, as the checks of this reload took too long".to_owned(),
+    );
     let verdicts = Mutex::new(vec![unasked; asked.len()]);
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -179,7 +181,8 @@ fn judge(response: &Response) -> Verdict {
         Some(CredentialProblem::Scope) => {
             let code = code.unwrap_or_default();
             return Verdict::Doubtful(format!(
-                "S3 does not take the signature; is the region right? ({code})"
+                "S3 refuses the scope of the signature ({code}); write the bucket's own region in \
+                 s3.region"
             ));
         }
         None => {}

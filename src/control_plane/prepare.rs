@@ -394,7 +394,7 @@ fn of_going_back(
     if !read(path).is_ok_and(|on_disk| *on_disk == *content) {
         warnings.push(
             "the configuration file on disk differs from what is adopted here: the next reload \
-             adopts the file again"
+             adopts the file again, unless this content is written to it"
                 .to_owned(),
         );
     }
@@ -413,14 +413,15 @@ fn of_going_back(
             KeyMaterial::PublicPem(_) => "a JWT public key",
         };
         warnings.push(format!(
-            "{}: {what} that the running configuration does not accept comes back to life",
+            "{}: {what} that the running configuration does not accept is accepted again; if it \
+             has leaked, remove it from the file and reload",
             key.path
         ));
     }
     if then.jwks.is_some() && now.is_none_or(|now| now.jwks != then.jwks) {
         warnings.push(
-            "jwt.jwks_file: a key set that the running configuration does not accept comes back \
-             to life"
+            "jwt.jwks_file: a key set that the running configuration does not accept is accepted \
+             again; if a key of it has leaked, replace the file and reload"
                 .to_owned(),
         );
     }

@@ -136,7 +136,7 @@ fn going_back_says_which_secrets_come_back_and_that_the_file_differs() {
     let report = answer.json();
     let warnings = report["warnings"].to_string();
     assert!(warnings.contains("jwt: a JWT secret"), "{report}");
-    assert!(warnings.contains("comes back to life"), "{report}");
+    assert!(warnings.contains("is accepted again"), "{report}");
     assert!(warnings.contains("file on disk differs"), "{report}");
     for secret in [new_secret, token::JWT_SECRET] {
         assert!(!report.to_string().contains(secret) && !proxy.output().contains(secret));

@@ -103,7 +103,7 @@ fn a_file_that_cannot_be_opened_is_an_error_and_changes_nothing() {
     assert!(start(&path_in(&dir, "no/such/dir")).is_err());
     let path = path_in(&dir, "access.log");
     let (handle, sinks) = start(&path).unwrap();
-    assert!(handle.set_path(&path_in(&dir, "no/such/dir")).is_err());
+    assert!(AccessLogTarget::open(&path_in(&dir, "no/such/dir")).is_err());
     sinks.sink(Arc::default()).push(&record("still"));
     assert!(handle.stop(PATIENCE));
     assert_eq!(ids(&fs::read_to_string(&path).unwrap()), ["still"]);
@@ -115,7 +115,7 @@ fn switching_and_reopening_choose_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (path_in(&dir, "first"), path_in(&dir, "second"));
     let (handle, _sinks) = start(&first).unwrap();
-    handle.set_path(&second).unwrap();
+    handle.switch(AccessLogTarget::open(&second).unwrap());
     assert!(handle.stop(PATIENCE));
     assert!(fs::exists(&second).unwrap());
 
@@ -166,7 +166,7 @@ fn a_closed_pipe_costs_lines_but_not_the_writer() {
         std::thread::yield_now();
     }
     let path = path_in(&dir, "access.log");
-    handle.set_path(&path).unwrap();
+    handle.switch(AccessLogTarget::open(&path).unwrap());
     assert!(handle.stop(PATIENCE));
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
 }

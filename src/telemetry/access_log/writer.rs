@@ -151,15 +151,6 @@ impl AccessLogHandle {
         });
     }
 
-    /// Opens `path` and switches to it.
-    ///
-    /// # Errors
-    /// It cannot be opened; the log goes on as before.
-    pub fn set_path(&self, path: &str) -> io::Result<()> {
-        self.switch(AccessLogTarget::open(path)?);
-        Ok(())
-    }
-
     /// Lines lost because a write failed.
     pub fn lost_lines(&self) -> u64 {
         self.shared.lost_lines.load(Relaxed)
