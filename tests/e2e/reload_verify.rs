@@ -9,6 +9,7 @@ use crate::support::{
     s3_server::S3Server,
     scripted_origin::{ScriptedOrigin, refused_address},
     tls_front::TlsFront,
+    waiting::wait_for,
 };
 
 const WRONG_KEY: &str = "a-wrong-secret-key-never-shown";
@@ -125,7 +126,10 @@ fn an_encrypted_endpoint_is_asked_too() {
     let first = verified(front.url(), "require").set("buckets.0.s3.ca_file", "ca.pem");
     let proxy = launch.config(&first).start();
     proxy.write_config(&first.clone().set("buckets.0.s3.secret_key", WRONG_KEY));
-    let answer = post(&proxy, "/admin/reload", &[]);
+    let answer = wait_for("a handshake in time", || {
+        let answer = post(&proxy, "/admin/reload?dry_run=true", &[]);
+        (!answer.text().contains("took too long")).then_some(answer)
+    });
     assert_eq!(answer.status, 400, "{answer:?}");
     assert!(answer.text().contains("SignatureDoesNotMatch"), "{answer:?}");
     proxy.write_config(&first.set("buckets.0.s3.region", "us-west-2"));

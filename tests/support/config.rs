@@ -14,6 +14,9 @@ pub(crate) const SECRET_KEY: &str = "end-to-end-secret-key-never-shown";
 /// be run once with `epoll`.
 const IO_VARIABLE: &str = "YATAGARASU_TEST_IO";
 
+/// Time for cores to acknowledge a reload, far beyond what a busy machine makes them need.
+const RELOAD_SECONDS: u32 = 600;
+
 /// A configuration under construction: a free port on the loopback address and one worker, so
 /// that connection pools (which are per core) are predictable.
 #[derive(Clone, Debug)]
@@ -24,6 +27,7 @@ impl Config {
     pub(crate) fn new() -> Self {
         let config = Self(json!({
             "server": { "address": "127.0.0.1", "port": 0, "threads": 1 },
+            "admin": { "reload_timeout": RELOAD_SECONDS },
             "buckets": [],
         }));
         match std::env::var(IO_VARIABLE) {

@@ -8,7 +8,7 @@ use std::{
 
 /// How long anything in these tests may take before it counts as never: generous, because a
 /// loaded two-core machine is slow and a passing test never waits this long.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(45);
 
 /// Pause between two looks at a condition.
 const POLL: Duration = Duration::from_millis(5);
