@@ -103,9 +103,10 @@ impl Wheel {
         let this_tick = (now.0 / TICK_NS).max(self.swept.get());
         let from = self.swept.replace(this_tick);
         let mut asked = 0;
-        // After a pause of the process all buckets have come.
-        for tick in from..=this_tick.min(from + BUCKETS as u64 - 1) {
-            let mut next = self.bucket(tick).replace(NONE);
+        // After a pause of the process all buckets have come. The present tick's comes first: a member
+        // that is due always is listed there again, and must not be asked twice.
+        for back in 0..=(this_tick - from).min(BUCKETS as u64 - 1) {
+            let mut next = self.bucket(this_tick - back).replace(NONE);
             while let Some(place) = places(next) {
                 let member = next;
                 next = place.behind.replace(NONE);
@@ -233,6 +234,19 @@ mod tests {
         assert!(asked <= 2 * 3_000);
         let (due, _) = members.sweep(at(86_400.0));
         assert_eq!(due, (2_001..3_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_member_that_is_always_due_is_asked_once_in_a_sweep() {
+        let members = Members::new(2);
+        let places = |member| members.place(member);
+        for member in 0..2 {
+            members.wheel.list(member, Monotonic(0), &places);
+        }
+        for seconds in [0.1, 0.2, 0.3, 0.7, 0.8, 5_000.0, 5_000.1] {
+            let asked = members.wheel.sweep(at(seconds), &places, |_| Some(Monotonic(0)));
+            assert_eq!(asked, 2, "{seconds}");
+        }
     }
 
     #[test]
