@@ -55,6 +55,9 @@ pub(super) struct Poller {
     /// Always readable, and reported once each time that it is asked for.
     bell: OwnedFd,
     events: RefCell<Vec<libc::epoll_event>>,
+    /// Waits that are to fail.
+    #[cfg(test)]
+    failures: std::cell::Cell<usize>,
 }
 
 impl fmt::Debug for Poller {
@@ -79,6 +82,8 @@ impl Poller {
             epoll,
             bell: bell?,
             events: RefCell::new(Vec::with_capacity(EVENTS_PER_TURN)),
+            #[cfg(test)]
+            failures: std::cell::Cell::default(),
         };
         poller.control(libc::EPOLL_CTL_ADD, poller.bell.as_raw_fd(), ONCE, BELL)?;
         Ok(poller)
@@ -106,6 +111,12 @@ impl Poller {
     pub(super) fn flood(&self, always_writable: RawFd) {
         self.control(libc::EPOLL_CTL_ADD, always_writable, flag(libc::EPOLLOUT), ALARM - 1)
             .unwrap();
+    }
+
+    /// Lets so many waits fail, as when the kernel has no memory for them.
+    #[cfg(test)]
+    pub(super) fn fail(&self, waits: usize) {
+        self.failures.set(waits);
     }
 
     /// Reports nothing of a descriptor that was added until it is asked for.
@@ -171,6 +182,11 @@ impl Poller {
     /// # Errors
     /// When the event loop can't wait.
     pub(super) async fn changed(&self) -> io::Result<Changed> {
+        #[cfg(test)]
+        if let Some(left) = self.failures.get().checked_sub(1) {
+            self.failures.set(left);
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         let mut readable = pin!(self.waited_for.readable(false));
         let mut when = Changed::AtOnce;
         poll_fn(|context| {

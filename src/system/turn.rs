@@ -129,6 +129,20 @@ mod tests {
     }
 
     #[test]
+    fn waits_that_fail_do_not_stop_the_event_loop() {
+        under_a_flood(|_, watches| async move {
+            watches.poller.fail(3);
+            let beating = Rc::clone(&watches);
+            monoio::spawn(async move { beating.every_tick(|| beating.tick()).await });
+            let (ours, _theirs) = pair().unwrap();
+            let socket = Socket::new(ours, &watches).unwrap();
+            socket.watch().arm(std::time::Duration::from_millis(1));
+            socket.readable().await;
+            assert_eq!(socket.watch().ended(), Ended::Deadline);
+        });
+    }
+
+    #[test]
     fn deadlines_sleepers_and_ticks_come_though_some_task_can_always_run() {
         under_a_flood(|choice, watches| async move {
             let over = Rc::new(Cell::new(false));

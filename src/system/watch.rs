@@ -33,6 +33,9 @@ use crate::system::{
     wheel::{Place, Wheel},
 };
 
+/// Pause after a wait of the event loop that failed: long enough not to flood the log.
+const FAILED_PAUSE: Duration = Duration::from_millis(10);
+
 /// Why the wait for a socket was ended from this side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ended {
@@ -520,7 +523,9 @@ async fn serve(watches: Rc<Watches>) {
             Err(error) => {
                 // Nothing is lost: what has happened is still there to be seen.
                 tracing::error!(%error, "the event loop can't wait for sockets");
-                watches.alarm.sleep(TICK).await;
+                // The whole thread pauses: a sleeper is woken by the look that comes next.
+                std::thread::sleep(FAILED_PAUSE);
+                monoio::spawn(std::future::ready(())).await;
             }
         }
         watches.look();
