@@ -11,7 +11,7 @@ use crate::{
     },
     handoff::{
         live::{LiveTable, LiveVersion},
-        message::Answer,
+        message::CallReply,
         snapshot::Snapshot,
     },
     model::Generation,
@@ -46,7 +46,7 @@ pub struct StatusPage<'s> {
 }
 
 /// `GET /admin/status`
-pub fn status(page: &StatusPage<'_>, request_id: &str) -> Answer {
+pub fn status(page: &StatusPage<'_>, request_id: &str) -> CallReply {
     let workers: Vec<Value> = page
         .workers
         .iter()
@@ -100,11 +100,11 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> Answer {
         last.insert("trigger".to_owned(), json!(trigger));
         body.insert("last_reload".to_owned(), Value::Object(last));
     }
-    report::answer(200, "", body, request_id)
+    report::reply(200, "", body, request_id)
 }
 
 /// `GET /admin/config/history`
-pub fn history(history: &History, running: Generation, request_id: &str) -> Answer {
+pub fn history(history: &History, running: Generation, request_id: &str) -> CallReply {
     let entries: Vec<Value> = history
         .iter()
         .map(|entry| {
@@ -121,5 +121,5 @@ pub fn history(history: &History, running: Generation, request_id: &str) -> Answ
     body.insert("status".to_owned(), json!("success"));
     body.insert("config_generation".to_owned(), json!(running.0));
     body.insert("history".to_owned(), json!(entries));
-    report::answer(200, "", body, request_id)
+    report::reply(200, "", body, request_id)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{config::Problem, handoff::message::Answer, model::Generation};
+use crate::{config::Problem, handoff::message::CallReply, model::Generation};
 
 const JSON: &str = "application/json";
 
@@ -49,7 +49,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// HTTP status of the answer.
+    /// HTTP status of the reply.
     pub const fn status(&self) -> u16 {
         match self.outcome {
             Outcome::Success | Outcome::WouldSucceed => 200,
@@ -61,7 +61,7 @@ impl Report {
         }
     }
 
-    /// `code` of the answer, empty for success.
+    /// `code` of the reply, empty for success.
     pub const fn code(&self) -> &'static str {
         match self.outcome {
             Outcome::Success | Outcome::WouldSucceed => "",
@@ -131,23 +131,23 @@ impl Report {
         body
     }
 
-    /// The answer to a client.
-    pub fn answer(&self, request_id: &str) -> Answer {
-        answer(self.status(), self.code(), self.json(), request_id)
+    /// The reply to a client.
+    pub fn reply(&self, request_id: &str) -> CallReply {
+        reply(self.status(), self.code(), self.json(), request_id)
     }
 }
 
-/// A JSON answer that carries the request's id.
-pub fn answer(
+/// A JSON reply that carries the request's id.
+pub fn reply(
     status: u16,
     code: &'static str,
     mut body: Map<String, Value>,
     request_id: &str,
-) -> Answer {
+) -> CallReply {
     body.insert("request_id".to_owned(), json!(request_id));
     let mut body = Value::Object(body).to_string().into_bytes();
     body.push(b'\n');
-    Answer { status, content_type: JSON, code, body: body.into() }
+    CallReply { status, content_type: JSON, code, body: body.into() }
 }
 
 /// A problem with what is known of its place.

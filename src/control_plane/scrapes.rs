@@ -10,7 +10,7 @@ use crate::{
         jobs::{Finished, Purpose, Runner},
     },
     handoff::{
-        message::{Answer, Ticket},
+        message::{CallReply, Ticket},
         snapshot::Snapshot,
     },
     system::clock::Monotonic,
@@ -51,7 +51,7 @@ pub struct Scraper {
 /// next one, which is newer than each of them.
 #[derive(Debug)]
 pub struct Scrapes {
-    pages: Runner<ScrapeJob, Answer>,
+    pages: Runner<ScrapeJob, CallReply>,
     /// Those who get the page that is being rendered.
     rendering: Vec<Scraper>,
     /// Those who came since.
@@ -63,14 +63,14 @@ impl Scrapes {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start() -> io::Result<(Self, Receiver<Finished<Answer>>)> {
+    pub fn start() -> io::Result<(Self, Receiver<Finished<CallReply>>)> {
         Self::start_with(|job| scrape(&job))
     }
 
     /// Starts the thread with another way of rendering.
     pub(super) fn start_with(
-        render: impl Fn(ScrapeJob) -> Answer + Send + Sync + 'static,
-    ) -> io::Result<(Self, Receiver<Finished<Answer>>)> {
+        render: impl Fn(ScrapeJob) -> CallReply + Send + Sync + 'static,
+    ) -> io::Result<(Self, Receiver<Finished<CallReply>>)> {
         let purpose = Purpose { name: "yt-metrics", timeout: RENDER_TIMEOUT, when_idle: || {} };
         let (pages, rendered) = Runner::start(purpose, render)?;
         Ok((Self { pages, rendering: Vec::new(), waiting: Vec::new() }, rendered))
@@ -103,7 +103,7 @@ impl Scrapes {
 
     /// The page that has just come, and those who get it. Where there is none they are told so by
     /// the end of their tickets.
-    pub fn finish(&mut self, finished: Finished<Answer>) -> Option<(Answer, Vec<Scraper>)> {
+    pub fn finish(&mut self, finished: Finished<CallReply>) -> Option<(CallReply, Vec<Scraper>)> {
         let scrapers = std::mem::take(&mut self.rendering);
         match finished.outcome {
             Ok(page) => Some((page, scrapers)),
@@ -115,7 +115,7 @@ impl Scrapes {
     }
 }
 
-pub(super) fn scrape(job: &ScrapeJob) -> Answer {
+pub(super) fn scrape(job: &ScrapeJob) -> CallReply {
     let buckets: Vec<BucketRow<'_>> = job
         .snapshot
         .buckets
@@ -131,7 +131,7 @@ pub(super) fn scrape(job: &ScrapeJob) -> Answer {
         process: &ProcessInfo::read(),
         build: BuildInfo { version: VERSION, revision: REVISION },
     });
-    Answer { status: 200, content_type: CONTENT_TYPE, code: "", body: body.into() }
+    CallReply { status: 200, content_type: CONTENT_TYPE, code: "", body: body.into() }
 }
 
 #[cfg(test)]
@@ -148,7 +148,7 @@ mod tests {
         };
         let finish = |scrapes: &mut Scrapes| -> Vec<u64> {
             let body = Vec::new().into();
-            let page = Answer { status: 200, content_type: CONTENT_TYPE, code: "", body };
+            let page = CallReply { status: 200, content_type: CONTENT_TYPE, code: "", body };
             let finished = Finished { job: JobId::default(), outcome: Ok(page) };
             let (_, waiting) = scrapes.finish(finished).unwrap();
             waiting.iter().map(|scraper| scraper.ticket.number()).collect()

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     handoff::{
         live::{LiveTable, LiveVersion},
-        message::{Answer, DrainStep, Ticket, ToWorker},
+        message::{CallReply, DrainStep, Ticket, ToWorker},
         snapshot::Snapshot,
     },
     model::Generation,
@@ -29,7 +29,7 @@ struct Member {
     behind: bool,
     /// Responses that its mailbox had no room for, oldest first. There are no more of them than its
     /// clients wait for.
-    unsent: VecDeque<(Ticket, Answer)>,
+    unsent: VecDeque<(Ticket, CallReply)>,
     /// The live values that it was sent last, and when.
     sent: (LiveVersion, Monotonic),
     /// The live values that it uses.
@@ -43,10 +43,10 @@ struct Member {
 impl Member {
     /// Sends responses for as long as there is room; what is left is tried again with the next turn.
     fn send_responses(&mut self) {
-        while let Some((ticket, answer)) = self.unsent.pop_front() {
-            let message = ToWorker::Answer { ticket, answer };
-            if let Err(ToWorker::Answer { ticket, answer }) = self.mailbox.send(message) {
-                self.unsent.push_front((ticket, answer));
+        while let Some((ticket, reply)) = self.unsent.pop_front() {
+            let message = ToWorker::Reply { ticket, reply };
+            if let Err(ToWorker::Reply { ticket, reply }) = self.mailbox.send(message) {
+                self.unsent.push_front((ticket, reply));
                 return;
             }
         }
@@ -179,9 +179,9 @@ impl Workers {
     }
 
     /// Answers a call of one worker.
-    pub fn answer(&mut self, worker: usize, ticket: Ticket, answer: Answer) {
+    pub fn reply(&mut self, worker: usize, ticket: Ticket, reply: CallReply) {
         if let Some(member) = self.members.get_mut(worker) {
-            member.unsent.push_back((ticket, answer));
+            member.unsent.push_back((ticket, reply));
             member.send_responses();
         }
     }

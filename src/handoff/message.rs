@@ -23,12 +23,12 @@ pub enum ToWorker {
     },
     /// Use these live values from the next request on, unless newer ones are known.
     Renew(Arc<LiveTable>),
-    /// The response to a [`FromWorker::Call`].
-    Answer {
+    /// The reply to a [`FromWorker::Call`].
+    Reply {
         /// The call's ticket.
         ticket: Ticket,
-        /// The answer.
-        answer: Answer,
+        /// The reply.
+        reply: CallReply,
     },
     /// A step of stopping.
     Drain(DrainStep),
@@ -40,7 +40,7 @@ pub enum DrainStep {
     /// Not stopping.
     #[default]
     Serving,
-    /// `/ready` answers 503; everything else goes on.
+    /// `/ready` returns 503; everything else goes on.
     NotReady,
     /// The listener closes, idle connections may send one more request for a moment, responses
     /// carry `Connection: close`.
@@ -92,7 +92,7 @@ pub enum FromWorker {
     Call {
         /// Index of the worker.
         worker: usize,
-        /// To be repeated in the answer.
+        /// To be repeated in the reply.
         ticket: Ticket,
         /// The request.
         call: Call,
@@ -106,8 +106,8 @@ pub enum FromWorker {
     },
 }
 
-/// The name of a call. Whoever has it owes an answer: the worker sees when the last copy is dropped
-/// without one, wherever that happens, and answers the client itself.
+/// The name of a call. Its holder owes a reply. The worker sees when the last copy is dropped without
+/// one, wherever that happens, and responds to the client itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     number: u64,
@@ -142,25 +142,25 @@ impl TicketWatch {
     }
 }
 
-/// A client's request that the control plane answers.
+/// A client's request that the control plane serves.
 #[derive(Debug)]
 pub enum Call {
     /// The metrics page.
     Metrics,
-    /// An order of an authorised operator.
-    Order {
-        /// The order.
-        order: Order,
-        /// To be repeated in the answer's body.
+    /// A command of an authorised operator.
+    Command {
+        /// The command.
+        command: Command,
+        /// To be repeated in the body of the reply.
         request_id: Box<str>,
         /// `sub` of the token, for the log.
         subject: Option<Box<str>>,
     },
 }
 
-/// Every order that an operator may give through `/admin`.
+/// Every command that an operator may give through `/admin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Command {
     /// `POST /admin/reload`
     Reload {
         /// `?dry_run=true`: report only.
@@ -184,7 +184,7 @@ pub enum Order {
 /// The value of an `If-Match` header (RFC 9110 section 13.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IfMatch {
-    /// `*`: whatever runs.
+    /// `*`: any generation.
     Any,
     /// Entity tags, without their quotes; that of a generation is its number. None of them matches
     /// nothing.
@@ -204,9 +204,9 @@ impl IfMatch {
     }
 }
 
-/// An answer of the control plane to a client.
+/// A reply of the control plane to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct CallReply {
     /// HTTP status.
     pub status: u16,
     /// `Content-Type` of the body.

@@ -27,7 +27,7 @@ use crate::{
         watcher::{Changed, Look, Watcher},
         workers::Workers,
     },
-    handoff::message::{Answer, Call, DrainStep, FromWorker, Order, Ticket},
+    handoff::message::{Call, CallReply, Command, DrainStep, FromWorker, Ticket},
     system::clock::{Monotonic, unix_seconds},
     telemetry::{
         access_log::AccessLogHandle,
@@ -58,7 +58,7 @@ pub struct Inputs {
     /// The live values' bell.
     pub live: Receiver<()>,
     /// Finished metrics pages.
-    pub rendered: Receiver<Finished<Answer>>,
+    pub rendered: Receiver<Finished<CallReply>>,
     /// Looks at the files that are watched.
     pub looked: Receiver<Finished<Look>>,
 }
@@ -187,7 +187,7 @@ impl Control {
                 let page = finished.ok().and_then(|finished| self.scrapes.finish(finished));
                 if let Some((page, scrapers)) = page {
                     for Scraper { worker, ticket } in scrapers {
-                        self.workers.answer(worker, ticket, page.clone());
+                        self.workers.reply(worker, ticket, page.clone());
                     }
                 }
                 self.render_metrics();
@@ -312,11 +312,11 @@ impl Control {
                 self.scrapes.add(Scraper { worker, ticket });
                 self.render_metrics();
             }
-            Call::Order { order, request_id, subject } => {
+            Call::Command { command, request_id, subject } => {
                 // A terminal that shows the log must not obey the token's text.
                 let subject = subject.as_deref().map(|text| text.escape_debug().to_string());
-                tracing::info!(?order, subject, request_id, "admin order");
-                self.order(worker, ticket, order, request_id);
+                tracing::info!(?command, subject, request_id, "admin command");
+                self.command(worker, ticket, command, request_id);
             }
         }
     }
@@ -335,10 +335,10 @@ impl Control {
         }
     }
 
-    fn order(&mut self, worker: usize, ticket: Ticket, order: Order, request_id: Box<str>) {
+    fn command(&mut self, worker: usize, ticket: Ticket, command: Command, request_id: Box<str>) {
         let running = self.running.snapshot.generation;
-        let (change, trigger, if_match) = match order {
-            Order::Status => {
+        let (change, trigger, if_match) = match command {
+            Command::Status => {
                 let page = StatusPage {
                     snapshot: &self.running.snapshot,
                     live: &self.live.newest(),
@@ -349,15 +349,17 @@ impl Control {
                     last_reload: self.last.as_ref(),
                     restart_required: &self.restart_required,
                 };
-                return self.workers.answer(worker, ticket, admin::status(&page, &request_id));
+                return self.workers.reply(worker, ticket, admin::status(&page, &request_id));
             }
-            Order::History => {
+            Command::History => {
                 let page = admin::history(&self.history, running, &request_id);
-                return self.workers.answer(worker, ticket, page);
+                return self.workers.reply(worker, ticket, page);
             }
-            Order::Reload { dry_run: true, if_match } => (Change::DryRun, Trigger::Api, if_match),
-            Order::Reload { dry_run: false, if_match } => (Change::File, Trigger::Api, if_match),
-            Order::Rollback { to, if_match } => (Change::Rollback(to), Trigger::Rollback, if_match),
+            Command::Reload { dry_run: true, if_match } => (Change::DryRun, Trigger::Api, if_match),
+            Command::Reload { dry_run: false, if_match } => (Change::File, Trigger::Api, if_match),
+            Command::Rollback { to, if_match } => {
+                (Change::Rollback(to), Trigger::Rollback, if_match)
+            }
         };
         let requester = Requester::Client { worker, ticket, request_id };
         self.queue.push(ReloadRequest {
@@ -562,7 +564,7 @@ impl Control {
     fn reply(&mut self, requesters: &[Requester], report: &Report) {
         for requester in requesters {
             if let Requester::Client { worker, ticket, request_id } = requester {
-                self.workers.answer(*worker, ticket.clone(), report.answer(request_id));
+                self.workers.reply(*worker, ticket.clone(), report.reply(request_id));
             }
         }
     }

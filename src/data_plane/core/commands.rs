@@ -7,7 +7,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use crate::handoff::message::{Answer, Ticket, TicketWatch};
+use crate::handoff::message::{CallReply, Ticket, TicketWatch};
 
 /// The commands of one core that are under way.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ struct Waiting {
 enum State {
     Sent,
     Polled(Waker),
-    Replied(Answer),
+    Replied(CallReply),
 }
 
 impl Commands {
@@ -46,7 +46,7 @@ impl Commands {
     }
 
     /// Hands a reply to the request that waits for it.
-    pub(crate) fn reply(&self, ticket: &Ticket, reply: Answer) {
+    pub(crate) fn reply(&self, ticket: &Ticket, reply: CallReply) {
         let mut waiting = self.waiting.borrow_mut();
         if let Some(entry) = waiting.get_mut(&ticket.number())
             && let State::Polled(waker) = std::mem::replace(&mut entry.state, State::Replied(reply))
@@ -78,7 +78,7 @@ impl Commands {
     }
 
     /// Waits for the reply; `None` when there will be none.
-    pub(crate) async fn wait(&self, number: u64) -> Option<Answer> {
+    pub(crate) async fn wait(&self, number: u64) -> Option<CallReply> {
         poll_fn(|context| {
             let mut waiting = self.waiting.borrow_mut();
             let Some(command) = waiting.get_mut(&number) else { return Poll::Ready(None) };
@@ -100,8 +100,8 @@ mod tests {
 
     use super::*;
 
-    fn page(status: u16) -> Answer {
-        Answer { status, content_type: "", code: "", body: [].into() }
+    fn page(status: u16) -> CallReply {
+        CallReply { status, content_type: "", code: "", body: [].into() }
     }
 
     fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {

@@ -7,7 +7,7 @@ use crate::{
     data_plane::exchange::{
         client::ResponseWriter, condition, context::Exchange, outcome::Outcome, respond,
     },
-    handoff::message::{Answer, Call, DrainStep, FromWorker, Order},
+    handoff::message::{Call, CallReply, Command, DrainStep, FromWorker},
     model::Fault,
     policy::auth::TokenCarrier as _,
     protocol::http1::Method,
@@ -104,11 +104,11 @@ pub(super) async fn respond(
             }
         }
         Builtin::Metrics => respond::fault(exchange, Fault::NoRoute, response).await,
-        Builtin::Admin(path) => match order(exchange, path) {
-            Ok(order) => {
+        Builtin::Admin(path) => match command(exchange, path) {
+            Ok(command) => {
                 let request_id = String::from_utf8_lossy(&exchange.id).into();
                 let subject = subject.map(Box::from);
-                call(exchange, Call::Order { order, request_id, subject }, response).await
+                call(exchange, Call::Command { command, request_id, subject }, response).await
             }
             Err(fault) => respond::fault(exchange, fault, response).await,
         },
@@ -134,7 +134,7 @@ impl Drop for Scrape<'_> {
 }
 
 /// 200 when every core serves a generation, 503 while the process starts.
-fn readiness(exchange: &Exchange<'_>) -> Answer {
+fn readiness(exchange: &Exchange<'_>) -> CallReply {
     if exchange.core.fleet.iter().all(|cells| cells.generation.get() > 0) {
         status_page(200, "", "ready")
     } else {
@@ -142,38 +142,40 @@ fn readiness(exchange: &Exchange<'_>) -> Answer {
     }
 }
 
-fn status_page(status: u16, code: &'static str, word: &str) -> Answer {
+fn status_page(status: u16, code: &'static str, word: &str) -> CallReply {
     let body = format!("{{\"status\":\"{word}\"}}\n").into_bytes().into();
-    Answer { status, content_type: "application/json", code, body }
+    CallReply { status, content_type: "application/json", code, body }
 }
 
-/// The order that a permitted request is.
-fn order(exchange: &Exchange<'_>, path: AdminPath) -> Result<Order, Fault> {
+/// The command of a permitted request.
+fn command(exchange: &Exchange<'_>, path: AdminPath) -> Result<Command, Fault> {
     let request = exchange.request;
     let query = request.query();
     let if_match = condition::if_match(request.values(b"if-match"));
-    let order = match path {
+    let command = match path {
         AdminPath::Reload => {
-            condition::dry_run(query).map(|dry_run| Order::Reload { dry_run, if_match })
+            condition::dry_run(query).map(|dry_run| Command::Reload { dry_run, if_match })
         }
-        AdminPath::Status => Ok(Order::Status),
-        AdminPath::History => Ok(Order::History),
+        AdminPath::Status => Ok(Command::Status),
+        AdminPath::History => Ok(Command::History),
         AdminPath::Rollback => {
-            condition::rollback_to(query).map(|to| Order::Rollback { to, if_match })
+            condition::rollback_to(query).map(|to| Command::Rollback { to, if_match })
         }
         AdminPath::Unknown => return Err(Fault::AdminNotFound),
     };
-    order.map_err(|condition::InvalidQuery| Fault::InvalidQuery)
+    command.map_err(|condition::InvalidQuery| Fault::InvalidQuery)
 }
 
 /// Asks the control plane and sends what it says.
 async fn call(exchange: &Exchange<'_>, call: Call, response: &mut impl ResponseWriter) -> Outcome {
     let core = exchange.core;
     let timeout = match &call {
-        Call::Order { order: Order::Reload { .. } | Order::Rollback { .. }, .. } => {
+        Call::Command { command: Command::Reload { .. } | Command::Rollback { .. }, .. } => {
             RELOAD_CALL_TIMEOUT
         }
-        Call::Order { order: Order::Status | Order::History, .. } | Call::Metrics => CALL_TIMEOUT,
+        Call::Command { command: Command::Status | Command::History, .. } | Call::Metrics => {
+            CALL_TIMEOUT
+        }
     };
     let ticket = core.commands.open();
     let number = ticket.number();

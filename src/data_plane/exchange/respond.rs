@@ -9,7 +9,7 @@ use crate::{
             outcome::Outcome,
         },
     },
-    handoff::message::Answer,
+    handoff::message::CallReply,
     model::Fault,
     protocol::{
         http1::{BodyLength, reason_phrase},
@@ -68,7 +68,7 @@ pub(super) async fn options(
 /// Responds with a page of this process: health, metrics, or what the control plane said.
 pub(super) async fn page(
     exchange: &Exchange<'_>,
-    page: &Answer,
+    page: &CallReply,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     let reply = Reply {

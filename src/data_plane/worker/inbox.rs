@@ -18,7 +18,7 @@ pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
                 core.adopt(snapshot);
             }
             ToWorker::Renew(live) => core.renew(live),
-            ToWorker::Answer { ticket, answer } => core.commands.reply(&ticket, answer),
+            ToWorker::Reply { ticket, reply } => core.commands.reply(&ticket, reply),
             ToWorker::Drain(step) => drain(core, step),
         }
     }

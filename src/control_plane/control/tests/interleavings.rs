@@ -83,7 +83,7 @@ struct World {
     version: usize,
     /// Version of the file when each ticket asked.
     asked: HashMap<u64, usize>,
-    answered: HashMap<u64, Value>,
+    replied: HashMap<u64, Value>,
     /// Versions by generation.
     versions: HashMap<u64, usize>,
     successes: u64,
@@ -106,7 +106,7 @@ impl World {
             workers,
             version: FIRST_VERSION,
             asked: HashMap::new(),
-            answered: HashMap::new(),
+            replied: HashMap::new(),
             versions: HashMap::from([(1, FIRST_VERSION)]),
             successes: 0,
             resolved: HashSet::new(),
@@ -179,7 +179,7 @@ impl World {
         self.resolved.extend(hosts.into_iter().filter(|host| live.addresses(host).is_some()));
         if control.metrics.success_total > self.successes {
             self.successes = control.metrics.success_total;
-            // The moment of the answer: nobody may see an older generation from now on.
+            // The moment of the reply: nobody may see an older generation from now on.
             for (index, worker) in self.workers.iter().enumerate() {
                 assert!(worker.adopted >= running, "worker {index} was counted and lags");
             }
@@ -213,9 +213,9 @@ impl World {
                 to_control.send(FromWorker::Adopted { worker: index, generation }).unwrap();
             }
             Some(ToWorker::Renew(live)) => renew(worker, live),
-            Some(ToWorker::Answer { ticket, answer }) => {
-                let twice = self.answered.insert(ticket.number(), json(&answer));
-                assert_eq!(twice, None, "one question, one answer");
+            Some(ToWorker::Reply { ticket, reply }) => {
+                let twice = self.replied.insert(ticket.number(), json(&reply));
+                assert_eq!(twice, None, "one question, one reply");
             }
             Some(ToWorker::Drain(_)) => {}
         }
@@ -250,7 +250,7 @@ impl World {
             }
             assert!(Monotonic::now() < deadline, "it never ends: {control:?}");
         }
-        // The last answers may still lie in mailboxes.
+        // The last replies may still lie in mailboxes.
         for worker in 0..WORKERS {
             self.workers[worker].awake = true;
             while self.workers[worker].awake {
@@ -276,14 +276,14 @@ impl World {
             assert_eq!(worker.adopted, running, "worker {index} is left behind");
         }
         let mut open: Vec<_> =
-            self.asked.keys().filter(|ticket| !self.answered.contains_key(ticket)).collect();
+            self.asked.keys().filter(|ticket| !self.replied.contains_key(ticket)).collect();
         open.sort();
         assert!(open.is_empty(), "no response to the requests {open:?}");
-        for (ticket, answer) in &self.answered {
-            assert_eq!(answer["status"], "success", "{answer}");
-            let generation = answer["config_generation"].as_u64().unwrap();
+        for (ticket, reply) in &self.replied {
+            assert_eq!(reply["status"], "success", "{reply}");
+            let generation = reply["config_generation"].as_u64().unwrap();
             let (then, now) = (self.asked[ticket], self.versions[&generation]);
-            assert!(now >= then, "asked about version {then}, answered about {now}");
+            assert!(now >= then, "asked about version {then}, replied about {now}");
         }
         assert_eq!(self.fixture.control.metrics.failure_total, 0);
     }

@@ -31,7 +31,7 @@ fn turn_for(fixture: &mut Fixture, time: Duration) {
 #[test]
 fn a_worker_whose_mailbox_is_full_gets_the_live_values_when_there_is_room() {
     let mut fixture = Fixture::new(1, 1, 10.0);
-    fixture.control.workers.answer(
+    fixture.control.workers.reply(
         0,
         Ticket::new(1),
         admin::history(&History::default(), Generation(1), "id"),
@@ -39,7 +39,7 @@ fn a_worker_whose_mailbox_is_full_gets_the_live_values_when_there_is_room() {
     fixture.control.live.set_addresses(&host(), vec![address(1, 9)]);
     let newest = fixture.control.live.newest().version();
     turn_for(&mut fixture, 4 * RENEW_INTERVAL);
-    assert!(matches!(fixture.workers[0].take(), Some(ToWorker::Answer { .. })));
+    assert!(matches!(fixture.workers[0].take(), Some(ToWorker::Reply { .. })));
     let got = std::cell::RefCell::new(None);
     fixture.until(|fixture| *got.borrow_mut() = take(fixture, 0), |_| got.borrow().is_some());
     assert_eq!(got.take().unwrap().version(), newest);

@@ -27,7 +27,7 @@ use crate::{
     },
     handoff::{
         live::{HostPort, LiveTable},
-        message::{Answer, Ticket, ToWorker},
+        message::{CallReply, Ticket, ToWorker},
     },
     model::Generation,
     policy::auth::install_crypto,
@@ -165,14 +165,14 @@ impl Fixture {
     }
 
     fn ask(&self, worker: usize, ticket: u64, dry_run: bool) {
-        let order = Order::Reload { dry_run, if_match: None };
-        let call = Call::Order { order, request_id: "id".into(), subject: None };
+        let command = Command::Reload { dry_run, if_match: None };
+        let call = Call::Command { command, request_id: "id".into(), subject: None };
         let ticket = Ticket::new(ticket);
         self.to_control.send(FromWorker::Call { worker, ticket, call }).unwrap();
     }
 
-    /// Worker `index` reads its mail, adopts, acknowledges, and keeps the answers.
-    fn work(&self, index: usize, answers: &mut Vec<Answer>) {
+    /// Worker `index` reads its mail, adopts, acknowledges, and keeps the replies.
+    fn work(&self, index: usize, replies: &mut Vec<CallReply>) {
         while let Some(message) = self.workers[index].take() {
             match message {
                 ToWorker::Adopt { snapshot, .. } => {
@@ -181,7 +181,7 @@ impl Fixture {
                         .send(FromWorker::Adopted { worker: index, generation })
                         .unwrap();
                 }
-                ToWorker::Answer { answer, .. } => answers.push(answer),
+                ToWorker::Reply { reply, .. } => replies.push(reply),
                 ToWorker::Renew(live) => {
                     let version = live.version();
                     self.to_control.send(FromWorker::Renewed { worker: index, version }).unwrap();
@@ -192,27 +192,25 @@ impl Fixture {
     }
 }
 
-fn json(answer: &Answer) -> Value {
-    serde_json::from_slice(&answer.body).unwrap()
+fn json(reply: &CallReply) -> Value {
+    serde_json::from_slice(&reply.body).unwrap()
 }
 
 #[test]
 fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
     let mut fixture = Fixture::new(3, 256, 0.05);
-    let mut answers = Vec::new();
+    let mut replies = Vec::new();
     fixture.write(&content(11, 0.05));
     fixture.ask(0, 1, false);
     // Worker 2 does not read its mailbox.
-    let mut replies = Vec::new();
     fixture.until(
         |fixture| (0..2).for_each(|index| fixture.work(index, &mut replies)),
         |fixture| fixture.control.last.is_some(),
     );
     fixture.work(0, &mut replies);
-    answers.append(&mut replies);
-    let [answer] = &answers[..] else { panic!("{answers:?}") };
-    assert_eq!((answer.status, answer.code), (504, "reload_partial"));
-    let report = json(answer);
+    let [reply] = &replies[..] else { panic!("{replies:?}") };
+    assert_eq!((reply.status, reply.code), (504, "reload_partial"));
+    let report = json(reply);
     assert_eq!(report["status"], "partial");
     assert_eq!(report["config_generation"], 2);
     assert_eq!(report["lagging_workers"], serde_json::json!([2]));
@@ -278,10 +276,10 @@ fn a_panic_while_preparing_is_a_failed_reload() {
     fixture.write(&content(11, 10.0));
     fixture.ask(0, 1, false);
     fixture.until(|_| {}, |fixture| fixture.control.last.is_some());
-    let mut answers = Vec::new();
-    fixture.work(0, &mut answers);
-    assert_eq!(answers[0].status, 400);
-    assert!(json(&answers[0])["error"].as_str().unwrap().contains("internal error"));
+    let mut replies = Vec::new();
+    fixture.work(0, &mut replies);
+    assert_eq!(replies[0].status, 400);
+    assert!(json(&replies[0])["error"].as_str().unwrap().contains("internal error"));
     let metrics = fixture.control.metrics;
     assert_eq!((metrics.success_total, metrics.failure_total), (0, 1));
     assert_eq!(fixture.control.running.snapshot.generation, Generation::FIRST);
@@ -307,12 +305,12 @@ fn every_attempt_is_counted_once_and_a_dry_run_never() {
     ] {
         fixture.write(&text);
         fixture.ask(0, 1, dry_run);
-        let mut answers = Vec::new();
+        let mut replies = Vec::new();
         let asked = std::cell::Cell::new(false);
         fixture.until(
             |fixture| {
-                fixture.work(0, &mut answers);
-                asked.set(!answers.is_empty());
+                fixture.work(0, &mut replies);
+                asked.set(!replies.is_empty());
             },
             |_| asked.get(),
         );
@@ -322,7 +320,7 @@ fn every_attempt_is_counted_once_and_a_dry_run_never() {
     assert!(fixture.control.metrics.last_reload_successful);
 }
 
-/// No answer is about an older state of the file than the question.
+/// No reply is about an older state of the file than the question.
 #[test]
 fn a_question_that_comes_during_an_attempt_is_answered_by_a_later_one() {
     let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
@@ -346,7 +344,7 @@ fn a_question_that_comes_during_an_attempt_is_answered_by_a_later_one() {
     fixture.write("nonsense");
     fixture.ask(0, 2, false);
     fixture.turn(Duration::from_millis(1));
-    let mut answers = Vec::new();
+    let mut replies = Vec::new();
     let mut release = 2;
     let count = std::cell::Cell::new(0);
     fixture.until(
@@ -354,11 +352,11 @@ fn a_question_that_comes_during_an_attempt_is_answered_by_a_later_one() {
             if release > 0 && release_one.try_send(()).is_ok() {
                 release -= 1;
             }
-            fixture.work(0, &mut answers);
-            count.set(answers.len());
+            fixture.work(0, &mut replies);
+            count.set(replies.len());
         },
         |_| count.get() == 2,
     );
-    assert_eq!(answers[0].status, 200, "the first question is about the first file");
-    assert_eq!(answers[1].status, 400, "the second question is about the second file");
+    assert_eq!(replies[0].status, 200, "the first question is about the first file");
+    assert_eq!(replies[1].status, 400, "the second question is about the second file");
 }

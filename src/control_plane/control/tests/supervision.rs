@@ -42,24 +42,24 @@ fn a_file_that_hangs_fails_the_attempt_in_time_and_later_ones_succeed() {
     begun.recv().unwrap();
     fixture.control.preparation.check(Monotonic::now().plus(PREPARE_TIMEOUT));
     fixture.until(|_| {}, |fixture| fixture.control.last.is_some());
-    let mut answers = Vec::new();
-    fixture.work(0, &mut answers);
-    assert_eq!(answers[0].status, 400);
-    let error = json(&answers[0])["error"].as_str().unwrap().to_owned();
+    let mut replies = Vec::new();
+    fixture.work(0, &mut replies);
+    assert_eq!(replies[0].status, 400);
+    let error = json(&replies[0])["error"].as_str().unwrap().to_owned();
     assert!(error.contains("not done after 60 s"), "{error}");
     assert_eq!(fixture.control.metrics.failure_total, 1);
 
     // Another thread prepares the next attempt, and what the first one still finds is dropped.
     fixture.ask(0, 2, false);
     fixture.until(
-        |fixture| fixture.work(0, &mut answers),
+        |fixture| fixture.work(0, &mut replies),
         |fixture| fixture.control.metrics.success_total == 1,
     );
     drop(OpenOptions::new().write(true).open(&fifo).unwrap());
     fixture.write(&content(12, 10.0));
     fixture.ask(0, 3, false);
     fixture.until(
-        |fixture| fixture.work(0, &mut answers),
+        |fixture| fixture.work(0, &mut replies),
         |fixture| fixture.control.metrics.success_total == 2,
     );
     assert_eq!(fixture.control.running.snapshot.generation, Generation(3));
@@ -83,13 +83,13 @@ fn a_page_that_panics_ends_its_calls_and_the_next_one_is_rendered() {
         fixture.to_control.send(FromWorker::Call { worker: 0, ticket, call }).unwrap();
         watch
     };
-    let mut answers = Vec::new();
+    let mut replies = Vec::new();
     let lost = ask(&fixture);
-    fixture.until(|fixture| fixture.work(0, &mut answers), |_| lost.is_dropped());
-    assert!(answers.is_empty(), "the worker responds, which has seen the end of the ticket");
+    fixture.until(|fixture| fixture.work(0, &mut replies), |_| lost.is_dropped());
+    assert!(replies.is_empty(), "the worker responds, which has seen the end of the ticket");
     let good = ask(&fixture);
-    fixture.until(|fixture| fixture.work(0, &mut answers), |_| good.is_dropped());
-    assert_eq!(answers[0].status, 200);
+    fixture.until(|fixture| fixture.work(0, &mut replies), |_| good.is_dropped());
+    assert_eq!(replies[0].status, 200);
 }
 
 /// A channel whose other end is gone is always ready to be read.
@@ -165,8 +165,8 @@ fn a_file_that_only_the_old_content_names_is_watched_after_a_rollback() {
     reaches(&mut fixture, 2);
     fixture.write(&plain(12));
     reaches(&mut fixture, 3);
-    let order = Order::Rollback { to: Generation(2), if_match: None };
-    let call = Call::Order { order, request_id: "id".into(), subject: None };
+    let command = Command::Rollback { to: Generation(2), if_match: None };
+    let call = Call::Command { command, request_id: "id".into(), subject: None };
     fixture.to_control.send(FromWorker::Call { worker: 0, ticket: Ticket::new(1), call }).unwrap();
     reaches(&mut fixture, 4);
     assert_eq!(secret(&fixture).unwrap(), b"first");
