@@ -6,7 +6,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 5 | `worker` |
+//! | 5 | `rehearsal`, `worker` |
 //! | 4 | `client` |
 //! | 3 | `exchange` |
 //! | 2 | `fetch` |
@@ -17,5 +17,6 @@ mod client;
 mod core;
 mod exchange;
 mod fetch;
+pub mod rehearsal;
 mod upstream;
 pub mod worker;

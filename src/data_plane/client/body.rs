@@ -81,6 +81,10 @@ impl<'b> Body<'b> {
 }
 
 impl RequestBody for Body<'_> {
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Over | State::LeftUnread)
+    }
+
     async fn discard(&mut self) -> Result<(), Fault> {
         let discard = match &mut self.state {
             State::Over | State::LeftUnread => return Ok(()),

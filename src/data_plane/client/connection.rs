@@ -114,7 +114,7 @@ async fn serve_request<'c>(
     };
     drop(response);
     // After an early response, what is left of the body must not be read as the next request.
-    if next == Next::KeepAlive && body.discard().await.is_err() {
+    if next == Next::KeepAlive && !body.is_over() && body.discard().await.is_err() {
         next = Next::Close;
     }
     input.consume(head.head_len + body.consumed());

@@ -7,4 +7,4 @@ mod input;
 pub(crate) mod refusal;
 mod send;
 mod splice;
-mod writer;
+pub(crate) mod writer;

@@ -30,15 +30,15 @@ const GATHERED_BYTES: usize = 16_384;
 
 /// The request that a response is for, as far as its framing depends on it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RespondTo {
-    pub(super) version: Version,
-    pub(super) is_head: bool,
+pub(crate) struct RespondTo {
+    pub(crate) version: Version,
+    pub(crate) is_head: bool,
     /// Set if the client asked for the connection to end with the response.
-    pub(super) close: bool,
+    pub(crate) close: bool,
 }
 
 impl RespondTo {
-    pub(super) fn request(head: &RequestHead) -> Self {
+    pub(crate) fn request(head: &RequestHead) -> Self {
         Self {
             version: head.version,
             is_head: head.method == crate::protocol::http1::Method::Head,
@@ -49,7 +49,7 @@ impl RespondTo {
 
 /// The response to one request on a plain connection.
 #[derive(Debug)]
-pub(super) struct Writer<'w> {
+pub(crate) struct Writer<'w> {
     core: &'w Core,
     stream: &'w Stream,
     client_write: Duration,
@@ -70,7 +70,7 @@ pub(super) struct Writer<'w> {
 
 impl<'w> Writer<'w> {
     /// A response to a client that has `client_write` to take a part of it.
-    pub(super) fn new(
+    pub(crate) fn new(
         core: &'w Core,
         stream: &'w Stream,
         client_write: Duration,

@@ -71,10 +71,67 @@ pub(crate) struct Core {
     pub(crate) ticks: Cell<(u64, u64)>,
 }
 
+/// Everything that a core is made of.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) worker: usize,
+    /// The generation to start with.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The live values to start with.
+    pub(crate) live: Arc<LiveTable>,
+    pub(crate) watches: Rc<Watches>,
+    /// This core's counters.
+    pub(crate) cells: Arc<CoreCells>,
+    /// Every core's counters, by worker.
+    pub(crate) fleet: Arc<[Arc<CoreCells>]>,
+    pub(crate) max_connections: u64,
+    pub(crate) admin_elsewhere: bool,
+    pub(crate) pseudonym: Pseudonym,
+    pub(crate) to_control: Sender<FromWorker>,
+    pub(crate) access_log: AccessLogSink,
+}
+
 /// Time between two warnings about the same bucket.
 const WARN_INTERVAL_NS: u64 = 60_000_000_000;
 
 impl Core {
+    /// A core that serves its first generation.
+    pub(crate) fn new(setup: Setup) -> Self {
+        let Setup { worker, snapshot, live, watches, cells, to_control, .. } = setup;
+        let deferred = Rc::new(DeferredDrop::default());
+        let access_log = Rc::new(RefCell::new(setup.access_log));
+        let open =
+            Open::new(worker, Arc::clone(&cells), Rc::clone(&access_log), to_control.clone());
+        let local =
+            Local::new(Arc::clone(&snapshot), Vec::new(), to_control.clone(), Rc::clone(&deferred));
+        let core = Self {
+            worker,
+            current: RefCell::new(Rc::new(local)),
+            live: RefCell::new(live),
+            watches,
+            buffers: Rc::default(),
+            pipes: Pipes::default(),
+            endpoints: RefCell::default(),
+            cells,
+            fleet: setup.fleet,
+            max_connections: setup.max_connections,
+            admin_elsewhere: setup.admin_elsewhere,
+            pseudonym: setup.pseudonym,
+            open: Rc::new(open),
+            commands: Commands::default(),
+            scrapes: Cell::new(0),
+            to_control,
+            deferred,
+            access_log,
+            ids: RequestIds::new(),
+            dates: Dates::new(),
+            warned: RefCell::default(),
+            ticks: Cell::default(),
+        };
+        core.adopt(snapshot);
+        core
+    }
+
     /// This core's copy of the newest generation that it has adopted.
     pub(crate) fn current(&self) -> Rc<Local> {
         Rc::clone(&self.current.borrow())

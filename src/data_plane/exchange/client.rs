@@ -10,6 +10,9 @@ use crate::{
 
 /// The body of a request, which has no use.
 pub(crate) trait RequestBody {
+    /// True if nothing of it is left to be discarded.
+    fn is_over(&self) -> bool;
+
     /// Reads all of it and keeps nothing.
     ///
     /// # Errors

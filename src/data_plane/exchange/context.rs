@@ -10,19 +10,19 @@ use crate::{
 
 /// A request that is being served.
 #[derive(Debug)]
-pub(super) struct Exchange<'x> {
-    pub(super) core: &'x Core,
-    pub(super) request: &'x Request<'x>,
-    pub(super) id: [u8; REQUEST_ID_CHARS],
-    pub(super) started: Monotonic,
+pub(crate) struct Exchange<'x> {
+    pub(crate) core: &'x Core,
+    pub(crate) request: &'x Request<'x>,
+    pub(crate) id: [u8; REQUEST_ID_CHARS],
+    pub(crate) started: Monotonic,
     /// Methods that the resource takes, as `Allow` lists them.
-    pub(super) allow: &'static str,
+    pub(crate) allow: &'static str,
 }
 
 /// The fields that every response carries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnFields<'o> {
-    pub(super) id: &'o [u8; REQUEST_ID_CHARS],
+    pub(crate) id: &'o [u8; REQUEST_ID_CHARS],
     pub(super) local: &'o Local,
 }
 

@@ -16,7 +16,7 @@ use crate::{
 
 /// The next step for a request.
 #[derive(Debug)]
-pub(super) enum Plan {
+pub(crate) enum Plan {
     Object { bucket: usize, key_at: usize, permit: Permit },
     Builtin(Builtin),
     Options,
@@ -25,21 +25,21 @@ pub(super) enum Plan {
 
 /// A plan, and what is logged of the way to it.
 #[derive(Debug)]
-pub(super) struct Decision {
-    pub(super) plan: Plan,
+pub(crate) struct Decision {
+    pub(crate) plan: Plan,
     /// Methods that the resource takes, as `Allow` lists them.
-    pub(super) allow: &'static str,
+    pub(crate) allow: &'static str,
     /// Index of the bucket, once routed.
-    pub(super) bucket: Option<usize>,
+    pub(crate) bucket: Option<usize>,
     /// Reason for which the token was refused, in full; empty if it was not.
-    pub(super) auth_reason: &'static str,
+    pub(crate) auth_reason: &'static str,
     /// `sub` of the token, where it is logged.
-    pub(super) subject: Option<Box<str>>,
+    pub(crate) subject: Option<Box<str>>,
 }
 
 impl Decision {
     /// Decides. The canonical path is written to `path`, which is empty.
-    pub(super) fn of(core: &Core, request: &Request<'_>, now: u64, path: &mut Vec<u8>) -> Self {
+    pub(crate) fn of(core: &Core, request: &Request<'_>, now: u64, path: &mut Vec<u8>) -> Self {
         let mut decision = Self {
             plan: Plan::Options,
             allow: respond::ALLOW,

@@ -52,10 +52,16 @@ pub(super) async fn forward(
         return respond::fault(exchange, Fault::Internal, response).await;
     };
     let mut upstream_ns = None;
-    let outcome = match request.fetch(&mut upstream_ns).await {
-        Ok(fetched) => {
-            request.cells().record_upstream(fetched.head.status, upstream_ns.unwrap_or(0));
-            relay(exchange, &request, fetched, response).await
+    // Too large to be moved about.
+    let mut head = ResponseHead::default();
+    let outcome = match request.fetch(&mut head, &mut upstream_ns).await {
+        Ok(mut fetched) => {
+            request.cells().record_upstream(head.status, upstream_ns.unwrap_or(0));
+            let outcome = relay(exchange, &request, &head, &mut fetched, response).await;
+            if !outcome.aborted && !head.close {
+                request.give_back(fetched.body);
+            }
+            outcome
         }
         Err(error) => failed(exchange, &request, &error, response).await,
     };
@@ -80,23 +86,17 @@ async fn failed(
 async fn relay(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'_>,
-    fetched: Fetched<'_>,
+    head: &ResponseHead,
+    fetched: &mut Fetched<'_>,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
-    let Fetched { head, .. } = &fetched;
     let message = fetched.message();
-    response.begin(head.status, head.reason.of(message));
-    response.fields_of(head, message);
-    if !head.has_date {
-        response.field("Date", &exchange.core.dates.http());
-    }
-    respond::add_own_fields(&exchange.own(), response);
-    response.end_head(head.length, head.content_length);
+    add_head(exchange, head, message, response);
     let may_be_ours = request.bucket().credentials.is_some()
         && may_be_credentials_error(head.status)
         && response.has_body();
     let is_coded = may_be_ours && is_coded(head, message);
-    let Fetched { head, mut body, .. } = fetched;
+    let body = &mut fetched.body;
 
     let mut passed = Ok(());
     if may_be_ours {
@@ -104,10 +104,10 @@ async fn relay(
             let error = UpstreamError::new(Kind::Malformed, Phase::Body);
             return failed(exchange, request, &error, response).await;
         }
-        passed = inspect(&mut body, response).await;
+        passed = inspect(body, response).await;
     }
     if passed.is_ok() {
-        passed = stream(exchange.core, &mut body, response).await;
+        passed = stream(exchange.core, body, response).await;
     }
     let aborted = match passed {
         Ok(()) => false,
@@ -121,11 +121,24 @@ async fn relay(
             true
         }
     };
-    if !aborted && !head.close {
-        request.give_back(body);
-    }
     let bytes = response.body_bytes();
     Outcome { status: head.status, bytes, aborted, ..Outcome::default() }
+}
+
+/// Writes the head that the client gets for S3's, which is in `message`.
+pub(crate) fn add_head(
+    exchange: &Exchange<'_>,
+    head: &ResponseHead,
+    message: &[u8],
+    response: &mut impl ResponseWriter,
+) {
+    response.begin(head.status, head.reason.of(message));
+    response.fields_of(head, message);
+    if !head.has_date {
+        response.field("Date", &exchange.core.dates.http());
+    }
+    respond::add_own_fields(&exchange.own(), response);
+    response.end_head(head.length, head.content_length);
 }
 
 /// Returns true if the body is in a content coding. Nobody asked for one, and a coded error document

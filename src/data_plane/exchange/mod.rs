@@ -8,11 +8,11 @@
 mod builtin;
 pub(crate) mod client;
 mod condition;
-mod context;
-mod decision;
-mod forward;
-mod outcome;
-mod record;
+pub(crate) mod context;
+pub(crate) mod decision;
+pub(crate) mod forward;
+pub(crate) mod outcome;
+pub(crate) mod record;
 pub(crate) mod request;
 pub(crate) mod respond;
 mod stream;
@@ -62,13 +62,16 @@ pub(crate) async fn run(
     let exchange = Exchange { core, request, id: core.ids.next(), started, allow };
     let plan = std::mem::replace(&mut decision.plan, Plan::Options);
     let outcome = match plan {
-        Plan::Object { bucket, key_at, permit } => match body.discard().await {
-            Ok(()) => {
-                let key = path.get(key_at..).unwrap_or_default();
-                forward::forward(&exchange, bucket, key, permit, response).await
+        Plan::Object { bucket, key_at, permit } => {
+            let discarded = if body.is_over() { Ok(()) } else { body.discard().await };
+            match discarded {
+                Ok(()) => {
+                    let key = path.get(key_at..).unwrap_or_default();
+                    forward::forward(&exchange, bucket, key, permit, response).await
+                }
+                Err(fault) => respond::fault(&exchange, fault, response).await,
             }
-            Err(fault) => respond::fault(&exchange, fault, response).await,
-        },
+        }
         Plan::Builtin(what) => {
             builtin::respond(&exchange, what, decision.subject.as_deref(), response).await
         }

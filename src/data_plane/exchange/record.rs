@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Counts and logs a request that is over.
-pub(super) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Outcome) {
+pub(crate) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Outcome) {
     let Exchange { core, request, .. } = exchange;
     let local = &request.local;
     let now = core.watches.clock.refresh();

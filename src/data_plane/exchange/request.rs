@@ -45,7 +45,7 @@ impl<'r> Request<'r> {
     }
 
     /// True if the response must not have a body.
-    pub(super) fn is_head(&self) -> bool {
+    pub(crate) fn is_head(&self) -> bool {
         self.head.method == Method::Head
     }
 
@@ -60,7 +60,7 @@ impl<'r> Request<'r> {
     }
 
     /// Appends the fields that S3 gets, each as a line.
-    pub(super) fn append_forwarded(&self, pseudonym: &Pseudonym, out: &mut Vec<u8>) {
+    pub(crate) fn append_forwarded(&self, pseudonym: &Pseudonym, out: &mut Vec<u8>) {
         let Self { head, bytes, .. } = self;
         for forwarded in head.forwarded() {
             append_field(forwarded.field.name(), forwarded.value.of(bytes), out);

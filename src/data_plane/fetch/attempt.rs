@@ -24,10 +24,9 @@ use crate::{
 /// a server could hold a request for ever.
 const INTERIM_RESPONSES_MAX: usize = 16;
 
-/// A response whose head is complete.
+/// The body of a response whose head is complete.
 #[derive(Debug)]
 pub(crate) struct Fetched<'c> {
-    pub(crate) head: ResponseHead,
     pub(crate) body: Body<'c>,
     message: Range<usize>,
 }
@@ -51,15 +50,15 @@ impl<'r> ObjectRequest<'r> {
     /// the nanoseconds to the response's first byte, also of one that fails then.
     pub(crate) async fn fetch(
         &self,
+        head: &mut ResponseHead,
         first_byte_ns: &mut Option<u64>,
     ) -> Result<Fetched<'r>, UpstreamError> {
         let core = self.core;
-        let mut head = ResponseHead::default();
         let now = core.watches.clock.coarse();
         if let Some(connection) =
             self.endpoint.take(self.bucket.max_connection_age, now, self.cells)
         {
-            match self.attempt(&connection, &mut head, first_byte_ns).await {
+            match self.attempt(&connection, head, first_byte_ns).await {
                 Ok(arrived) => return Ok(self.fetched(head, connection, arrived)),
                 Err(error) if error.is_retryable() => head.reset(),
                 Err(error) => return Err(error),
@@ -67,7 +66,7 @@ impl<'r> ObjectRequest<'r> {
         }
         let connection = self.open().await?;
         core.cells.upstream_connects.inc();
-        match self.attempt(&connection, &mut head, first_byte_ns).await {
+        match self.attempt(&connection, head, first_byte_ns).await {
             Ok(arrived) => {
                 connection.address().works();
                 Ok(self.fetched(head, connection, arrived))
@@ -83,7 +82,7 @@ impl<'r> ObjectRequest<'r> {
 
     fn fetched(
         &self,
-        head: ResponseHead,
+        head: &ResponseHead,
         connection: Connection,
         arrived: Arrived<'r>,
     ) -> Fetched<'r> {
@@ -91,7 +90,7 @@ impl<'r> ObjectRequest<'r> {
         let window = message.start + head.head_len..message.end;
         let timeout = self.bucket.timeouts.read;
         let body = Body::new(&self.core.buffers, connection, buffer, window, head.length, timeout);
-        Fetched { head, body, message }
+        Fetched { body, message }
     }
 
     /// Opens a connection to the endpoint; when the kernel has no descriptor left for it, once more

@@ -89,7 +89,7 @@ impl<'r> ObjectRequest<'r> {
 
     /// Appends the request as one attempt sends it, signed with the date and the credentials of the
     /// moment.
-    pub(super) fn append_to(&self, out: &mut Vec<u8>) {
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
         let bucket = self.bucket;
         let method = if self.is_head { "HEAD" } else { "GET" };
         out.extend_from_slice(method.as_bytes());

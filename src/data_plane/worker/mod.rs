@@ -4,26 +4,12 @@
 mod accept;
 mod inbox;
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    net::TcpListener,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{net::TcpListener, rc::Rc, sync::Arc};
 
 use crossbeam_channel::Sender;
 
 use crate::{
-    data_plane::core::{
-        Core,
-        commands::Commands,
-        dates::Dates,
-        deferred_drop::DeferredDrop,
-        generation::Local,
-        open::{Open, Role},
-        request_ids::RequestIds,
-    },
+    data_plane::core::{Core, Setup, open::Role},
     handoff::{
         live::LiveTable,
         message::{FromWorker, ToWorker},
@@ -31,12 +17,10 @@ use crate::{
     },
     protocol::http1::Pseudonym,
     system::{
-        buffers::Buffers,
         cpu,
         listener::CoreListener,
         mailbox::Unclaimed,
         ring::{self, IoChoice, IoKind},
-        splice::Pipes,
         watch::Watches,
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
@@ -98,44 +82,19 @@ async fn serve(
     let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
     };
-    let deferred = Rc::new(DeferredDrop::default());
-    let access_log = Rc::new(RefCell::new(assignment.access_log));
-    let open = Open::new(
-        assignment.worker,
-        Arc::clone(&cells),
-        Rc::clone(&access_log),
-        assignment.to_control.clone(),
-    );
-    let core = Rc::new(Core {
+    let core = Rc::new(Core::new(Setup {
         worker: assignment.worker,
-        current: RefCell::new(Rc::new(Local::new(
-            Arc::clone(&assignment.snapshot),
-            Vec::new(),
-            assignment.to_control.clone(),
-            Rc::clone(&deferred),
-        ))),
-        live: RefCell::new(assignment.live),
+        snapshot: assignment.snapshot,
+        live: assignment.live,
         watches,
-        buffers: Rc::new(Buffers::default()),
-        pipes: Pipes::default(),
-        endpoints: RefCell::new(HashMap::new()),
         cells,
         fleet: assignment.fleet,
         max_connections: assignment.max_connections,
         admin_elsewhere: assignment.admin_listener.is_some(),
         pseudonym: assignment.pseudonym,
-        open: Rc::new(open),
-        commands: Commands::default(),
-        scrapes: Cell::new(0),
         to_control: assignment.to_control.clone(),
-        deferred,
-        access_log,
-        ids: RequestIds::new(),
-        dates: Dates::new(),
-        warned: RefCell::default(),
-        ticks: Cell::default(),
-    });
-    core.adopt(assignment.snapshot);
+        access_log: assignment.access_log,
+    }));
     accept::spawn(&core, CoreListener::new(assignment.listener, &core.watches)?, Role::Main);
     if let Some(listener) = assignment.admin_listener {
         accept::spawn(&core, CoreListener::new(listener, &core.watches)?, Role::Admin);

@@ -1,0 +1,191 @@
+//! One request without a connection to S3, by the code that serves: its bytes in, the request to S3,
+//! S3's head in, the client's response, counted and logged. For `bench/whole_request.rs`; nothing of
+//! it runs in the program.
+
+use std::{
+    hint::black_box,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use crossbeam_channel::{Receiver, unbounded};
+
+use crate::{
+    data_plane::{
+        client::writer::{RespondTo, Writer},
+        core::{Core, Setup, open::Role},
+        exchange::{
+            client::ResponseWriter,
+            context::Exchange,
+            decision::{Decision, Plan},
+            forward,
+            outcome::Outcome,
+            record,
+            request::Request,
+        },
+        fetch::request::{ObjectRequest, Wanted},
+    },
+    handoff::{live::LiveTable, message::FromWorker, snapshot::Snapshot},
+    policy::auth::TokenCache,
+    protocol::http1::{Pseudonym, RequestHead, ResponseHead, parse_request, parse_response},
+    system::{
+        ring::{self, IoChoice},
+        socket::{self, Socket},
+        stream::Stream,
+        watch::Watches,
+    },
+    telemetry::{
+        access_log::{self, AccessLogHandle},
+        cells::CoreCells,
+    },
+};
+
+/// The steps of a request, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The client's head is parsed.
+    RequestHead,
+    /// Path, route and permission are known.
+    Decision,
+    /// The request to S3 is built and signed.
+    UpstreamRequest,
+    /// S3's head is parsed.
+    ResponseHead,
+    /// The client's response is built.
+    ClientResponse,
+    /// The request is counted and logged.
+    Record,
+}
+
+/// A core that serves one generation, and a client that takes nothing.
+#[derive(Debug)]
+pub struct Rehearsal {
+    core: Rc<Core>,
+    client: Stream,
+    head: RequestHead,
+    response: ResponseHead,
+    _other_end: OwnedFd,
+    _access_log: AccessLogHandle,
+    _reports: Receiver<FromWorker>,
+}
+
+impl Rehearsal {
+    /// Runs `body` on an event loop of its own.
+    ///
+    /// # Errors
+    /// The kernel refuses a descriptor or a thread.
+    pub fn run<T>(snapshot: Snapshot, body: impl FnOnce(&mut Self) -> T) -> io::Result<T> {
+        ring::run(IoChoice::Epoll, |_, _| async move { Ok(body(&mut Self::start(snapshot)?)) })?
+    }
+
+    fn start(snapshot: Snapshot) -> io::Result<Self> {
+        let watches = Watches::start()?;
+        let fleet: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(1).into_vec().into();
+        let cells = fleet.first().cloned().ok_or_else(|| io::Error::other("no counters"))?;
+        let (to_control, reports) = unbounded();
+        let (handle, sinks) = access_log::start("/dev/null")?;
+        let (fd, other_end) = socket::pair()?;
+        let client = Stream::Plain(Socket::new(fd, &watches)?);
+        let core = Core::new(Setup {
+            worker: 0,
+            snapshot: Arc::new(snapshot),
+            live: Arc::new(LiveTable::default()),
+            watches,
+            access_log: sinks.sink(Arc::clone(&cells)),
+            cells,
+            fleet,
+            max_connections: u64::MAX,
+            admin_elsewhere: false,
+            pseudonym: Pseudonym::new(0),
+            to_control,
+        });
+        Ok(Self {
+            core: Rc::new(core),
+            client,
+            head: RequestHead::default(),
+            response: ResponseHead::default(),
+            _other_end: other_end,
+            _access_log: handle,
+            _reports: reports,
+        })
+    }
+
+    /// Forgets the verified tokens.
+    pub fn forget_tokens(&self) {
+        self.core.current().tokens.replace(TokenCache::new());
+    }
+
+    /// Goes through the steps of a request for an object, whose body comes with S3's head, until this
+    /// one is done. `None` when the request is refused or a head is not complete.
+    pub fn request(&mut self, bytes: &[u8], from_s3: &[u8], until: Step) -> Option<()> {
+        let core = &self.core;
+        let local = core.current();
+        parse_request(bytes, &local.limits, &mut self.head).ok()?;
+        if until == Step::RequestHead {
+            return Some(());
+        }
+        let started = core.watches.clock.refresh();
+        let now = core.dates.unix_seconds(started);
+        let mut path = core.buffers.scratch();
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 51_234));
+        let client_write = local.timeouts.client_write;
+        let request = Request { local, role: Role::Main, peer, head: &self.head, bytes };
+        let mut decision = Decision::of(core, &request, now, &mut path);
+        let plan = std::mem::replace(&mut decision.plan, Plan::Options);
+        let Plan::Object { bucket, key_at, permit } = plan else { return None };
+        let allow = decision.allow;
+        let exchange = Exchange { core, request: &request, id: core.ids.next(), started, allow };
+        if until == Step::Decision {
+            return Some(());
+        }
+        let to = RespondTo::request(&self.head);
+        let mut response = Writer::new(core, &self.client, client_write, to);
+        let mut fields = core.buffers.scratch();
+        request.append_forwarded(&core.pseudonym, &mut fields);
+        let wanted = Wanted {
+            key: path.get(key_at..)?,
+            is_head: request.is_head(),
+            fields: &fields,
+            client: response.presence(),
+        };
+        let object = ObjectRequest::new(core, &request.local, bucket, wanted, permit)?;
+        let mut upstream = core.buffers.scratch();
+        object.append_to(&mut upstream);
+        black_box(&*upstream);
+        if until == Step::UpstreamRequest {
+            return Some(());
+        }
+        let head = &mut self.response;
+        parse_response(from_s3, request.is_head(), head).ok()?;
+        if until == Step::ResponseHead {
+            return Some(());
+        }
+        forward::add_head(&exchange, head, from_s3, &mut response);
+        let body = from_s3.get(head.head_len..)?;
+        {
+            // A short body is gathered behind the head, which waits for nothing.
+            let written = pin!(response.write(body));
+            let Poll::Ready(Ok(())) = written.poll(&mut Context::from_waker(Waker::noop())) else {
+                return None;
+            };
+        }
+        black_box(&response);
+        if until == Step::ClientResponse {
+            return Some(());
+        }
+        object.cells().record_upstream(head.status, 1_000_000);
+        let outcome = Outcome {
+            status: head.status,
+            bytes: body.len() as u64,
+            upstream_ns: Some(1_000_000),
+            ..Outcome::default()
+        };
+        record::finish(&exchange, &decision, &outcome);
+        Some(())
+    }
+}
