@@ -1,6 +1,7 @@
 //! The control thread: it waits for signals, workers and the preparation thread, and never blocks
 //! on anything else.
 
+mod attempts;
 mod log;
 mod retry;
 
@@ -10,16 +11,15 @@ use crossbeam_channel::{Receiver, never, select};
 use tracing::Level;
 
 use crate::{
-    config::Difference,
     control_plane::{
         admin::{self, StatusPage},
         drain::{Drain, Next},
-        history::{GoodGeneration, History, Trigger},
+        history::{History, Trigger},
         jobs::Finished,
         live::LiveValues,
-        prepare::{Job, Preparation, Prepared, Ready, Refusal, Running, Source, hosts_of},
-        reload::{Attempt, Change, Phase, Queue, ReloadRequest, Requester, Started},
-        report::{Outcome, Report},
+        prepare::{Preparation, Prepared, Running, hosts_of},
+        reload::{Change, Phase, Queue, ReloadRequest, Requester},
+        report::Report,
         resolver::{REFRESH, Resolver},
         scrapes::{ScrapeJob, Scraper, Scrapes},
         sd_notify::ServiceManager,
@@ -28,7 +28,7 @@ use crate::{
         workers::Workers,
     },
     handoff::message::{Call, CallReply, Command, DrainStep, FromWorker, Ticket},
-    system::clock::{Monotonic, unix_seconds},
+    system::clock::Monotonic,
     telemetry::{
         access_log::AccessLogHandle,
         cells::CoreCells,
@@ -275,16 +275,6 @@ impl Control {
         None
     }
 
-    fn request_reload(&mut self, change: Change, trigger: Trigger) {
-        self.queue.push(ReloadRequest {
-            change,
-            trigger,
-            if_match: None,
-            requester: Requester::Nobody,
-            at: Monotonic::now(),
-        });
-    }
-
     fn worker_says(&mut self, message: FromWorker) -> Option<End> {
         match message {
             FromWorker::Running { worker, io, refused, core } => {
@@ -371,204 +361,6 @@ impl Control {
         });
     }
 
-    /// Starts the next attempt, if one is asked for and none is under way.
-    fn start_attempt(&mut self) {
-        loop {
-            if self.drain.is_some() {
-                for request in self.queue.take_all() {
-                    let report = self.report(Outcome::Stopping, request.at);
-                    self.reply(&[request.requester], &report);
-                }
-                return;
-            }
-            match self.queue.start(self.running.snapshot.generation) {
-                Started::Nothing => return,
-                Started::PreconditionFailed(request) => {
-                    let report = self.report(Outcome::PreconditionFailed, request.at);
-                    self.reply(&[request.requester], &report);
-                }
-                Started::Attempt => {
-                    let Some(attempt) = &self.queue.current else { return };
-                    let number = attempt.number;
-                    let dry_run = attempt.change == Change::DryRun;
-                    if !dry_run {
-                        self.service.reloading();
-                    }
-                    let source = match &attempt.change {
-                        Change::File | Change::DryRun => Some(Source::File),
-                        Change::Rollback(to) => self
-                            .history
-                            .get(*to)
-                            .map(|entry| Source::Content(Arc::clone(&entry.content))),
-                    };
-                    match source {
-                        Some(source) => {
-                            return self.preparation.prepare(Job {
-                                attempt: number,
-                                source,
-                                running: self.running.clone(),
-                                workers: self.workers.len(),
-                                dry_run,
-                            });
-                        }
-                        None => self.end(Outcome::UnknownGeneration, Difference::default(), vec![]),
-                    }
-                }
-            }
-        }
-    }
-
-    fn prepared(&mut self, prepared: Prepared) {
-        let Some(attempt) = &mut self.queue.current else { return };
-        if attempt.number != prepared.attempt {
-            return;
-        }
-        let dry = attempt.change == Change::DryRun;
-        match &attempt.change {
-            Change::File => self.watcher.read_file(prepared.seen, prepared.outcome.is_ok()),
-            Change::Rollback(_) if prepared.outcome.is_ok() => {
-                self.watcher.read_running_content(prepared.seen);
-            }
-            Change::DryRun | Change::Rollback(_) => {}
-        }
-        let is_watching = self.running.settings.reload.watch;
-        let refusal = prepared.outcome.as_ref().err();
-        self.retry.note(&attempt.change, refusal, is_watching, Monotonic::now());
-        match prepared.outcome {
-            Err(Refusal { problems, .. }) => {
-                let warnings = problems.warnings.iter().map(ToString::to_string).collect();
-                self.end(Outcome::Refused(problems.errors), Difference::default(), warnings);
-            }
-            Ok(Ready { difference, warnings, .. }) if dry => {
-                self.end(Outcome::WouldSucceed, difference, warnings);
-            }
-            Ok(Ready { difference, warnings, next: None, .. }) => {
-                self.note_restart_keys(&difference);
-                self.end(Outcome::Success, difference, warnings);
-            }
-            Ok(Ready { difference, warnings, next: Some(next), access_log }) => {
-                let patience = next.settings.admin.reload_timeout;
-                attempt.phase = Phase::Awaiting {
-                    until: Monotonic::now().plus(patience),
-                    difference: difference.clone(),
-                    warnings,
-                };
-                let trigger = attempt.trigger;
-                self.note_restart_keys(&difference);
-                if let Some(target) = access_log {
-                    self.access_log.switch(target);
-                }
-                self.commit(next, trigger, difference.applied);
-            }
-        }
-    }
-
-    /// The point of no return: nothing in here can fail.
-    fn commit(&mut self, mut next: Running, trigger: Trigger, applied: Vec<String>) {
-        // Nobody else has it yet.
-        if let Some(snapshot) = Arc::get_mut(&mut next.snapshot) {
-            let cores = &self.cores;
-            snapshot
-                .jwt_keys
-                .begin(|slot| cores.iter().map(|core| core.jwt_key_uses(slot).get()).sum());
-        }
-        self.workers.adopt(&next.snapshot, &self.live.newest(), Monotonic::now());
-        self.log.set(level(next.settings.logging.level.as_str()));
-        self.watcher.watch(next.settings.reload.watch);
-        self.metrics.generation = next.snapshot.generation;
-        self.metrics.auth_enforced = next.snapshot.auth.enforced();
-        self.history.push(GoodGeneration {
-            generation: next.snapshot.generation,
-            unix_seconds: unix_seconds(),
-            trigger,
-            applied,
-            content: Arc::clone(&next.content),
-        });
-        let old = std::mem::replace(&mut self.running, next);
-        self.preparation.drop_there(old);
-    }
-
-    fn note_restart_keys(&mut self, difference: &Difference) {
-        self.restart_required.clone_from(&difference.restart_required);
-        self.metrics.restart_required = !difference.restart_required.is_empty();
-        for key in &difference.restart_required {
-            tracing::warn!(key, "this change waits for a restart");
-        }
-    }
-
-    /// Ends the attempt under way when every worker has acknowledged, or when time is up.
-    fn check_acknowledgements(&mut self) {
-        let Some(Attempt { phase: Phase::Awaiting { until, difference, warnings }, .. }) =
-            &mut self.queue.current
-        else {
-            return;
-        };
-        let lagging = self.workers.lagging(self.running.snapshot.generation);
-        if !lagging.is_empty() && Monotonic::now() < *until {
-            return;
-        }
-        let (difference, warnings) = (std::mem::take(difference), std::mem::take(warnings));
-        let outcome = if lagging.is_empty() { Outcome::Success } else { Outcome::Partial(lagging) };
-        self.end(outcome, difference, warnings);
-    }
-
-    /// Ends the attempt under way: counts it, logs it, and tells who asked.
-    fn end(&mut self, outcome: Outcome, difference: Difference, warnings: Vec<String>) {
-        let Some(attempt) = self.queue.current.take() else { return };
-        let mut report = self.report(outcome, attempt.at);
-        report.changed = difference.hot_changed;
-        report.applied = difference.applied;
-        report.restart_required = difference.restart_required;
-        report.warnings = warnings;
-        let dry = attempt.change == Change::DryRun;
-        match &report.outcome {
-            _ if dry => {}
-            Outcome::Success => {
-                self.metrics.success_total += 1;
-                self.metrics.last_reload_successful = true;
-                self.metrics.last_reload_timestamp_seconds = seconds(report.unix_seconds);
-            }
-            Outcome::Refused(_) | Outcome::Partial(_) | Outcome::UnknownGeneration => {
-                self.metrics.failure_total += 1;
-                self.metrics.last_reload_successful = false;
-            }
-            Outcome::WouldSucceed | Outcome::PreconditionFailed | Outcome::Stopping => {}
-        }
-        log::tell(&report, attempt.trigger);
-        self.reply(&attempt.requesters, &report);
-        if !dry {
-            // Who stops is not ready again.
-            if self.drain.is_none() {
-                self.service.reloaded(&report);
-            }
-            self.last = Some((report, attempt.trigger.as_str()));
-        }
-    }
-
-    fn report(&self, outcome: Outcome, since: Monotonic) -> Report {
-        let generation = self.running.snapshot.generation;
-        let nanos = Duration::from_nanos(Monotonic::now().since(since));
-        Report {
-            outcome,
-            generation,
-            unix_seconds: unix_seconds(),
-            changed: false,
-            workers: self.workers.len() - self.workers.lagging(generation).len(),
-            duration_ms: (nanos.as_secs_f64() * 1e6).round() / 1e3,
-            applied: Vec::new(),
-            restart_required: Vec::new(),
-            warnings: Vec::new(),
-        }
-    }
-
-    fn reply(&mut self, requesters: &[Requester], report: &Report) {
-        for requester in requesters {
-            if let Requester::Client { worker, ticket, request_id } = requester {
-                self.workers.reply(*worker, ticket.clone(), report.reply(request_id));
-            }
-        }
-    }
-
     fn refresh_names(&mut self) {
         let now = Monotonic::now();
         if now < self.refresh_at {
@@ -584,11 +376,6 @@ impl Control {
         }
         self.resolver.refresh(&hosts);
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
-fn seconds(unix: u64) -> f64 {
-    unix as f64
 }
 
 /// The level of a name that the configuration has checked.

@@ -20,7 +20,7 @@ use crate::{
     control_plane::{
         files::ProcessEnvironment,
         live,
-        prepare::{self, Job, Origin},
+        prepare::{self, Job, Origin, Ready, Refusal},
         resolver,
         watcher::Seen,
         workers::RENEW_INTERVAL,
