@@ -56,7 +56,7 @@ impl Address {
         self.failed.set(now);
     }
 
-    /// Notes that a connection was established or gave a response.
+    /// Notes that a connection gave a response.
     pub(crate) fn works(&self) {
         self.failures.set(0);
     }

@@ -133,10 +133,8 @@ impl EndpointState {
             address.is_tried(now);
             let within = (now.plus(share), deadline);
             match connector.connect(address, tls.as_deref(), self.random.next(), within).await {
-                Ok(connection) => {
-                    address.works();
-                    return Ok(connection);
-                }
+                // That it takes connections says nothing of a server that hangs: a response does.
+                Ok(connection) => return Ok(connection),
                 Err(error) if error.is_client_gone() || error.is_out_of_descriptors() => {
                     return Err(error);
                 }
@@ -383,6 +381,23 @@ mod tests {
             let error = core.open(&state).await.unwrap_err();
             assert_eq!(error.fault(), Some(crate::model::Fault::UpstreamRefused));
             assert!(error.address().is_some() && error.errno().is_some(), "{error}");
+        });
+    }
+
+    #[test]
+    fn an_address_that_takes_connections_and_gives_no_response_stays_avoided() {
+        with_core(&async |core| {
+            let servers = Servers::start(2);
+            let state = servers.state();
+            state.learn(&servers.live(&[1], 1), core.now());
+            let silent = core.open(&state).await.unwrap();
+            silent.address().fails(core.now());
+            drop(silent);
+            // Another one is taken, but that is no response.
+            drop(core.open(&state).await.unwrap());
+            state.learn(&servers.live(&[1, 2], 2), core.now());
+            let first = || state.addresses.in_order(core.now())[0].socket_address();
+            assert_eq!([first(), first()], [servers.address(2); 2]);
         });
     }
 
