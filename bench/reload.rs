@@ -7,7 +7,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use yatagarasu::{
     config::{Policies, Settings, diff, parse},
     control_plane::compile::{CompileContext, compile},
-    handoff::snapshot::Snapshot,
+    handoff::release::Release,
     model::Generation,
     policy::auth::install_crypto,
 };
@@ -34,7 +34,7 @@ fn settings(text: &str) -> Option<Settings> {
     parse(text.as_bytes(), &nothing, &no_files).ok().map(|loaded| loaded.settings)
 }
 
-fn snapshot(settings: &Settings, previous: Option<&Snapshot>) -> Option<Snapshot> {
+fn snapshot(settings: &Settings, previous: Option<&Release>) -> Option<Release> {
     let policies = &Policies::compile(settings).0?;
     let context = CompileContext { generation: Generation(2), workers: 2, policies, previous };
     compile(settings, &context).ok()

@@ -105,8 +105,8 @@ pub(super) fn start(
     for warning in prepare::learn_names(&resolver, settings) {
         tracing::warn!("{warning}");
     }
-    let snapshot = Arc::new(prepare::first(&loaded, workers)?);
-    check_descriptors(open_file_limit, settings, &snapshot, workers);
+    let release = prepare::first(&loaded, workers)?;
+    check_descriptors(open_file_limit, settings, &release, workers);
     let first_values = live.newest();
     let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
     let (to_control, from_workers) = unbounded();
@@ -126,7 +126,7 @@ pub(super) fn start(
             admin_listener: admin_listeners.next(),
             max_connections: settings.server.max_connections as u64,
             pseudonym,
-            snapshot: Arc::clone(&snapshot),
+            release: release.clone(),
             live: Arc::clone(&first_values),
             mailbox,
             to_control: to_control.clone(),
@@ -169,14 +169,14 @@ pub(super) fn start(
         generation: Generation::FIRST,
         last_reload_successful: true,
         last_reload_timestamp_seconds: f64::from(u32::try_from(unix_seconds()).unwrap_or(u32::MAX)),
-        auth_enforced: snapshot.auth.enforced(),
+        auth_enforced: release.auth.enforced(),
         ..ReloadMetrics::default()
     };
     let control = Control {
         workers: Workers::new(mailboxes, Generation::FIRST, first_values.version()),
         cores: counters,
         running: Running {
-            snapshot,
+            release,
             settings: Arc::new(loaded.settings),
             content: Arc::clone(content),
         },

@@ -9,7 +9,10 @@ use crate::{
         Policies, Problem, Problems, Settings,
         settings::{BucketSettings, PerBucket},
     },
-    handoff::snapshot::{Bucket, Endpoint, Snapshot},
+    handoff::{
+        release::{BucketCounters, Counters, Release},
+        snapshot::{Bucket, Endpoint, Snapshot},
+    },
     model::Generation,
     policy::{auth::BucketAuth, router::Router},
     protocol::s3::endpoint::{EndpointUrl, Scheme, address},
@@ -28,23 +31,22 @@ pub struct CompileContext<'a> {
     pub policies: &'a Policies,
     /// The snapshot that runs now. Counters are taken over by bucket name, endpoints with their
     /// TLS sessions by key.
-    pub previous: Option<&'a Snapshot>,
+    pub previous: Option<&'a Release>,
 }
 
-/// Makes the snapshot that workers run.
+/// Makes the snapshot that workers run, and the counters beside it.
 ///
 /// # Errors
 /// Settings that `parse` accepted fail here only where this machine is at fault, such as one
 /// without any root certificate.
-pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snapshot, Problems> {
+pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Release, Problems> {
     let mut problems = Problems::default();
     let mut endpoints = Endpoints::new(context);
-    let series = Series::new(settings, context);
 
     let mut buckets = Vec::with_capacity(settings.buckets.len());
     let rules = &context.policies.buckets;
     for (index, (bucket, rules)) in settings.buckets.iter().zip(rules).enumerate() {
-        match compile_bucket(bucket, rules, series.of(&bucket.name), &mut endpoints) {
+        match compile_bucket(bucket, rules, &mut endpoints) {
             Ok(bucket) => buckets.push(Arc::new(bucket)),
             Err(message) => {
                 let key = if bucket.s3.ca.is_some() { "ca_file" } else { "endpoint" };
@@ -70,9 +72,15 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snap
     };
     let auth = Arc::clone(&context.policies.auth);
     let mut jwt_keys =
-        context.previous.map(|previous| previous.jwt_keys.clone()).unwrap_or_default();
+        context.previous.map(|previous| previous.counters.jwt_keys.clone()).unwrap_or_default();
     let key_slots = jwt_keys.assign(auth.key_ids());
-    Ok(Snapshot {
+    let series = Series::new(settings, context);
+    let counters = Counters {
+        buckets: settings.buckets.iter().map(|bucket| series.of(&bucket.name)).collect(),
+        jwt_keys,
+        key_slots,
+    };
+    let snapshot = Snapshot {
         generation: context.generation,
         limits: settings.server.limits,
         timeouts: settings.server.timeouts,
@@ -81,17 +89,15 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Snap
         buckets,
         endpoints: endpoints.all,
         auth,
-        jwt_keys,
-        key_slots,
         metrics_enabled: settings.metrics.enabled,
         access_log: settings.logging.access_log.enabled,
-    })
+    };
+    Ok(Release { snapshot: Arc::new(snapshot), counters: Arc::new(counters) })
 }
 
 fn compile_bucket(
     settings: &BucketSettings,
     rules: &Arc<BucketAuth>,
-    (label, cells): Labelled,
     endpoints: &mut Endpoints<'_>,
 ) -> Result<Bucket, String> {
     let s3 = &settings.s3;
@@ -111,26 +117,21 @@ fn compile_bucket(
         max_idle_connections: s3.max_idle_connections,
         max_connection_age: s3.max_connection_age,
         auth: Arc::clone(rules),
-        label,
-        cells,
     })
 }
 
-/// A label and the counters, by worker, that go by it.
-type Labelled = (Arc<str>, Box<[Arc<BucketCells>]>);
-
-/// The counters of a snapshot in the making, taken over from the running one by label.
+/// The counters of a generation in the making, taken over from the running one by label.
 struct Series<'a> {
     /// By label: a new label gets new cells.
     known: HashMap<Arc<str>, &'a [Arc<BucketCells>]>,
-    shared: Option<Labelled>,
+    shared: Option<BucketCounters>,
     workers: usize,
 }
 
 impl<'a> Series<'a> {
     fn new(settings: &Settings, context: &CompileContext<'a>) -> Self {
         let mut known = HashMap::new();
-        for bucket in context.previous.iter().flat_map(|previous| &previous.buckets) {
+        for bucket in context.previous.iter().flat_map(|previous| &previous.counters.buckets) {
             if bucket.cells.len() == context.workers {
                 known.insert(Arc::clone(&bucket.label), &*bucket.cells);
             }
@@ -147,14 +148,19 @@ impl<'a> Series<'a> {
         series
     }
 
-    fn of(&self, bucket: &str) -> Labelled {
+    fn of(&self, bucket: &str) -> BucketCounters {
         self.shared.clone().unwrap_or_else(|| self.labelled(bucket))
     }
 
-    fn labelled(&self, label: &str) -> Labelled {
+    fn labelled(&self, label: &str) -> BucketCounters {
         match self.known.get_key_value(label) {
-            Some((label, cells)) => (Arc::clone(label), Box::from(*cells)),
-            None => (Arc::from(label), BucketCells::for_workers(self.workers)),
+            Some((label, cells)) => {
+                BucketCounters { label: Arc::clone(label), cells: Box::from(*cells) }
+            }
+            None => BucketCounters {
+                label: Arc::from(label),
+                cells: BucketCells::for_workers(self.workers),
+            },
         }
     }
 }
@@ -173,7 +179,7 @@ impl<'a> Endpoints<'a> {
     fn new(context: &CompileContext<'a>) -> Self {
         let mut previous = HashMap::new();
         let mut tls = HashMap::new();
-        for endpoint in context.previous.iter().flat_map(|snapshot| &snapshot.endpoints) {
+        for endpoint in context.previous.iter().flat_map(|previous| &previous.endpoints) {
             previous.insert(&*endpoint.key, endpoint);
             if let Some(client) = &endpoint.tls {
                 let digest = endpoint.key.split_once('#').map_or("", |(_, digest)| digest);

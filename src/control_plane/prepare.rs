@@ -27,7 +27,7 @@ use crate::{
         resolver::{PATIENCE, Resolver},
         watcher::{Fingerprint, Seen},
     },
-    handoff::{live::HostPort, snapshot::Snapshot},
+    handoff::{live::HostPort, release::Release, snapshot::Snapshot},
     model::Generation,
     policy::auth::spec::{KeyMaterial, KeySpec},
     protocol::s3::{address, endpoint::Scheme},
@@ -48,8 +48,8 @@ const READ_PAUSE: Duration = Duration::from_millis(50);
 /// A generation, with what it was made from.
 #[derive(Clone, Debug)]
 pub struct Running {
-    /// The snapshot that the workers serve.
-    pub snapshot: Arc<Snapshot>,
+    /// The generation that the workers serve.
+    pub release: Release,
     /// Its settings, with the restart keys of this process.
     pub settings: Arc<Settings>,
     /// The file's bytes.
@@ -356,19 +356,19 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     }
     let settings = loaded.settings.with_restart_keys_of(&running.settings);
     warnings.extend(learn_names(&origin.resolver, &settings));
-    let snapshot = compile(
+    let release = compile(
         &settings,
         &CompileContext {
-            generation: running.snapshot.generation.next(),
+            generation: running.release.generation.next(),
             workers: job.workers,
             policies: &loaded.policies,
-            previous: Some(&running.snapshot),
+            previous: Some(&running.release),
         },
     )?;
     credential_check::verify(
         &running.settings,
         &settings,
-        &snapshot,
+        &release,
         &origin.live.newest(),
         &mut warnings,
     )
@@ -379,7 +379,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     if job.dry_run {
         access_log.take().into_iter().for_each(AccessLogTarget::discard);
     }
-    let next = Running { snapshot: Arc::new(snapshot), settings: Arc::new(settings), content };
+    let next = Running { release, settings: Arc::new(settings), content };
     Ok(Ready { difference, warnings, next: Some(next), access_log })
 }
 
@@ -493,7 +493,7 @@ pub fn hosts_of(snapshot: &Snapshot) -> Vec<HostPort> {
 ///
 /// # Errors
 /// All problems of the configuration.
-pub fn first(loaded: &Loaded, workers: usize) -> Result<Snapshot, Problems> {
+pub fn first(loaded: &Loaded, workers: usize) -> Result<Release, Problems> {
     let policies = &loaded.policies;
     let context =
         CompileContext { generation: Generation::FIRST, workers, policies, previous: None };

@@ -11,7 +11,7 @@ use crate::{
     },
     handoff::{
         message::{CallReply, Ticket},
-        snapshot::Snapshot,
+        release::Counters,
     },
     system::clock::Monotonic,
     telemetry::{
@@ -27,8 +27,8 @@ const RENDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Contents of the page.
 #[derive(Debug)]
 pub struct ScrapeJob {
-    /// The running generation.
-    pub snapshot: Arc<Snapshot>,
+    /// The counters of the running generation.
+    pub counters: Arc<Counters>,
     /// The reload series.
     pub reload: ReloadMetrics,
     /// All cores' counters.
@@ -117,7 +117,7 @@ impl Scrapes {
 
 pub(super) fn scrape(job: &ScrapeJob) -> CallReply {
     let buckets: Vec<BucketRow<'_>> = job
-        .snapshot
+        .counters
         .buckets
         .iter()
         .map(|bucket| BucketRow { name: &bucket.label, cells: &bucket.cells })
@@ -126,7 +126,7 @@ pub(super) fn scrape(job: &ScrapeJob) -> CallReply {
         reload: &job.reload,
         cores: &job.cores,
         buckets: &buckets,
-        jwt_keys: &job.snapshot.jwt_keys,
+        jwt_keys: &job.counters.jwt_keys,
         lost: job.lost,
         process: &ProcessInfo::read(),
         build: BuildInfo { version: VERSION, revision: REVISION },

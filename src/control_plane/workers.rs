@@ -10,7 +10,7 @@ use crate::{
     handoff::{
         live::{LiveTable, LiveVersion},
         message::{CallReply, DrainStep, Ticket, ToWorker},
-        snapshot::Snapshot,
+        release::Release,
     },
     model::Generation,
     system::{clock::Monotonic, mailbox::Sending},
@@ -52,8 +52,8 @@ impl Member {
         }
     }
 
-    fn adopt(&mut self, snapshot: &Arc<Snapshot>, live: &Arc<LiveTable>, now: Monotonic) {
-        let message = ToWorker::Adopt { snapshot: Arc::clone(snapshot), live: Arc::clone(live) };
+    fn adopt(&mut self, release: &Release, live: &Arc<LiveTable>, now: Monotonic) {
+        let message = ToWorker::Adopt { release: release.clone(), live: Arc::clone(live) };
         self.behind = self.mailbox.send(message).is_err();
         if !self.behind {
             self.sent = (live.version(), now);
@@ -103,15 +103,15 @@ impl Workers {
 
     /// Sends a generation to every worker, with the live values of the moment. One whose mailbox is
     /// full gets it in [`Workers::retry`].
-    pub fn adopt(&mut self, snapshot: &Arc<Snapshot>, live: &Arc<LiveTable>, now: Monotonic) {
+    pub fn adopt(&mut self, release: &Release, live: &Arc<LiveTable>, now: Monotonic) {
         for member in &mut self.members {
-            member.adopt(snapshot, live, now);
+            member.adopt(release, live, now);
         }
     }
 
     /// Sends the newest generation, responses and the present step of stopping to the workers that missed
     /// them.
-    pub fn retry(&mut self, newest: &Arc<Snapshot>, live: &Arc<LiveTable>, now: Monotonic) {
+    pub fn retry(&mut self, newest: &Release, live: &Arc<LiveTable>, now: Monotonic) {
         self.drain(self.step);
         self.members.iter_mut().for_each(Member::send_responses);
         for member in self.members.iter_mut().filter(|member| member.behind) {

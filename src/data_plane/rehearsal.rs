@@ -30,7 +30,7 @@ use crate::{
         },
         fetch::request::{ObjectRequest, Wanted},
     },
-    handoff::{live::LiveTable, message::FromWorker, snapshot::Snapshot},
+    handoff::{live::LiveTable, message::FromWorker, release::Release},
     policy::auth::TokenCache,
     protocol::http1::{Pseudonym, RequestHead, ResponseHead, parse_request, parse_response},
     system::{
@@ -79,11 +79,11 @@ impl Rehearsal {
     ///
     /// # Errors
     /// The kernel refuses a descriptor or a thread.
-    pub fn run<T>(snapshot: Snapshot, body: impl FnOnce(&mut Self) -> T) -> io::Result<T> {
-        ring::run(IoChoice::Epoll, |_, _| async move { Ok(body(&mut Self::start(snapshot)?)) })?
+    pub fn run<T>(release: Release, body: impl FnOnce(&mut Self) -> T) -> io::Result<T> {
+        ring::run(IoChoice::Epoll, |_, _| async move { Ok(body(&mut Self::start(release)?)) })?
     }
 
-    fn start(snapshot: Snapshot) -> io::Result<Self> {
+    fn start(release: Release) -> io::Result<Self> {
         let watches = Watches::start()?;
         let fleet: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(1).into_vec().into();
         let cells = fleet.first().cloned().ok_or_else(|| io::Error::other("no counters"))?;
@@ -93,7 +93,7 @@ impl Rehearsal {
         let client = Stream::Plain(Socket::new(fd, &watches)?);
         let core = Core::new(Setup {
             worker: 0,
-            snapshot: Arc::new(snapshot),
+            release,
             live: Arc::new(LiveTable::default()),
             watches,
             access_log: sinks.sink(Arc::clone(&cells)),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use crate::{
     handoff::{
         live::{LiveTable, LiveVersion},
-        snapshot::Snapshot,
+        release::Release,
     },
     model::Generation,
     system::ring::IoKind,
@@ -17,7 +17,7 @@ pub enum ToWorker {
     /// Serve this generation from now on.
     Adopt {
         /// The generation.
-        snapshot: Arc<Snapshot>,
+        release: Release,
         /// The live values of the moment, among them all that the generation needs.
         live: Arc<LiveTable>,
     },
@@ -86,8 +86,8 @@ pub enum FromWorker {
         /// Version of the table that it has.
         version: LiveVersion,
     },
-    /// A snapshot that no request of this worker uses any more, to be dropped over there.
-    Retired(Arc<Snapshot>),
+    /// A generation that no request of this worker uses any more, to be dropped over there.
+    Retired(Release),
     /// A client asks for something that the control plane knows.
     Call {
         /// Index of the worker.

@@ -17,7 +17,6 @@ use crate::{
         router::Router,
     },
     system::tls::TlsClient,
-    telemetry::{cells::BucketCells, key_slots::KeySlots},
 };
 
 /// One generation of configuration.
@@ -39,10 +38,6 @@ pub struct Snapshot {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Token verification and admin rules.
     pub auth: Arc<AuthPolicy>,
-    /// Which counter belongs to which key label; grows with each generation.
-    pub jwt_keys: KeySlots,
-    /// For each key of `auth`, by index, its slot among `CoreCells::jwt_key_uses`.
-    pub key_slots: Box<[usize]>,
     /// Set if `/metrics` is served.
     pub metrics_enabled: bool,
     /// Set if access-log records are written.
@@ -54,8 +49,6 @@ pub struct Snapshot {
 pub struct Bucket {
     /// Unique name, used in logs.
     pub name: Box<str>,
-    /// Its `bucket` label: its name, or that of the cells which all buckets share.
-    pub label: Arc<str>,
     /// Path prefix, as configured (no trailing `/`, or just `/`).
     pub path_prefix: Box<str>,
     /// Index into [`Snapshot::endpoints`].
@@ -77,8 +70,6 @@ pub struct Bucket {
     pub max_connection_age: Duration,
     /// Rules for reading it.
     pub auth: Arc<BucketAuth>,
-    /// One set of counters per worker, by worker index; each has a single writer.
-    pub cells: Box<[Arc<BucketCells>]>,
 }
 
 /// AWS credentials of one bucket.

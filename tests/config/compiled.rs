@@ -14,7 +14,7 @@ use yatagarasu::{
         compile::{CompileContext, compile},
         files::FilesBeside,
     },
-    handoff::snapshot::Snapshot,
+    handoff::release::Release,
     model::Generation,
 };
 
@@ -38,7 +38,7 @@ fn settings(yaml: &str) -> Settings {
     }
 }
 
-fn made(settings: &Settings, previous: Option<&Snapshot>) -> Snapshot {
+fn made(settings: &Settings, previous: Option<&Release>) -> Release {
     let policies = Policies::compile(settings).0.unwrap();
     let context = CompileContext {
         policies: &policies,
@@ -71,7 +71,7 @@ fn the_snapshot_says_what_the_file_says() {
     assert_eq!(credentials.secret_key.expose(), b"fixture/secret+key");
     let token = credentials.session_token.as_ref().unwrap();
     assert_eq!(token.expose(), b"fixture-session-token");
-    assert_eq!(products.cells.len(), 2);
+    assert_eq!(snapshot.counters.buckets[0].cells.len(), 2);
 
     let open = &snapshot.buckets[1];
     assert_eq!(&*open.host, "open-data.s3.eu-west-1.amazonaws.com");
@@ -126,7 +126,7 @@ fn what_did_not_change_is_taken_over() {
     assert_eq!(second.generation, Generation::FIRST.next());
     for bucket in 0..2 {
         for worker in 0..2 {
-            let cells = |snapshot: &Snapshot| Arc::clone(&snapshot.buckets[bucket].cells[worker]);
+            let cells = |made: &Release| Arc::clone(&made.counters.buckets[bucket].cells[worker]);
             assert!(Arc::ptr_eq(&cells(&first), &cells(&second)));
         }
     }
@@ -140,12 +140,15 @@ fn counters_follow_the_name_not_the_place() {
     let mut reordered = settings(TWO_BUCKETS);
     reordered.buckets.reverse();
     let second = made(&reordered, Some(&first));
-    assert!(Arc::ptr_eq(&first.buckets[0].cells[0], &second.buckets[1].cells[0]));
+    assert!(Arc::ptr_eq(&first.counters.buckets[0].cells[0], &second.counters.buckets[1].cells[0]));
 
     let mut renamed = settings(TWO_BUCKETS);
     "renamed".clone_into(&mut renamed.buckets[0].name);
     let second = made(&renamed, Some(&first));
-    assert!(!Arc::ptr_eq(&first.buckets[0].cells[0], &second.buckets[0].cells[0]));
+    assert!(!Arc::ptr_eq(
+        &first.counters.buckets[0].cells[0],
+        &second.counters.buckets[0].cells[0]
+    ));
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Control {
                 }
                 return;
             }
-            match self.queue.start(self.running.snapshot.generation) {
+            match self.queue.start(self.running.release.generation) {
                 Started::Nothing => return,
                 Started::PreconditionFailed(request) => {
                     let report = self.report(Outcome::PreconditionFailed, request.at);
@@ -120,19 +120,19 @@ impl Control {
     /// The point of no return: nothing in here can fail.
     fn commit(&mut self, mut next: Running, trigger: Trigger, applied: Vec<String>) {
         // Nobody else has it yet.
-        if let Some(snapshot) = Arc::get_mut(&mut next.snapshot) {
+        if let Some(counters) = Arc::get_mut(&mut next.release.counters) {
             let cores = &self.cores;
-            snapshot
+            counters
                 .jwt_keys
                 .begin(|slot| cores.iter().map(|core| core.jwt_key_uses(slot).get()).sum());
         }
-        self.workers.adopt(&next.snapshot, &self.live.newest(), Monotonic::now());
+        self.workers.adopt(&next.release, &self.live.newest(), Monotonic::now());
         self.log.set(level(next.settings.logging.level.as_str()));
         self.watcher.watch(next.settings.reload.watch);
-        self.metrics.generation = next.snapshot.generation;
-        self.metrics.auth_enforced = next.snapshot.auth.enforced();
+        self.metrics.generation = next.release.generation;
+        self.metrics.auth_enforced = next.release.auth.enforced();
         self.history.push(GoodGeneration {
-            generation: next.snapshot.generation,
+            generation: next.release.generation,
             unix_seconds: unix_seconds(),
             trigger,
             applied,
@@ -157,7 +157,7 @@ impl Control {
         else {
             return;
         };
-        let lagging = self.workers.lagging(self.running.snapshot.generation);
+        let lagging = self.workers.lagging(self.running.release.generation);
         if !lagging.is_empty() && Monotonic::now() < *until {
             return;
         }
@@ -200,7 +200,7 @@ impl Control {
     }
 
     fn report(&self, outcome: Outcome, since: Monotonic) -> Report {
-        let generation = self.running.snapshot.generation;
+        let generation = self.running.release.generation;
         let nanos = Duration::from_nanos(Monotonic::now().since(since));
         Report {
             outcome,

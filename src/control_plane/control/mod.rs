@@ -198,14 +198,14 @@ impl Control {
                     None => {}
                     Some(Changed::File) => self.request_reload(Change::File, Trigger::Watch),
                     Some(Changed::RunningContent) => {
-                        let running = self.running.snapshot.generation;
+                        let running = self.running.release.generation;
                         self.request_reload(Change::Rollback(running), Trigger::Watch);
                     }
                 }
             }
             default(wait) => {
                 self.service.flush();
-                self.workers.nudge(self.running.snapshot.generation);
+                self.workers.nudge(self.running.release.generation);
             }
         }
         self.supervise();
@@ -230,7 +230,7 @@ impl Control {
     /// Sends what workers miss: a generation, a step of stopping, live values.
     fn hand_out(&mut self) {
         let (live, now) = (self.live.newest(), Monotonic::now());
-        self.workers.retry(&self.running.snapshot, &live, now);
+        self.workers.retry(&self.running.release, &live, now);
         self.workers.renew(&live, now);
     }
 
@@ -289,7 +289,7 @@ impl Control {
             }
             FromWorker::Adopted { worker, generation } => self.workers.adopted(worker, generation),
             FromWorker::Renewed { worker, version } => self.workers.renewed(worker, version),
-            FromWorker::Retired(snapshot) => self.preparation.drop_there(snapshot),
+            FromWorker::Retired(release) => self.preparation.drop_there(release),
             FromWorker::Drained { worker, step } => self.workers.drained(worker, step),
             FromWorker::Call { worker, ticket, call } => self.call(worker, ticket, call),
         }
@@ -314,7 +314,7 @@ impl Control {
     fn render_metrics(&mut self) {
         if self.scrapes.begin() {
             self.scrapes.render(ScrapeJob {
-                snapshot: Arc::clone(&self.running.snapshot),
+                counters: Arc::clone(&self.running.release.counters),
                 reload: self.metrics,
                 cores: Arc::clone(&self.cores),
                 lost: LostLines {
@@ -326,11 +326,11 @@ impl Control {
     }
 
     fn command(&mut self, worker: usize, ticket: Ticket, command: Command, request_id: Box<str>) {
-        let running = self.running.snapshot.generation;
+        let running = self.running.release.generation;
         let (change, trigger, if_match) = match command {
             Command::Status => {
                 let page = StatusPage {
-                    snapshot: &self.running.snapshot,
+                    snapshot: &self.running.release,
                     live: &self.live.newest(),
                     workers: &self.workers.generations(),
                     live_versions: &self.workers.live_versions(),
@@ -367,7 +367,7 @@ impl Control {
             return;
         }
         self.refresh_at = now.plus(REFRESH);
-        let hosts = hosts_of(&self.running.snapshot);
+        let hosts = hosts_of(&self.running.release);
         // What an attempt has just learned belongs to no running generation yet.
         let preparing =
             self.queue.current.as_ref().is_some_and(|a| matches!(a.phase, Phase::Preparing));

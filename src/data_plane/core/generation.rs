@@ -8,17 +8,19 @@ use crate::{
     data_plane::{core::deferred_drop::DeferredDrop, upstream::endpoint::EndpointState},
     handoff::{
         message::FromWorker,
+        release::Release,
         snapshot::{Bucket, Snapshot},
     },
     policy::auth::TokenCache,
     protocol::s3::{AmzDate, DailyKey, RecentSignatures, SigningKey},
+    telemetry::cells::BucketCells,
 };
 
 /// One core's copy of a generation, with what the core derives from it. All of it dies with the
 /// generation, so a rotated secret can never be honoured from a cache.
 #[derive(Debug)]
 pub(crate) struct Local {
-    snapshot: Option<Arc<Snapshot>>,
+    release: Option<Release>,
     pub(super) endpoint_states: Vec<Rc<EndpointState>>,
     signing: Vec<RefCell<DailyKey>>,
     signatures: RefCell<RecentSignatures>,
@@ -29,14 +31,14 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) fn new(
-        snapshot: Arc<Snapshot>,
+        release: Release,
         endpoint_states: Vec<Rc<EndpointState>>,
         retired: Sender<FromWorker>,
         deferred: Rc<DeferredDrop>,
     ) -> Self {
-        let signing = snapshot.buckets.iter().map(|_| RefCell::default()).collect();
+        let signing = release.buckets.iter().map(|_| RefCell::default()).collect();
         Self {
-            snapshot: Some(snapshot),
+            release: Some(release),
             endpoint_states,
             signing,
             signatures: RefCell::default(),
@@ -44,6 +46,24 @@ impl Local {
             retired,
             deferred,
         }
+    }
+
+    fn release(&self) -> &Release {
+        // The option is emptied in `drop` only, after which nobody can hold a reference.
+        match &self.release {
+            Some(release) => release,
+            None => unreachable!("a dropped generation was used"),
+        }
+    }
+
+    /// A worker's counters of the bucket of this index.
+    pub(crate) fn cells_of(&self, index: usize, worker: usize) -> Option<&Arc<BucketCells>> {
+        self.release().counters.buckets.get(index)?.cells.get(worker)
+    }
+
+    /// The slot in which uses of the key of this index are counted.
+    pub(crate) fn key_slot(&self, key: usize) -> Option<usize> {
+        self.release().counters.key_slots.get(key).copied()
     }
 
     pub(crate) fn endpoint_of(&self, bucket: &Bucket) -> Option<&Rc<EndpointState>> {
@@ -79,19 +99,15 @@ impl std::ops::Deref for Local {
     type Target = Snapshot;
 
     fn deref(&self) -> &Snapshot {
-        // The option is emptied in `drop` only, after which nobody can hold a reference.
-        match &self.snapshot {
-            Some(snapshot) => snapshot,
-            None => unreachable!("a dropped generation was used"),
-        }
+        self.release()
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
         // Freeing 10,000 buckets takes milliseconds: that is the control thread's work.
-        if let Some(snapshot) = self.snapshot.take() {
-            let _ = self.retired.try_send(FromWorker::Retired(snapshot));
+        if let Some(release) = self.release.take() {
+            let _ = self.retired.try_send(FromWorker::Retired(release));
         }
         self.give_up_tokens();
     }

@@ -27,6 +27,7 @@ use crate::{
     handoff::{
         live::LiveTable,
         message::{DrainStep, FromWorker},
+        release::Release,
         snapshot::{Endpoint, Snapshot},
     },
     protocol::http1::Pseudonym,
@@ -76,7 +77,7 @@ pub(crate) struct Core {
 pub(crate) struct Setup {
     pub(crate) worker: usize,
     /// The generation to start with.
-    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) release: Release,
     /// The live values to start with.
     pub(crate) live: Arc<LiveTable>,
     pub(crate) watches: Rc<Watches>,
@@ -97,13 +98,13 @@ const WARN_INTERVAL_NS: u64 = 60_000_000_000;
 impl Core {
     /// A core that serves its first generation.
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { worker, snapshot, live, watches, cells, to_control, .. } = setup;
+        let Setup { worker, release, live, watches, cells, to_control, .. } = setup;
         let deferred = Rc::new(DeferredDrop::default());
         let access_log = Rc::new(RefCell::new(setup.access_log));
         let open =
             Open::new(worker, Arc::clone(&cells), Rc::clone(&access_log), to_control.clone());
         let local =
-            Local::new(Arc::clone(&snapshot), Vec::new(), to_control.clone(), Rc::clone(&deferred));
+            Local::new(release.clone(), Vec::new(), to_control.clone(), Rc::clone(&deferred));
         let core = Self {
             worker,
             current: RefCell::new(Rc::new(local)),
@@ -128,7 +129,7 @@ impl Core {
             warned: RefCell::default(),
             ticks: Cell::default(),
         };
-        core.adopt(snapshot);
+        core.adopt(release);
         core
     }
 
@@ -162,14 +163,14 @@ impl Core {
         let _ = self.to_control.try_send(FromWorker::Renewed { worker: self.worker, version });
     }
 
-    /// Makes a snapshot the one that every request from now on uses. Endpoints that both generations
+    /// Makes a generation the one that every request from now on uses. Endpoints that both generations
     /// name keep their connections; the idle connections of the others are closed.
-    pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
-        let generation = snapshot.generation;
+    pub(crate) fn adopt(&self, release: Release) {
+        let generation = release.generation;
         let start = Monotonic::now();
-        let by_index = self.endpoints_of(&snapshot);
+        let by_index = self.endpoints_of(&release);
         let local = Rc::new(Local::new(
-            snapshot,
+            release,
             by_index,
             self.to_control.clone(),
             Rc::clone(&self.deferred),

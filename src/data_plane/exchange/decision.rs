@@ -165,8 +165,8 @@ impl Decision {
 /// Counts a token that the key of this index verified, so that an operator sees which keys are
 /// still needed.
 fn count_key_use(core: &Core, local: &Local, key: usize) {
-    if let Some(slot) = local.key_slots.get(key) {
-        core.cells.jwt_key_uses(*slot).inc();
+    if let Some(slot) = local.key_slot(key) {
+        core.cells.jwt_key_uses(slot).inc();
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Out
     let method = request.method_name();
     let label = MethodLabel::from_token(method);
     let bucket = decision.bucket.and_then(|index| local.buckets.get(index));
-    match bucket.and_then(|bucket| bucket.cells.get(core.worker)) {
+    match decision.bucket.and_then(|index| local.cells_of(index, core.worker)) {
         Some(cells) => cells.record_request(label, outcome.status, duration, outcome.bytes),
         None => core.cells.unrouted.record(label, outcome.status, duration, outcome.bytes),
     }

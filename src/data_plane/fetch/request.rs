@@ -68,7 +68,7 @@ impl<'r> ObjectRequest<'r> {
             index,
             bucket,
             endpoint: local.endpoint_of(bucket)?,
-            cells: bucket.cells.get(core.worker)?,
+            cells: local.cells_of(index, core.worker)?,
             key,
             fields,
             is_head,

@@ -13,9 +13,9 @@ use crate::{
 pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
     while let Ok(message) = mailbox.receive().await {
         match message {
-            ToWorker::Adopt { snapshot, live } => {
+            ToWorker::Adopt { release, live } => {
                 core.renew(live);
-                core.adopt(snapshot);
+                core.adopt(release);
             }
             ToWorker::Renew(live) => core.renew(live),
             ToWorker::Reply { ticket, reply } => core.commands.reply(&ticket, reply),

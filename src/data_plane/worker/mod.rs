@@ -13,7 +13,7 @@ use crate::{
     handoff::{
         live::LiveTable,
         message::{FromWorker, ToWorker},
-        snapshot::Snapshot,
+        release::Release,
     },
     protocol::http1::Pseudonym,
     system::{
@@ -44,7 +44,7 @@ pub struct Assignment {
     /// Name of the process in the `Via` of its requests.
     pub pseudonym: Pseudonym,
     /// The generation to start with.
-    pub snapshot: Arc<Snapshot>,
+    pub release: Release,
     /// The live values to start with.
     pub live: Arc<LiveTable>,
     /// Messages from the control thread.
@@ -84,7 +84,7 @@ async fn serve(
     };
     let core = Rc::new(Core::new(Setup {
         worker: assignment.worker,
-        snapshot: assignment.snapshot,
+        release: assignment.release,
         live: assignment.live,
         watches,
         cells,

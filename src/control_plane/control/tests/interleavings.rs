@@ -170,12 +170,12 @@ impl World {
     fn turn(&mut self) {
         self.fixture.turn(Duration::from_millis(1));
         let control = &self.fixture.control;
-        let running = control.running.snapshot.generation.0;
-        let version = control.running.snapshot.limits.headers;
+        let running = control.running.release.generation.0;
+        let version = control.running.release.limits.headers;
         let known = *self.versions.entry(running).or_insert(version);
         assert_eq!(known, version, "a generation has one content");
         let live = control.live.newest();
-        let hosts = hosts_of(&control.running.snapshot);
+        let hosts = hosts_of(&control.running.release);
         self.resolved.extend(hosts.into_iter().filter(|host| live.addresses(host).is_some()));
         if control.metrics.success_total > self.successes {
             self.successes = control.metrics.success_total;
@@ -201,12 +201,12 @@ impl World {
         };
         match message {
             None => worker.awake = false,
-            Some(ToWorker::Adopt { snapshot, live }) => {
+            Some(ToWorker::Adopt { release, live }) => {
                 renew(worker, live);
-                let generation = snapshot.generation;
+                let generation = release.generation;
                 assert!(generation.0 >= worker.adopted, "an older generation came later");
                 worker.adopted = generation.0;
-                for host in hosts_of(&snapshot) {
+                for host in hosts_of(&release) {
                     let known = worker.live.addresses(&host).is_some();
                     assert!(known || !self.resolved.contains(&host), "{host:?} got lost");
                 }
@@ -233,7 +233,7 @@ impl World {
             }
             self.turn();
             let control = &self.fixture.control;
-            let newest = control.running.snapshot.generation;
+            let newest = control.running.release.generation;
             let idle = control.queue.current.is_none()
                 && control.workers.lagging(newest).is_empty()
                 && control.workers.unsent() == 0
@@ -261,7 +261,7 @@ impl World {
 
     fn check_the_end(&self) {
         let control = &self.fixture.control;
-        for host in hosts_of(&control.running.snapshot) {
+        for host in hosts_of(&control.running.release) {
             let wanted = match self.fixture.names.lock().unwrap().get(&host) {
                 Some(number) => address(*number, host.1),
                 None => resolver::literal(&host.0, host.1).unwrap(),
@@ -271,7 +271,7 @@ impl World {
                 assert_eq!(known, Some(vec![wanted]), "worker {index}, {host:?}");
             }
         }
-        let running = self.fixture.control.running.snapshot.generation.0;
+        let running = self.fixture.control.running.release.generation.0;
         for (index, worker) in self.workers.iter().enumerate() {
             assert_eq!(worker.adopted, running, "worker {index} is left behind");
         }

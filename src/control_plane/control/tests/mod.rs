@@ -96,7 +96,7 @@ impl Fixture {
         let names = Names::default();
         let resolver = resolver_of(&names, &live);
         prepare::learn_names(&resolver, &loaded.settings);
-        let snapshot = Arc::new(prepare::first(&loaded, workers).unwrap());
+        let release = prepare::first(&loaded, workers).unwrap();
         let origin = Origin { path, environment, live: live.clone(), resolver: resolver.clone() };
         let (preparation, prepared) =
             Preparation::start_with(move |job, seen| preparing(&origin, job, seen)).unwrap();
@@ -108,7 +108,7 @@ impl Fixture {
         let control = Control {
             workers: Workers::new(sending, Generation::FIRST, live.newest().version()),
             cores: CoreCells::for_workers(workers).into_vec().into(),
-            running: Running { snapshot, settings: Arc::new(loaded.settings), content },
+            running: Running { release, settings: Arc::new(loaded.settings), content },
             preparation,
             live,
             resolver,
@@ -175,8 +175,8 @@ impl Fixture {
     fn work(&self, index: usize, replies: &mut Vec<CallReply>) {
         while let Some(message) = self.workers[index].take() {
             match message {
-                ToWorker::Adopt { snapshot, .. } => {
-                    let generation = snapshot.generation;
+                ToWorker::Adopt { release, .. } => {
+                    let generation = release.generation;
                     self.to_control
                         .send(FromWorker::Adopted { worker: index, generation })
                         .unwrap();
@@ -246,13 +246,13 @@ fn a_worker_whose_mailbox_is_full_gets_the_newest_generation_when_there_is_room(
             |fixture| fixture.control.metrics.failure_total == attempts,
         );
     }
-    assert_eq!(fixture.control.running.snapshot.generation, Generation(10));
+    assert_eq!(fixture.control.running.release.generation, Generation(10));
     // Its mailbox holds the first one that it was sent, and then the last.
     let mut seen = Vec::new();
     fixture.until(
         |fixture| {
-            while let Some(ToWorker::Adopt { snapshot, .. }) = fixture.workers[1].take() {
-                let generation = snapshot.generation;
+            while let Some(ToWorker::Adopt { release, .. }) = fixture.workers[1].take() {
+                let generation = release.generation;
                 seen.push(generation.0);
                 fixture.to_control.send(FromWorker::Adopted { worker: 1, generation }).unwrap();
             }
@@ -282,14 +282,14 @@ fn a_panic_while_preparing_is_a_failed_reload() {
     assert!(json(&replies[0])["error"].as_str().unwrap().contains("internal error"));
     let metrics = fixture.control.metrics;
     assert_eq!((metrics.success_total, metrics.failure_total), (0, 1));
-    assert_eq!(fixture.control.running.snapshot.generation, Generation::FIRST);
+    assert_eq!(fixture.control.running.release.generation, Generation::FIRST);
     // The thread lives on.
     fixture.signals.send(Signal::Reload).unwrap();
     fixture.until(
         |fixture| fixture.work(0, &mut Vec::new()),
         |fixture| fixture.control.metrics.success_total == 1,
     );
-    assert_eq!(fixture.control.running.snapshot.generation, Generation(2));
+    assert_eq!(fixture.control.running.release.generation, Generation(2));
 }
 
 /// Each attempt moves exactly one counter, and a dry run none.

@@ -62,7 +62,7 @@ fn a_file_that_hangs_fails_the_attempt_in_time_and_later_ones_succeed() {
         |fixture| fixture.work(0, &mut replies),
         |fixture| fixture.control.metrics.success_total == 2,
     );
-    assert_eq!(fixture.control.running.snapshot.generation, Generation(3));
+    assert_eq!(fixture.control.running.release.generation, Generation(3));
 }
 
 #[test]
@@ -130,11 +130,11 @@ fn a_watched_file_is_tried_again_after_a_refusal_that_may_pass() {
     fixture.until(work, |fixture| fixture.control.metrics.success_total == 1);
     fixture.write(&watched(12));
     fixture.until(work, |fixture| fixture.control.metrics.failure_total == 1);
-    assert_eq!(fixture.control.running.snapshot.generation, Generation(2));
+    assert_eq!(fixture.control.running.release.generation, Generation(2));
     // The file is the same, and time passes.
     fixture.control.retry.hurry();
     fixture.until(work, |fixture| fixture.control.metrics.success_total == 2);
-    assert_eq!(fixture.control.running.snapshot.generation, Generation(3));
+    assert_eq!(fixture.control.running.release.generation, Generation(3));
     assert_eq!(fixture.control.metrics.failure_total, 1);
 }
 
@@ -149,14 +149,14 @@ fn a_file_that_only_the_old_content_names_is_watched_after_a_rollback() {
     };
     let plain = |version| format!("{}reload: {{ watch: true }}\n", content(version, 10.0));
     let secret = |fixture: &Fixture| {
-        let bucket = &fixture.control.running.snapshot.buckets[0];
+        let bucket = &fixture.control.running.release.buckets[0];
         bucket.credentials.as_ref().map(|found| found.secret_key.expose().to_vec())
     };
     let work = |fixture: &mut Fixture| fixture.work(0, &mut Vec::new());
     let reaches = |fixture: &mut Fixture, generation| {
         fixture.until(work, |fixture| {
             let control = &fixture.control;
-            control.running.snapshot.generation.0 == generation && control.queue.current.is_none()
+            control.running.release.generation.0 == generation && control.queue.current.is_none()
         });
     };
     fs::write(&key, "first").unwrap();
