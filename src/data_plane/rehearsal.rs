@@ -34,10 +34,10 @@ use crate::{
     policy::auth::TokenCache,
     protocol::http1::{Pseudonym, RequestHead, ResponseHead, parse_request, parse_response},
     system::{
+        reactor::Reactor,
         ring::{self, IoChoice},
         socket::{self, Socket},
         stream::Stream,
-        watch::Watches,
     },
     telemetry::{
         access_log::{self, AccessLogHandle},
@@ -84,18 +84,18 @@ impl Rehearsal {
     }
 
     fn start(release: Release) -> io::Result<Self> {
-        let watches = Watches::start()?;
+        let reactor = Reactor::start()?;
         let fleet: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(1).into_vec().into();
         let cells = fleet.first().cloned().ok_or_else(|| io::Error::other("no counters"))?;
         let (to_control, reports) = unbounded();
         let (handle, sinks) = access_log::start("/dev/null")?;
         let (fd, other_end) = socket::pair()?;
-        let client = Stream::Plain(Socket::new(fd, &watches)?);
+        let client = Stream::Plain(Socket::new(fd, &reactor)?);
         let core = Core::new(Setup {
             worker: 0,
             release,
             live: Arc::new(LiveTable::default()),
-            watches,
+            reactor,
             access_log: sinks.sink(Arc::clone(&cells)),
             cells,
             fleet,
@@ -129,7 +129,7 @@ impl Rehearsal {
         if until == Step::RequestHead {
             return Some(());
         }
-        let started = core.watches.clock.refresh();
+        let started = core.reactor.clock.refresh();
         let now = core.dates.unix_seconds(started);
         let mut path = core.buffers.scratch();
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 51_234));

@@ -38,7 +38,7 @@ impl fmt::Debug for Alarm {
     }
 }
 
-/// When a sleeper is due, and its number.
+/// The time when a sleeper is due, and its number.
 type SleeperKey = (Monotonic, u64);
 
 impl Alarm {

@@ -34,12 +34,12 @@ pub struct Buffers {
 
 /// A buffer of a fixed length that goes back to its core's free list when dropped.
 #[derive(Debug)]
-pub struct Lent<'b> {
+pub struct PooledBuffer<'b> {
     buffer: Vec<u8>,
     home: &'b Buffers,
 }
 
-impl std::ops::Deref for Lent<'_> {
+impl std::ops::Deref for PooledBuffer<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -47,13 +47,13 @@ impl std::ops::Deref for Lent<'_> {
     }
 }
 
-impl std::ops::DerefMut for Lent<'_> {
+impl std::ops::DerefMut for PooledBuffer<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.buffer
     }
 }
 
-impl Lent<'_> {
+impl PooledBuffer<'_> {
     /// Makes the buffer at least `length` bytes long; a longer one than the usual is freed after use.
     pub fn grow(&mut self, length: usize) {
         if self.buffer.len() < length {
@@ -62,7 +62,7 @@ impl Lent<'_> {
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for PooledBuffer<'_> {
     fn drop(&mut self) {
         self.home.give_back(std::mem::take(&mut self.buffer));
     }
@@ -134,15 +134,15 @@ impl Drop for Scratch<'_> {
 
 impl Buffers {
     /// A buffer of `SMALL_BYTES` length.
-    pub fn small(&self) -> Lent<'_> {
+    pub fn small(&self) -> PooledBuffer<'_> {
         let buffer = self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL_BYTES]);
-        Lent { buffer, home: self }
+        PooledBuffer { buffer, home: self }
     }
 
     /// A buffer of `LARGE_BYTES` length.
-    pub fn large(&self) -> Lent<'_> {
+    pub fn large(&self) -> PooledBuffer<'_> {
         let buffer = self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE_BYTES]);
-        Lent { buffer, home: self }
+        PooledBuffer { buffer, home: self }
     }
 
     /// A buffer of `RECORDS_BYTES` length.

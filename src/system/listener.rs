@@ -10,8 +10,8 @@ use std::{
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use crate::system::{
+    reactor::{Reactor, Registration},
     socket::{self, Accepted},
-    watch::{Watched, Watches},
 };
 
 /// Queue of connections that the kernel completed and nobody accepted yet. The kernel caps it at
@@ -58,8 +58,8 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
 /// A listener that belongs to this core's event loop.
 #[derive(Debug)]
 pub struct CoreListener {
-    // Declared before the descriptor, so that the watch is gone before that is closed.
-    watched: Watched,
+    // Declared before the descriptor, so that the registration is gone before that is closed.
+    registration: Registration,
     inner: TcpListener,
 }
 
@@ -68,13 +68,16 @@ impl CoreListener {
     ///
     /// # Errors
     /// When the event loop cannot register it.
-    pub fn new(listener: TcpListener, watches: &Rc<Watches>) -> io::Result<Self> {
-        Ok(Self { watched: Watched::new(watches, listener.as_raw_fd())?, inner: listener })
+    pub fn new(listener: TcpListener, reactor: &Rc<Reactor>) -> io::Result<Self> {
+        Ok(Self {
+            registration: Registration::new(reactor, listener.as_raw_fd())?,
+            inner: listener,
+        })
     }
 
     /// Waits until a connection is there to be accepted.
     pub async fn readable(&self) {
-        self.watched.readable().await;
+        self.registration.readable().await;
     }
 
     /// Makes the kernel ignore further attempts to connect (`SO_ATTACH_FILTER`, `socket(7)`), while
@@ -107,7 +110,7 @@ impl CoreListener {
     /// queue (`ECONNABORTED`) is an error too.
     pub fn try_accept(&self) -> io::Result<Option<Accepted>> {
         let accepted = socket::try_accept(self.inner.as_raw_fd())?;
-        self.watched.readiness.accepted(accepted.is_some());
+        self.registration.readiness.accepted(accepted.is_some());
         Ok(accepted)
     }
 }
@@ -118,7 +121,7 @@ fn filter_step(code: u32, [jump_true, jump_false]: [u8; 2], operand: u32) -> Soc
     SockFilter::new(code, jump_true, jump_false, operand)
 }
 
-/// Whether an accept error means that descriptors or memory are exhausted, so that trying again at
+/// Returns true if an accept error means that descriptors or memory are exhausted, so that trying again at
 /// once would only spin.
 pub fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
@@ -139,10 +142,10 @@ mod tests {
     #[test]
     fn a_listener_that_ignores_new_connections_still_gives_those_in_its_queue() {
         ring::run(IoChoice::Auto, |_, _| async {
-            let watches = Watches::start().unwrap();
+            let reactor = Reactor::start().unwrap();
             let listener = open(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap().remove(0);
             let address = listener.local_addr().unwrap();
-            let listener = CoreListener::new(listener, &watches).unwrap();
+            let listener = CoreListener::new(listener, &reactor).unwrap();
             let mut before = TcpStream::connect(address).unwrap();
             listener.ignore_new().unwrap();
             let error = TcpStream::connect_timeout(&address, Duration::from_millis(300));

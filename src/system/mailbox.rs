@@ -6,8 +6,8 @@ use std::{io, os::fd::OwnedFd, rc::Rc};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::system::{
+    reactor::Reactor,
     socket::{Socket, pair},
-    watch::Watches,
 };
 
 /// The sending end, for another thread.
@@ -68,15 +68,15 @@ impl<T> Unclaimed<T> {
     ///
     /// # Errors
     /// When the event loop cannot register it.
-    pub fn claim(self, watches: &Rc<Watches>) -> io::Result<Receiving<T>> {
-        Ok(Receiving { channel: self.channel, bell: Socket::new(self.bell, watches)? })
+    pub fn claim(self, reactor: &Rc<Reactor>) -> io::Result<Receiving<T>> {
+        Ok(Receiving { channel: self.channel, bell: Socket::new(self.bell, reactor)? })
     }
 }
 
 /// For tests that play a worker without an event loop.
 #[cfg(test)]
 impl<T> Unclaimed<T> {
-    /// Whether the bell has rung since the last time it was asked.
+    /// Returns true if the bell has rung since the last time it was asked.
     pub(crate) fn was_rung(&self) -> bool {
         let mut rung = [std::mem::MaybeUninit::uninit(); 64];
         let bell = socket2::SockRef::from(&self.bell);

@@ -27,7 +27,7 @@ const BELL: u64 = u64::MAX;
 /// The key under which the alarm reports.
 const ALARM: u64 = u64::MAX - 1;
 
-/// What one look at the kernel brought.
+/// Something that one look at the kernel brought.
 pub(super) enum Event {
     /// Something happened to the descriptor that was added under this key.
     Of { key: u64, events: Events },
@@ -37,7 +37,7 @@ pub(super) enum Event {
     Alarm,
 }
 
-/// When a look became worth it.
+/// The moment at which a look became worth it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Changed {
     /// Before anything was waited for, so that nothing else has run. That is so with epoll only: a
@@ -141,8 +141,8 @@ impl Poller {
         let _ = self.control(libc::EPOLL_CTL_MOD, self.bell.as_raw_fd(), once, BELL);
     }
 
-    /// What each of these descriptors is ready for at the moment, whatever was reported before: one
-    /// system call for all of them (`poll(2)`). Unreliable answers are left out.
+    /// Asks what each of these descriptors is ready for now, whatever was reported before: one system
+    /// call for all of them (`poll(2)`). Unreliable results are left out.
     #[expect(clippy::unused_self, reason = "asks about descriptors of this instance")]
     pub(super) fn levels(
         &self,

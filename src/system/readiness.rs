@@ -1,4 +1,4 @@
-//! What is known of one descriptor: whether it can be read or written.
+//! The readiness of one descriptor, as far as it is known: whether it can be read or written.
 //!
 //! What the kernel said is remembered until a call finds the descriptor empty or full. "Empty" and
 //! "full" are concluded here and nowhere else, each with the reason why nothing can be missed: with
@@ -22,7 +22,7 @@ const END_EVENTS: u32 = flag(libc::EPOLLRDHUP) | HANG_UP_EVENTS;
 const READ_EVENTS: u32 = flag(libc::EPOLLIN) | flag(libc::EPOLLPRI) | END_EVENTS;
 const WRITE_EVENTS: u32 = flag(libc::EPOLLOUT) | flag(libc::EPOLLHUP) | flag(libc::EPOLLERR);
 
-/// What is known of one descriptor, and who waits to know more.
+/// The readiness of one descriptor, as far as it is known, and who waits to know more.
 pub(super) struct Readiness {
     readable: Cell<bool>,
     writable: Cell<bool>,
@@ -38,7 +38,7 @@ pub(super) struct Readiness {
     on_behalf: Cell<Option<Waker>>,
     /// Waits that have begun so far.
     pub(super) waits: Cell<u32>,
-    /// Whether the present wait is listed, to be checked if it lasts.
+    /// True if the present wait is listed, to be checked if it lasts.
     pub(super) listed: Cell<bool>,
 }
 
@@ -88,7 +88,7 @@ impl Readiness {
         poll(is_gone, &self.on_behalf, context).0
     }
 
-    /// Whether something may have arrived that was not read: bytes, or the end.
+    /// Returns true if something may have arrived that was not read: bytes, or the end.
     pub(super) fn may_read(&self) -> bool {
         self.readable.get()
     }
@@ -182,7 +182,7 @@ impl Readiness {
         self.readable.set(false);
     }
 
-    /// Whether somebody waits, and for what this descriptor is not known to be ready.
+    /// Returns true if somebody waits, and for what this descriptor is not known to be ready.
     pub(super) fn is_awaited(&self) -> bool {
         let waits = |waker: &Cell<Option<Waker>>| {
             let found = waker.take();
@@ -232,7 +232,7 @@ impl Readiness {
     }
 }
 
-/// Whether it is ready, and whether a wait began that nobody was waiting in before.
+/// Returns true if it is ready, and whether a wait began that nobody was waiting in before.
 fn poll(
     ready: &Cell<bool>,
     waiting: &Cell<Option<Waker>>,
@@ -248,7 +248,7 @@ fn poll(
     (Poll::Pending, began)
 }
 
-/// What happened to one descriptor.
+/// Events of one descriptor.
 #[derive(Clone, Copy)]
 pub(super) struct Events(u32);
 
@@ -273,7 +273,7 @@ impl Events {
     }
 }
 
-/// What a descriptor is ready for at one moment, as `poll(2)` says.
+/// The readiness of a descriptor at one moment, as `poll(2)` says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level {
     readable: bool,

@@ -10,13 +10,13 @@ use std::{
 
 use socket2::{Domain, Protocol, SockRef, Type};
 
-use crate::system::watch::{Client, Watched, Watches};
+use crate::system::reactor::{Presence, Reactor, Registration};
 
 /// A connected, non-blocking stream socket that belongs to this core.
 #[derive(Debug)]
 pub struct Socket {
-    // Declared before the descriptor, so that the watch is gone before that is closed.
-    watched: Watched,
+    // Declared before the descriptor, so that the registration is gone before that is closed.
+    registration: Registration,
     fd: OwnedFd,
 }
 
@@ -25,8 +25,8 @@ impl Socket {
     ///
     /// # Errors
     /// When the event loop cannot register it.
-    pub fn new(fd: OwnedFd, watches: &Rc<Watches>) -> io::Result<Self> {
-        Ok(Self { watched: Watched::new(watches, fd.as_raw_fd())?, fd })
+    pub fn new(fd: OwnedFd, reactor: &Rc<Reactor>) -> io::Result<Self> {
+        Ok(Self { registration: Registration::new(reactor, fd.as_raw_fd())?, fd })
     }
 
     /// Connects to `address` on behalf of `client`.
@@ -37,8 +37,8 @@ impl Socket {
     pub async fn connect(
         address: SocketAddr,
         within: Duration,
-        client: Client,
-        watches: &Rc<Watches>,
+        client: Presence,
+        reactor: &Rc<Reactor>,
     ) -> io::Result<Self> {
         let socket = socket2::Socket::new(
             Domain::for_address(address),
@@ -51,14 +51,14 @@ impl Socket {
             Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => true,
             Err(e) => return Err(e),
         };
-        let socket = Self::new(OwnedFd::from(socket), watches)?;
+        let socket = Self::new(OwnedFd::from(socket), reactor)?;
         if in_progress {
-            socket.watch().arm(within);
-            socket.watch().waits_for_client(Some(client));
-            socket.watch().readiness.connecting();
+            socket.registration().arm(within);
+            socket.registration().waits_for(Some(client));
+            socket.registration().readiness.connecting();
             socket.writable().await;
-            socket.watch().check_open()?;
-            socket.watch().disarm();
+            socket.registration().check_open()?;
+            socket.registration().disarm();
             if let Some(error) = SockRef::from(&socket.fd).take_error()? {
                 return Err(error);
             }
@@ -66,25 +66,25 @@ impl Socket {
         Ok(socket)
     }
 
-    /// The deadline cell.
-    pub fn watch(&self) -> &Watched {
-        &self.watched
+    /// The registration with the core's reactor.
+    pub fn registration(&self) -> &Registration {
+        &self.registration
     }
 
     /// Waits until reading is likely not to block.
     pub async fn readable(&self) {
-        self.watched.readable().await;
+        self.registration.readable().await;
     }
 
     /// Waits until writing is likely not to block.
     pub async fn writable(&self) {
-        self.watched.writable().await;
+        self.registration.writable().await;
     }
 
     /// Reads what is there: `None` when that is nothing yet, `Some(0)` at the end.
     pub fn try_recv(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
         let received = recv(self.raw(), into, libc::MSG_DONTWAIT)?;
-        self.watched.readiness.read(received, into.len());
+        self.registration.readiness.read(received, into.len());
         Ok(received)
     }
 
@@ -111,25 +111,25 @@ impl Socket {
                 Err(e) => return Err(e),
             }
         };
-        self.watched.readiness.wrote(sent);
+        self.registration.readiness.wrote(sent);
         Ok(sent)
     }
 
-    /// Whether something may have arrived that was not read, as far as is known.
+    /// Returns true if something may have arrived that was not read, as far as is known.
     pub fn may_read(&self) -> bool {
-        self.watched.readiness.may_read()
+        self.registration.readiness.may_read()
     }
 
-    /// Whether an idle connection is still usable: open, and nothing has arrived on it up to the
+    /// Returns true if an idle connection is still usable: open, and nothing has arrived on it up to the
     /// last turn of the event loop.
     pub fn is_quiet(&self) -> bool {
-        if !self.watched.readiness.may_read() {
+        if !self.registration.readiness.may_read() {
             return true;
         }
         let mut byte = [0_u8; 1];
         let peeked = recv_peek(self.raw(), &mut byte);
         if let Ok(peeked) = peeked {
-            self.watched.readiness.peeked(peeked);
+            self.registration.readiness.peeked(peeked);
         }
         matches!(peeked, Ok(None))
     }
@@ -210,7 +210,7 @@ pub(super) fn would_block_is_none(mut call: impl FnMut() -> isize) -> io::Result
 pub struct Accepted {
     /// The new descriptor: non-blocking, close-on-exec.
     pub fd: OwnedFd,
-    /// Who connected.
+    /// The address that connected.
     pub peer: SocketAddr,
 }
 
@@ -280,22 +280,22 @@ mod tests {
 
     use super::*;
     use crate::system::{
+        reactor::CloseReason,
         ring::{self, IoChoice},
-        watch::Ended,
     };
 
     /// Runs `test` on each kind of event loop.
-    fn with_watches<F: Future<Output = ()>>(test: impl Fn(Rc<Watches>) -> F) {
+    fn with_reactor<F: Future<Output = ()>>(test: impl Fn(Rc<Reactor>) -> F) {
         for choice in [IoChoice::Auto, IoChoice::Epoll] {
-            ring::run(choice, |_, _| async { test(Watches::start().unwrap()).await }).unwrap();
+            ring::run(choice, |_, _| async { test(Reactor::start().unwrap()).await }).unwrap();
         }
     }
 
     /// Runs `test` with a watched socket and its peer.
     fn with_pair<F: Future<Output = ()>>(test: impl Fn(Rc<Socket>, std::fs::File) -> F) {
-        with_watches(|watches| {
+        with_reactor(|reactor| {
             let (ours, theirs) = pair().unwrap();
-            test(Rc::new(Socket::new(ours, &watches).unwrap()), std::fs::File::from(theirs))
+            test(Rc::new(Socket::new(ours, &reactor).unwrap()), std::fs::File::from(theirs))
         });
     }
 
@@ -373,39 +373,39 @@ mod tests {
 
     #[test]
     fn ending_a_socket_wakes_who_waits_for_it() {
-        with_watches(|watches| async move {
+        with_reactor(|reactor| async move {
             let (ours, _theirs) = pair().unwrap();
-            let socket = Rc::new(Socket::new(ours, &watches).unwrap());
+            let socket = Rc::new(Socket::new(ours, &reactor).unwrap());
             let waiting = Rc::clone(&socket);
             let task = monoio::spawn(async move {
                 waiting.readable().await;
-                waiting.watch().ended()
+                waiting.registration().close_reason()
             });
-            socket.watch().arm(Duration::ZERO);
-            while socket.watch().ended() == Ended::No {
-                watches.sleep(Duration::from_millis(1)).await;
-                watches.tick();
+            socket.registration().arm(Duration::ZERO);
+            while socket.registration().close_reason() == CloseReason::Open {
+                reactor.sleep(Duration::from_millis(1)).await;
+                reactor.tick();
             }
-            assert_eq!(task.await, Ended::Deadline);
+            assert_eq!(task.await, CloseReason::Deadline);
         });
     }
 
     /// Lets the sweep run until `socket` was ended.
-    async fn wait_ended(socket: &Socket, watches: &Watches) {
-        while socket.watch().ended() == Ended::No {
-            watches.sleep(Duration::from_millis(1)).await;
-            watches.tick();
+    async fn wait_ended(socket: &Socket, reactor: &Reactor) {
+        while socket.registration().close_reason() == CloseReason::Open {
+            reactor.sleep(Duration::from_millis(1)).await;
+            reactor.tick();
         }
     }
 
     #[test]
     fn the_deadline_of_a_send_leaves_the_end_of_the_socket_to_its_owner() {
-        with_watches(|watches| async move {
+        with_reactor(|reactor| async move {
             let (ours, theirs) = pair().unwrap();
-            let socket = Socket::new(ours, &watches).unwrap();
+            let socket = Socket::new(ours, &reactor).unwrap();
             let mut peer = std::fs::File::from(theirs);
-            socket.watch().arm_sending(Duration::ZERO);
-            wait_ended(&socket, &watches).await;
+            socket.registration().arm_sending(Duration::ZERO);
+            wait_ended(&socket, &reactor).await;
             // Not an orderly end, which could make a cut body look whole.
             let end = peer.read(&mut [0; 8]).map_err(|error| error.kind());
             assert_eq!(end, Err(io::ErrorKind::WouldBlock));
@@ -414,42 +414,42 @@ mod tests {
 
     #[test]
     fn a_deadline_that_passes_as_bytes_arrive_takes_neither_them_nor_their_sender() {
-        with_watches(|watches| async move {
+        with_reactor(|reactor| async move {
             let (ours, theirs) = pair().unwrap();
-            let socket = Socket::new(ours, &watches).unwrap();
+            let socket = Socket::new(ours, &reactor).unwrap();
             let mut peer = std::fs::File::from(theirs);
-            socket.watch().arm(Duration::ZERO);
+            socket.registration().arm(Duration::ZERO);
             peer.write_all(b"abc").unwrap();
-            wait_ended(&socket, &watches).await;
+            wait_ended(&socket, &reactor).await;
             assert_eq!(socket.try_recv(&mut [0; 8]).unwrap(), Some(3));
             assert!(!is_gone(&socket, false));
-            socket.watch().arm(Duration::from_mins(1));
-            assert_eq!(socket.watch().ended(), Ended::No);
+            socket.registration().arm(Duration::from_mins(1));
+            assert_eq!(socket.registration().close_reason(), CloseReason::Open);
         });
     }
 
-    /// Whether a wait on behalf of the socket's peer would end.
+    /// Returns true if a wait on behalf of the socket's peer would end.
     fn is_gone(socket: &Socket, may_finish: bool) -> bool {
         let context = std::task::Context::from_waker(std::task::Waker::noop());
-        socket.watch().readiness.poll_gone(may_finish, &context).is_ready()
+        socket.registration().readiness.poll_gone(may_finish, &context).is_ready()
     }
 
     #[test]
     fn a_wait_on_behalf_of_a_client_ends_with_it_whatever_it_left_unread() {
-        with_watches(|watches| async move {
+        with_reactor(|reactor| async move {
             let (client, theirs) = pair().unwrap();
-            let client = Socket::new(client, &watches).unwrap();
+            let client = Socket::new(client, &reactor).unwrap();
             let (upstream, _silent) = pair().unwrap();
-            let upstream = Rc::new(Socket::new(upstream, &watches).unwrap());
+            let upstream = Rc::new(Socket::new(upstream, &reactor).unwrap());
             let waiting = Rc::clone(&upstream);
-            upstream.watch().waits_for_client(Some(client.watch().client(false)));
+            upstream.registration().waits_for(Some(client.registration().presence(false)));
             let task = monoio::spawn(async move {
                 waiting.readable().await;
-                waiting.watch().ended()
+                waiting.registration().close_reason()
             });
             std::fs::File::from(theirs).write_all(b"the next request").unwrap();
             // No tick is needed.
-            assert_eq!(task.await, Ended::ClientGone);
+            assert_eq!(task.await, CloseReason::ClientGone);
         });
     }
 
@@ -463,67 +463,67 @@ mod tests {
             assert!(!is_gone(&socket, true));
             drop(peer);
             while !is_gone(&socket, true) {
-                socket.watch().watches.turns.next().await;
+                socket.registration().reactor.turns.next().await;
             }
         });
     }
 
     #[test]
     fn only_the_time_of_idle_connections_is_shortened_and_never_lengthened() {
-        with_watches(|watches| async move {
+        with_reactor(|reactor| async move {
             let [busy, idle, nearly_over] = [false, true, true].map(|is_idle| {
                 let (ours, theirs) = pair().unwrap();
-                let socket = Socket::new(ours, &watches).unwrap();
-                socket.watch().arm(Duration::from_mins(1));
-                socket.watch().set_idle(is_idle);
+                let socket = Socket::new(ours, &reactor).unwrap();
+                socket.registration().arm(Duration::from_mins(1));
+                socket.registration().set_idle(is_idle);
                 (socket, theirs)
             });
-            nearly_over.0.watch().arm(Duration::ZERO);
-            watches.shorten_idle(Duration::from_mins(1));
-            wait_ended(&nearly_over.0, &watches).await;
-            assert_eq!(idle.0.watch().ended(), Ended::No);
-            watches.shorten_idle(Duration::ZERO);
-            wait_ended(&idle.0, &watches).await;
-            assert_eq!(busy.0.watch().ended(), Ended::No);
+            nearly_over.0.registration().arm(Duration::ZERO);
+            reactor.shorten_idle(Duration::from_mins(1));
+            wait_ended(&nearly_over.0, &reactor).await;
+            assert_eq!(idle.0.registration().close_reason(), CloseReason::Open);
+            reactor.shorten_idle(Duration::ZERO);
+            wait_ended(&idle.0, &reactor).await;
+            assert_eq!(busy.0.registration().close_reason(), CloseReason::Open);
         });
     }
 
     /// Runs `test` with a socket over TCP and its peer.
     fn with_tcp<F: Future<Output = ()>>(
-        test: impl Fn(Rc<Watches>, Socket, std::net::TcpStream) -> F,
+        test: impl Fn(Rc<Reactor>, Socket, std::net::TcpStream) -> F,
     ) {
-        with_watches(|watches| {
+        with_reactor(|reactor| {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (ours, _) = listener.accept().unwrap();
             ours.set_nonblocking(true).unwrap();
-            let socket = Socket::new(OwnedFd::from(ours), &watches).unwrap();
-            test(watches, socket, peer)
+            let socket = Socket::new(OwnedFd::from(ours), &reactor).unwrap();
+            test(reactor, socket, peer)
         });
     }
 
     #[test]
     fn bytes_come_together_before_they_are_reported() {
-        with_tcp(|watches, socket, mut peer| async move {
+        with_tcp(|reactor, socket, mut peer| async move {
             let mut into = [0; 2_000];
             for _ in 0..3 {
-                socket.watch().gather(1_000);
+                socket.registration().coalesce(1_000);
                 peer.write_all(&[0; 500]).unwrap();
                 while !has_arrived(&socket) {
-                    watches.turns.next().await;
+                    reactor.turns.next().await;
                 }
-                watches.turns.next().await;
+                reactor.turns.next().await;
                 assert!(!socket.may_read(), "half of them is not enough");
                 peer.write_all(&[0; 600]).unwrap();
                 socket.readable().await;
                 assert_eq!(socket.try_recv(&mut into).unwrap(), Some(1_100));
                 // And no more of it.
-                socket.watch().gather(1);
+                socket.registration().coalesce(1);
                 peer.write_all(b"x").unwrap();
                 socket.readable().await;
                 assert_eq!(socket.try_recv(&mut into).unwrap(), Some(1));
             }
-            socket.watch().gather(1_000);
+            socket.registration().coalesce(1_000);
             drop(peer);
             socket.readable().await;
             assert_eq!(socket.try_recv(&mut into).unwrap(), Some(0));
@@ -532,28 +532,28 @@ mod tests {
 
     #[test]
     fn bytes_that_do_not_come_together_are_reported_after_two_ticks() {
-        with_tcp(|watches, socket, mut peer| async move {
+        with_tcp(|reactor, socket, mut peer| async move {
             let mut into = [0; 2_000];
-            socket.watch().gather(1_000);
+            socket.registration().coalesce(1_000);
             peer.write_all(b"few").unwrap();
-            watches.tick();
-            watches.turns.next().await;
+            reactor.tick();
+            reactor.turns.next().await;
             assert!(!socket.may_read());
-            watches.tick();
+            reactor.tick();
             socket.readable().await;
             assert_eq!(socket.try_recv(&mut into).unwrap(), Some(3));
             // Not waited for again, until it was ended.
-            socket.watch().gather(1_000);
+            socket.registration().coalesce(1_000);
             peer.write_all(b"few").unwrap();
             socket.readable().await;
             assert_eq!(socket.try_recv(&mut into).unwrap(), Some(3));
-            socket.watch().gather(1);
-            socket.watch().gather(1_000);
+            socket.registration().coalesce(1);
+            socket.registration().coalesce(1_000);
             peer.write_all(b"few").unwrap();
             while !has_arrived(&socket) {
-                watches.turns.next().await;
+                reactor.turns.next().await;
             }
-            watches.turns.next().await;
+            reactor.turns.next().await;
             assert!(!socket.may_read());
         });
     }

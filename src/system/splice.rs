@@ -38,7 +38,7 @@ pub struct Pipe {
     pub filled: usize,
 }
 
-/// How long nobody asks the kernel for a pipe after it gave none that is large enough: asking costs
+/// Time without asking the kernel for a pipe after it gave none that is large enough: asking costs
 /// five system calls, for each wait of each body that is copied instead.
 const REFUSED_PAUSE_NS: u64 = 1_000_000_000;
 
@@ -112,7 +112,7 @@ impl Pipe {
         let room = self.capacity - self.filled.min(self.capacity);
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(room);
         let moved = splice(from.raw(), self.write.as_raw_fd(), most)?;
-        from.watch().readiness.spliced(moved, self.filled);
+        from.registration().readiness.spliced(moved, self.filled);
         self.filled += moved.unwrap_or(0);
         Ok(moved)
     }
@@ -122,7 +122,7 @@ impl Pipe {
     pub fn empty(&mut self, to: &Socket) -> io::Result<Option<usize>> {
         let moved = splice(self.read.as_raw_fd(), to.raw(), self.filled)?;
         self.filled -= moved.unwrap_or(0).min(self.filled);
-        to.watch().readiness.wrote(moved);
+        to.registration().readiness.wrote(moved);
         Ok(moved)
     }
 }

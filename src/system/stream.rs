@@ -6,16 +6,16 @@
 //! above changes. All calls but the waits return at once, and a wait may be dropped: what has arrived
 //! and what is still to be sent stays in the stream.
 //!
-//! A deadline ([`Watched`]) wakes the owner and does nothing else: the next call finds what has
+//! A deadline ([`Registration`]) wakes the owner and does nothing else: the next call finds what has
 //! arrived just before, and only then says that the time is over.
 
 use std::{cell::RefCell, io, rc::Rc};
 
 use crate::system::{
     buffers::Buffers,
+    reactor::Registration,
     socket::Socket,
     tls::{Handshake, TlsClient, TlsSession},
-    watch::Watched,
 };
 
 /// A connected stream that belongs to this core.
@@ -40,7 +40,7 @@ impl Stream {
     ///
     /// # Errors
     /// Certificate and protocol errors as `InvalidData`; `TimedOut` and `ConnectionAborted` as
-    /// [`Watched::check_open`] says; what the socket reports otherwise.
+    /// [`Registration::check_open`] says; what the socket reports otherwise.
     pub async fn secure(
         socket: Socket,
         client: &TlsClient,
@@ -51,11 +51,11 @@ impl Stream {
             match session.shake_hands(&socket)? {
                 Handshake::Done => break,
                 Handshake::Reads => {
-                    socket.watch().check_open()?;
+                    socket.registration().check_open()?;
                     socket.readable().await;
                 }
                 Handshake::Writes => {
-                    socket.watch().check_open()?;
+                    socket.registration().check_open()?;
                     socket.writable().await;
                 }
             }
@@ -71,8 +71,8 @@ impl Stream {
     }
 
     /// Its registration with the core: deadline, and who waits on whose behalf.
-    pub fn watch(&self) -> &Watched {
-        self.socket().watch()
+    pub fn registration(&self) -> &Registration {
+        self.socket().registration()
     }
 
     /// The socket, where its bytes are those of the message, so that the kernel may move them.
@@ -114,16 +114,16 @@ impl Stream {
     /// Reads at least one byte, or 0 at the end. Tries before it waits.
     ///
     /// # Errors
-    /// As [`Stream::try_read`], and as [`Watched::check_open`] says when nothing came in time.
+    /// As [`Stream::try_read`], and as [`Registration::check_open`] says when nothing came in time.
     pub async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(count) = self.try_read(into)? {
                 return Ok(count);
             }
-            self.watch().check_open()?;
+            self.registration().check_open()?;
             if self.socket().may_read() {
                 // Records without data, which a peer can send for ever: others first.
-                self.watch().take_turn().await;
+                self.registration().take_turn().await;
             } else {
                 self.readable().await;
             }
@@ -144,13 +144,13 @@ impl Stream {
     /// Sends all of `bytes`.
     ///
     /// # Errors
-    /// What the socket reports, and as [`Watched::check_open`] says when it did not take them in time.
+    /// What the socket reports, and as [`Registration::check_open`] says when it did not take them in time.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if let Some(taken) = self.try_write(bytes, &[])? {
                 bytes = bytes.get(taken..).unwrap_or_default();
             } else {
-                self.watch().check_open()?;
+                self.registration().check_open()?;
                 self.writable().await;
             }
         }
@@ -161,14 +161,14 @@ impl Stream {
     async fn flush(&self) -> io::Result<()> {
         if let Self::Tls(secured) = self {
             while !secured.session.borrow_mut().flush(&secured.socket)? {
-                self.watch().check_open()?;
+                self.registration().check_open()?;
                 self.writable().await;
             }
         }
         Ok(())
     }
 
-    /// Whether an idle stream is still usable: open, and nothing has arrived on it that nobody asked
+    /// Returns true if an idle stream is still usable: open, and nothing has arrived on it that nobody asked
     /// for, up to the last turn of the event loop.
     pub fn is_quiet(&self) -> bool {
         match self {
@@ -177,7 +177,7 @@ impl Stream {
         }
     }
 
-    /// Whether something has arrived that is kept in memory: decrypted bytes, or a part of a record.
+    /// Returns true if something has arrived that is kept in memory: decrypted bytes, or a part of a record.
     pub fn has_leftover(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -214,28 +214,28 @@ mod tests {
 
     use super::*;
     use crate::system::{
+        reactor::Reactor,
         ring::{self, IoChoice},
         socket::pair,
-        watch::Watches,
     };
 
     /// Runs `test` with a stream whose peer is silent, and whose deadline passes at the next tick.
     fn with_silent_peer<F: Future<Output = ()>>(test: impl Fn(Socket, std::fs::File) -> F) {
         for choice in [IoChoice::Auto, IoChoice::Epoll] {
             ring::run(choice, |_, _| async {
-                let watches = Watches::start().unwrap();
-                let beating = Rc::clone(&watches);
+                let reactor = Reactor::start().unwrap();
+                let beating = Rc::clone(&reactor);
                 monoio::spawn(async move { beating.every_tick(|| beating.tick()).await });
                 let (ours, theirs) = pair().unwrap();
-                let socket = Socket::new(ours, &watches).unwrap();
-                socket.watch().arm(Duration::from_millis(1));
+                let socket = Socket::new(ours, &reactor).unwrap();
+                socket.registration().arm(Duration::from_millis(1));
                 test(socket, std::fs::File::from(theirs)).await;
             })
             .unwrap();
         }
     }
 
-    /// What the peer sees: nothing yet, or an end.
+    /// The peer's view: nothing yet, or an end.
     fn end_seen_by(peer: &mut std::fs::File) -> Result<usize, io::ErrorKind> {
         peer.read(&mut [0; 8]).map_err(|error| error.kind())
     }

@@ -62,30 +62,30 @@ mod tests {
 
     use super::*;
     use crate::system::{
+        reactor::{CloseReason, Reactor},
         ring::{self, IoChoice},
         socket::{Socket, pair},
-        watch::{Ended, Watches},
     };
 
     #[test]
     fn a_task_that_never_waits_otherwise_leaves_others_and_timers_their_turn() {
         for choice in [IoChoice::Auto, IoChoice::Epoll] {
             let turns_taken = ring::run(choice, |_, _| async move {
-                let watches = Watches::start().unwrap();
+                let reactor = Reactor::start().unwrap();
                 let over = Rc::new(Cell::new(false));
                 let busy = (0..3).map(|_| {
-                    let (watches, over) = (Rc::clone(&watches), Rc::clone(&over));
+                    let (reactor, over) = (Rc::clone(&reactor), Rc::clone(&over));
                     monoio::spawn(async move {
                         let mut taken = 0_u64;
                         while !over.get() {
-                            watches.turns.next().await;
+                            reactor.turns.next().await;
                             taken += 1;
                         }
                         taken
                     })
                 });
                 let busy: Vec<_> = busy.collect();
-                watches.sleep(std::time::Duration::from_millis(5)).await;
+                reactor.sleep(std::time::Duration::from_millis(5)).await;
                 over.set(true);
                 let mut all = Vec::new();
                 for task in busy {
@@ -100,15 +100,15 @@ mod tests {
 
     /// Runs `test` on both kinds of event loop, each of which may come to hang. At every look at its
     /// sockets something has happened.
-    fn under_a_flood<F: Future<Output = ()> + 'static>(test: fn(IoChoice, Rc<Watches>) -> F) {
+    fn under_a_flood<F: Future<Output = ()> + 'static>(test: fn(IoChoice, Rc<Reactor>) -> F) {
         for choice in [IoChoice::Auto, IoChoice::Epoll] {
             let (done, is_done) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
                 let always_writable = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
                 ring::run(choice, |_, _| async {
-                    let watches = Watches::start().unwrap();
-                    watches.poller.flood(always_writable.as_raw_fd());
-                    test(choice, watches).await;
+                    let reactor = Reactor::start().unwrap();
+                    reactor.poller.flood(always_writable.as_raw_fd());
+                    test(choice, reactor).await;
                 })
                 .unwrap();
                 let _ = done.send(());
@@ -120,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_flood_of_events_does_not_keep_those_waiting_that_were_woken() {
-        under_a_flood(|_, watches| async move {
+        under_a_flood(|_, reactor| async move {
             let (ours, theirs) = pair().unwrap();
-            let socket = Socket::new(ours, &watches).unwrap();
+            let socket = Socket::new(ours, &reactor).unwrap();
             drop(theirs);
             socket.readable().await;
         });
@@ -130,21 +130,21 @@ mod tests {
 
     #[test]
     fn waits_that_fail_do_not_stop_the_event_loop() {
-        under_a_flood(|_, watches| async move {
-            watches.poller.fail(3);
-            let beating = Rc::clone(&watches);
+        under_a_flood(|_, reactor| async move {
+            reactor.poller.fail(3);
+            let beating = Rc::clone(&reactor);
             monoio::spawn(async move { beating.every_tick(|| beating.tick()).await });
             let (ours, _theirs) = pair().unwrap();
-            let socket = Socket::new(ours, &watches).unwrap();
-            socket.watch().arm(std::time::Duration::from_millis(1));
+            let socket = Socket::new(ours, &reactor).unwrap();
+            socket.registration().arm(std::time::Duration::from_millis(1));
             socket.readable().await;
-            assert_eq!(socket.watch().ended(), Ended::Deadline);
+            assert_eq!(socket.registration().close_reason(), CloseReason::Deadline);
         });
     }
 
     #[test]
     fn deadlines_sleepers_and_ticks_come_though_some_task_can_always_run() {
-        under_a_flood(|choice, watches| async move {
+        under_a_flood(|choice, reactor| async move {
             let over = Rc::new(Cell::new(false));
             if choice == IoChoice::Epoll {
                 // Two tasks wake each other for ever. A ring would not be entered for its events any
@@ -161,21 +161,21 @@ mod tests {
                 }
             }
             for _ in 0..100 {
-                let (watches, over) = (Rc::clone(&watches), Rc::clone(&over));
+                let (reactor, over) = (Rc::clone(&reactor), Rc::clone(&over));
                 monoio::spawn(async move {
                     while !over.get() {
-                        watches.turns.next().await;
+                        reactor.turns.next().await;
                     }
                 });
             }
-            let beating = Rc::clone(&watches);
+            let beating = Rc::clone(&reactor);
             monoio::spawn(async move { beating.every_tick(|| beating.tick()).await });
             let (ours, _theirs) = pair().unwrap();
-            let socket = Socket::new(ours, &watches).unwrap();
-            socket.watch().arm(std::time::Duration::from_millis(1));
+            let socket = Socket::new(ours, &reactor).unwrap();
+            socket.registration().arm(std::time::Duration::from_millis(1));
             socket.readable().await;
-            assert_eq!(socket.watch().ended(), Ended::Deadline);
-            watches.sleep(std::time::Duration::from_millis(1)).await;
+            assert_eq!(socket.registration().close_reason(), CloseReason::Deadline);
+            reactor.sleep(std::time::Duration::from_millis(1)).await;
             over.set(true);
         });
     }

@@ -43,7 +43,7 @@ impl Default for Place {
 }
 
 impl Place {
-    /// Whether it is asked too late for this deadline.
+    /// Returns true if it is asked too late for this deadline.
     pub(super) fn is_later_than(&self, deadline: Monotonic) -> bool {
         deadline.0 < self.from.get()
     }

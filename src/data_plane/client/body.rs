@@ -7,7 +7,7 @@ use crate::{
     data_plane::{core::Core, exchange::client::RequestBody},
     model::Fault,
     protocol::http1::{BodyDiscard, DiscardError, RequestFraming, RequestHead},
-    system::{stream::Stream, watch::Ended},
+    system::{reactor::CloseReason, stream::Stream},
 };
 
 /// The body of one request.
@@ -91,14 +91,14 @@ impl RequestBody for Body<'_> {
             State::Refused(fault) => return Err(*fault),
             State::Arriving(discard) => discard,
         };
-        self.stream.watch().arm(self.timeout);
+        self.stream.registration().arm(self.timeout);
         let read = read_rest(self.core, self.stream, discard).await;
         self.state = match &read {
             Ok(_) => State::Over,
             Err(fault) => State::Refused(*fault),
         };
         self.surplus = read?;
-        self.stream.watch().disarm();
+        self.stream.registration().disarm();
         Ok(())
     }
 }
@@ -123,7 +123,7 @@ async fn read_rest(
                 }
             }
         }
-        if stream.watch().ended() != Ended::No {
+        if stream.registration().close_reason() != CloseReason::Open {
             return Err(Fault::HeadTimeout);
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     },
     model::Fault,
     protocol::http1::{Progress, RequestError, RequestHead, parse_request},
-    system::{stream::Stream, turn::TURN_REQUESTS, watch::Ended},
+    system::{reactor::CloseReason, stream::Stream, turn::TURN_REQUESTS},
     telemetry::labels::ConnectionState,
 };
 
@@ -81,7 +81,7 @@ pub(crate) async fn serve(
         }
         this_turn += 1;
         if this_turn == TURN_REQUESTS {
-            core.watches.turns.next().await;
+            core.reactor.turns.next().await;
             this_turn = 0;
         }
     }
@@ -142,17 +142,19 @@ async fn read_head<'c>(
         // A request may still be on its way.
         most = most.min(timeouts.drain_idle);
     }
-    stream.watch().arm(most);
+    stream.registration().arm(most);
     loop {
         if started {
             let local = core.current();
             match parse_request(input.bytes(), &local.limits, head) {
                 Ok(Progress::Complete) => {
-                    stream.watch().disarm();
+                    stream.registration().disarm();
                     return Ok(());
                 }
                 // The process ends: there is no time left for the rest of it.
-                Ok(Progress::Partial) if stream.watch().ended() == Ended::ClientGone => {
+                Ok(Progress::Partial)
+                    if stream.registration().close_reason() == CloseReason::ClientGone =>
+                {
                     return Err(None);
                 }
                 // A client that keeps sending slowly never leaves the socket without bytes.
@@ -170,7 +172,7 @@ async fn read_head<'c>(
             Ok(Some(_)) if !started => {
                 started = true;
                 if !first || core.is_closing() {
-                    stream.watch().arm(timeouts.client_header);
+                    stream.registration().arm(timeouts.client_header);
                 }
             }
             Ok(None) if !started && is_over(stream) => return Err(None),
@@ -188,7 +190,7 @@ struct Idle<'i> {
 
 impl<'i> Idle<'i> {
     fn new(stream: &'i Stream, guard: &'i ConnectionGuard, first: bool) -> Self {
-        stream.watch().set_idle(true);
+        stream.registration().set_idle(true);
         if !first {
             guard.set_state(ConnectionState::Idle);
         }
@@ -199,13 +201,13 @@ impl<'i> Idle<'i> {
 impl Drop for Idle<'_> {
     fn drop(&mut self) {
         self.guard.set_state(ConnectionState::Active);
-        self.stream.watch().set_idle(false);
+        self.stream.registration().set_idle(false);
     }
 }
 
 /// Returns true if the time for what is being read has passed, or the process ends.
 fn is_over(stream: &Stream) -> bool {
-    stream.watch().ended() != Ended::No
+    stream.registration().close_reason() != CloseReason::Open
 }
 
 fn fault_of(error: &RequestError) -> Fault {
@@ -222,7 +224,7 @@ fn fault_of(error: &RequestError) -> Fault {
 /// Ends our side, then reads and discards until the client has ended its own.
 async fn linger(core: &Core, stream: &Stream) {
     stream.finish();
-    stream.watch().arm(LINGER);
+    stream.registration().arm(LINGER);
     let mut discarded = 0;
     while discarded < LINGER_BYTES_MAX && !is_over(stream) {
         stream.readable().await;

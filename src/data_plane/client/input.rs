@@ -2,13 +2,13 @@
 
 use crate::{
     data_plane::core::Core,
-    system::{buffers::Lent, stream::Stream},
+    system::{buffers::PooledBuffer, stream::Stream},
 };
 
 /// A read buffer that holds no memory while there is nothing in it.
 #[derive(Debug, Default)]
 pub(super) struct Input<'c> {
-    buffer: Option<Lent<'c>>,
+    buffer: Option<PooledBuffer<'c>>,
     start: usize,
     end: usize,
 }

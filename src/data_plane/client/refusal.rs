@@ -28,7 +28,7 @@ pub(super) async fn refuse_head(
 
 /// Responds with 503 on a connection over the limit: one attempt to send, and closed.
 pub(crate) fn refuse_connection(core: &Core, fd: OwnedFd) {
-    if let Ok(stream) = Socket::new(fd, &core.watches).map(Stream::Plain) {
+    if let Ok(stream) = Socket::new(fd, &core.reactor).map(Stream::Plain) {
         // The request may have come or be on its way: taking it off the queue keeps the close from
         // resetting the response.
         let mut discarded = [0_u8; 1_024];

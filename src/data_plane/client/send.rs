@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     data_plane::exchange::client::ClientGone,
-    system::{stream::Stream, watch::Ended},
+    system::{reactor::CloseReason, stream::Stream},
 };
 
 /// Sends both slices, giving the client `client_write` for each step of progress; also the bytes that
@@ -44,11 +44,11 @@ pub(super) async fn deliver(
 /// It takes nothing for `client_write`, or the process ends. Its socket is left as it is: an orderly
 /// end behind a part of a body that ends with the connection would make that look whole.
 pub(super) async fn writable(stream: &Stream, client_write: Duration) -> Result<(), ClientGone> {
-    stream.watch().arm_sending(client_write);
+    stream.registration().arm_sending(client_write);
     stream.writable().await;
-    stream.watch().disarm();
-    match stream.watch().ended() {
-        Ended::No => Ok(()),
-        Ended::Deadline | Ended::ClientGone => Err(ClientGone),
+    stream.registration().disarm();
+    match stream.registration().close_reason() {
+        CloseReason::Open => Ok(()),
+        CloseReason::Deadline | CloseReason::ClientGone => Err(ClientGone),
     }
 }

@@ -10,10 +10,10 @@ use crate::{
         upstream::{body::Body, error::Kind},
     },
     system::{
+        reactor::{CloseReason, OnDemand},
         socket::Socket,
         splice::Pipe,
         stream::Stream,
-        watch::{Ended, OnDemand},
     },
 };
 
@@ -42,7 +42,7 @@ pub(super) async fn relay(
     body.release_buffer();
     let upstream = body.connection().stream().splice_fd();
     let Some(sockets) = upstream.zip(client.stream.splice_fd()) else { return Ok(false) };
-    let Some(mut pipe) = core.pipes.take(core.watches.clock.coarse()) else {
+    let Some(mut pipe) = core.pipes.take(core.reactor.clock.coarse()) else {
         return Ok(false);
     };
     let mut taken = 0;
@@ -63,7 +63,7 @@ async fn pump(
     left: u64,
     taken: &mut u64,
 ) -> Result<(), Cut> {
-    let upstream_watch = upstream.watch();
+    let upstream_registration = upstream.registration();
     // A body that is over in one turn is not worth the calls that this takes.
     let mut on_demand = None;
     let mut this_turn = 0;
@@ -73,13 +73,13 @@ async fn pump(
                 Ok(Some(0)) => return Err(Cut::Upstream(body.failure(Kind::Truncated))),
                 Ok(Some(count)) => *taken += count as u64,
                 Ok(None) => {
-                    upstream_watch.arm(body.read_timeout());
+                    upstream_registration.arm(body.read_timeout());
                     match &on_demand {
                         None => upstream.readable().await,
                         Some(arrives) => OnDemand::readable(arrives).await,
                     }
-                    upstream_watch.disarm();
-                    if body.connection().ended() != Ended::No {
+                    upstream_registration.disarm();
+                    if body.connection().ended() != CloseReason::Open {
                         return Err(Cut::Upstream(body.failure(Kind::Reset)));
                     }
                     this_turn = 0;
@@ -100,12 +100,12 @@ async fn pump(
         if !is_full && this_turn < TURN_BYTES {
             continue;
         }
-        on_demand.get_or_insert_with(|| upstream_watch.on_demand());
+        on_demand.get_or_insert_with(|| upstream_registration.on_demand());
         if is_full {
             // When the client's socket is reported, there is room for a good deal.
             writable(client.stream, client.client_write).await?;
         } else {
-            core.watches.turns.next().await;
+            core.reactor.turns.next().await;
         }
         this_turn = 0;
     }

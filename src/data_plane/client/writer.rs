@@ -17,7 +17,7 @@ use crate::{
         Version, append_connection, append_field, append_framing, client_framing,
         encode_chunk_head,
     },
-    system::{buffers::Scratch, stream::Stream, watch::Client},
+    system::{buffers::Scratch, reactor::Presence, stream::Stream},
 };
 
 /// Frames up to this length, in bytes, are gathered with the head or with others into one plain
@@ -26,7 +26,7 @@ use crate::{
 const GATHER_BYTES_MAX: usize = 4_096;
 
 /// Length, in bytes, at which gathered bytes go out.
-const GATHERED_BYTES: usize = 16_384;
+const COALESCED_BYTES: usize = 16_384;
 
 /// The request that a response is for, as far as its framing depends on it.
 #[derive(Clone, Copy, Debug)]
@@ -141,10 +141,10 @@ impl<'w> Writer<'w> {
 }
 
 impl ResponseWriter for Writer<'_> {
-    fn presence(&self) -> Client {
+    fn presence(&self) -> Presence {
         // A client that asked for a last response may finish sending and wait for it (RFC 9112
         // section 9.6).
-        self.stream.watch().client(self.to.close)
+        self.stream.registration().presence(self.to.close)
     }
 
     fn end_connection(&mut self) {
@@ -211,7 +211,7 @@ impl ResponseWriter for Writer<'_> {
         self.gathered += frame.len();
         let out = self.out();
         out.extend_from_slice(frame);
-        if out.len() >= GATHERED_BYTES {
+        if out.len() >= COALESCED_BYTES {
             return self.send(&[]).await;
         }
         Ok(())

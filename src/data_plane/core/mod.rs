@@ -31,7 +31,7 @@ use crate::{
         snapshot::{Endpoint, Snapshot},
     },
     protocol::http1::Pseudonym,
-    system::{buffers::Buffers, clock::Monotonic, splice::Pipes, watch::Watches},
+    system::{buffers::Buffers, clock::Monotonic, reactor::Reactor, splice::Pipes},
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct Core {
     pub(crate) current: RefCell<Rc<Local>>,
     /// Values that renew themselves, at the newest version that arrived here.
     pub(crate) live: RefCell<Arc<LiveTable>>,
-    pub(crate) watches: Rc<Watches>,
+    pub(crate) reactor: Rc<Reactor>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pipes: Pipes,
     pub(crate) endpoints: RefCell<HashMap<Arc<str>, Rc<EndpointState>>>,
@@ -80,7 +80,7 @@ pub(crate) struct Setup {
     pub(crate) release: Release,
     /// The live values to start with.
     pub(crate) live: Arc<LiveTable>,
-    pub(crate) watches: Rc<Watches>,
+    pub(crate) reactor: Rc<Reactor>,
     /// This core's counters.
     pub(crate) cells: Arc<CoreCells>,
     /// Every core's counters, by worker.
@@ -98,7 +98,7 @@ const WARN_INTERVAL_NS: u64 = 60_000_000_000;
 impl Core {
     /// A core that serves its first generation.
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { worker, release, live, watches, cells, to_control, .. } = setup;
+        let Setup { worker, release, live, reactor, cells, to_control, .. } = setup;
         let deferred = Rc::new(DeferredDrop::default());
         let access_log = Rc::new(RefCell::new(setup.access_log));
         let open =
@@ -109,7 +109,7 @@ impl Core {
             worker,
             current: RefCell::new(Rc::new(local)),
             live: RefCell::new(live),
-            watches,
+            reactor,
             buffers: Rc::default(),
             pipes: Pipes::default(),
             endpoints: RefCell::default(),
@@ -146,7 +146,7 @@ impl Core {
     /// Returns true if a warning about this bucket is due: one per bucket and interval, so that a client
     /// can't flood the log.
     pub(crate) fn may_warn(&self, bucket: Option<usize>) -> bool {
-        let now = self.watches.clock.coarse();
+        let now = self.reactor.clock.coarse();
         let mut warned = self.warned.borrow_mut();
         match warned.get(&bucket) {
             Some(at) if now.since(*at) < WARN_INTERVAL_NS => false,

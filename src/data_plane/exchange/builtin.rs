@@ -183,7 +183,7 @@ async fn call(exchange: &Exchange<'_>, call: Call, response: &mut impl ResponseW
     let _ = core.to_control.try_send(FromWorker::Call { worker: core.worker, ticket, call });
     let reply = {
         let mut waited = std::pin::pin!(core.commands.wait(number));
-        let mut timeout = std::pin::pin!(core.watches.sleep(timeout));
+        let mut timeout = std::pin::pin!(core.reactor.sleep(timeout));
         std::future::poll_fn(|context| {
             if let std::task::Poll::Ready(reply) = waited.as_mut().poll(context) {
                 return std::task::Poll::Ready(reply);

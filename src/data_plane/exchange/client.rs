@@ -5,7 +5,7 @@ use crate::{
     data_plane::upstream::{body::Body, error::UpstreamError},
     model::Fault,
     protocol::http1::{BodyLength, ResponseHead},
-    system::watch::Client,
+    system::reactor::Presence,
 };
 
 /// The body of a request, which has no use.
@@ -43,7 +43,7 @@ impl From<ClientGone> for Cut {
 /// A response on its way to the client.
 pub(crate) trait ResponseWriter {
     /// The client, to be watched while it waits.
-    fn presence(&self) -> Client;
+    fn presence(&self) -> Presence;
 
     /// Ends the connection, or the stream, with this response.
     fn end_connection(&mut self);

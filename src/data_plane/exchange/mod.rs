@@ -54,7 +54,7 @@ pub(crate) async fn run(
 ) -> End {
     // Those of the main listener are waited for as connections.
     let _in_progress = (request.role == Role::Admin).then(|| AdminRequestGuard::new(&core.open));
-    let started = core.watches.clock.refresh();
+    let started = core.reactor.clock.refresh();
     let now = core.dates.unix_seconds(started);
     let mut path = core.buffers.scratch();
     let mut decision = Decision::of(core, request, now, &mut path);

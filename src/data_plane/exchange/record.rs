@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Outcome) {
     let Exchange { core, request, .. } = exchange;
     let local = &request.local;
-    let now = core.watches.clock.refresh();
+    let now = core.reactor.clock.refresh();
     let duration = now.since(exchange.started);
     let method = request.method_name();
     let label = MethodLabel::from_token(method);
@@ -55,7 +55,7 @@ pub(super) fn refused_head(
     core.cells.unrouted.record(MethodLabel::Other, outcome.status, 0, outcome.bytes);
     if local.access_log {
         core.access_log.borrow_mut().push(&AccessRecord {
-            unix_ms: core.dates.unix_millis(core.watches.clock.refresh()),
+            unix_ms: core.dates.unix_millis(core.reactor.clock.refresh()),
             request_id: id,
             client: peer,
             method: b"",

@@ -103,7 +103,7 @@ pub(super) fn begin_refusal(
     response: &mut impl ResponseWriter,
 ) {
     // No request has looked at the clock for this response.
-    core.dates.unix_seconds(core.watches.clock.refresh());
+    core.dates.unix_seconds(core.reactor.clock.refresh());
     response.end_connection();
     let own = OwnFields { id, local: &core.current() };
     begin(core, &own, &Reply::fault(fault, body, ALLOW), response);

@@ -30,7 +30,7 @@ pub(super) async fn stream(
             Frame::Wait => {
                 response.flush().await?;
                 if this_turn >= TURN_BYTES {
-                    core.watches.turns.next().await;
+                    core.reactor.turns.next().await;
                     this_turn = 0;
                 }
                 if !response.splice(body).await? {

@@ -15,7 +15,7 @@ use crate::{
     },
     protocol::http1::{Progress, ResponseHead, parse_response},
     system::{
-        buffers::{LARGE_BYTES, Lent},
+        buffers::{LARGE_BYTES, PooledBuffer},
         clock::Monotonic,
     },
 };
@@ -40,7 +40,7 @@ impl Fetched<'_> {
 
 /// The bytes that have arrived: a head, and what follows it.
 struct Arrived<'c> {
-    buffer: Lent<'c>,
+    buffer: PooledBuffer<'c>,
     message: Range<usize>,
 }
 
@@ -54,7 +54,7 @@ impl<'r> ObjectRequest<'r> {
         first_byte_ns: &mut Option<u64>,
     ) -> Result<Fetched<'r>, UpstreamError> {
         let core = self.core;
-        let now = core.watches.clock.coarse();
+        let now = core.reactor.clock.coarse();
         if let Some(connection) =
             self.endpoint.take(self.bucket.max_connection_age, now, self.cells)
         {
@@ -73,7 +73,7 @@ impl<'r> ObjectRequest<'r> {
             }
             Err(error) => {
                 if error.is_of_address() {
-                    connection.address().fails(core.watches.clock.coarse());
+                    connection.address().fails(core.reactor.clock.coarse());
                 }
                 Err(error)
             }
@@ -97,9 +97,9 @@ impl<'r> ObjectRequest<'r> {
     /// in place of connections that nobody uses.
     async fn open(&self) -> Result<Connection, UpstreamError> {
         let core = self.core;
-        self.endpoint.learn(&core.live.borrow(), core.watches.clock.coarse());
+        self.endpoint.learn(&core.live.borrow(), core.reactor.clock.coarse());
         let connector = Connector {
-            watches: &core.watches,
+            reactor: &core.reactor,
             buffers: &core.buffers,
             client: self.client,
             cells: self.cells,
@@ -123,12 +123,12 @@ impl<'r> ObjectRequest<'r> {
     ) -> Result<Arrived<'r>, UpstreamError> {
         let core = self.core;
         let timeouts = self.bucket.timeouts;
-        let clock = &core.watches.clock;
+        let clock = &core.reactor.clock;
         // On a pooled connection no time has passed since the request's own reading of the clock.
         let sent = if connection.is_reused() { clock.coarse() } else { clock.refresh() };
-        let watch = connection.stream().watch();
-        watch.arm(timeouts.first_byte);
-        watch.waits_for_client(Some(self.client));
+        let registration = connection.stream().registration();
+        registration.arm(timeouts.first_byte);
+        registration.waits_for(Some(self.client));
         {
             let mut request = core.buffers.scratch();
             self.append_to(&mut request);
@@ -184,7 +184,7 @@ impl<'r> ObjectRequest<'r> {
                         if head.status == 408 && connection.is_reused() && interim == 0 {
                             return Err(failure(connection, Kind::IdleTooLong, Phase::Head));
                         }
-                        connection.stream().watch().disarm();
+                        connection.stream().registration().disarm();
                         let is_large = |length| length >= LARGE_BODY_BYTES_MIN;
                         self.endpoint.expect_large(head.content_length.is_some_and(is_large));
                         return Ok(Arrived { buffer, message: at..filled });
@@ -198,10 +198,10 @@ impl<'r> ObjectRequest<'r> {
             if filled == 0 {
                 phase = Phase::Interim;
                 let left = timeouts.first_byte.saturating_sub(between(sent, clock.refresh()));
-                connection.stream().watch().arm(left);
+                connection.stream().registration().arm(left);
             } else if begins {
                 phase = Phase::Head;
-                connection.stream().watch().arm(timeouts.read);
+                connection.stream().registration().arm(timeouts.read);
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         http1::append_field,
         s3::{SigningInput, append_signed_headers_once, encode_key},
     },
-    system::watch::Client,
+    system::reactor::Presence,
     telemetry::cells::BucketCells,
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct ObjectRequest<'r> {
     key: &'r [u8],
     fields: &'r [u8],
     pub(super) is_head: bool,
-    pub(super) client: Client,
+    pub(super) client: Presence,
     _permit: Permit,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Wanted<'r> {
     /// Header fields that are passed on, each as a line.
     pub(crate) fields: &'r [u8],
     /// The client that waits for it.
-    pub(crate) client: Client,
+    pub(crate) client: Presence,
 }
 
 impl<'r> ObjectRequest<'r> {
@@ -126,7 +126,7 @@ impl<'r> ObjectRequest<'r> {
         if let Some(connection) = body.into_connection() {
             let Bucket { max_idle_connections, max_connection_age, .. } = *self.bucket;
             let keeping = Keeping { most: max_idle_connections, max_age: max_connection_age };
-            self.endpoint.give_back(connection, keeping, self.core.watches.clock.coarse());
+            self.endpoint.give_back(connection, keeping, self.core.reactor.clock.coarse());
         }
     }
 
@@ -136,7 +136,7 @@ impl<'r> ObjectRequest<'r> {
         self.cells.upstream.error(reason).inc();
         let name = &*self.bucket.name;
         if error.fault() != Some(Fault::UpstreamCredentials) {
-            self.endpoint.warn(name, error, self.core.watches.clock.coarse());
+            self.endpoint.warn(name, error, self.core.reactor.clock.coarse());
         } else if self.core.may_warn(Some(self.index)) {
             tracing::warn!(
                 bucket = name,

@@ -10,8 +10,8 @@ use crate::{
     },
     protocol::http1::{BodyLength, ChunkedDecoder},
     system::{
-        buffers::{Buffers, Lent},
-        watch::Ended,
+        buffers::{Buffers, PooledBuffer},
+        reactor::CloseReason,
     },
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Body<'c> {
     buffers: &'c Buffers,
     connection: Connection,
     /// Holds bytes that arrived and were not used; none while there are none.
-    buffer: Option<Lent<'c>>,
+    buffer: Option<PooledBuffer<'c>>,
     window: Range<usize>,
     framing: Framing,
     read_timeout: Duration,
@@ -56,7 +56,7 @@ impl<'c> Body<'c> {
     pub(crate) fn new(
         buffers: &'c Buffers,
         connection: Connection,
-        buffer: Lent<'c>,
+        buffer: PooledBuffer<'c>,
         window: Range<usize>,
         length: BodyLength,
         read_timeout: Duration,
@@ -134,7 +134,7 @@ impl<'c> Body<'c> {
     /// The upstream is silent for too long, fails, or ends the connection before the body's end.
     pub(crate) async fn wait(&mut self) -> Result<(), UpstreamError> {
         self.release_buffer();
-        self.connection.stream().watch().arm(self.read_timeout);
+        self.connection.stream().registration().arm(self.read_timeout);
         let left = if let Framing::Fixed(left) = self.framing { left } else { 0 };
         self.connection.wait_for_body(left).await;
         let buffers = self.buffers;
@@ -147,7 +147,7 @@ impl<'c> Body<'c> {
             return Err(malformed());
         };
         let received = self.connection.recv(room).await;
-        self.connection.stream().watch().disarm();
+        self.connection.stream().registration().disarm();
         match received {
             Ok(0) if matches!(self.framing, Framing::UntilClose) && self.was_left_alone() => {
                 self.framing = Framing::Fixed(0);
@@ -166,7 +166,7 @@ impl<'c> Body<'c> {
     }
 
     fn was_left_alone(&self) -> bool {
-        self.connection.ended() == Ended::No
+        self.connection.ended() == CloseReason::Open
     }
 
     /// A failure of the connection, from what ended it on this side if anything did.

@@ -12,10 +12,10 @@ use crate::{
     system::{
         buffers::Buffers,
         clock::Monotonic,
+        reactor::{Presence, Reactor},
         socket::Socket,
         stream::Stream,
         tls::TlsClient,
-        watch::{Client, Watches},
     },
     telemetry::cells::BucketCells,
 };
@@ -23,10 +23,10 @@ use crate::{
 /// Everything that connecting takes besides an address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connector<'c> {
-    pub(crate) watches: &'c Rc<Watches>,
+    pub(crate) reactor: &'c Rc<Reactor>,
     pub(crate) buffers: &'c Rc<Buffers>,
     /// The client that waits for it.
-    pub(crate) client: Client,
+    pub(crate) client: Presence,
     /// The bucket that the connection is counted for.
     pub(crate) cells: &'c Arc<BucketCells>,
     /// Longest time for all addresses together.
@@ -46,24 +46,24 @@ impl Connector<'_> {
         let failed = |phase, error| UpstreamError::connecting(at, phase, error);
         // Counted from the start, so that connections that are opened together are spread too.
         let to = ToAddress::new(address);
-        let socket = Socket::connect(at, self.left(connected_by), self.client, self.watches)
+        let socket = Socket::connect(at, self.left(connected_by), self.client, self.reactor)
             .await
             .map_err(|error| failed(Phase::Connect, error))?;
-        let now = self.watches.clock.coarse();
+        let now = self.reactor.clock.coarse();
         let stream = match tls {
             None => Stream::Plain(socket),
             Some(tls) => {
-                socket.watch().waits_for_client(Some(self.client));
-                socket.watch().arm(self.left(deadline));
+                socket.registration().waits_for(Some(self.client));
+                socket.registration().arm(self.left(deadline));
                 let secured = Stream::secure(socket, tls, self.buffers).await;
                 secured.map_err(|error| failed(Phase::Tls, error))?
             }
         };
-        stream.watch().disarm();
+        stream.registration().disarm();
         Ok(Connection::new(stream, to, now, lot, self.cells))
     }
 
     fn left(&self, until: Monotonic) -> Duration {
-        Duration::from_nanos(until.since(self.watches.clock.refresh()))
+        Duration::from_nanos(until.since(self.reactor.clock.refresh()))
     }
 }

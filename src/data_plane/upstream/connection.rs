@@ -4,13 +4,13 @@ use std::{io, sync::Arc, time::Duration};
 
 use crate::{
     data_plane::upstream::addresses::{Address, ToAddress},
-    system::{clock::Monotonic, stream::Stream, watch::Ended},
+    system::{clock::Monotonic, reactor::CloseReason, stream::Stream},
     telemetry::{cells::BucketCells, labels::ConnectionState},
 };
 
 /// Bytes of a long body over TLS that are let come together. The kernel wakes up a reader for every
 /// record or two otherwise, which costs more than decrypting them.
-const GATHERED_BYTES: usize = 131_072;
+const COALESCED_BYTES: usize = 131_072;
 
 /// Connections to an address that the resolver no longer gives are left within this time, not all
 /// at once: S3's own names give some of many addresses, and others each time.
@@ -66,10 +66,10 @@ impl Connection {
         self.cells.upstream.connections(self.state).dec();
         self.state = ConnectionState::Idle;
         self.cells.upstream.connections(self.state).inc();
-        let watch = self.stream.watch();
-        watch.disarm();
-        watch.gather(1);
-        watch.waits_for_client(None);
+        let registration = self.stream.registration();
+        registration.disarm();
+        registration.coalesce(1);
+        registration.waits_for(None);
     }
 
     /// Returns true if it has served a request before the present one.
@@ -116,8 +116,8 @@ impl Connection {
     }
 
     /// The reason why it was ended from this side, if it was.
-    pub(crate) fn ended(&self) -> Ended {
-        self.stream.watch().ended()
+    pub(crate) fn ended(&self) -> CloseReason {
+        self.stream.registration().close_reason()
     }
 
     /// Sends all of `bytes`.
@@ -134,8 +134,8 @@ impl Connection {
     /// waking up for them is worth it.
     pub(crate) async fn wait_for_body(&self, left: u64) {
         if self.stream.splice_fd().is_none() {
-            let is_long = left >= 2 * GATHERED_BYTES as u64;
-            self.stream.watch().gather(if is_long { GATHERED_BYTES } else { 1 });
+            let is_long = left >= 2 * COALESCED_BYTES as u64;
+            self.stream.registration().coalesce(if is_long { COALESCED_BYTES } else { 1 });
         }
         self.wait().await;
     }
@@ -150,7 +150,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.cells.upstream.connections(self.state).dec();
         // Closing a plain socket says the same.
-        if self.stream.splice_fd().is_none() && self.ended() == Ended::No {
+        if self.stream.splice_fd().is_none() && self.ended() == CloseReason::Open {
             self.stream.finish();
         }
     }

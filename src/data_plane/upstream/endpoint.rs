@@ -120,7 +120,7 @@ impl EndpointState {
         &self,
         connector: &Connector<'_>,
     ) -> Result<Connection, UpstreamError> {
-        let clock = &connector.watches.clock;
+        let clock = &connector.reactor.clock;
         let mut now = clock.refresh();
         let deadline = now.plus(connector.timeout);
         let order = self.addresses.in_order(now);
@@ -221,9 +221,9 @@ mod tests {
         handoff::live::HostPort,
         system::{
             buffers::Buffers,
+            reactor::Reactor,
             ring::{self, IoChoice},
             socket::{Socket, pair},
-            watch::Watches,
         },
         telemetry::labels::ConnectionState,
     };
@@ -292,13 +292,13 @@ mod tests {
     /// Runs `test` with a function that opens a connection.
     fn with_core(test: &impl AsyncFn(&Core)) {
         ring::run(IoChoice::Auto, |_, _| async {
-            let watches = Watches::start().unwrap();
+            let reactor = Reactor::start().unwrap();
             let (ours, _theirs) = pair().unwrap();
             let core = Core {
-                client: Socket::new(ours, &watches).unwrap(),
+                client: Socket::new(ours, &reactor).unwrap(),
                 buffers: Rc::new(Buffers::default()),
                 cells: Arc::default(),
-                watches,
+                reactor,
             };
             test(&core).await;
             assert_eq!(core.counts(), (0, 0), "every connection was counted to its end");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     struct Core {
-        watches: Rc<Watches>,
+        reactor: Rc<Reactor>,
         buffers: Rc<Buffers>,
         cells: Arc<BucketCells>,
         client: Socket,
@@ -316,9 +316,9 @@ mod tests {
     impl Core {
         async fn open(&self, state: &EndpointState) -> Result<Connection, UpstreamError> {
             let connector = Connector {
-                watches: &self.watches,
+                reactor: &self.reactor,
                 buffers: &self.buffers,
-                client: self.client.watch().client(false),
+                client: self.client.registration().presence(false),
                 cells: &self.cells,
                 timeout: Duration::from_secs(20),
             };
@@ -326,7 +326,7 @@ mod tests {
         }
 
         fn now(&self) -> Monotonic {
-            self.watches.clock.refresh()
+            self.reactor.clock.refresh()
         }
 
         /// Connections in use and idle.

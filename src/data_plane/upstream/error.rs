@@ -5,7 +5,7 @@ use std::{fmt, io, net::SocketAddr};
 
 use crate::{
     model::Fault,
-    system::{listener::is_exhausted, watch::Ended},
+    system::{listener::is_exhausted, reactor::CloseReason},
     telemetry::labels::UpstreamErrorReason,
 };
 
@@ -78,11 +78,11 @@ impl UpstreamError {
     }
 
     /// A failure of an established connection, from what ended it on this side if anything did.
-    pub(crate) fn ended(ended: Ended, otherwise: Kind, phase: Phase) -> Self {
+    pub(crate) fn ended(ended: CloseReason, otherwise: Kind, phase: Phase) -> Self {
         let kind = match ended {
-            Ended::No => otherwise,
-            Ended::Deadline => Kind::TimedOut,
-            Ended::ClientGone => Kind::ClientGone,
+            CloseReason::Open => otherwise,
+            CloseReason::Deadline => Kind::TimedOut,
+            CloseReason::ClientGone => Kind::ClientGone,
         };
         Self::new(kind, phase)
     }

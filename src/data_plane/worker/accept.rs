@@ -52,9 +52,9 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, guard: Liste
     while core.open.step() < DrainStep::Ending {
         if closes.is_none() && core.open.step() >= closes_at(role) {
             let grace = listener.ignore_new().map_or(Duration::ZERO, |()| HANDSHAKE_GRACE);
-            closes = Some(core.watches.clock.refresh().plus(grace));
+            closes = Some(core.reactor.clock.refresh().plus(grace));
         }
-        let closing = closes.is_some_and(|at| at <= core.watches.clock.refresh());
+        let closing = closes.is_some_and(|at| at <= core.reactor.clock.refresh());
         let mut exhausted = false;
         let mut more = true;
         for _ in 0..ACCEPTS_PER_TURN {
@@ -80,11 +80,11 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, guard: Liste
             }
         }
         if exhausted {
-            core.watches.sleep(EXHAUSTED_PAUSE).await;
+            core.reactor.sleep(EXHAUSTED_PAUSE).await;
         } else if more {
-            core.watches.turns.next().await;
+            core.reactor.turns.next().await;
         } else if closes.is_some() {
-            core.watches.sleep(HANDSHAKE_PAUSE).await;
+            core.reactor.sleep(HANDSHAKE_PAUSE).await;
         } else {
             core.open.until(closes_at(role), listener.readable()).await;
         }
@@ -99,7 +99,7 @@ fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
         refusal::refuse_connection(core, accepted.fd);
         return;
     }
-    let Ok(stream) = Socket::new(accepted.fd, &core.watches).map(Stream::Plain) else {
+    let Ok(stream) = Socket::new(accepted.fd, &core.reactor).map(Stream::Plain) else {
         core.cells.rejected(RejectReason::FdExhausted).inc();
         return;
     };

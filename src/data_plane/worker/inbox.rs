@@ -30,11 +30,11 @@ pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
 
 fn drain(core: &Rc<Core>, step: DrainStep) {
     if step == DrainStep::Closing {
-        core.watches.shorten_idle(core.current().timeouts.drain_idle);
+        core.reactor.shorten_idle(core.current().timeouts.drain_idle);
     }
     if step == DrainStep::Ending {
         core.commands.end();
-        core.watches.end_all();
+        core.reactor.end_all();
     }
     core.open.begin(step);
 }

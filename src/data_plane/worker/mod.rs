@@ -20,8 +20,8 @@ use crate::{
         cpu,
         listener::CoreListener,
         mailbox::Unclaimed,
+        reactor::Reactor,
         ring::{self, IoChoice, IoKind},
-        watch::Watches,
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
 };
@@ -77,8 +77,8 @@ async fn serve(
     refused: Option<String>,
     pinned: Option<cpu::Processor>,
 ) -> std::io::Result<()> {
-    let watches = Watches::start()?;
-    let mailbox = assignment.mailbox.claim(&watches)?;
+    let reactor = Reactor::start()?;
+    let mailbox = assignment.mailbox.claim(&reactor)?;
     let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
     };
@@ -86,7 +86,7 @@ async fn serve(
         worker: assignment.worker,
         release: assignment.release,
         live: assignment.live,
-        watches,
+        reactor,
         cells,
         fleet: assignment.fleet,
         max_connections: assignment.max_connections,
@@ -95,9 +95,9 @@ async fn serve(
         to_control: assignment.to_control.clone(),
         access_log: assignment.access_log,
     }));
-    accept::spawn(&core, CoreListener::new(assignment.listener, &core.watches)?, Role::Main);
+    accept::spawn(&core, CoreListener::new(assignment.listener, &core.reactor)?, Role::Main);
     if let Some(listener) = assignment.admin_listener {
-        accept::spawn(&core, CoreListener::new(listener, &core.watches)?, Role::Admin);
+        accept::spawn(&core, CoreListener::new(listener, &core.reactor)?, Role::Admin);
     }
     let _ = assignment.to_control.send(FromWorker::Running {
         worker: core.worker,
@@ -106,7 +106,7 @@ async fn serve(
         core: pinned.map(cpu::Processor::number),
     });
     let beating = Rc::clone(&core);
-    monoio::spawn(async move { beating.watches.every_tick(|| beat(&beating)).await });
+    monoio::spawn(async move { beating.reactor.every_tick(|| beat(&beating)).await });
     inbox::read(&core, mailbox).await;
     Ok(())
 }
@@ -118,7 +118,7 @@ const SWEEP_TICKS: u64 = 10;
 const SHRINK_AFTER_TICKS: u64 = 300;
 
 fn beat(core: &Core) {
-    core.watches.tick();
+    core.reactor.tick();
     core.dates.refresh();
     core.open.flush_access_log();
     core.deferred.free_some();
@@ -128,7 +128,7 @@ fn beat(core: &Core) {
     core.ticks.set((count + 1, quiet));
     if count % SWEEP_TICKS == 0 {
         let endpoints: Vec<_> = core.endpoints.borrow().values().cloned().collect();
-        let now = core.watches.clock.coarse();
+        let now = core.reactor.clock.coarse();
         let live = Arc::clone(&core.live.borrow());
         for endpoint in endpoints {
             endpoint.learn(&live, now);

@@ -1,4 +1,4 @@
-//! What connections to one S3 endpoint have in common.
+//! The part that all TLS connections to one S3 endpoint share.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +9,7 @@ use rustls::{
 
 use crate::system::tls::in_place;
 
-/// What is needed to open a TLS connection to one endpoint.
+/// Everything that a TLS connection to one endpoint needs.
 #[derive(Debug)]
 pub struct TlsClient {
     /// Roots, versions and session cache.

@@ -27,7 +27,7 @@ use rustls::{
     },
 };
 
-/// Where application data was decrypted.
+/// The place where application data was decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     address: usize,
@@ -86,7 +86,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     }))
 }
 
-/// Whether the processor encrypts AES-GCM in hardware.
+/// Returns true if the processor encrypts AES-GCM in hardware.
 fn has_aes() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("aes") && is_x86_feature_detected!("pclmulqdq");
@@ -96,7 +96,7 @@ fn has_aes() -> bool {
     return false;
 }
 
-/// Whether it is for TLS 1.2, and how slow its cipher is. Breaking 128-bit keys is out of reach, and
+/// Returns true if it is for TLS 1.2, and how slow its cipher is. Breaking 128-bit keys is out of reach, and
 /// they take 10 rounds instead of 14.
 fn rank_with_aes(suite: CipherSuite) -> (bool, u8) {
     match suite {

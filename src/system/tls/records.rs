@@ -27,8 +27,8 @@ use crate::system::{
 /// Plaintext of one record, in bytes, at most (RFC 8446 section 5.1).
 const RECORD_PLAIN_BYTES_MAX: usize = 16_384;
 
-/// What a record adds to its plaintext, in bytes, at most: header, explicit nonce, inner content
-/// type and tag.
+/// Bytes that a record adds to its plaintext, at most: header, explicit nonce, inner content type
+/// and tag.
 const RECORD_EXTRA_BYTES_MAX: usize = 5 + 8 + 1 + 16;
 
 /// Room for what rustls may put before the first record of data, in bytes: a key update.
@@ -82,7 +82,7 @@ impl Side for UnbufferedServerConnection {
     }
 }
 
-/// What the peer has said last.
+/// The last word of the peer.
 #[derive(Debug)]
 enum Peer {
     Open,
@@ -186,12 +186,12 @@ impl<S: Side> Records<S> {
         self.side.common().is_handshaking()
     }
 
-    /// Whether the peer has said that it sends nothing more.
+    /// Returns true if the peer has said that it sends nothing more.
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.peer, Peer::Closed)
     }
 
-    /// What is wrong with what has arrived, if something is.
+    /// The error in what has arrived, if there is one.
     pub(super) fn failure(&self) -> Option<io::Error> {
         match &self.peer {
             Peer::Failed(error) => Some(io::Error::new(io::ErrorKind::InvalidData, error.clone())),
@@ -199,7 +199,7 @@ impl<S: Side> Records<S> {
         }
     }
 
-    /// Whether nothing has arrived that was not used, not even a part of a record.
+    /// Returns true if nothing has arrived that was not used, not even a part of a record.
     pub(super) fn is_quiet(&self) -> bool {
         matches!(self.peer, Peer::Open) && self.incoming.is_none()
     }

@@ -20,7 +20,7 @@ pub(in crate::system) struct TlsSession {
 /// Reads of the socket in a row that may bring records without data before others get their turn.
 const SILENT_READS_MAX: usize = 16;
 
-/// What a read of the socket brought.
+/// Result of a read of the socket.
 enum Filled {
     Bytes,
     Nothing,
@@ -28,7 +28,7 @@ enum Filled {
     End,
 }
 
-/// How far a handshake is, and what it waits for.
+/// Progress of a handshake, and what it waits for.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::system) enum Handshake {
     Done,
@@ -128,18 +128,18 @@ impl TlsSession {
         Ok(Some(taken))
     }
 
-    /// Whether the next read needs nothing from the socket: bytes or the end have been decrypted.
+    /// Returns true if the next read needs nothing from the socket: bytes or the end have been decrypted.
     pub(in crate::system) fn has_bytes(&self) -> bool {
         let records = &self.records;
         !records.plain().is_empty() || records.is_closed() || records.failure().is_some()
     }
 
-    /// Whether something arrived that was not read, not even by decrypting it.
+    /// Returns true if something arrived that was not read, not even by decrypting it.
     pub(in crate::system) fn has_leftover(&self) -> bool {
         !self.records.is_quiet()
     }
 
-    /// Whether nothing waits that nobody asked for, up to the last turn of the event loop. Takes in
+    /// Returns true if nothing waits that nobody asked for, up to the last turn of the event loop. Takes in
     /// what the socket holds: session tickets may arrive on an idle connection. A part of a record
     /// counts as something, for it may become anything, and so does a flood of them.
     pub(in crate::system) fn is_quiet(&mut self, socket: &Socket) -> bool {

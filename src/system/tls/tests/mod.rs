@@ -29,10 +29,10 @@ use super::{
 use crate::system::{
     buffers::Buffers,
     process,
+    reactor::Reactor,
     ring::{self, IoChoice},
     socket::{self, Socket},
     stream::Stream,
-    watch::Watches,
 };
 
 /// Numbers that look random, the same for the same seed (xorshift64*).
@@ -560,7 +560,7 @@ fn with_session<F: Future<Output = ()>>(
     let client = TlsClient::new("localhost", Some(identity.pem.as_bytes())).unwrap();
     for choice in [IoChoice::Auto, IoChoice::Epoll] {
         ring::run(choice, |_, _| async {
-            let watches = Watches::start().unwrap();
+            let reactor = Reactor::start().unwrap();
             let (ours, theirs) = socket::pair().unwrap();
             let (config, serve) = (Arc::clone(&config), serve.clone());
             let thread = std::thread::spawn(move || {
@@ -571,7 +571,7 @@ fn with_session<F: Future<Output = ()>>(
                 }
                 serve(server, theirs);
             });
-            let socket = Socket::new(ours, &watches).unwrap();
+            let socket = Socket::new(ours, &reactor).unwrap();
             test(Stream::secure(socket, &client, &Rc::default()).await.unwrap()).await;
             thread.join().unwrap();
         })
@@ -673,7 +673,7 @@ fn a_wait_may_be_dropped_and_taken_up_again() {
                         assert!(into[..count].iter().all(|byte| *byte == 9));
                         received += count;
                     }
-                    () = stream.watch().watches.sleep(Duration::from_micros(1)) => dropped += 1,
+                    () = stream.registration().reactor.sleep(Duration::from_micros(1)) => dropped += 1,
                 }
             }
             assert_eq!(received, 40_000);

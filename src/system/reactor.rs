@@ -1,6 +1,7 @@
-//! Deadlines of sockets without a timer each.
+//! The reactor of one core: what the kernel reports of its sockets, and their deadlines without a
+//! timer each.
 //!
-//! Every socket has a [`Watch`], a cell that says until when the present wait may last. One task
+//! Every socket has a [`Registered`], a cell that says until when the present wait may last. One task
 //! per core looks at each tick at those that may be due (`wheel.rs`); where a deadline has passed it
 //! wakes whatever waits for the socket, which reads the reason here. Setting a deadline is one store,
 //! and nothing is ever cancelled. The deadline of a send moves on for as long as the peer
@@ -36,21 +37,21 @@ use crate::system::{
 /// Pause after a wait of the event loop that failed: long enough not to flood the log.
 const FAILED_PAUSE: Duration = Duration::from_millis(10);
 
-/// Why the wait for a socket was ended from this side.
+/// The reason why the wait for a socket was ended from this side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ended {
+pub enum CloseReason {
     /// It was not.
     #[default]
-    No,
+    Open,
     /// Its deadline passed.
     Deadline,
     /// The client on whose behalf it waited is gone, or the process ends and waits for nobody.
     ClientGone,
 }
 
-/// The deadline of one socket.
+/// The state of one socket: readiness, deadline, and on whose behalf it is waited for.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Registered {
     fd: RawFd,
     pub(super) readiness: Readiness,
     deadline: Cell<u64>,
@@ -58,20 +59,21 @@ pub struct Watch {
     sending: Cell<u64>,
     /// Bytes that the peer had not acknowledged when that was last looked at.
     unacknowledged: Cell<Option<u64>>,
-    ended: Cell<Ended>,
+    ended: Cell<CloseReason>,
     idle: Cell<bool>,
-    waits_for: Cell<Option<Client>>,
-    gathering: Cell<Gathering>,
+    waits_for: Cell<Option<Presence>>,
+    coalescing: Cell<Coalescing>,
     place: Place,
 }
 
-/// Whether the kernel lets bytes come together before it reports them (`SO_RCVLOWAT`, `socket(7)`).
+/// The state of letting bytes come together before the kernel reports them (`SO_RCVLOWAT`,
+/// `socket(7)`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Gathering {
+enum Coalescing {
     #[default]
     Off,
     /// Since the last tick or later.
-    Begun,
+    Started,
     /// For at least a tick.
     Lasting,
     /// It took too long.
@@ -81,12 +83,12 @@ enum Gathering {
 /// A client socket on whose behalf another socket of the same core waits. It must stay open for as
 /// long as it is waited for.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
+pub struct Presence {
     slot: usize,
     may_finish: bool,
 }
 
-impl Watch {
+impl Registered {
     fn new(fd: RawFd) -> Self {
         Self {
             fd,
@@ -94,10 +96,10 @@ impl Watch {
             deadline: Cell::new(0),
             sending: Cell::new(0),
             unacknowledged: Cell::new(None),
-            ended: Cell::new(Ended::No),
+            ended: Cell::new(CloseReason::Open),
             idle: Cell::new(false),
             waits_for: Cell::new(None),
-            gathering: Cell::default(),
+            coalescing: Cell::default(),
             place: Place::default(),
         }
     }
@@ -108,8 +110,8 @@ impl Watch {
     fn arm(&self, now: Monotonic, after: Duration) {
         self.deadline.set(now.plus(after + TICK).0);
         self.sending.set(0);
-        if self.ended.get() == Ended::Deadline {
-            self.ended.set(Ended::No);
+        if self.ended.get() == CloseReason::Deadline {
+            self.ended.set(CloseReason::Open);
         }
     }
 
@@ -122,18 +124,18 @@ impl Watch {
         self.unacknowledged.set(None);
     }
 
-    /// When the sweep has to look at it next, if it has to. 0 is the next time.
+    /// The time when the sweep has to look at it next, if it has to. 0 is the next time.
     fn due(&self) -> Option<Monotonic> {
         let deadline = self.deadline.get();
-        let gathers = matches!(self.gathering.get(), Gathering::Begun | Gathering::Lasting);
+        let coalesces = matches!(self.coalescing.get(), Coalescing::Started | Coalescing::Lasting);
         let begins_to_send = self.sending.get() != 0 && self.unacknowledged.get().is_none();
-        if gathers || (begins_to_send && deadline != 0) {
+        if coalesces || (begins_to_send && deadline != 0) {
             return Some(Monotonic(0));
         }
         (deadline != 0).then_some(Monotonic(deadline))
     }
 
-    /// Whether the peer has taken something of what is being sent since the last look, which moves
+    /// Returns true if the peer has taken something of what is being sent since the last look, which moves
     /// the deadline. Looks only when it has passed, or at the first tick of a wait.
     fn has_progressed(&self, now: Monotonic) -> bool {
         let after = self.sending.get();
@@ -162,46 +164,46 @@ impl Watch {
     }
 
     /// While set, a wait for the socket ends it when the client is gone.
-    pub fn waits_for_client(&self, client: Option<Client>) {
+    pub fn waits_for(&self, client: Option<Presence>) {
         self.waits_for.set(client);
     }
 
-    fn gather(&self, bytes: usize) {
-        let then = match (self.gathering.get(), bytes > 1) {
-            (Gathering::Off, false) | (Gathering::GivenUp, true) => return,
-            (Gathering::Begun | Gathering::Lasting, true) => Gathering::Begun,
-            (Gathering::GivenUp, false) => Gathering::Off,
-            (Gathering::Off, true) => {
+    fn coalesce(&self, bytes: usize) {
+        let then = match (self.coalescing.get(), bytes > 1) {
+            (Coalescing::Off, false) | (Coalescing::GivenUp, true) => return,
+            (Coalescing::Started | Coalescing::Lasting, true) => Coalescing::Started,
+            (Coalescing::GivenUp, false) => Coalescing::Off,
+            (Coalescing::Off, true) => {
                 fd::set_receive_low_water(self.fd, bytes);
-                Gathering::Begun
+                Coalescing::Started
             }
-            (Gathering::Begun | Gathering::Lasting, false) => {
+            (Coalescing::Started | Coalescing::Lasting, false) => {
                 fd::set_receive_low_water(self.fd, 1);
-                Gathering::Off
+                Coalescing::Off
             }
         };
-        self.gathering.set(then);
+        self.coalescing.set(then);
     }
 
     /// A tick has passed.
-    fn gather_on(&self) {
-        match self.gathering.get() {
-            Gathering::Off | Gathering::GivenUp => {}
-            Gathering::Begun => self.gathering.set(Gathering::Lasting),
-            Gathering::Lasting => {
-                self.gathering.set(Gathering::GivenUp);
+    fn coalesce_on(&self) {
+        match self.coalescing.get() {
+            Coalescing::Off | Coalescing::GivenUp => {}
+            Coalescing::Started => self.coalescing.set(Coalescing::Lasting),
+            Coalescing::Lasting => {
+                self.coalescing.set(Coalescing::GivenUp);
                 // The kernel reports at once what has come together.
                 fd::set_receive_low_water(self.fd, 1);
             }
         }
     }
 
-    /// Why the wait was ended from this side, if it was.
-    pub fn ended(&self) -> Ended {
+    /// The reason why the wait was ended from this side, if it was.
+    pub fn close_reason(&self) -> CloseReason {
         self.ended.get()
     }
 
-    /// Whether a wait may go on. To be asked when a call found that it would block, for what has
+    /// Checks that a wait may go on. To be asked when a call found that it would block, for what has
     /// arrived comes first.
     ///
     /// # Errors
@@ -209,24 +211,24 @@ impl Watch {
     /// is waited is gone, or the process ends.
     pub fn check_open(&self) -> io::Result<()> {
         match self.ended.get() {
-            Ended::No => Ok(()),
-            Ended::Deadline => Err(io::ErrorKind::TimedOut.into()),
-            Ended::ClientGone => Err(io::ErrorKind::ConnectionAborted.into()),
+            CloseReason::Open => Ok(()),
+            CloseReason::Deadline => Err(io::ErrorKind::TimedOut.into()),
+            CloseReason::ClientGone => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 
-    fn end(&self, why: Ended) {
+    fn end(&self, why: CloseReason) {
         self.deadline.set(0);
         self.ended.set(why);
         self.readiness.wake();
     }
 }
 
-/// All watches of one core.
+/// The sockets of one core, what is known of them, and its time.
 #[derive(Debug)]
-pub struct Watches {
+pub struct Reactor {
     pub(super) poller: Rc<Poller>,
-    all: RefCell<Slab<Rc<Watch>>>,
+    all: RefCell<Slab<Rc<Registered>>>,
     alarm: Alarm,
     wheel: Wheel,
     lasting: LastingWaits,
@@ -236,34 +238,34 @@ pub struct Watches {
     pub clock: CoreClock,
 }
 
-/// Membership of one socket in its core's [`Watches`]; leaves it when dropped.
+/// Membership of one socket in its core's [`Reactor`]; leaves it when dropped.
 #[derive(Debug)]
-pub struct Watched {
-    pub(super) watches: Rc<Watches>,
+pub struct Registration {
+    pub(super) reactor: Rc<Reactor>,
     slot: usize,
-    watch: Rc<Watch>,
+    registered: Rc<Registered>,
 }
 
-impl Watched {
+impl Registration {
     /// Starts watching `fd`, which must stay open until the value is dropped, and be closed then.
     ///
     /// # Errors
-    /// When the kernel can't watch it.
-    pub fn new(watches: &Rc<Watches>, fd: RawFd) -> io::Result<Self> {
-        let watch = Rc::new(Watch::new(fd));
-        let slot = watches.all.borrow_mut().insert(Rc::clone(&watch));
-        let member = Self { watches: Rc::clone(watches), slot, watch };
+    /// When the kernel can't registered it.
+    pub fn new(reactor: &Rc<Reactor>, fd: RawFd) -> io::Result<Self> {
+        let registered = Rc::new(Registered::new(fd));
+        let slot = reactor.all.borrow_mut().insert(Rc::clone(&registered));
+        let member = Self { reactor: Rc::clone(reactor), slot, registered };
         if u32::try_from(slot).is_err() {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        watches.poller.add(fd, member.key())?;
+        reactor.poller.add(fd, member.key())?;
         Ok(member)
     }
 
     /// Waits until reading is worth a try.
     pub async fn readable(&self) {
         poll_fn(|context| {
-            let ready = self.watch.readiness.poll_readable(context);
+            let ready = self.registered.readiness.poll_readable(context);
             self.unless_client_is_gone(ready, context)
         })
         .await;
@@ -272,7 +274,7 @@ impl Watched {
     /// Waits until writing is worth a try.
     pub async fn writable(&self) {
         poll_fn(|context| {
-            let ready = self.watch.readiness.poll_writable(context);
+            let ready = self.registered.readiness.poll_writable(context);
             self.unless_client_is_gone(ready, context)
         })
         .await;
@@ -280,37 +282,37 @@ impl Watched {
 
     fn unless_client_is_gone(&self, ready: Poll<()>, context: &Context<'_>) -> Poll<()> {
         if ready.is_pending() {
-            self.watches.lasting.begin(self.slot, &self.watch.readiness);
+            self.reactor.lasting.begin(self.slot, &self.registered.readiness);
         }
-        match self.watch.waits_for.get() {
+        match self.registered.waits_for.get() {
             Some(client) if ready.is_pending() => self.poll_client(client, context),
             _ => ready,
         }
     }
 
-    fn poll_client(&self, client: Client, context: &Context<'_>) -> Poll<()> {
-        let all = self.watches.all.borrow();
-        let readiness = all.get(client.slot).map(|watch| &watch.readiness);
+    fn poll_client(&self, client: Presence, context: &Context<'_>) -> Poll<()> {
+        let all = self.reactor.all.borrow();
+        let readiness = all.get(client.slot).map(|registered| &registered.readiness);
         let gone = readiness.map(|client_is| client_is.poll_gone(client.may_finish, context));
         if gone.is_some_and(|gone| gone.is_pending()) {
             return Poll::Pending;
         }
-        self.watch.end(Ended::ClientGone);
+        self.registered.end(CloseReason::ClientGone);
         Poll::Ready(())
     }
 
     /// The peer of this socket, for another socket to wait on its behalf. `may_finish`: it said that
     /// it sends nothing more after this request (`Connection: close`, HTTP/1.0), so that the end of
     /// its stream does not mean that it is gone (RFC 9112 section 9.6); only a reset does.
-    pub fn client(&self, may_finish: bool) -> Client {
-        Client { slot: self.slot, may_finish }
+    pub fn presence(&self, may_finish: bool) -> Presence {
+        Presence { slot: self.slot, may_finish }
     }
 
     /// Hears of the descriptor only what it waits for, until the value is dropped. Where bytes keep
     /// arriving while others are still being sent, being told of each of them would cost more than
     /// asking, which is one system call for each wait.
     pub fn on_demand(&self) -> OnDemand<'_> {
-        self.watches.poller.pause(self.watch.fd, self.key());
+        self.reactor.poller.pause(self.registered.fd, self.key());
         OnDemand(self)
     }
 
@@ -320,44 +322,44 @@ impl Watched {
 
     /// Ends the wait when `after` has passed.
     pub fn arm(&self, after: Duration) {
-        self.watch.arm(self.watches.clock.coarse(), after);
+        self.registered.arm(self.reactor.clock.coarse(), after);
         self.list();
     }
 
     /// Lets the core's other tasks go first.
     pub async fn take_turn(&self) {
-        self.watches.turns.next().await;
+        self.reactor.turns.next().await;
     }
 
     /// Ends the wait when the peer takes nothing of what is sent for `after`.
     pub fn arm_sending(&self, after: Duration) {
-        self.watch.arm_sending(self.watches.clock.coarse(), after);
+        self.registered.arm_sending(self.reactor.clock.coarse(), after);
         self.list();
     }
 
     /// Lets `bytes` come together before reading is reported, or what came within two ticks; 1 ends
     /// that. A source that was too slow for it is not waited for so again before that.
-    pub fn gather(&self, bytes: usize) {
-        self.watch.gather(bytes);
+    pub fn coalesce(&self, bytes: usize) {
+        self.registered.coalesce(bytes);
         self.list();
     }
 
     fn list(&self) {
-        self.watches.list(self.slot, &self.watch);
+        self.reactor.list(self.slot, &self.registered);
     }
 }
 
 /// A descriptor of which only what is waited for is reported.
 #[derive(Debug)]
-pub struct OnDemand<'w>(&'w Watched);
+pub struct OnDemand<'w>(&'w Registration);
 
 impl OnDemand<'_> {
     /// Waits until reading does not block.
     pub async fn readable(&self) {
-        let Watch { fd, readiness, ended, .. } = &**self.0;
-        if ended.get() == Ended::No {
+        let Registered { fd, readiness, ended, .. } = &**self.0;
+        if ended.get() == CloseReason::Open {
             readiness.asked_to_report();
-            self.0.watches.poller.report_readable(*fd, self.0.key());
+            self.0.reactor.poller.report_readable(*fd, self.0.key());
         }
         self.0.readable().await;
     }
@@ -365,29 +367,29 @@ impl OnDemand<'_> {
 
 impl Drop for OnDemand<'_> {
     fn drop(&mut self) {
-        self.0.watches.poller.resume(self.0.watch.fd, self.0.key());
+        self.0.reactor.poller.resume(self.0.registered.fd, self.0.key());
     }
 }
 
-impl std::ops::Deref for Watched {
-    type Target = Watch;
+impl std::ops::Deref for Registration {
+    type Target = Registered;
 
-    fn deref(&self) -> &Watch {
-        &self.watch
+    fn deref(&self) -> &Registered {
+        &self.registered
     }
 }
 
-impl Drop for Watched {
+impl Drop for Registration {
     fn drop(&mut self) {
-        let mut all = self.watches.all.borrow_mut();
+        let mut all = self.reactor.all.borrow_mut();
         if let Ok(member) = u32::try_from(self.slot) {
-            self.watches.wheel.leave(member, &place_in(&all));
+            self.reactor.wheel.leave(member, &place_in(&all));
         }
         all.remove(self.slot);
     }
 }
 
-impl Watches {
+impl Reactor {
     /// Starts watching on the event loop of the calling thread.
     ///
     /// # Errors
@@ -397,7 +399,7 @@ impl Watches {
         let clock = CoreClock::default();
         let alarm = Alarm::new(clock.coarse())?;
         poller.add_alarm(alarm.raw())?;
-        let watches = Rc::new(Self {
+        let reactor = Rc::new(Self {
             turns: Turns::new(Rc::clone(&poller)),
             poller,
             all: RefCell::default(),
@@ -406,8 +408,8 @@ impl Watches {
             lasting: LastingWaits::default(),
             clock,
         });
-        monoio::spawn(serve(Rc::clone(&watches)));
-        Ok(watches)
+        monoio::spawn(serve(Rc::clone(&reactor)));
+        Ok(reactor)
     }
 
     /// Wakes whoever waits for something that has happened.
@@ -417,8 +419,8 @@ impl Watches {
             Event::Bell => self.turns.begin(),
             Event::Alarm => self.alarm.ring(Monotonic::now()),
             Event::Of { key, events } => {
-                if let Some(watch) = usize::try_from(key).ok().and_then(|slot| all.get(slot)) {
-                    events.note(&watch.readiness);
+                if let Some(registered) = usize::try_from(key).ok().and_then(|slot| all.get(slot)) {
+                    events.note(&registered.readiness);
                 }
             }
         });
@@ -430,19 +432,21 @@ impl Watches {
         self.check_lasting_waits();
         let all = self.all.borrow();
         self.wheel.sweep(now, &place_in(&all), |member| {
-            let watch = all.get(usize::try_from(member).ok()?)?;
-            watch.gather_on();
-            let deadline = watch.deadline.get();
-            if deadline != 0 && !watch.has_progressed(now) && deadline <= now.0 {
-                watch.end(Ended::Deadline);
+            let registered = all.get(usize::try_from(member).ok()?)?;
+            registered.coalesce_on();
+            let deadline = registered.deadline.get();
+            if deadline != 0 && !registered.has_progressed(now) && deadline <= now.0 {
+                registered.end(CloseReason::Deadline);
             }
-            watch.due()
+            registered.due()
         });
     }
 
     /// Makes the sweep look at a socket in time.
-    fn list(&self, slot: usize, watch: &Watch) {
-        let Some(due) = watch.due().filter(|due| watch.place.is_later_than(*due)) else { return };
+    fn list(&self, slot: usize, registered: &Registered) {
+        let Some(due) = registered.due().filter(|due| registered.place.is_later_than(*due)) else {
+            return;
+        };
         if let Ok(member) = u32::try_from(slot) {
             self.wheel.list(member, due, &place_in(&self.all.borrow()));
         }
@@ -466,11 +470,11 @@ impl Watches {
     /// cost more than two ticks.
     fn check_lasting_waits(&self) {
         let all = self.all.borrow();
-        let due = self.lasting.due(|slot| all.get(slot).map(|watch| &watch.readiness));
+        let due = self.lasting.due(|slot| all.get(slot).map(|registered| &registered.readiness));
         let descriptors = due.iter().filter_map(|slot| Some((all.get(*slot)?.fd, *slot as u64)));
         self.poller.levels(descriptors, |key, level| {
-            if let Some(watch) = usize::try_from(key).ok().and_then(|slot| all.get(slot)) {
-                watch.readiness.correct(level);
+            if let Some(registered) = usize::try_from(key).ok().and_then(|slot| all.get(slot)) {
+                registered.readiness.correct(level);
             }
         });
     }
@@ -480,11 +484,11 @@ impl Watches {
     pub fn shorten_idle(&self, most: Duration) {
         let now = self.clock.coarse();
         let latest = now.plus(most + TICK);
-        for (slot, watch) in self.all.borrow().iter() {
-            let deadline = watch.deadline.get();
-            if watch.idle.get() && (deadline == 0 || deadline > latest.0) {
-                watch.arm(now, most);
-                self.list(slot, watch);
+        for (slot, registered) in self.all.borrow().iter() {
+            let deadline = registered.deadline.get();
+            if registered.idle.get() && (deadline == 0 || deadline > latest.0) {
+                registered.arm(now, most);
+                self.list(slot, registered);
             }
         }
     }
@@ -493,30 +497,30 @@ impl Watches {
     /// their owners to decide: an orderly end would make a body that ends with the connection look
     /// whole.
     pub fn end_all(&self) {
-        for (_, watch) in self.all.borrow().iter() {
-            watch.end(Ended::ClientGone);
+        for (_, registered) in self.all.borrow().iter() {
+            registered.end(CloseReason::ClientGone);
         }
     }
 
-    /// Number of sockets watched.
+    /// Number of sockets registered.
     pub fn len(&self) -> usize {
         self.all.borrow().len()
     }
 
-    /// Whether no socket is watched.
+    /// Returns true if no socket is registered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-fn place_in<'a>(all: &'a Slab<Rc<Watch>>) -> impl Fn(u32) -> Option<&'a Place> {
-    |member| all.get(usize::try_from(member).ok()?).map(|watch| &watch.place)
+fn place_in<'a>(all: &'a Slab<Rc<Registered>>) -> impl Fn(u32) -> Option<&'a Place> {
+    |member| all.get(usize::try_from(member).ok()?).map(|registered| &registered.place)
 }
 
 /// Passes on what the kernel tells, turn after turn.
-async fn serve(watches: Rc<Watches>) {
+async fn serve(reactor: Rc<Reactor>) {
     loop {
-        match watches.poller.changed().await {
+        match reactor.poller.changed().await {
             // Those who were woken by the last look come first, however much has happened since.
             Ok(Changed::AtOnce) => monoio::spawn(std::future::ready(())).await,
             Ok(Changed::Meanwhile) => {}
@@ -528,6 +532,6 @@ async fn serve(watches: Rc<Watches>) {
                 monoio::spawn(std::future::ready(())).await;
             }
         }
-        watches.look();
+        reactor.look();
     }
 }
