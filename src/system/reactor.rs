@@ -219,7 +219,10 @@ impl Registered {
 
     fn end(&self, why: CloseReason) {
         self.deadline.set(0);
-        self.ended.set(why);
+        // A client that is gone, and the end of the process, are not forgotten for a deadline.
+        if self.ended.get() != CloseReason::ClientGone {
+            self.ended.set(why);
+        }
         self.readiness.wake();
     }
 }

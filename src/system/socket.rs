@@ -488,6 +488,22 @@ mod tests {
         });
     }
 
+    #[test]
+    fn a_deadline_that_passes_while_the_process_ends_does_not_hide_the_end() {
+        with_reactor(|reactor| async move {
+            let (ours, _theirs) = pair().unwrap();
+            let socket = Socket::new(ours, &reactor).unwrap();
+            reactor.end_all();
+            assert_eq!(socket.try_recv(&mut [0; 8]).unwrap(), None);
+            socket.registration().arm(Duration::ZERO);
+            while !socket.may_read() {
+                reactor.sleep(Duration::from_millis(1)).await;
+                reactor.tick();
+            }
+            assert_eq!(socket.registration().close_reason(), CloseReason::ClientGone);
+        });
+    }
+
     /// Runs `test` with a socket over TCP and its peer.
     fn with_tcp<F: Future<Output = ()>>(
         test: impl Fn(Rc<Reactor>, Socket, std::net::TcpStream) -> F,

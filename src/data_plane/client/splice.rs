@@ -73,6 +73,10 @@ async fn pump(
                 Ok(Some(0)) => return Err(Cut::Upstream(body.failure(Kind::Truncated))),
                 Ok(Some(count)) => *taken += count as u64,
                 Ok(None) => {
+                    // Finding nothing has used up the wake-up of an end that came before.
+                    if body.connection().ended() == CloseReason::ClientGone {
+                        return Err(Cut::Upstream(body.failure(Kind::Reset)));
+                    }
                     upstream_registration.arm(body.read_timeout());
                     match &on_demand {
                         None => upstream.readable().await,
