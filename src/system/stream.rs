@@ -40,7 +40,7 @@ impl Stream {
     ///
     /// # Errors
     /// Certificate and protocol errors as `InvalidData`; `TimedOut` and `ConnectionAborted` as
-    /// [`Registration::check_open`] says; what the socket reports otherwise.
+    /// `Registered::check_open` says; what the socket reports otherwise.
     pub async fn secure(
         socket: Socket,
         client: &TlsClient,
@@ -114,7 +114,7 @@ impl Stream {
     /// Reads at least one byte, or 0 at the end. Tries before it waits.
     ///
     /// # Errors
-    /// As [`Stream::try_read`], and as [`Registration::check_open`] says when nothing came in time.
+    /// As [`Stream::try_read`], and as `Registered::check_open` says when nothing came in time.
     pub async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(count) = self.try_read(into)? {
@@ -131,7 +131,7 @@ impl Stream {
     }
 
     /// Takes what fits, of two slices as if they were one: `None` when nothing fits. A TLS session
-    /// may keep the last records of what it took, for [`Stream::flush`].
+    /// may keep the last records of what it took, to be sent with what comes next.
     pub fn try_write(&self, first: &[u8], second: &[u8]) -> io::Result<Option<usize>> {
         match self {
             Self::Plain(socket) => socket.try_send(first, second),
@@ -144,7 +144,7 @@ impl Stream {
     /// Sends all of `bytes`.
     ///
     /// # Errors
-    /// What the socket reports, and as [`Registration::check_open`] says when it did not take them in time.
+    /// What the socket reports, and as `Registered::check_open` says when it did not take them in time.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if let Some(taken) = self.try_write(bytes, &[])? {
