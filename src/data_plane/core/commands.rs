@@ -30,19 +30,14 @@ enum State {
 }
 
 impl Commands {
-    /// A ticket for a new command.
-    pub(crate) fn open(&self) -> Ticket {
+    /// A ticket for a new command, and the reply that it is owed.
+    pub(crate) fn open(&self) -> (Ticket, Reply<'_>) {
         let number = self.next.get();
         self.next.set(number + 1);
         let ticket = Ticket::new(number);
         let waiting = Waiting { state: State::Sent, ticket: ticket.watch() };
         self.waiting.borrow_mut().insert(number, waiting);
-        ticket
-    }
-
-    /// Forgets a command whose client is gone.
-    pub(crate) fn close(&self, number: u64) {
-        self.waiting.borrow_mut().remove(&number);
+        (ticket, Reply { commands: self, number })
     }
 
     /// Hands a reply to the request that waits for it.
@@ -76,21 +71,34 @@ impl Commands {
             }
         }
     }
+}
 
-    /// Waits for the reply; `None` when there will be none.
-    pub(crate) async fn wait(&self, number: u64) -> Option<CallReply> {
+/// The reply to a command. Dropping it forgets the command, whose client is gone or was told
+/// something else.
+#[derive(Debug)]
+pub(crate) struct Reply<'c> {
+    commands: &'c Commands,
+    number: u64,
+}
+
+impl Reply<'_> {
+    /// Waits for it; `None` when there will be none.
+    pub(crate) async fn wait(&self) -> Option<CallReply> {
         poll_fn(|context| {
-            let mut waiting = self.waiting.borrow_mut();
-            let Some(command) = waiting.get_mut(&number) else { return Poll::Ready(None) };
+            let mut waiting = self.commands.waiting.borrow_mut();
+            let Some(command) = waiting.get_mut(&self.number) else { return Poll::Ready(None) };
             match std::mem::replace(&mut command.state, State::Polled(context.waker().clone())) {
-                State::Replied(reply) => {
-                    waiting.remove(&number);
-                    Poll::Ready(Some(reply))
-                }
+                State::Replied(reply) => Poll::Ready(Some(reply)),
                 State::Sent | State::Polled(_) => Poll::Pending,
             }
         })
         .await
+    }
+}
+
+impl Drop for Reply<'_> {
+    fn drop(&mut self) {
+        self.commands.waiting.borrow_mut().remove(&self.number);
     }
 }
 
@@ -111,9 +119,9 @@ mod tests {
     #[test]
     fn a_command_whose_ticket_was_dropped_ends_without_a_reply() {
         let commands = Commands::default();
-        let (lost, kept) = (commands.open(), commands.open());
-        let mut of_lost = pin!(commands.wait(lost.number()));
-        let mut of_kept = pin!(commands.wait(kept.number()));
+        let ((lost, reply_to_lost), (kept, reply_to_kept)) = (commands.open(), commands.open());
+        let mut of_lost = pin!(reply_to_lost.wait());
+        let mut of_kept = pin!(reply_to_kept.wait());
         commands.end_dropped();
         assert_eq!(
             (poll(of_lost.as_mut()), poll(of_kept.as_mut())),
@@ -127,15 +135,24 @@ mod tests {
         drop(kept);
         commands.end_dropped();
         assert_eq!(poll(of_kept.as_mut()), Poll::Ready(Some(page(200))));
+    }
+
+    #[test]
+    fn a_command_is_forgotten_with_its_reply() {
+        let commands = Commands::default();
+        let (ticket, reply) = commands.open();
+        assert_eq!(poll(pin!(reply.wait())), Poll::Pending);
+        drop(reply);
         assert!(commands.waiting.borrow().is_empty());
+        commands.reply(&ticket, page(200));
     }
 
     #[test]
     fn a_message_that_is_dropped_on_its_way_drops_the_ticket() {
         let commands = Commands::default();
         let (sending, receiving) = crossbeam_channel::unbounded();
-        let ticket = commands.open();
-        let mut waited = pin!(commands.wait(ticket.number()));
+        let (ticket, reply) = commands.open();
+        let mut waited = pin!(reply.wait());
         sending.send(ticket).unwrap();
         commands.end_dropped();
         assert_eq!(poll(waited.as_mut()), Poll::Pending, "it may be read yet");

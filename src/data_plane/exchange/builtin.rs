@@ -13,16 +13,16 @@ use crate::{
     protocol::http1::Method,
 };
 
-/// Time that a client waits for what the control thread knows: a page that takes longer is of no use
-/// to a scraper any more.
+/// Time that a client waits for what the control thread knows: a page that takes longer is of no
+/// use to a scraper any more.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time that a client waits for a reload, which has a deadline of its own (`admin.reload_timeout`, at
-/// most an hour). This bounds a control thread that hangs; calls that it drops end at once.
+/// Time that a client waits for a reload, which has a deadline of its own (`admin.reload_timeout`,
+/// at most an hour). This bounds a control thread that hangs; calls that it drops end at once.
 const RELOAD_CALL_TIMEOUT: Duration = Duration::from_mins(61);
 
-/// Requests for the metrics page that one core serves at once. Those that wait share a page, and one
-/// that reads slowly holds its own: with a thousand buckets some megabytes.
+/// Requests for the metrics page that one core serves at once. Those that wait share a page, and
+/// one that reads slowly holds its own: with a thousand buckets some megabytes.
 const SCRAPES_MAX: usize = 16;
 
 /// An endpoint of the proxy itself.
@@ -177,12 +177,11 @@ async fn call(exchange: &Exchange<'_>, call: Call, response: &mut impl ResponseW
             CALL_TIMEOUT
         }
     };
-    let ticket = core.commands.open();
-    let number = ticket.number();
+    let (ticket, reply) = core.commands.open();
     // When the control thread is gone the message is dropped, and with it the ticket.
     let _ = core.to_control.try_send(FromWorker::Call { worker: core.worker, ticket, call });
-    let reply = {
-        let mut waited = std::pin::pin!(core.commands.wait(number));
+    let page = {
+        let mut waited = std::pin::pin!(reply.wait());
         let mut timeout = std::pin::pin!(core.reactor.sleep(timeout));
         std::future::poll_fn(|context| {
             if let std::task::Poll::Ready(reply) = waited.as_mut().poll(context) {
@@ -192,8 +191,8 @@ async fn call(exchange: &Exchange<'_>, call: Call, response: &mut impl ResponseW
         })
         .await
     };
-    core.commands.close(number);
-    match reply {
+    drop(reply);
+    match page {
         Some(page) => respond::page(exchange, &page, response).await,
         None if core.is_closing() => respond::fault(exchange, Fault::ShuttingDown, response).await,
         None => respond::fault(exchange, Fault::NoReply, response).await,

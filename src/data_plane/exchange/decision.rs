@@ -1,8 +1,6 @@
 //! The decision about a request, made without waiting for anything: one canonical path, the
 //! endpoints of the proxy itself, the bucket, and the permission.
 
-use std::rc::Rc;
-
 use crate::{
     data_plane::{
         core::{Core, generation::Local, open::Role},
@@ -139,14 +137,14 @@ impl Decision {
             };
         }
         if matches!(builtin, Builtin::Admin(_)) {
-            let local = Rc::clone(&request.local);
+            let local = &request.local;
             let tokens = &mut local.tokens.borrow_mut();
             match permit_admin(&local.auth, tokens, request, now) {
                 Ok(permit) => {
-                    count_key_use(core, &local, permit.key_index());
+                    count_key_use(core, local, permit.key_index());
                     self.subject = permit.subject().map(Box::from);
                 }
-                Err(denial) => return Err(self.denied(core, &local, &denial)),
+                Err(denial) => return Err(self.denied(core, local, &denial)),
             }
         }
         Ok(Plan::Builtin(builtin))
