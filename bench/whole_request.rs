@@ -5,9 +5,9 @@
 //! - `whole_request CASE COUNT` runs a case so many times and ends, for `bench/instructions/check`
 //!   to count instructions under valgrind.
 //!
-//! It runs the exchange's own code (`src/data_plane/rehearsal.rs`), on a core that has an event loop
-//! but no connection to S3. System calls, timers, the pool and what the event loop does are in the
-//! `worker_*` figures of `bench/instructions/check`, which measure the real binary.
+//! It runs the exchange's own code (`src/data_plane/rehearsal.rs`), on a core that has an event
+//! loop but no connection to S3. System calls, timers, the pool and what the event loop does are in
+//! the `worker_*` figures of `bench/instructions/check`, which measure the real binary.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark stops where its set-up fails")]
 

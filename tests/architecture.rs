@@ -18,10 +18,10 @@ mod source;
 
 use graph::{circles, uses};
 use rules::{
-    ASKING, CIRCLES, SAME_LAYER, UPWARD, circles_are_allowed, docstrings_do_not_ask,
-    imports_point_downward, layers, layers_point_downward, names_say_something, never_imported_in,
-    never_in, no_private_lists, no_private_paths, nothing_is_left_to_do, only_in,
-    permits_are_earned, secrets_stay_hidden,
+    SAME_LAYER, comments_are_wrapped, docstrings_do_not_ask, imports_point_downward, layers,
+    layers_point_downward, names_say_something, never_imported_in, never_in, no_circles,
+    no_private_lists, no_private_paths, nothing_is_left_to_do, only_in, permits_are_earned,
+    secrets_stay_hidden,
 };
 use source::{Source, files};
 
@@ -83,7 +83,7 @@ fn same_layer_exceptions_are_still_needed() {
 
 #[test]
 fn no_files_use_each_other_in_a_circle() {
-    assert_none(&circles_are_allowed(&circles(&uses(&src())), CIRCLES));
+    assert_none(&no_circles(&circles(&uses(&src()))));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn imports_go_down_inside_the_planes() {
         let path = format!("src/{plane}/mod.rs");
         let table = layers(&sources.iter().find(|source| source.path == path).unwrap().text);
         assert!(table.len() > 3, "{path} has no table of layers");
-        assert_none(&layers_point_downward(plane, &graph, &table, UPWARD));
+        assert_none(&layers_point_downward(plane, &graph, &table));
     }
 }
 
@@ -157,7 +157,13 @@ fn a_permit_can_be_made_by_the_auth_code_only() {
 
 #[test]
 fn docstrings_open_with_a_noun_or_a_verb() {
-    assert_none(&docstrings_do_not_ask(&src(), ASKING));
+    assert_none(&docstrings_do_not_ask(&src()));
+}
+
+#[test]
+fn comments_are_as_wide_as_the_code() {
+    let all = [src(), files("tests", &[".rs"]), files("bench", &[".rs"])].concat();
+    assert_none(&comments_are_wrapped(&all));
 }
 
 #[test]

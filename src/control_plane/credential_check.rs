@@ -1,9 +1,9 @@
 //! `s3.verify`: one signed request to each bucket whose address or credentials a reload changes,
 //! before any worker has seen them.
 //!
-//! It asks for a random key that does not exist, from the preparation thread. S3 checks the signature
-//! before it looks for the object, so a 404 is the good response. It signs without a permit: no
-//! client asked, and nothing of the response reaches one.
+//! It asks for a random key that does not exist, from the preparation thread. S3 checks the
+//! signature before it looks for the object, so a 404 is the good response. It signs without a
+//! permit: no client asked, and nothing of the response reaches one.
 
 use std::{
     collections::HashMap,

@@ -47,8 +47,8 @@ pub struct Scraper {
 }
 
 /// The requests for the page and the thread that renders it, so that a thousand buckets do not keep
-/// the control thread busy. One page is rendered at a time; requests that arrive meanwhile share the
-/// next one, which is newer than each of them.
+/// the control thread busy. One page is rendered at a time; requests that arrive meanwhile share
+/// the next one, which is newer than each of them.
 #[derive(Debug)]
 pub struct Scrapes {
     pages: Runner<ScrapeJob, CallReply>,
@@ -81,8 +81,8 @@ impl Scrapes {
         self.waiting.push(scraper);
     }
 
-    /// Returns true if the next page is to be rendered now: somebody waits for one and none is under way.
-    /// [`Scrapes::render`] must follow then.
+    /// Returns true if the next page is to be rendered now: somebody waits for one and none is
+    /// under way. [`Scrapes::render`] must follow then.
     pub fn begin(&mut self) -> bool {
         if !self.rendering.is_empty() || self.waiting.is_empty() {
             return false;

@@ -26,8 +26,8 @@ use crate::{
 /// said is out of date.
 const WAITING_MAX: usize = 16;
 
-/// Longest status, in bytes. systemd drops a datagram of more than 4,096 bytes (`PIPE_BUF`) with all
-/// that it says, and `systemctl status` shows one line.
+/// Longest status, in bytes. systemd drops a datagram of more than 4,096 bytes (`PIPE_BUF`) with
+/// all that it says, and `systemctl status` shows one line.
 const STATUS_BYTES_MAX: usize = 1_024;
 
 /// The way to the service manager, if there is one.

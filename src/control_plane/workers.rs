@@ -41,7 +41,8 @@ struct Member {
 }
 
 impl Member {
-    /// Sends responses for as long as there is room; what is left is tried again with the next turn.
+    /// Sends responses for as long as there is room; what is left is tried again with the next
+    /// turn.
     fn send_responses(&mut self) {
         while let Some((ticket, reply)) = self.unsent.pop_front() {
             let message = ToWorker::Reply { ticket, reply };
@@ -109,8 +110,8 @@ impl Workers {
         }
     }
 
-    /// Sends the newest generation, responses and the present step of stopping to the workers that missed
-    /// them.
+    /// Sends the newest generation, responses and the present step of stopping to the workers that
+    /// missed them.
     pub fn retry(&mut self, newest: &Release, live: &Arc<LiveTable>, now: Monotonic) {
         self.drain(self.step);
         self.members.iter_mut().for_each(Member::send_responses);

@@ -1,6 +1,6 @@
-//! One request without a connection to S3, by the code that serves: its bytes in, the request to S3,
-//! S3's head in, the client's response, counted and logged. For `bench/whole_request.rs`; nothing of
-//! it runs in the program.
+//! One request without a connection to S3, by the code that serves: its bytes in, the request to
+//! S3, S3's head in, the client's response, counted and logged. For `bench/whole_request.rs`;
+//! nothing of it runs in the program.
 
 use std::{
     hint::black_box,
@@ -120,8 +120,8 @@ impl Rehearsal {
         self.core.current().tokens.replace(TokenCache::new());
     }
 
-    /// Goes through the steps of a request for an object, whose body comes with S3's head, until this
-    /// one is done. `None` when the request is refused or a head is not complete.
+    /// Goes through the steps of a request for an object, whose body comes with S3's head, until
+    /// this one is done. `None` when the request is refused or a head is not complete.
     pub fn request(&mut self, bytes: &[u8], from_s3: &[u8], until: Step) -> Option<()> {
         let core = &self.core;
         let local = core.current();

@@ -43,8 +43,8 @@ impl LiveTable {
         self.addresses.insert(host, addresses);
     }
 
-    /// Replaces the table that a worker holds by one that arrives, unless a newer one came before it.
-    /// Returns the version that the worker then has.
+    /// Replaces the table that a worker holds by one that arrives, unless a newer one came before
+    /// it. Returns the version that the worker then has.
     pub fn renew(held: &mut Arc<Self>, arrived: Arc<Self>) -> LiveVersion {
         if arrived.version > held.version {
             *held = arrived;

@@ -47,7 +47,8 @@ pub enum DrainStep {
     Closing,
     /// The admin listener is closed too.
     AdminClosing,
-    /// The process is about to end: what is in flight is cut and recorded, the access log handed over.
+    /// The process is about to end: what is in flight is cut and recorded, the access log handed
+    /// over.
     Ending,
 }
 
@@ -106,8 +107,8 @@ pub enum FromWorker {
     },
 }
 
-/// The name of a call. Its holder owes a reply. The worker sees when the last copy is dropped without
-/// one, wherever that happens, and responds to the client itself.
+/// The name of a call. Its holder owes a reply. The worker sees when the last copy is dropped
+/// without one, wherever that happens, and responds to the client itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     number: u64,

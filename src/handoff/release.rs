@@ -24,7 +24,8 @@ impl Deref for Release {
     }
 }
 
-/// The counters that a generation counts in. Those of a name that two generations have are the same.
+/// The counters that a generation counts in. Those of a name that two generations have are the
+/// same.
 #[derive(Debug)]
 pub struct Counters {
     /// Those of each bucket, by its index in [`Snapshot::buckets`].

@@ -83,8 +83,8 @@ pub const UPSTREAM_HEAD_BYTES_MAX: usize = 65_536;
 /// Header fields of an S3 response head that are accepted.
 pub const UPSTREAM_HEADERS_MAX: usize = 200;
 
-/// Longest part of an S3 error body that is read to find its `<Code>`, in bytes. Real ones are below
-/// 1 KiB.
+/// Longest part of an S3 error body that is read to find its `<Code>`, in bytes. Real ones are
+/// below 1 KiB.
 pub const ERROR_BODY_BYTES_MAX: usize = 16_384;
 
 /// Longest accepted token, in bytes. Identity providers stay below 8 KiB, the usual header limit.

@@ -1,9 +1,9 @@
 //! The passing of time on one core: its tick, and the tasks that sleep.
 //!
-//! One timer of the kernel (`timerfd_create(2)`) expires at the next tick, or when the first sleeper
-//! is due. It is one more descriptor of the core's epoll instance, so that a core that is never idle
-//! sees it with every look at its sockets. The runtime's own timers are not used: it looks at them
-//! only when no task is runnable.
+//! One timer of the kernel (`timerfd_create(2)`) expires at the next tick, or when the first
+//! sleeper is due. It is one more descriptor of the core's epoll instance, so that a core that is
+//! never idle sees it with every look at its sockets. The runtime's own timers are not used: it
+//! looks at them only when no task is runnable.
 
 use std::{
     cell::{Cell, RefCell},

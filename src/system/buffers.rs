@@ -54,7 +54,8 @@ impl std::ops::DerefMut for PooledBuffer<'_> {
 }
 
 impl PooledBuffer<'_> {
-    /// Makes the buffer at least `length` bytes long; a longer one than the usual is freed after use.
+    /// Makes the buffer at least `length` bytes long; a longer one than the usual is freed after
+    /// use.
     pub fn grow(&mut self, length: usize) {
         if self.buffer.len() < length {
             self.buffer.resize(length, 0);
@@ -91,7 +92,8 @@ impl std::ops::DerefMut for RecordBuffer {
 }
 
 impl RecordBuffer {
-    /// Makes the buffer at least `length` bytes long; a longer one than the usual is freed after use.
+    /// Makes the buffer at least `length` bytes long; a longer one than the usual is freed after
+    /// use.
     pub fn grow(&mut self, length: usize) {
         if self.buffer.len() < length {
             self.buffer.resize(length, 0);

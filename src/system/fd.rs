@@ -11,8 +11,8 @@ pub(super) fn unacknowledged_bytes(fd: RawFd) -> Option<u64> {
     u64::try_from(bytes).ok().filter(|_| done == 0)
 }
 
-/// Makes the kernel report `fd` readable from so many bytes on, or at its end. What is there already
-/// is reported.
+/// Makes the kernel report `fd` readable from so many bytes on, or at its end. What is there
+/// already is reported.
 pub(super) fn set_receive_low_water(fd: RawFd, bytes: usize) {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);

@@ -121,8 +121,8 @@ fn filter_step(code: u32, [jump_true, jump_false]: [u8; 2], operand: u32) -> Soc
     SockFilter::new(code, jump_true, jump_false, operand)
 }
 
-/// Returns true if an accept error means that descriptors or memory are exhausted, so that trying again at
-/// once would only spin.
+/// Returns true if an accept error means that descriptors or memory are exhausted, so that trying
+/// again at once would only spin.
 pub fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

@@ -1,8 +1,8 @@
 //! The epoll instance of one core: which descriptors have changed, as the kernel reports it.
 //!
-//! Each descriptor is registered once in its life, edge-triggered, and the event loop waits for this
-//! one instance alone. A wait of a task then costs no system call and no entry in the ring. See
-//! `epoll(7)`, "Level-triggered and edge-triggered".
+//! Each descriptor is registered once in its life, edge-triggered, and the event loop waits for
+//! this one instance alone. A wait of a task then costs no system call and no entry in the ring.
+//! See `epoll(7)`, "Level-triggered and edge-triggered".
 
 use std::{
     cell::RefCell,
@@ -141,8 +141,8 @@ impl Poller {
         let _ = self.control(libc::EPOLL_CTL_MOD, self.bell.as_raw_fd(), once, BELL);
     }
 
-    /// Asks what each of these descriptors is ready for now, whatever was reported before: one system
-    /// call for all of them (`poll(2)`). Unreliable results are left out.
+    /// Asks what each of these descriptors is ready for now, whatever was reported before: one
+    /// system call for all of them (`poll(2)`). Unreliable results are left out.
     #[expect(clippy::unused_self, reason = "asks about descriptors of this instance")]
     pub(super) fn levels(
         &self,

@@ -37,7 +37,8 @@ pub fn ignore_signals() {
     }
 }
 
-/// Free memory of the allocator, in bytes, below which giving it back is not worth the system calls.
+/// Free memory of the allocator, in bytes, below which giving it back is not worth the system
+/// calls.
 const FREE_BYTES_KEPT: usize = 16 * 1_048_576;
 
 /// Gives freed memory back to the system (`malloc_trim(3)`). The allocator keeps what lies below

@@ -1,14 +1,14 @@
 //! The reactor of one core: what the kernel reports of its sockets, and their deadlines without a
 //! timer each.
 //!
-//! Every socket has a [`Registered`], a cell that says until when the present wait may last. One task
-//! per core looks at each tick at those that may be due (`wheel.rs`); where a deadline has passed it
-//! wakes whatever waits for the socket, which reads the reason here. Setting a deadline is one store,
-//! and nothing is ever cancelled. The deadline of a send moves on for as long as the peer
-//! acknowledges something.
+//! Every socket has a [`Registered`], a cell that says until when the present wait may last. One
+//! task per core looks at each tick at those that may be due (`wheel.rs`); where a deadline has
+//! passed it wakes whatever waits for the socket, which reads the reason here. Setting a deadline
+//! is one store, and nothing is ever cancelled. The deadline of a send moves on for as long as the
+//! peer acknowledges something.
 //!
-//! A deadline leaves its socket alone: what had arrived just before can still be used, and the owner
-//! decides whether the peer gets a response, an orderly end or a reset.
+//! A deadline leaves its socket alone: what had arrived just before can still be used, and the
+//! owner decides whether the peer gets a response, an orderly end or a reset.
 
 use std::{
     cell::{Cell, RefCell},
@@ -115,9 +115,9 @@ impl Registered {
         }
     }
 
-    /// Ends the wait, and nothing else, when for `after` the peer has not acknowledged anything that
-    /// was sent. To be writable again takes more: the kernel waits until a third of the send buffer
-    /// is free.
+    /// Ends the wait, and nothing else, when for `after` the peer has not acknowledged anything
+    /// that was sent. To be writable again takes more: the kernel waits until a third of the send
+    /// buffer is free.
     fn arm_sending(&self, now: Monotonic, after: Duration) {
         self.arm(now, after);
         self.sending.set(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
@@ -135,8 +135,8 @@ impl Registered {
         (deadline != 0).then_some(Monotonic(deadline))
     }
 
-    /// Returns true if the peer has taken something of what is being sent since the last look, which moves
-    /// the deadline. Looks only when it has passed, or at the first tick of a wait.
+    /// Returns true if the peer has taken something of what is being sent since the last look,
+    /// which moves the deadline. Looks only when it has passed, or at the first tick of a wait.
     fn has_progressed(&self, now: Monotonic) -> bool {
         let after = self.sending.get();
         let before = self.unacknowledged.get();
@@ -203,8 +203,8 @@ impl Registered {
         self.ended.get()
     }
 
-    /// Checks that a wait may go on. To be asked when a call found that it would block, for what has
-    /// arrived comes first.
+    /// Checks that a wait may go on. To be asked when a call found that it would block, for what
+    /// has arrived comes first.
     ///
     /// # Errors
     /// `TimedOut` once the deadline has passed, `ConnectionAborted` once the client on whose behalf
@@ -304,9 +304,9 @@ impl Registration {
         Poll::Ready(())
     }
 
-    /// The peer of this socket, for another socket to wait on its behalf. `may_finish`: it said that
-    /// it sends nothing more after this request (`Connection: close`, HTTP/1.0), so that the end of
-    /// its stream does not mean that it is gone (RFC 9112 section 9.6); only a reset does.
+    /// The peer of this socket, for another socket to wait on its behalf. `may_finish`: it said
+    /// that it sends nothing more after this request (`Connection: close`, HTTP/1.0), so that the
+    /// end of its stream does not mean that it is gone (RFC 9112 section 9.6); only a reset does.
     pub fn presence(&self, may_finish: bool) -> Presence {
         Presence { slot: self.slot, may_finish }
     }
@@ -482,8 +482,8 @@ impl Reactor {
         });
     }
 
-    /// Lets connections that wait for their next request wait for `most` from now on, unless less is
-    /// left to them.
+    /// Lets connections that wait for their next request wait for `most` from now on, unless less
+    /// is left to them.
     pub fn shorten_idle(&self, most: Duration) {
         let now = self.clock.coarse();
         let latest = now.plus(most + TICK);

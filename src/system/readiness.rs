@@ -112,11 +112,11 @@ impl Readiness {
     ///   arrival is an edge.
     /// - It gave less than there was room for: `tcp_recvmsg` goes on until its queue is empty, so
     ///   nothing was left when it returned, and what arrives afterwards is an edge. There are two
-    ///   exceptions. The end of the stream comes after the last bytes without an edge of its own, so
-    ///   nothing is concluded once an end was reported. And a read stops short at an urgent mark
-    ///   (`tcp(7)`, "Sockets API"), with bytes behind it: urgent data is reported (`EPOLLPRI`), from
-    ///   which on only `EAGAIN` counts. If it is still to be reported, that report sets "readable"
-    ///   again after this conclusion.
+    ///   exceptions. The end of the stream comes after the last bytes without an edge of its own,
+    ///   so nothing is concluded once an end was reported. And a read stops short at an urgent mark
+    ///   (`tcp(7)`, "Sockets API"), with bytes behind it: urgent data is reported (`EPOLLPRI`),
+    ///   from which on only `EAGAIN` counts. If it is still to be reported, that report sets
+    ///   "readable" again after this conclusion.
     /// - It was the end, of which there may be no report yet: reading never blocks again.
     /// - It filled the room: nothing is known.
     pub(super) fn read(&self, received: Option<usize>, room: usize) {
@@ -148,8 +148,8 @@ impl Readiness {
 
     /// Concludes from a splice of this descriptor into a pipe that held `held` bytes what is left.
     ///
-    /// A short splice says nothing: it ends at the pipe's free slots and at interruptions.
-    /// `EAGAIN` may come from either side; an empty pipe has room, so then it is the socket that has
+    /// A short splice says nothing: it ends at the pipe's free slots and at interruptions. `EAGAIN`
+    /// may come from either side; an empty pipe has room, so then it is the socket that has
     /// nothing.
     pub(super) fn spliced(&self, moved: Option<usize>, held: usize) {
         match moved {
@@ -176,8 +176,9 @@ impl Readiness {
         self.writable.set(false);
     }
 
-    /// The kernel was just asked to report once when there is something to read, or at once if there
-    /// is already (`EPOLLONESHOT` with `EPOLL_CTL_MOD`), so that waiting for it misses nothing.
+    /// The kernel was just asked to report once when there is something to read, or at once if
+    /// there is already (`EPOLLONESHOT` with `EPOLL_CTL_MOD`), so that waiting for it misses
+    /// nothing.
     pub(super) fn asked_to_report(&self) {
         self.readable.set(false);
     }
@@ -206,8 +207,8 @@ impl Readiness {
         self.note(END_EVENTS);
     }
 
-    /// Lets everybody look: their time is over, and nothing has happened to the descriptor. The next
-    /// call finds out whether it blocks.
+    /// Lets everybody look: their time is over, and nothing has happened to the descriptor. The
+    /// next call finds out whether it blocks.
     pub(super) fn wake(&self) {
         self.note(flag(libc::EPOLLIN) | flag(libc::EPOLLOUT));
     }

@@ -120,8 +120,8 @@ impl Socket {
         self.registration.readiness.may_read()
     }
 
-    /// Returns true if an idle connection is still usable: open, and nothing has arrived on it up to the
-    /// last turn of the event loop.
+    /// Returns true if an idle connection is still usable: open, and nothing has arrived on it up
+    /// to the last turn of the event loop.
     pub fn is_quiet(&self) -> bool {
         if !self.registration.readiness.may_read() {
             return true;

@@ -1,13 +1,13 @@
 //! A byte stream to a client or to S3: a socket, in plain or through TLS.
 //!
-//! Whoever has a stream reads and writes the bytes of messages, whatever carries them. What belongs to
-//! one kind only is asked for: [`Stream::splice_fd`] is none where the bytes of the message are not
-//! those of the socket. A TLS server, when there is one, is a second kind of session here, and nothing
-//! above changes. All calls but the waits return at once, and a wait may be dropped: what has arrived
-//! and what is still to be sent stays in the stream.
+//! Whoever has a stream reads and writes the bytes of messages, whatever carries them. What belongs
+//! to one kind only is asked for: [`Stream::splice_fd`] is none where the bytes of the message are
+//! not those of the socket. A TLS server, when there is one, is a second kind of session here, and
+//! nothing above changes. All calls but the waits return at once, and a wait may be dropped: what
+//! has arrived and what is still to be sent stays in the stream.
 //!
-//! A deadline ([`Registration`]) wakes the owner and does nothing else: the next call finds what has
-//! arrived just before, and only then says that the time is over.
+//! A deadline ([`Registration`]) wakes the owner and does nothing else: the next call finds what
+//! has arrived just before, and only then says that the time is over.
 
 use std::{cell::RefCell, io, rc::Rc};
 
@@ -144,7 +144,8 @@ impl Stream {
     /// Sends all of `bytes`.
     ///
     /// # Errors
-    /// What the socket reports, and as `Registered::check_open` says when it did not take them in time.
+    /// What the socket reports, and as `Registered::check_open` says when it did not take them in
+    /// time.
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if let Some(taken) = self.try_write(bytes, &[])? {
@@ -168,8 +169,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Returns true if an idle stream is still usable: open, and nothing has arrived on it that nobody asked
-    /// for, up to the last turn of the event loop.
+    /// Returns true if an idle stream is still usable: open, and nothing has arrived on it that
+    /// nobody asked for, up to the last turn of the event loop.
     pub fn is_quiet(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_quiet(),
@@ -177,7 +178,8 @@ impl Stream {
         }
     }
 
-    /// Returns true if something has arrived that is kept in memory: decrypted bytes, or a part of a record.
+    /// Returns true if something has arrived that is kept in memory: decrypted bytes, or a part of
+    /// a record.
     pub fn has_leftover(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -193,8 +195,8 @@ impl Stream {
         self.socket().finish();
     }
 
-    /// Makes closing send a reset, so that the peer can't take what it got for a whole message; or an
-    /// orderly end again. Holds for the end of the process too.
+    /// Makes closing send a reset, so that the peer can't take what it got for a whole message; or
+    /// an orderly end again. Holds for the end of the process too.
     pub fn set_abortive(&self, abortive: bool) {
         self.socket().set_abortive(abortive);
     }

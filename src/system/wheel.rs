@@ -2,16 +2,16 @@
 //!
 //! A deadline is set for each request and hardly ever passes, so setting it must be a store. Each
 //! member is listed once, in the bucket of a tick that is not later than its deadline. While
-//! deadlines move on it stays there; when the tick comes, the member is asked when it is due now, and
-//! listed again. The buckets are lists linked through their members: nothing is allocated, and a
-//! member that leaves is gone at once.
+//! deadlines move on it stays there; when the tick comes, the member is asked when it is due now,
+//! and listed again. The buckets are lists linked through their members: nothing is allocated, and
+//! a member that leaves is gone at once.
 
 use std::cell::Cell;
 
 use crate::system::{alarm::TICK, clock::Monotonic};
 
-/// Buckets of a core. What is due later than so many ticks from now (102 s) is asked once on its way:
-/// most deadlines are shorter.
+/// Buckets of a core. What is due later than so many ticks from now (102 s) is asked once on its
+/// way: most deadlines are shorter.
 const BUCKETS: usize = 1_024;
 
 const TICK_NS: u64 = TICK.as_secs() * 1_000_000_000 + TICK.subsec_nanos() as u64;
@@ -103,8 +103,8 @@ impl Wheel {
         let this_tick = (now.0 / TICK_NS).max(self.swept.get());
         let from = self.swept.replace(this_tick);
         let mut asked = 0;
-        // After a pause of the process all buckets have come. The present tick's comes first: a member
-        // that is due always is listed there again, and must not be asked twice.
+        // After a pause of the process all buckets have come. The present tick's comes first: a
+        // member that is due always is listed there again, and must not be asked twice.
         for back in 0..=(this_tick - from).min(BUCKETS as u64 - 1) {
             let mut next = self.bucket(this_tick - back).replace(NONE);
             while let Some(place) = places(next) {

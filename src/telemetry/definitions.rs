@@ -156,7 +156,8 @@ mod tests {
         }
     }
 
-    /// The rows of `docs/METRICS.md` with a name in backquotes are these definitions, in this order.
+    /// The rows of `docs/METRICS.md` with a name in backquotes are these definitions, in this
+    /// order.
     #[test]
     fn the_documentation_lists_exactly_these_metrics() {
         let documented: Vec<&str> = PAGE.lines().filter(|line| line.starts_with("| `")).collect();

@@ -7,11 +7,11 @@ const OTHER_KEYS: &str = "_other";
 
 /// Assigns counter slots to key labels, for the life of the process.
 ///
-/// A key's position in the configuration changes when keys rotate, and a counter must not change its
-/// meaning. So a label keeps its slot even after the key is gone, until a new label needs the slot:
-/// then the label that has been gone for longest makes room, and what was counted for it is no part
-/// of the new label's count. Owned by whoever compiles configurations: compile with a clone and keep
-/// that when the configuration is adopted, so that a refused one takes no slot.
+/// A key's position in the configuration changes when keys rotate, and a counter must not change
+/// its meaning. So a label keeps its slot even after the key is gone, until a new label needs the
+/// slot: then the label that has been gone for longest makes room, and what was counted for it is
+/// no part of the new label's count. Owned by whoever compiles configurations: compile with a clone
+/// and keep that when the configuration is adopted, so that a refused one takes no slot.
 #[derive(Clone, Debug, Default)]
 pub struct KeySlots {
     slots: Vec<Slot>,
@@ -34,8 +34,8 @@ impl KeySlots {
         Self { slots: Vec::new(), assignments: 0 }
     }
 
-    /// The slots of the keys of a configuration, by their labels. A label that finds no slot gets the
-    /// shared last one ([`JWT_KEY_SLOTS`]).
+    /// The slots of the keys of a configuration, by their labels. A label that finds no slot gets
+    /// the shared last one ([`JWT_KEY_SLOTS`]).
     pub fn assign<'l>(&mut self, labels: impl Iterator<Item = &'l str> + Clone) -> Box<[usize]> {
         self.assignments += 1;
         // Labels that have a slot come first: none of them may make room for another one.
@@ -74,16 +74,16 @@ impl KeySlots {
         }
     }
 
-    /// Begins the counts of new labels. `count` gives the value of a slot's counter at the moment of
-    /// adoption.
+    /// Begins the counts of new labels. `count` gives the value of a slot's counter at the moment
+    /// of adoption.
     pub fn begin(&mut self, count: impl Fn(usize) -> u64) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             slot.start.get_or_insert_with(|| count(index));
         }
     }
 
-    /// Slots in use with their labels and the values at which their counters started; the shared one
-    /// is always the last.
+    /// Slots in use with their labels and the values at which their counters started; the shared
+    /// one is always the last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &str, u64)> {
         let named = self.slots.iter().enumerate();
         let named = named.map(|(index, slot)| (index, &*slot.label, slot.start.unwrap_or(0)));

@@ -62,7 +62,8 @@ label_set! {
     pub enum RejectReason {
         /// Over `server.max_connections`.
         Limit => "limit",
-        /// `accept` failed for want of file descriptors (EMFILE, ENFILE); one count for each back-off.
+        /// `accept` failed for want of file descriptors (EMFILE, ENFILE); one count for each
+        /// back-off.
         FdExhausted => "fd_exhausted",
         /// `accept` failed for another reason.
         AcceptError => "accept_error",

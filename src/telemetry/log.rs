@@ -1,8 +1,8 @@
 //! The process log: structured JSON lines on standard error.
 //!
-//! A thread that logs formats a line and puts it into a bounded queue; one thread writes. A standard
-//! error that hangs (a full pipe, a stopped terminal) therefore never stalls a core: lines that find
-//! no place are dropped and counted.
+//! A thread that logs formats a line and puts it into a bounded queue; one thread writes. A
+//! standard error that hangs (a full pipe, a stopped terminal) therefore never stalls a core: lines
+//! that find no place are dropped and counted.
 
 use std::{
     io::{self, Write},

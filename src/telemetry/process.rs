@@ -2,8 +2,8 @@
 
 use std::{fs, sync::OnceLock};
 
-/// Unit of the CPU and start times in `/proc`: `USER_HZ`, which the kernel's ABI fixes at 100 on every
-/// architecture that this program is built for.
+/// Unit of the CPU and start times in `/proc`: `USER_HZ`, which the kernel's ABI fixes at 100 on
+/// every architecture that this program is built for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 const BYTES_PER_KIB: u64 = 1_024;

@@ -8,34 +8,12 @@ use crate::source::{Source, find_word, has_word};
 pub(crate) const SAME_LAYER: &[(&str, &str, &str)] =
     &[("app", "cli", "the application runs with the parsed command line")];
 
-/// Circles of files that are still to be taken apart. The list can only shrink: a file that is in
-/// no circle any more must go from it.
-pub(crate) const CIRCLES: &[&[&str]] = &[];
-
-/// Imports upward inside a plane that are still to be turned round: plane, from, to. This list
-/// can only shrink too.
-pub(crate) const UPWARD: &[(&str, &str, &str)] = &[];
-
-/// Places below `src` whose docstrings may still open with a question word. This list can only
-/// shrink too.
-pub(crate) const ASKING: &[&str] = &[];
-
-/// No circle but those that are allowed, and each file of those in a circle.
-pub(crate) fn circles_are_allowed(found: &[Vec<String>], allowed: &[&[&str]]) -> Vec<String> {
-    let mut violations = Vec::new();
-    for circle in found {
-        let within = |files: &&&[&str]| circle.iter().all(|file| files.contains(&file.as_str()));
-        if !allowed.iter().any(|files| within(&files)) {
-            violations
-                .push(format!("files that use each other in a circle: {}", circle.join(", ")));
-        }
-    }
-    for file in allowed.iter().copied().flatten() {
-        if !found.iter().flatten().any(|in_circle| in_circle == file) {
-            violations.push(format!("{file} is in no circle any more: take it from the list"));
-        }
-    }
-    violations
+/// A circle of files is a violation.
+pub(crate) fn no_circles(found: &[Vec<String>]) -> Vec<String> {
+    let told = |circle: &Vec<String>| {
+        format!("files that use each other in a circle: {}", circle.join(", "))
+    };
+    found.iter().map(told).collect()
 }
 
 /// Inside a plane imports point to lower layers of its table only.
@@ -43,7 +21,6 @@ pub(crate) fn layers_point_downward(
     plane: &str,
     graph: &BTreeMap<String, BTreeSet<String>>,
     layers: &BTreeMap<String, u32>,
-    upward: &[(&str, &str, &str)],
 ) -> Vec<String> {
     let prefix = format!("src/{plane}/");
     let module = |path: &str| {
@@ -52,7 +29,6 @@ pub(crate) fn layers_point_downward(
         Some(name).filter(|name| name != "mod")
     };
     let mut violations = Vec::new();
-    let mut needed = BTreeSet::new();
     for (file, used) in graph {
         let Some(from) = module(file) else { continue };
         let Some(from_layer) = layers.get(&from) else {
@@ -62,20 +38,11 @@ pub(crate) fn layers_point_downward(
         for path in used {
             let Some(to) = module(path).filter(|to| *to != from) else { continue };
             let Some(to_layer) = layers.get(&to) else { continue };
-            let pair = (plane, from.as_str(), to.as_str());
-            if to_layer < from_layer {
-                continue;
-            }
-            if let Some(known) = upward.iter().find(|known| **known == pair) {
-                needed.insert(*known);
-            } else {
+            if to_layer >= from_layer {
                 violations
                     .push(format!("{file} (layer {from_layer}) uses {path} (layer {to_layer})"));
             }
         }
-    }
-    for known in upward.iter().filter(|known| known.0 == plane && !needed.contains(*known)) {
-        violations.push(format!("{known:?} is no import any more: take it from the list"));
     }
     violations
 }
@@ -296,31 +263,38 @@ pub(crate) fn no_private_lists(sources: &[Source]) -> Vec<String> {
     violations
 }
 
-/// Docstrings that open with a question word where a noun or a verb says the same. A file below
-/// `allowed` may still have them; a place without any must go from that list.
-pub(crate) fn docstrings_do_not_ask(sources: &[Source], allowed: &[&str]) -> Vec<String> {
+/// Docstrings that open with a question word where a noun or a verb says the same.
+pub(crate) fn docstrings_do_not_ask(sources: &[Source]) -> Vec<String> {
     let words = ["What", "Whether", "How", "Who", "Whose"];
     let mut violations = Vec::new();
-    let mut asking = Vec::new();
     for source in sources {
         let mut inside = false;
         for (line, number) in source.text.lines().map(str::trim).zip(1..) {
             let text = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
             let opens = text.filter(|_| !inside).unwrap_or_default();
             inside = text.is_some();
-            if !words.iter().any(|word| opens.split_whitespace().next() == Some(word)) {
-                continue;
-            }
-            if source.is_in(allowed) {
-                asking.push(source);
-            } else {
+            if words.iter().any(|word| opens.split_whitespace().next() == Some(word)) {
                 violations.push(format!("{}:{number}: {line}", source.path));
             }
         }
     }
-    for place in allowed {
-        if !asking.iter().any(|source| source.is_in(&[place])) {
-            violations.push(format!("{place} has none any more: take it from the list"));
+    violations
+}
+
+/// Characters of a comment's line, indentation included, at most; code is rustfmt's business.
+const COMMENT_COLUMNS_MAX: usize = 100;
+
+/// Lines of comments that are longer than the code may be.
+pub(crate) fn comments_are_wrapped(sources: &[Source]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for source in sources {
+        for (line, number) in source.text.lines().zip(1..) {
+            let is_comment = line.trim_start().starts_with("//");
+            // A link or a table cannot be broken.
+            let breaks = !["http", "](", " | "].iter().any(|part| line.contains(part));
+            if is_comment && breaks && line.chars().count() > COMMENT_COLUMNS_MAX {
+                violations.push(format!("{}:{number}: {line}", source.path));
+            }
         }
     }
     violations

@@ -1,15 +1,9 @@
 //! What a compiled snapshot holds, and what it takes over from the one before.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use yatagarasu::{
-    config::{Policies, Settings, diff, parse},
+    config::{Policies, Settings, parse},
     control_plane::{
         compile::{CompileContext, compile},
         files::FilesBeside,
@@ -155,37 +149,4 @@ fn counters_follow_the_name_not_the_place() {
 fn without_a_jwt_section_nothing_is_enforced() {
     let snapshot = made(&settings(TWO_BUCKETS), None);
     assert!(!snapshot.auth.enforced());
-}
-
-/// Ten thousand buckets, each with a secret of its own. Run it with `--ignored --nocapture` in
-/// an optimised build to see how long a load takes.
-#[test]
-#[expect(clippy::print_stderr, reason = "its purpose is what it prints")]
-#[ignore = "prints times, asserts nothing about them"]
-fn ten_thousand_buckets() {
-    let mut yaml = String::from("buckets:\n");
-    for n in 0..10_000 {
-        writeln!(
-            yaml,
-            "  - name: bucket-{n}\n    path_prefix: /tenants/{n}\n    s3:\n      bucket: bucket-{n}\n      \
-             region: us-east-1\n      endpoint: \"https://minio-{}.internal:9000\"\n      access_key: AKIA{n}\n      \
-             secret_key: \"secret-{n}\"\n      timeouts: {{ connect: 1, read: 20 }}\n    auth:\n      enabled: true",
-            n % 10
-        )
-        .unwrap();
-    }
-    yaml.push_str("jwt:\n  secret: 'abcdefghijklmnopqrstuvwxyz0123456789'\n");
-    let files = FilesBeside::new(Path::new(""));
-    for _ in 0..3 {
-        let start = Instant::now();
-        let settings = parse(yaml.as_bytes(), &BTreeMap::new(), &files).unwrap().settings;
-        let parsed = start.elapsed();
-        let start = Instant::now();
-        let snapshot = made(&settings, None);
-        let compiled = start.elapsed();
-        let difference = diff(&settings, &settings.clone());
-        assert_eq!(snapshot.buckets.len(), 10_000);
-        assert!(!difference.hot_changed);
-        eprintln!("parse {parsed:?}, compile {compiled:?}, {} bytes", yaml.len());
-    }
 }

@@ -253,8 +253,8 @@ fn filled(text: &str, secret: &str) -> String {
     filled
 }
 
-/// The files with this secret, and what is wrong with each. `S` is the name of a variable that holds
-/// the secret too.
+/// The files with this secret, and what is wrong with each. `S` is the name of a variable that
+/// holds the secret too.
 pub(crate) fn slips(secret: &str) -> Vec<(&'static str, String)> {
     let with_secret = |text: String| {
         let text = text.replace("${S}", "${\0}").replace("${S", "${\0");

@@ -1,5 +1,5 @@
-//! `--validate`, `--diff`, a start and a reload give the same verdict on every configuration file of
-//! `tests/config`, in the same words.
+//! `--validate`, `--diff`, a start and a reload give the same verdict on every configuration file
+//! of `tests/config`, in the same words.
 
 use std::{
     fs,

@@ -58,8 +58,9 @@ fn a_watched_config_map_is_reloaded_when_it_is_swapped() {
     }
 }
 
-/// The process stands still while the file is written, as a machine that is busy elsewhere might let
-/// it: how long a half may lie there is a matter of the watcher's own tests, which have a clock.
+/// The process stands still while the file is written, as a machine that is busy elsewhere might
+/// let it: how long a half may lie there is a matter of the watcher's own tests, which have a
+/// clock.
 #[test]
 fn a_file_that_is_written_in_place_is_adopted_once_and_whole() {
     let origin = ScriptedOrigin::serving("x");

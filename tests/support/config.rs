@@ -94,7 +94,8 @@ impl Config {
         self
     }
 
-    /// Adds a jwt section with [`JWT_SECRET`]; every bucket so far says whether it asks for a token.
+    /// Adds a jwt section with [`JWT_SECRET`]; every bucket so far says whether it asks for a
+    /// token.
     #[must_use]
     pub(crate) fn with_jwt(mut self, protected: &[&str]) -> Self {
         self.0["jwt"] = json!({ "enabled": true, "algorithm": "HS256", "secret": JWT_SECRET });

@@ -322,7 +322,8 @@ impl Proxy {
         self.client().request("GET", target, fields)
     }
 
-    /// Starts the binary with one open bucket `products` at this front, whose certificate it trusts.
+    /// Starts the binary with one open bucket `products` at this front, whose certificate it
+    /// trusts.
     #[track_caller]
     pub(crate) fn behind_tls(front: &TlsFront, change: impl FnOnce(Config) -> Config) -> Self {
         let config = Config::products(front.url()).set("buckets.0.s3.ca_file", "ca.pem");

@@ -1,9 +1,10 @@
 //! A blocking HTTP/1.1 client for the threads of the control plane that may block.
 //!
 //! It speaks to services that may be slow, broken or somebody else's, so everything is bounded: one
-//! deadline for the whole of it, from connecting to the last byte, however slowly bytes drip in; the
-//! size of the head by the parser, that of the body by the caller. Each request has a connection of
-//! its own. Redirects are not followed: where a key set or credentials come from is configured.
+//! deadline for the whole of it, from connecting to the last byte, however slowly bytes drip in;
+//! the size of the head by the parser, that of the body by the caller. Each request has a
+//! connection of its own. Redirects are not followed: where a key set or credentials come from is
+//! configured.
 //!
 //! Deliberately absent: names (addresses are the caller's, who knows how long to look for them),
 //! proxies of the environment, connection reuse, compression.

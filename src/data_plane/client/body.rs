@@ -1,5 +1,5 @@
-//! Request bodies in HTTP/1: discarded within their limit, so that they are never taken for the next
-//! request (RFC 9112 section 9.3; CVE-2025-4366).
+//! Request bodies in HTTP/1: discarded within their limit, so that they are never taken for the
+//! next request (RFC 9112 section 9.3; CVE-2025-4366).
 
 use std::time::Duration;
 

@@ -7,8 +7,8 @@ use crate::{
     system::{reactor::CloseReason, stream::Stream},
 };
 
-/// Sends both slices, giving the client `client_write` for each step of progress; also the bytes that
-/// its socket took.
+/// Sends both slices, giving the client `client_write` for each step of progress; also the bytes
+/// that its socket took.
 pub(super) async fn deliver(
     stream: &Stream,
     client_write: Duration,
@@ -41,8 +41,8 @@ pub(super) async fn deliver(
 /// Waits until the client takes more.
 ///
 /// # Errors
-/// It takes nothing for `client_write`, or the process ends. Its socket is left as it is: an orderly
-/// end behind a part of a body that ends with the connection would make that look whole.
+/// It takes nothing for `client_write`, or the process ends. Its socket is left as it is: an
+/// orderly end behind a part of a body that ends with the connection would make that look whole.
 pub(super) async fn writable(stream: &Stream, client_write: Duration) -> Result<(), ClientGone> {
     stream.registration().arm_sending(client_write);
     stream.writable().await;

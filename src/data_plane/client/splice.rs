@@ -14,12 +14,9 @@ use crate::{
         socket::Socket,
         splice::Pipe,
         stream::Stream,
+        turn::TURN_SPLICED_BYTES,
     },
 };
-
-/// Bytes that are moved without waiting before others get their turn: moving is several times faster
-/// than copying.
-const TURN_BYTES: usize = 4 * 1_048_576;
 
 /// The client's side of a body that is moved.
 #[derive(Debug)]
@@ -31,8 +28,8 @@ pub(super) struct Destination<'d> {
     pub(super) sent: &'d mut u64,
 }
 
-/// Moves the rest of the body. False when it is not worth it, or the kernel has no pipe for it: copy
-/// instead.
+/// Moves the rest of the body. False when it is not worth it, or the kernel has no pipe for it:
+/// copy instead.
 pub(super) async fn relay(
     core: &Core,
     body: &mut Body<'_>,
@@ -101,7 +98,7 @@ async fn pump(
             Ok(None) => true,
             Err(_) => return Err(Cut::Client),
         };
-        if !is_full && this_turn < TURN_BYTES {
+        if !is_full && this_turn < TURN_SPLICED_BYTES {
             continue;
         }
         on_demand.get_or_insert_with(|| upstream_registration.on_demand());

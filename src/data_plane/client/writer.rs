@@ -186,8 +186,8 @@ impl ResponseWriter for Writer<'_> {
         };
         self.framing = framing;
         if framing.must_close() {
-            // To this client the end of the connection is the end of the body: until it is complete,
-            // every end, that of the process included, must be a reset.
+            // To this client the end of the connection is the end of the body: until it is
+            // complete, every end, that of the process included, must be a reset.
             self.keep_alive = false;
             self.stream.set_abortive(true);
         }

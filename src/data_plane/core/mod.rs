@@ -143,8 +143,8 @@ impl Core {
         self.open.step() >= DrainStep::Closing
     }
 
-    /// Returns true if a warning about this bucket is due: one per bucket and interval, so that a client
-    /// can't flood the log.
+    /// Returns true if a warning about this bucket is due: one per bucket and interval, so that a
+    /// client can't flood the log.
     pub(crate) fn may_warn(&self, bucket: Option<usize>) -> bool {
         let now = self.reactor.clock.coarse();
         let mut warned = self.warned.borrow_mut();
@@ -163,8 +163,8 @@ impl Core {
         let _ = self.to_control.try_send(FromWorker::Renewed { worker: self.worker, version });
     }
 
-    /// Makes a generation the one that every request from now on uses. Endpoints that both generations
-    /// name keep their connections; the idle connections of the others are closed.
+    /// Makes a generation the one that every request from now on uses. Endpoints that both
+    /// generations name keep their connections; the idle connections of the others are closed.
     pub(crate) fn adopt(&self, release: Release) {
         let generation = release.generation;
         let start = Monotonic::now();

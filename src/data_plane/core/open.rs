@@ -1,4 +1,5 @@
-//! Open connections and listeners of one core, the guards that count them, and the step of stopping.
+//! Open connections and listeners of one core, the guards that count them, and the step of
+//! stopping.
 
 use std::{
     cell::{Cell, RefCell},
@@ -231,28 +232,10 @@ impl Drop for ConnectionGuard {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::OpenOptions, net::SocketAddr};
+    use std::fs::OpenOptions;
 
     use super::*;
     use crate::telemetry::access_log::{self, AccessRecord};
-
-    const RECORD: AccessRecord<'_> = AccessRecord {
-        unix_ms: 0,
-        request_id: b"",
-        client: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1),
-        method: b"GET",
-        path: b"/",
-        bucket: "",
-        status: 200,
-        code: "",
-        auth_reason: "",
-        bytes: 0,
-        duration_us: 0,
-        upstream_us: None,
-        generation: 1,
-        sub: None,
-        aborted: false,
-    };
 
     #[test]
     fn the_last_report_waits_for_lines_that_the_writer_has_no_room_for() {
@@ -267,9 +250,9 @@ mod tests {
         let (to_control, reports) = crossbeam_channel::unbounded();
         let open = Open::new(0, Arc::clone(&cells), Rc::clone(&sink), to_control);
         while cells.access_log_dropped.get() == 0 {
-            sink.borrow_mut().push(&RECORD);
+            sink.borrow_mut().push(&AccessRecord::EXAMPLE);
         }
-        sink.borrow_mut().push(&RECORD);
+        sink.borrow_mut().push(&AccessRecord::EXAMPLE);
         open.begin(DrainStep::Closing);
         assert!(matches!(reports.try_recv(), Ok(FromWorker::Drained { .. })));
         open.begin(DrainStep::Ending);

@@ -1,5 +1,6 @@
 //! The client as an exchange sees it: a presence that may end, a body to be discarded, and a
-//! response that is written. Each version of HTTP has its own; an exchange does not know which it is.
+//! response that is written. Each version of HTTP has its own; an exchange does not know which it
+//! is.
 
 use crate::{
     data_plane::upstream::{body::Body, error::UpstreamError},
@@ -73,7 +74,8 @@ pub(crate) trait ResponseWriter {
     /// Ends the body and sends what was kept back.
     async fn finish(&mut self) -> Result<(), ClientGone>;
 
-    /// Moves the rest of a body past this process. False where that is not possible, or not worth it.
+    /// Moves the rest of a body past this process. False where that is not possible, or not worth
+    /// it.
     async fn splice(&mut self, body: &mut Body<'_>) -> Result<bool, Cut>;
 
     /// True if a part of the response was sent.

@@ -7,7 +7,8 @@ use crate::{handoff::message::IfMatch, model::Generation};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidQuery;
 
-/// Returns true if a reload is a dry run: no query, or exactly one `dry_run=true` or `dry_run=false`.
+/// Returns true if a reload is a dry run: no query, or exactly one `dry_run=true` or
+/// `dry_run=false`.
 pub(crate) fn dry_run(query: Option<&[u8]>) -> Result<bool, InvalidQuery> {
     match query {
         None => Ok(false),

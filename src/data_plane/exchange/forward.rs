@@ -141,15 +141,15 @@ pub(crate) fn add_head(
     response.end_head(head.length, head.content_length);
 }
 
-/// Returns true if the body is in a content coding. Nobody asked for one, and a coded error document
-/// cannot be searched for our key id.
+/// Returns true if the body is in a content coding. Nobody asked for one, and a coded error
+/// document cannot be searched for our key id.
 fn is_coded(head: &ResponseHead, message: &[u8]) -> bool {
     head.header_values(message, b"content-encoding")
         .any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
-/// Reads an error body far enough to see whose fault it is. What was read of one that is not about our
-/// credentials is passed on.
+/// Reads an error body far enough to see whose fault it is. What was read of one that is not about
+/// our credentials is passed on.
 ///
 /// # Errors
 /// It is about our credentials, or it did not arrive, or the client left.

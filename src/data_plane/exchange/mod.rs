@@ -2,8 +2,8 @@
 //!
 //! The steps, in order: take the running generation, decide, discard the request's body where the
 //! response has to wait for it, respond or forward, record. An exchange knows neither the client's
-//! socket nor its version of HTTP: it is given a request as a value, a body that can be discarded, and
-//! a response writer.
+//! socket nor its version of HTTP: it is given a request as a value, a body that can be discarded,
+//! and a response writer.
 
 mod builtin;
 pub(crate) mod client;

@@ -1,4 +1,5 @@
-//! The one place where a [`Fault`], or anything else that this proxy says itself, becomes a response.
+//! The one place where a [`Fault`], or anything else that this proxy says itself, becomes a
+//! response.
 
 use crate::{
     data_plane::{

@@ -137,8 +137,8 @@ impl<'r> ObjectRequest<'r> {
             }
         }
         connection.wait().await;
-        // What arrives with the head is copied; of a large object that should be little, because the
-        // rest can be moved without copying.
+        // What arrives with the head is copied; of a large object that should be little, because
+        // the rest can be moved without copying.
         let large = self.endpoint.expects_large();
         let mut buffer = if large { core.buffers.small() } else { core.buffers.large() };
         let mut phase = Phase::Send;

@@ -108,7 +108,8 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// None yet. `turn` should differ from core to core, or all of them begin with the same address.
+    /// None yet. `turn` should differ from core to core, or all of them begin with the same
+    /// address.
     pub(crate) fn new(turn: usize) -> Self {
         Self { all: RefCell::default(), turn: Cell::new(turn) }
     }

@@ -1,5 +1,5 @@
-//! The body of a response of S3 as it arrives: frames of plain bytes, however the message is framed.
-//! Knows nothing of whom the bytes are for.
+//! The body of a response of S3 as it arrives: frames of plain bytes, however the message is
+//! framed. Knows nothing of whom the bytes are for.
 
 use std::{ops::Range, time::Duration};
 
@@ -176,8 +176,8 @@ impl<'c> Body<'c> {
             .of(connection.address().socket_address(), connection.is_reused())
     }
 
-    /// Bytes that may be spliced past this value: all that is left of a body of known length, when it
-    /// is large, none of it has arrived here and the socket carries it in plain.
+    /// Bytes that may be spliced past this value: all that is left of a body of known length, when
+    /// it is large, none of it has arrived here and the socket carries it in plain.
     pub(crate) fn left_to_splice(&self) -> Option<u64> {
         match self.framing {
             Framing::Fixed(left)

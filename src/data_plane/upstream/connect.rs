@@ -1,5 +1,5 @@
-//! Establishing a connection to one address: TCP, then TLS, within one deadline and only for as long
-//! as the client waits.
+//! Establishing a connection to one address: TCP, then TLS, within one deadline and only for as
+//! long as the client waits.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 

@@ -82,8 +82,8 @@ impl Connection {
         &self.to
     }
 
-    /// Returns true if it serves no further request: it is older than `max_age`, or the resolver no longer
-    /// gives its address.
+    /// Returns true if it serves no further request: it is older than `max_age`, or the resolver no
+    /// longer gives its address.
     pub(crate) fn is_over(&self, max_age: Duration, now: Monotonic) -> bool {
         let max_age = u64::try_from(max_age.as_nanos()).unwrap_or(u64::MAX);
         let sooner = self.part_of(max_age / AGE_PARTS);
@@ -104,8 +104,8 @@ impl Connection {
         self.stream.is_quiet()
     }
 
-    /// Returns true if memory holds something that arrived behind the last response: decrypted bytes,
-    /// or a part of a record.
+    /// Returns true if memory holds something that arrived behind the last response: decrypted
+    /// bytes, or a part of a record.
     pub(crate) fn has_leftover(&self) -> bool {
         self.stream.has_leftover()
     }

@@ -74,7 +74,8 @@ impl EndpointState {
         self.pool.retire();
     }
 
-    /// Closes the idle connections, because descriptors are needed elsewhere. Returns true if there were any.
+    /// Closes the idle connections, because descriptors are needed elsewhere. Returns true if there
+    /// were any.
     pub(crate) fn evict(&self) -> bool {
         self.pool.evict()
     }

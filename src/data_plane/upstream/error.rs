@@ -124,8 +124,8 @@ impl UpstreamError {
         self.kind == Kind::OutOfDescriptors
     }
 
-    /// Returns true if another address of the endpoint may do better: this one took the connection and
-    /// then gave no response.
+    /// Returns true if another address of the endpoint may do better: this one took the connection
+    /// and then gave no response.
     pub(crate) fn is_of_address(&self) -> bool {
         let silent = matches!(self.kind, Kind::TimedOut | Kind::Reset | Kind::Truncated);
         silent && self.phase == Phase::Send && !self.reused

@@ -1,8 +1,8 @@
 //! Cache of verified tokens: the second use of a token costs a hash instead of a signature.
 //!
-//! There is one cache per core and generation. It needs no lock, and nothing in it outlives the keys
-//! and rules that it was filled under. Only good tokens enter, so that a flood of bad ones evicts
-//! nothing.
+//! There is one cache per core and generation. It needs no lock, and nothing in it outlives the
+//! keys and rules that it was filled under. Only good tokens enter, so that a flood of bad ones
+//! evicts nothing.
 
 use std::{
     collections::HashMap,

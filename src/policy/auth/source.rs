@@ -87,8 +87,8 @@ fn header<'a>(carrier: &'a impl TokenCarrier, name: &'a str, prefix: &str) -> Fo
 }
 
 /// Reads a query parameter. Names and values are percent-decoded once. `+` stands for itself, as no
-/// token holds one. So does a bad escape: neither a parameter name nor a token can hold one, so that
-/// it never turns a bad token into a good one.
+/// token holds one. So does a bad escape: neither a parameter name nor a token can hold one, so
+/// that it never turns a bad token into a good one.
 fn query<'a>(carrier: &'a impl TokenCarrier, name: &str) -> Found<'a> {
     let mut found = Found::Nothing;
     for pair in carrier.query().unwrap_or_default().split(|byte| *byte == b'&') {

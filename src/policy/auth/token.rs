@@ -26,8 +26,8 @@ pub(super) struct Unverified<'a> {
 impl<'a> Unverified<'a> {
     /// Splits a token into its parts and decodes them.
     ///
-    /// Base64url must be unpadded and canonical (RFC 7515 section 2; unused trailing bits zero), so that
-    /// one token has one spelling.
+    /// Base64url must be unpadded and canonical (RFC 7515 section 2; unused trailing bits zero), so
+    /// that one token has one spelling.
     pub(super) fn parse(token: &'a [u8]) -> Result<Self, DenialReason> {
         // Valid base64url is ASCII, so other bytes cannot be part of a good token.
         let text = str::from_utf8(token).map_err(|_| DenialReason::Malformed)?;

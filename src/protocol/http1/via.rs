@@ -54,8 +54,8 @@ impl Pseudonym {
         Ok(())
     }
 
-    /// Appends the `Via` line of a request that came in this version, behind the other instances that
-    /// the values of its own `Via` fields name.
+    /// Appends the `Via` line of a request that came in this version, behind the other instances
+    /// that the values of its own `Via` fields name.
     pub fn append_via<'v>(
         &self,
         received: Version,

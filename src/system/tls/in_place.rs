@@ -96,8 +96,8 @@ fn has_aes() -> bool {
     return false;
 }
 
-/// Returns true if it is for TLS 1.2, and how slow its cipher is. Breaking 128-bit keys is out of reach, and
-/// they take 10 rounds instead of 14.
+/// Returns true if it is for TLS 1.2, and how slow its cipher is. Breaking 128-bit keys is out of
+/// reach, and they take 10 rounds instead of 14.
 fn rank_with_aes(suite: CipherSuite) -> (bool, u8) {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => (false, 0),

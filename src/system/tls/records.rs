@@ -1,4 +1,5 @@
-//! The records of one TLS connection, without its socket: ciphertext in and plaintext out, and back.
+//! The records of one TLS connection, without its socket: ciphertext in and plaintext out, and
+//! back.
 //!
 //! Both directions have a pooled buffer, and only while there is something in it. Records are
 //! decrypted in the buffer that they arrived in, all that are complete at once, and their plaintext
@@ -102,8 +103,8 @@ pub(super) struct Records<S> {
     plain: VecDeque<Range<usize>>,
     /// Not yet decrypted.
     cipher: Range<usize>,
-    /// Bytes at the start of `cipher` that rustls has seen: the start of a record, or of a handshake
-    /// message in several.
+    /// Bytes at the start of `cipher` that rustls has seen: the start of a record, or of a
+    /// handshake message in several.
     seen: usize,
     /// Length in bytes of the last record of data, with its header.
     record: usize,

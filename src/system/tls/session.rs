@@ -72,8 +72,8 @@ impl TlsSession {
     }
 
     /// Plain bytes that have arrived, as many as there are and fit: `None` when that is none yet, 0
-    /// at a proper end (`close_notify`). None too, with the socket still readable, after many records
-    /// without data, which a peer can send for ever.
+    /// at a proper end (`close_notify`). None too, with the socket still readable, after many
+    /// records without data, which a peer can send for ever.
     ///
     /// # Errors
     /// `UnexpectedEof` when the peer closed without `close_notify`: the body may be cut short.
@@ -109,8 +109,8 @@ impl TlsSession {
         }
     }
 
-    /// Encrypts what fits of two slices and sends of it what the socket takes: `None` when it has not
-    /// taken what was encrypted before.
+    /// Encrypts what fits of two slices and sends of it what the socket takes: `None` when it has
+    /// not taken what was encrypted before.
     pub(in crate::system) fn try_write(
         &mut self,
         socket: &Socket,
@@ -128,7 +128,8 @@ impl TlsSession {
         Ok(Some(taken))
     }
 
-    /// Returns true if the next read needs nothing from the socket: bytes or the end have been decrypted.
+    /// Returns true if the next read needs nothing from the socket: bytes or the end have been
+    /// decrypted.
     pub(in crate::system) fn has_bytes(&self) -> bool {
         let records = &self.records;
         !records.plain().is_empty() || records.is_closed() || records.failure().is_some()
@@ -139,9 +140,9 @@ impl TlsSession {
         !self.records.is_quiet()
     }
 
-    /// Returns true if nothing waits that nobody asked for, up to the last turn of the event loop. Takes in
-    /// what the socket holds: session tickets may arrive on an idle connection. A part of a record
-    /// counts as something, for it may become anything, and so does a flood of them.
+    /// Returns true if nothing waits that nobody asked for, up to the last turn of the event loop.
+    /// Takes in what the socket holds: session tickets may arrive on an idle connection. A part of
+    /// a record counts as something, for it may become anything, and so does a flood of them.
     pub(in crate::system) fn is_quiet(&mut self, socket: &Socket) -> bool {
         for _ in 0..SILENT_READS_MAX {
             if !self.records.is_quiet() {
@@ -159,7 +160,8 @@ impl TlsSession {
         false
     }
 
-    /// Tells the peer that this is the end, if the socket takes it at once and nothing is half sent.
+    /// Tells the peer that this is the end, if the socket takes it at once and nothing is half
+    /// sent.
     pub(in crate::system) fn close(&mut self, socket: &Socket) {
         if self.records.unsent().is_empty() && self.records.close().is_ok() {
             let _ = self.flush(socket);

@@ -28,8 +28,8 @@ pub struct AccessRecord<'a> {
     pub bucket: &'a str,
     /// Status of the response.
     pub status: u16,
-    /// Error code of a response of the proxy's own ([`Fault::code`](crate::model::Fault::code)); empty
-    /// if none.
+    /// Error code of a response of the proxy's own ([`Fault::code`](crate::model::Fault::code));
+    /// empty if none.
     pub code: &'a str,
     /// Exact reason to refuse the token; empty if it was not refused.
     pub auth_reason: &'a str,
@@ -45,6 +45,28 @@ pub struct AccessRecord<'a> {
     pub sub: Option<&'a str>,
     /// Set if the response was cut short: the client or S3 went away.
     pub aborted: bool,
+}
+
+#[cfg(test)]
+impl AccessRecord<'static> {
+    /// A request for an object that was served.
+    pub(crate) const EXAMPLE: Self = Self {
+        unix_ms: 1_772_323_199_999,
+        request_id: b"01JABC",
+        client: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 51_234),
+        method: b"GET",
+        path: b"/products/a%20b.jpg",
+        bucket: "products",
+        status: 200,
+        code: "",
+        auth_reason: "",
+        bytes: 1_024,
+        duration_us: 1_234,
+        upstream_us: Some(987),
+        generation: 42,
+        sub: Some("alice"),
+        aborted: false,
+    };
 }
 
 /// Appends one line, newline included. Allocates only if `out` must grow.
@@ -87,8 +109,8 @@ pub fn write_record(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     });
 }
 
-/// Cuts off a query, which may carry a token, even if the caller forgot to; and a fragment, which no
-/// well-behaved client sends.
+/// Cuts off a query, which may carry a token, even if the caller forgot to; and a fragment, which
+/// no well-behaved client sends.
 fn without_query(path: &[u8]) -> &[u8] {
     memchr::memchr2(b'?', b'#', path).map_or(path, |end| &path[..end])
 }
@@ -215,24 +237,6 @@ mod tests {
 
     use super::*;
 
-    const RECORD: AccessRecord<'static> = AccessRecord {
-        unix_ms: 1_772_323_199_999,
-        request_id: b"01JABC",
-        client: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 51_234),
-        method: b"GET",
-        path: b"/products/a%20b.jpg",
-        bucket: "products",
-        status: 200,
-        code: "",
-        auth_reason: "",
-        bytes: 1_024,
-        duration_us: 1_234,
-        upstream_us: Some(987),
-        generation: 42,
-        sub: Some("alice"),
-        aborted: false,
-    };
-
     fn line(record: &AccessRecord<'_>) -> String {
         let mut out = Vec::new();
         write_record(record, &mut out);
@@ -246,7 +250,7 @@ mod tests {
     #[test]
     fn a_line_reads_as_documented() {
         assert_eq!(
-            line(&RECORD),
+            line(&AccessRecord::EXAMPLE),
             "{\"time\":\"2026-02-28T23:59:59.999Z\",\"request_id\":\"01JABC\",\
              \"client\":\"203.0.113.9:51234\",\"method\":\"GET\",\"path\":\"/products/a%20b.jpg\",\
              \"bucket\":\"products\",\"status\":200,\"code\":null,\"auth_reason\":null,\
@@ -261,7 +265,7 @@ mod tests {
         let table = page.split_once("| Field | Type | Meaning |\n").unwrap().1;
         let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
         let documented: Vec<_> = rows.map(|row| row.split('|').nth(1).unwrap().trim()).collect();
-        let line = line(&RECORD);
+        let line = line(&AccessRecord::EXAMPLE);
         let written: Vec<_> =
             line.split(",\"").map(|part| part.trim_start_matches("{\"")).collect();
         let written: Vec<_> = written.iter().map(|part| part.split('"').next().unwrap()).collect();
@@ -276,7 +280,7 @@ mod tests {
             upstream_us: None,
             sub: None,
             aborted: true,
-            ..RECORD
+            ..AccessRecord::EXAMPLE
         };
         let json = json(&record);
         for field in ["bucket", "auth_reason", "upstream_ms", "sub"] {
@@ -289,14 +293,14 @@ mod tests {
     #[test]
     fn a_query_never_reaches_the_log() {
         for path in [&b"/a?token=secret"[..], b"/a#token=secret", b"/a?x#token=secret"] {
-            assert_eq!(json(&AccessRecord { path, ..RECORD })["path"], "/a");
+            assert_eq!(json(&AccessRecord { path, ..AccessRecord::EXAMPLE })["path"], "/a");
         }
     }
 
     #[test]
     fn hostile_bytes_are_escaped() {
         let path = b"/\"\\\n\r\t\0\x1b[31m\x7f\xc2\x9b\xff\xed\xa0\x80\xe2\x82\xac";
-        let line = line(&AccessRecord { path, ..RECORD });
+        let line = line(&AccessRecord { path, ..AccessRecord::EXAMPLE });
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert!(!line.contains(|c: char| c.is_control() && c != '\n'), "{line}");
         let json: Value = serde_json::from_str(&line).unwrap();
@@ -309,7 +313,8 @@ mod tests {
     #[test]
     fn what_reorders_or_breaks_a_line_is_escaped() {
         let sub = "a\u{202e}b\u{2028}c\u{2066}d\u{61c}e\u{200f}f\u{85}g\u{2029}€";
-        let line = line(&AccessRecord { sub: Some(sub), path: sub.as_bytes(), ..RECORD });
+        let line =
+            line(&AccessRecord { sub: Some(sub), path: sub.as_bytes(), ..AccessRecord::EXAMPLE });
         assert!(
             line.contains("a\\u202eb\\u2028c\\u2066d\\u061ce\\u200ff\\u0085g\\u2029€"),
             "{line}"
@@ -326,7 +331,7 @@ mod tests {
             ("255.255.255.255:0", "255.255.255.255:0"),
         ] {
             let client = client.parse().unwrap();
-            assert_eq!(json(&AccessRecord { client, ..RECORD })["client"], text);
+            assert_eq!(json(&AccessRecord { client, ..AccessRecord::EXAMPLE })["client"], text);
         }
     }
 
@@ -340,7 +345,7 @@ mod tests {
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
             (1_704_067_199_999, "2023-12-31T23:59:59.999Z"),
         ] {
-            assert_eq!(json(&AccessRecord { unix_ms, ..RECORD })["time"], text);
+            assert_eq!(json(&AccessRecord { unix_ms, ..AccessRecord::EXAMPLE })["time"], text);
         }
     }
 
@@ -360,7 +365,7 @@ mod tests {
                 bytes: numbers[1],
                 duration_us: numbers[2],
                 generation: numbers[3],
-                ..RECORD
+                ..AccessRecord::EXAMPLE
             };
             let line = line(&record);
             prop_assert_eq!(line.matches('\n').count(), 1);

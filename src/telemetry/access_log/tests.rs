@@ -1,7 +1,6 @@
 use std::{
     fs::{self, File},
     io::Read,
-    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
     sync::Arc,
     time::Duration,
@@ -14,23 +13,7 @@ use crate::telemetry::cells::CoreCells;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn record(id: &str) -> AccessRecord<'_> {
-    AccessRecord {
-        unix_ms: 0,
-        request_id: id.as_bytes(),
-        client: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
-        method: b"GET",
-        path: b"/a",
-        bucket: "a",
-        status: 200,
-        code: "",
-        auth_reason: "",
-        bytes: 0,
-        duration_us: 0,
-        upstream_us: None,
-        generation: 1,
-        sub: None,
-        aborted: false,
-    }
+    AccessRecord { request_id: id.as_bytes(), ..AccessRecord::EXAMPLE }
 }
 
 /// The request ids in a log file, in order; every line must be valid JSON.

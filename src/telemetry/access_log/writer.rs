@@ -58,8 +58,8 @@ impl AccessLogTarget {
         Ok(Self { output: LineOutput::new(file), path: Some(path.into()), created })
     }
 
-    /// Closes a target that was opened only to see whether it can be, and leaves no file behind that
-    /// was not there before.
+    /// Closes a target that was opened only to see whether it can be, and leaves no file behind
+    /// that was not there before.
     pub fn discard(self) {
         if let Some(path) = self.path.filter(|_| self.created) {
             let _ = std::fs::remove_file(path);

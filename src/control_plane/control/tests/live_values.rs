@@ -78,8 +78,8 @@ fn a_worker_that_does_not_acknowledge_gets_no_second_table_but_is_woken_again() 
     assert!(take(&fixture, 0).is_none(), "what is acknowledged is not sent again");
 }
 
-/// The name of a new bucket is resolved while the attempt that brings it is prepared; then a refresh
-/// comes, and another address, all before the commit.
+/// The name of a new bucket is resolved while the attempt that brings it is prepared; then a
+/// refresh comes, and another address, all before the commit.
 #[test]
 fn what_changes_between_compiling_and_the_commit_reaches_the_workers() {
     let (release_one, gate) = crossbeam_channel::bounded::<()>(0);

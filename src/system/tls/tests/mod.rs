@@ -480,7 +480,8 @@ fn garbage_fails_and_does_not_panic() {
         match random.below(3) {
             0 => cipher = random.bytes(cipher.len()),
             1 => {
-                // The record's version, which must be ignored (RFC 8446 section 5.1), is left alone.
+                // The record's version, which must be ignored (RFC 8446 section 5.1), is left
+                // alone.
                 let at = random.below(cipher.len() - 2);
                 cipher[if at == 0 { at } else { at + 2 }] ^=
                     u8::try_from(1 + random.below(255)).unwrap();
