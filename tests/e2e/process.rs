@@ -117,7 +117,7 @@ fn memory_of_a_large_configuration_goes_back_when_a_small_one_replaces_it() {
     for number in 0..10_000 {
         large = large.bucket(&format!("bucket-{number}"), origin.url());
     }
-    let proxy = Proxy::start(&small);
+    let proxy = Launch::new().in_own_session().config(&small).start();
     let generation = |number: f64| {
         wait_long_until("the generation", || proxy.metric("config_generation") == Some(number));
     };

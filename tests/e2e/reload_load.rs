@@ -62,7 +62,7 @@ const TOKENS: usize = 64;
 fn memory_reaches_a_plateau_under_very_many_reloads() {
     let reloads = env::var("YATAGARASU_RELOADS").map_or(RELOADS, |text| text.parse().unwrap());
     let origin = FastOrigin::start(b"x");
-    let proxy = Proxy::start(&thousand(&origin.url(), 0));
+    let proxy = Launch::new().in_own_session().config(&thousand(&origin.url(), 0)).start();
     // Each is new to the caches of a generation. However long one lasts, they stay small.
     let tokens: [Vec<String>; 2] = std::array::from_fn(|client| {
         let token = |number| {

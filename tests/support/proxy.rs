@@ -85,6 +85,7 @@ pub(crate) struct Launch {
     environment: Vec<(String, String)>,
     admin_listener: bool,
     own_group: bool,
+    own_session: bool,
 }
 
 /// A process that ended by itself.
@@ -129,6 +130,7 @@ impl Launch {
             environment: Vec::new(),
             admin_listener: false,
             own_group: false,
+            own_session: false,
         }
     }
 
@@ -161,6 +163,15 @@ impl Launch {
         self
     }
 
+    /// Runs in a session of its own, as a service does. The kernel weighs the threads of a session
+    /// against each other (`sched(7)`, "The autogroup feature"): in that of the tests, those of
+    /// lower priority, which prepare a reload, starve while other programs keep the machine busy.
+    #[must_use]
+    pub(crate) fn in_own_session(mut self) -> Self {
+        self.own_session = true;
+        self
+    }
+
     /// Adds an environment variable.
     #[must_use]
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
@@ -184,7 +195,13 @@ impl Launch {
     }
 
     fn spawn(&self) -> (Child, Lines, Lines) {
-        let mut command = Command::new(&self.binary);
+        let mut command = if self.own_session {
+            let mut command = Command::new("setsid");
+            command.arg(&self.binary);
+            command
+        } else {
+            Command::new(&self.binary)
+        };
         if self.own_group {
             command.process_group(0);
         }
