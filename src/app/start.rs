@@ -36,8 +36,9 @@ use crate::{
     protocol::http1::Pseudonym,
     system::{
         clock::{Monotonic, unix_seconds},
-        cpu, listener,
-        mailbox::{Sending, Unclaimed, mailbox},
+        cpu,
+        inbox::{InboxSender, UnclaimedInbox, inbox},
+        listener,
         process,
     },
     telemetry::{access_log, cells::CoreCells, log::LogLevel, render::ReloadMetrics},
@@ -45,7 +46,7 @@ use crate::{
 
 /// Messages that may wait for one worker. Reloads coalesce and addresses repeat, so a worker
 /// that is this far behind is stalled.
-const MAILBOX_MESSAGES: usize = 256;
+const INBOX_MESSAGES_MAX: usize = 256;
 
 /// Nice value of the control thread, so that workers run before it.
 const CONTROL_NICE: i32 = 5;
@@ -111,13 +112,13 @@ pub(super) fn start(
     let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
     let (to_control, from_workers) = unbounded();
     let pseudonym = Pseudonym::new(process::random_number());
-    let mut mailboxes: Vec<Sending<ToWorker>> = Vec::with_capacity(workers);
+    let mut inboxes: Vec<InboxSender<ToWorker>> = Vec::with_capacity(workers);
     let addresses = (listeners.first().and_then(local), admin_listeners.first().and_then(local));
     let mut admin_listeners = admin_listeners.into_iter();
     for (worker, listener) in listeners.into_iter().enumerate() {
-        let (sending, mailbox): (_, Unclaimed<ToWorker>) =
-            mailbox(MAILBOX_MESSAGES).map_err(because("no mailbox for a worker"))?;
-        mailboxes.push(sending);
+        let (sending, inbox): (_, UnclaimedInbox<ToWorker>) =
+            inbox(INBOX_MESSAGES_MAX).map_err(because("the inbox of a worker"))?;
+        inboxes.push(sending);
         let assignment = Assignment {
             worker,
             core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
@@ -128,7 +129,7 @@ pub(super) fn start(
             pseudonym,
             release: release.clone(),
             live: Arc::clone(&first_values),
-            mailbox,
+            inbox,
             to_control: to_control.clone(),
             fleet: Arc::clone(&counters),
             access_log: sinks.sink(Arc::clone(&counters[worker])),
@@ -173,7 +174,7 @@ pub(super) fn start(
         ..ReloadMetrics::default()
     };
     let control = Control {
-        workers: Workers::new(mailboxes, Generation::FIRST, first_values.version()),
+        workers: Workers::new(inboxes, Generation::FIRST, first_values.version()),
         cores: counters,
         running: Running {
             release,

@@ -97,7 +97,7 @@ impl Started {
     }
 }
 
-/// From the resolver's table over the control thread and a worker's mailbox to the addresses
+/// From the resolver's table over the control thread and a worker's inbox to the addresses
 /// that the next connection is opened to: each step is the real one.
 #[test]
 fn addresses_that_change_are_those_that_the_next_connection_goes_to() {

@@ -19,7 +19,7 @@ use crate::{
     system::{
         cpu,
         listener::CoreListener,
-        mailbox::Unclaimed,
+        inbox::UnclaimedInbox,
         reactor::Reactor,
         ring::{self, IoChoice, IoKind},
     },
@@ -48,7 +48,7 @@ pub struct Assignment {
     /// The live values to start with.
     pub live: Arc<LiveTable>,
     /// Messages from the control thread.
-    pub mailbox: Unclaimed<ToWorker>,
+    pub inbox: UnclaimedInbox<ToWorker>,
     /// Messages to the control thread.
     pub to_control: Sender<FromWorker>,
     /// The counters of all cores, by worker.
@@ -78,7 +78,7 @@ async fn serve(
     pinned: Option<cpu::Processor>,
 ) -> std::io::Result<()> {
     let reactor = Reactor::start()?;
-    let mailbox = assignment.mailbox.claim(&reactor)?;
+    let inbox = assignment.inbox.claim(&reactor)?;
     let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
     };
@@ -107,7 +107,7 @@ async fn serve(
     });
     let beating = Rc::clone(&core);
     monoio::spawn(async move { beating.reactor.every_tick(|| beat(&beating)).await });
-    inbox::read(&core, mailbox).await;
+    inbox::read(&core, inbox).await;
     Ok(())
 }
 
