@@ -131,7 +131,7 @@ pub(super) fn start(
             live: Arc::clone(&first_values),
             inbox,
             to_control: to_control.clone(),
-            fleet: Arc::clone(&counters),
+            all_cells: Arc::clone(&counters),
             access_log: sinks.sink(Arc::clone(&counters[worker])),
         };
         spawn(assignment, to_control.clone()).map_err(because("a worker thread"))?;

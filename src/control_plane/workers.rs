@@ -34,8 +34,8 @@ struct Member {
     sent: (LiveVersion, Monotonic),
     /// The live values that it uses.
     renewed: LiveVersion,
-    /// The last step of stopping that it was told of.
-    told: DrainStep,
+    /// The last step of stopping that it was sent.
+    sent_step: DrainStep,
     /// The last step of stopping that it has come to the end of.
     done: DrainStep,
 }
@@ -85,7 +85,7 @@ impl Workers {
                 unsent: VecDeque::new(),
                 sent: (live, Monotonic(0)),
                 renewed: live,
-                told: DrainStep::Serving,
+                sent_step: DrainStep::Serving,
                 done: DrainStep::Serving,
             })
             .collect();
@@ -179,7 +179,7 @@ impl Workers {
         self.members.iter().enumerate().filter(|(_, m)| behind(m)).map(|(i, _)| i).collect()
     }
 
-    /// Answers a call of one worker.
+    /// Sends the reply to a call of one worker.
     pub fn reply(&mut self, worker: usize, ticket: Ticket, reply: CallReply) {
         if let Some(member) = self.members.get_mut(worker) {
             member.unsent.push_back((ticket, reply));
@@ -187,12 +187,12 @@ impl Workers {
         }
     }
 
-    /// Tells every worker to take a step of stopping.
+    /// Sends every worker a step of stopping.
     pub fn drain(&mut self, step: DrainStep) {
         self.step = step;
-        for member in self.members.iter_mut().filter(|member| member.told < step) {
+        for member in self.members.iter_mut().filter(|member| member.sent_step < step) {
             if member.inbox.send(ToWorker::Drain(step)).is_ok() {
-                member.told = step;
+                member.sent_step = step;
             }
         }
     }

@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub limits: Limits,
     /// Client-side time-outs.
     pub timeouts: Timeouts,
-    /// Adds `X-Config-Generation` to every answer.
+    /// Adds `X-Config-Generation` to every response.
     pub expose_generation: bool,
     /// Longest prefix to an index into `buckets`.
     pub router: Router,

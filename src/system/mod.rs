@@ -1,4 +1,4 @@
-//! Kernel mechanism: rings, sockets, buffers, TLS, clocks, processors. The only folder that may
+//! Kernel mechanism: rings, sockets, buffers, TLS, clocks, processors. The only directory that may
 //! hold `unsafe`, read a clock, or name the runtime's drivers.
 //!
 //! Sockets are used by readiness: try the system call without blocking, and wait for the ring (or

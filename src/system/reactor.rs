@@ -250,10 +250,10 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Starts watching `fd`, which must stay open until the value is dropped, and be closed then.
+    /// Registers `fd`, which must stay open until the value is dropped, and be closed then.
     ///
     /// # Errors
-    /// When the kernel can't registered it.
+    /// When the kernel can't register it.
     pub fn new(reactor: &Rc<Reactor>, fd: RawFd) -> io::Result<Self> {
         let registered = Rc::new(Registered::new(fd));
         let slot = reactor.all.borrow_mut().insert(Rc::clone(&registered));
@@ -393,7 +393,7 @@ impl Drop for Registration {
 }
 
 impl Reactor {
-    /// Starts watching on the event loop of the calling thread.
+    /// Starts on the event loop of the calling thread.
     ///
     /// # Errors
     /// When the kernel has no descriptors left.
@@ -520,7 +520,7 @@ fn place_in<'a>(all: &'a Slab<Rc<Registered>>) -> impl Fn(u32) -> Option<&'a Pla
     |member| all.get(usize::try_from(member).ok()?).map(|registered| &registered.place)
 }
 
-/// Passes on what the kernel tells, turn after turn.
+/// Passes on what the kernel reports, turn after turn.
 async fn serve(reactor: Rc<Reactor>) {
     loop {
         match reactor.poller.changed().await {

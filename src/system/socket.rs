@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Runs `test` with a watched socket and its peer.
+    /// Runs `test` with a registered socket and its peer.
     fn with_pair<F: Future<Output = ()>>(test: impl Fn(Rc<Socket>, std::fs::File) -> F) {
         with_reactor(|reactor| {
             let (ours, theirs) = pair().unwrap();
@@ -347,9 +347,9 @@ mod tests {
     #[test]
     fn a_full_socket_is_waited_for_until_the_peer_has_read() {
         with_pair(|socket, peer| async move {
-            let piece = [0; 8_192];
+            let bytes = [0; 8_192];
             let mut sent = 0;
-            while let Some(count) = socket.try_send(&piece, &[]).unwrap() {
+            while let Some(count) = socket.try_send(&bytes, &[]).unwrap() {
                 sent += count;
             }
             let reader = std::thread::spawn(move || {
@@ -367,7 +367,7 @@ mod tests {
             });
             socket.writable().await;
             let _peer = reader.join().unwrap();
-            assert!(socket.try_send(&piece, &[]).unwrap().is_some());
+            assert!(socket.try_send(&bytes, &[]).unwrap().is_some());
         });
     }
 

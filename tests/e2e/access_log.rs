@@ -194,7 +194,7 @@ fn the_access_log_moves_with_its_path_and_is_switched_off_and_on() {
     assert_eq!(paths_in(&file("a.log")), ["/products/1"]);
     assert_eq!(paths_in(&file("b.log")), ["/products/2"]);
 
-    let nowhere = file("no-such-folder").join("x.log").display().to_string();
+    let nowhere = file("no-such-directory").join("x.log").display().to_string();
     proxy.write_config(&config.clone().set("logging.access_log.path", nowhere));
     let refused = post(&proxy, "/admin/reload", &[]);
     assert_eq!(refused.status, 400, "{refused:?}");
@@ -209,7 +209,7 @@ fn a_log_that_is_off_needs_no_file_to_start() {
     let config = Config::products(origin.url())
         .with_jwt(&[])
         .set("logging.access_log.enabled", false)
-        .set("logging.access_log.path", "no-such-folder/x.log");
+        .set("logging.access_log.path", "no-such-directory/x.log");
     let proxy = Proxy::start(&config);
     assert_eq!(proxy.get("/products/x").status, 200);
     assert!(proxy.stdout().all().is_empty());

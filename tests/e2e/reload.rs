@@ -261,8 +261,8 @@ fn a_refusal_names_its_first_problem_exactly_and_the_place_of_each() {
 #[test]
 fn a_dry_run_leaves_no_file_behind() {
     let origin = ScriptedOrigin::serving("x");
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("access.log");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access.log");
     let proxy = Proxy::start(&config(&origin));
     let other = config(&origin).set("logging.access_log.path", log.display().to_string());
     proxy.write_config(&other);
@@ -484,7 +484,7 @@ fn rotated_s3_keys_lose_no_request_and_the_old_ones_are_not_used_again() {
             write(proxy.directory(), number);
             let report = reload(&proxy);
             assert_eq!(report["config_generation"], number + 1, "{report}");
-            // Each client's request of before the response has ended when it has begun another.
+            // Each client's request of before the response has ended when it has started another.
             let before = turns.each_ref().map(|count| count.load(Ordering::SeqCst));
             wait_until("requests that began after the response", || {
                 done.load(Ordering::SeqCst)

@@ -244,7 +244,7 @@ fn a_408_that_comes_first_on_a_reused_connection_is_nobodys() {
     let origin = ScriptedOrigin::start(|conn, number| {
         conn.expect_request();
         conn.respond("200 OK", &[], format!("{number}").as_bytes());
-        // The request and the end of the server's patience cross on the way.
+        // The request and the server's timeout cross on the way.
         if conn.request().is_some() {
             conn.respond("408 Request Timeout", &[("Connection", "close")], b"too slow");
             conn.wait_closed();

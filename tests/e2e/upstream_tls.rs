@@ -218,11 +218,11 @@ fn a_long_body_that_pauses_is_passed_on_as_far_as_it_came() {
         })
         .unwrap();
     assert_eq!(received, LENGTH);
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     for _ in 0..20 {
         assert_eq!(client.get("/products/x").text(), "short");
     }
-    let took = begun.elapsed();
+    let took = started.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?} for twenty");
     assert_eq!(front.handshakes(), 1);
 }

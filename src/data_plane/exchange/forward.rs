@@ -111,7 +111,7 @@ async fn relay(
     }
     let aborted = match passed {
         Ok(()) => false,
-        Err(Cut::Upstream(error)) if !response.is_begun() => {
+        Err(Cut::Upstream(error)) if !response.is_started() => {
             return failed(exchange, request, &error, response).await;
         }
         Err(cut) => {

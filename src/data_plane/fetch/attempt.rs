@@ -194,7 +194,7 @@ impl<'r> ObjectRequest<'r> {
             buffer.copy_within(at..filled, 0);
             filled -= at;
             // Interim responses do not prolong the time of the final one's first byte. A head that
-            // has begun has a time of its own, which its bytes do not prolong.
+            // has started has a time of its own, which its bytes do not prolong.
             if filled == 0 {
                 phase = Phase::Interim;
                 let left = timeouts.first_byte.saturating_sub(between(sent, clock.refresh()));

@@ -407,15 +407,15 @@ mod tests {
         with_core(&async |core| {
             let servers = Servers::start(2);
             let state = servers.state();
-            let begun = core.now();
-            state.learn(&servers.live(&[1], 1), begun);
+            let started = core.now();
+            state.learn(&servers.live(&[1], 1), started);
             let idle = core.open(&state).await.unwrap();
             let busy = core.open(&state).await.unwrap();
-            state.give_back(idle, KEEPING, begun);
+            state.give_back(idle, KEEPING, started);
             assert_eq!(core.counts(), (1, 1));
-            state.learn(&servers.live(&[2], 2), begun);
+            state.learn(&servers.live(&[2], 2), started);
             // Within ten seconds.
-            let later = begun.plus(Duration::from_secs(10));
+            let later = started.plus(Duration::from_secs(10));
             state.sweep(later);
             assert_eq!(core.counts(), (1, 0));
             state.give_back(busy, KEEPING, later);
@@ -434,11 +434,11 @@ mod tests {
         with_core(&async |core| {
             let servers = Servers::start(1);
             let state = servers.state();
-            let begun = core.now();
-            state.learn(&servers.live(&[1], 1), begun);
-            let age = |seconds| begun.plus(Duration::from_secs(seconds));
+            let started = core.now();
+            state.learn(&servers.live(&[1], 1), started);
+            let age = |seconds| started.plus(Duration::from_secs(seconds));
             let at_rest = core.open(&state).await.unwrap();
-            state.give_back(at_rest, KEEPING, begun);
+            state.give_back(at_rest, KEEPING, started);
             let young = state.take(KEEPING.max_age, age(50), &core.cells).unwrap();
             assert!(young.is_reused());
             // Not given back,
@@ -446,7 +446,7 @@ mod tests {
             assert_eq!(core.counts(), (0, 0));
             // not taken,
             let old = core.open(&state).await.unwrap();
-            state.give_back(old, KEEPING, begun);
+            state.give_back(old, KEEPING, started);
             assert!(state.take(KEEPING.max_age, age(400), &core.cells).is_none());
             assert_eq!(core.counts(), (0, 0));
             // not kept, though it was used a moment ago.
@@ -464,14 +464,14 @@ mod tests {
         with_core(&async |core| {
             let servers = Servers::start(1);
             let state = servers.state();
-            let begun = core.now();
-            state.learn(&servers.live(&[1], 1), begun);
+            let started = core.now();
+            state.learn(&servers.live(&[1], 1), started);
             let mut all = Vec::new();
             for _ in 0..64 {
                 all.push(core.open(&state).await.unwrap());
             }
             let over_at = |seconds| {
-                let now = begun.plus(Duration::from_secs(seconds));
+                let now = started.plus(Duration::from_secs(seconds));
                 all.iter().filter(|connection| connection.is_over(KEEPING.max_age, now)).count()
             };
             assert_eq!(over_at(269), 0);

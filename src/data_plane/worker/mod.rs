@@ -18,8 +18,8 @@ use crate::{
     protocol::http1::Pseudonym,
     system::{
         cpu,
-        listener::CoreListener,
         inbox::UnclaimedInbox,
+        listener::CoreListener,
         reactor::Reactor,
         ring::{self, IoChoice, IoKind},
     },
@@ -52,7 +52,7 @@ pub struct Assignment {
     /// Messages to the control thread.
     pub to_control: Sender<FromWorker>,
     /// The counters of all cores, by worker.
-    pub fleet: Arc<[Arc<CoreCells>]>,
+    pub all_cells: Arc<[Arc<CoreCells>]>,
     /// Where its access-log records go.
     pub access_log: AccessLogSink,
 }
@@ -79,7 +79,7 @@ async fn serve(
 ) -> std::io::Result<()> {
     let reactor = Reactor::start()?;
     let inbox = assignment.inbox.claim(&reactor)?;
-    let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
+    let Some(cells) = assignment.all_cells.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
     };
     let core = Rc::new(Core::new(Setup {
@@ -88,7 +88,7 @@ async fn serve(
         live: assignment.live,
         reactor,
         cells,
-        fleet: assignment.fleet,
+        all_cells: assignment.all_cells,
         max_connections: assignment.max_connections,
         admin_elsewhere: assignment.admin_listener.is_some(),
         pseudonym: assignment.pseudonym,

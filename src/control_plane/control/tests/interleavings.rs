@@ -223,7 +223,7 @@ impl World {
 
     /// Lets everybody finish: turns and wake-ups only.
     fn settle(&mut self) {
-        let deadline = Monotonic::now().plus(PATIENCE);
+        let deadline = Monotonic::now().plus(TIMEOUT);
         loop {
             for worker in 0..WORKERS {
                 self.happen(Event::Wake(worker));

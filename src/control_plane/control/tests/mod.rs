@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Time for a message that is known to come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A control thread without a thread, and everything around it.
 struct Fixture {
@@ -46,7 +46,7 @@ struct Fixture {
     signals: Sender<Signal>,
     workers: Vec<UnclaimedInbox<ToWorker>>,
     names: Names,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 /// A configuration whose limit on header fields is `version`, so that a snapshot tells it.
@@ -86,8 +86,8 @@ impl Fixture {
 
     fn preparing(workers: usize, capacity: usize, timeout: f64, preparing: Preparing) -> Self {
         install_crypto();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
         fs::write(&path, content(FIRST_VERSION, timeout)).unwrap();
         let environment = ProcessEnvironment::capture();
         let (content, loaded) = prepare::load(&path, &environment, None, &mut Seen::new())
@@ -139,24 +139,24 @@ impl Fixture {
             rendered,
             looked,
         };
-        Self { control, inputs, to_control, signals, workers: receiving, names, folder }
+        Self { control, inputs, to_control, signals, workers: receiving, names, directory }
     }
 
     /// Replaces the file in one step, as the preparation may read it at any time.
     fn write(&self, text: &str) {
-        let new = self.folder.path().join("new");
+        let new = self.directory.path().join("new");
         fs::write(&new, text).unwrap();
-        fs::rename(new, self.folder.path().join("config.yaml")).unwrap();
+        fs::rename(new, self.directory.path().join("config.yaml")).unwrap();
     }
 
-    fn turn(&mut self, patience: Duration) {
-        assert_eq!(self.control.turn(&mut self.inputs, patience), None);
+    fn turn(&mut self, timeout: Duration) {
+        assert_eq!(self.control.turn(&mut self.inputs, timeout), None);
     }
 
     /// Turns until `done`, playing workers with `work` in between.
     #[track_caller]
     fn until(&mut self, mut work: impl FnMut(&mut Self), done: impl Fn(&Self) -> bool) {
-        let deadline = Monotonic::now().plus(PATIENCE);
+        let deadline = Monotonic::now().plus(TIMEOUT);
         while !done(self) {
             assert!(Monotonic::now() < deadline, "nothing comes of it");
             self.turn(Duration::from_millis(1));
