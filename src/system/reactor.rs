@@ -329,15 +329,27 @@ impl Registration {
         self.list();
     }
 
-    /// Lets the core's other tasks go first.
-    pub async fn take_turn(&self) {
-        self.reactor.turns.next().await;
-    }
-
     /// Ends the wait when the peer takes nothing of what is sent for `after`.
     pub fn arm_sending(&self, after: Duration) {
         self.registered.arm_sending(self.reactor.clock.coarse(), after);
         self.list();
+    }
+
+    /// The same as [`Registration::arm`], for as long as the value lives.
+    pub fn deadline(&self, after: Duration) -> Deadline<'_> {
+        self.arm(after);
+        Deadline(self)
+    }
+
+    /// The same as [`Registration::arm_sending`], for as long as the value lives.
+    pub fn sending_deadline(&self, after: Duration) -> Deadline<'_> {
+        self.arm_sending(after);
+        Deadline(self)
+    }
+
+    /// Lets the core's other tasks go first.
+    pub async fn take_turn(&self) {
+        self.reactor.turns.next().await;
     }
 
     /// Lets `bytes` come together before reading is reported, or what came within two ticks; 1 ends
@@ -349,6 +361,24 @@ impl Registration {
 
     fn list(&self) {
         self.reactor.list(self.slot, &self.registered);
+    }
+}
+
+/// The deadline of a socket. Dropping it takes the deadline away.
+#[derive(Debug)]
+#[must_use = "the deadline is taken away with it"]
+pub struct Deadline<'r>(&'r Registration);
+
+impl Deadline<'_> {
+    /// Ends the wait when `after` has passed from now on, instead.
+    pub fn restart(&self, after: Duration) {
+        self.0.arm(after);
+    }
+}
+
+impl Drop for Deadline<'_> {
+    fn drop(&mut self) {
+        self.0.disarm();
     }
 }
 

@@ -29,7 +29,7 @@ impl Socket {
         Ok(Self { registration: Registration::new(reactor, fd.as_raw_fd())?, fd })
     }
 
-    /// Connects to `address` on behalf of `client`.
+    /// Connects to `address`, on behalf of `client` if there is one.
     ///
     /// # Errors
     /// What `connect(2)` reports; `TimedOut` when `within` passed, `ConnectionAborted` when the
@@ -37,7 +37,7 @@ impl Socket {
     pub async fn connect(
         address: SocketAddr,
         within: Duration,
-        client: Presence,
+        client: Option<Presence>,
         reactor: &Rc<Reactor>,
     ) -> io::Result<Self> {
         let socket = socket2::Socket::new(
@@ -53,12 +53,12 @@ impl Socket {
         };
         let socket = Self::new(OwnedFd::from(socket), reactor)?;
         if in_progress {
-            socket.registration().arm(within);
-            socket.registration().waits_for(Some(client));
-            socket.registration().readiness.connecting();
+            let registration = socket.registration();
+            let _deadline = registration.deadline(within);
+            registration.waits_for(client);
+            registration.readiness.connecting();
             socket.writable().await;
-            socket.registration().check_open()?;
-            socket.registration().disarm();
+            registration.check_open()?;
             if let Some(error) = SockRef::from(&socket.fd).take_error()? {
                 return Err(error);
             }
@@ -396,6 +396,20 @@ mod tests {
             reactor.sleep(Duration::from_millis(1)).await;
             reactor.tick();
         }
+    }
+
+    #[test]
+    fn a_deadline_that_was_taken_away_ends_nothing() {
+        with_reactor(|reactor| async move {
+            let [kept, dropped] = [(); 2].map(|()| {
+                let (ours, theirs) = pair().unwrap();
+                (Socket::new(ours, &reactor).unwrap(), theirs)
+            });
+            drop(dropped.0.registration().deadline(Duration::ZERO));
+            let _deadline = kept.0.registration().deadline(Duration::ZERO);
+            wait_ended(&kept.0, &reactor).await;
+            assert_eq!(dropped.0.registration().close_reason(), CloseReason::Open);
+        });
     }
 
     #[test]

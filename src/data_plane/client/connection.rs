@@ -142,15 +142,12 @@ async fn read_head<'c>(
         // A request may still be on its way.
         most = most.min(timeouts.drain_idle);
     }
-    stream.registration().arm(most);
+    let deadline = stream.registration().deadline(most);
     loop {
         if started {
             let local = core.current();
             match parse_request(input.bytes(), &local.limits, head) {
-                Ok(Progress::Complete) => {
-                    stream.registration().disarm();
-                    return Ok(());
-                }
+                Ok(Progress::Complete) => return Ok(()),
                 // The process ends: there is no time left for the rest of it.
                 Ok(Progress::Partial)
                     if stream.registration().close_reason() == CloseReason::ClientGone =>
@@ -172,7 +169,7 @@ async fn read_head<'c>(
             Ok(Some(_)) if !started => {
                 started = true;
                 if !first || core.is_closing() {
-                    stream.registration().arm(timeouts.client_header);
+                    deadline.restart(timeouts.client_header);
                 }
             }
             Ok(None) if !started && is_over(stream) => return Err(None),
@@ -224,7 +221,7 @@ fn fault_of(error: &RequestError) -> Fault {
 /// Ends our side, then reads and discards until the client has ended its own.
 async fn linger(core: &Core, stream: &Stream) {
     stream.finish();
-    stream.registration().arm(LINGER);
+    let _deadline = stream.registration().deadline(LINGER);
     let mut discarded = 0;
     while discarded < LINGER_BYTES_MAX && !is_over(stream) {
         stream.readable().await;

@@ -45,7 +45,7 @@ pub(super) async fn forward(
         key,
         is_head: exchange.request.is_head(),
         fields: &fields,
-        client: response.presence(),
+        client: Some(response.presence()),
     };
     let Some(request) = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit)
     else {

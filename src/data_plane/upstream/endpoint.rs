@@ -222,7 +222,7 @@ mod tests {
         handoff::live::HostPort,
         system::{
             buffers::Buffers,
-            reactor::Reactor,
+            reactor::{Presence, Reactor},
             ring::{self, IoChoice},
             socket::{Socket, pair},
         },
@@ -267,9 +267,13 @@ mod tests {
         }
 
         fn state(&self) -> EndpointState {
+            self.state_with(None)
+        }
+
+        fn state_with(&self, tls: Option<Arc<TlsClient>>) -> EndpointState {
             let (host, port) = self.host();
             let key = format!("http://{host}:{port}").into();
-            EndpointState::new(Arc::new(Endpoint { key, host, port, tls: None }))
+            EndpointState::new(Arc::new(Endpoint { key, host, port, tls }))
         }
 
         fn live(&self, lasts: &[u8], version: u64) -> LiveTable {
@@ -316,12 +320,22 @@ mod tests {
 
     impl Core {
         async fn open(&self, state: &EndpointState) -> Result<Connection, UpstreamError> {
+            let client = self.client.registration().presence(false);
+            self.open_for(Some(client), Duration::from_secs(20), state).await
+        }
+
+        async fn open_for(
+            &self,
+            client: Option<Presence>,
+            timeout: Duration,
+            state: &EndpointState,
+        ) -> Result<Connection, UpstreamError> {
             let connector = Connector {
                 reactor: &self.reactor,
                 buffers: &self.buffers,
-                client: self.client.registration().presence(false),
+                client,
                 cells: &self.cells,
-                timeout: Duration::from_secs(20),
+                timeout,
             };
             state.open(&connector).await
         }
@@ -349,6 +363,27 @@ mod tests {
             }
             let counts: Vec<_> = servers.accepted().iter().map(Vec::len).collect();
             assert_eq!(counts, [4, 4, 4]);
+        });
+    }
+
+    #[test]
+    fn opening_a_connection_ends_with_the_client_or_if_there_is_none_with_its_timeout() {
+        with_core(&async |core| {
+            let ticking = Rc::clone(&core.reactor);
+            monoio::spawn(async move { ticking.every_tick(|| ticking.tick()).await });
+            let servers = Servers::start(1);
+            // It does not shake hands.
+            let tls = Some(Arc::new(TlsClient::new("localhost", None).unwrap()));
+            let state = servers.state_with(tls);
+            state.learn(&servers.live(&[1], 1), core.now());
+            let (client, theirs) = pair().unwrap();
+            let client = Socket::new(client, &core.reactor).unwrap();
+            drop(theirs);
+            let presence = client.registration().presence(false);
+            let opened = core.open_for(Some(presence), Duration::from_mins(1), &state).await;
+            assert!(opened.unwrap_err().is_client_gone());
+            let opened = core.open_for(None, Duration::from_millis(1), &state).await;
+            assert_eq!(opened.unwrap_err().fault(), Some(crate::model::Fault::UpstreamTimeout));
         });
     }
 
