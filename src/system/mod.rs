@@ -18,6 +18,8 @@ mod poller;
 pub mod process;
 pub mod reactor;
 mod readiness;
+pub mod registered;
+pub mod registration;
 pub mod ring;
 pub mod socket;
 pub mod splice;
