@@ -252,12 +252,12 @@ fn queued(local: u16, remote: u16) -> Option<(usize, usize)> {
 }
 
 #[test]
-fn bytes_of_an_aborted_answer_are_those_that_the_socket_took() {
+fn bytes_of_an_aborted_response_are_those_that_the_socket_took() {
     const LENGTH: usize = 64 * 1_048_576;
     let origin = ScriptedOrigin::start(|conn, _| {
         conn.expect_request();
         conn.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{LENGTH:x}\r\n"));
-        // Until the proxy gives the answer up.
+        // Until the proxy gives the response up.
         while conn.try_send(vec![b'x'; 65_536]) {}
     });
     let proxy = Proxy::start(&Config::products(origin.url()));
@@ -285,7 +285,7 @@ fn bytes_of_an_aborted_answer_are_those_that_the_socket_took() {
 }
 
 #[test]
-fn an_early_answer_is_recorded_when_it_is_complete_and_not_when_its_body_has_come() {
+fn an_early_response_is_recorded_when_it_is_complete_and_not_when_its_body_has_come() {
     let origin = ScriptedOrigin::serving("x");
     // Longer than a test waits.
     let config = Config::products(origin.url()).set("server.timeouts.client_header", 60);

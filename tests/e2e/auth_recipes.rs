@@ -78,8 +78,8 @@ fn of_provider() -> Value {
 
 #[track_caller]
 fn expect(proxy: &Proxy, path: &str, token: &str, status: u16) {
-    let answer = ask(proxy, path, token);
-    assert_eq!(answer.status, status, "{path}: {answer:?}");
+    let response = ask(proxy, path, token);
+    assert_eq!(response.status, status, "{path}: {response:?}");
 }
 
 #[test]

@@ -293,7 +293,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn generations_and_live_values_never_go_back_and_answers_are_true(
+    fn generations_and_live_values_never_go_back_and_replies_are_true(
         events in prop::collection::vec(event(), 1..120)
     ) {
         let mut world = World::new();
