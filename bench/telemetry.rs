@@ -24,6 +24,7 @@ fn record() -> AccessRecord<'static> {
         unix_ms: 1_772_323_199_999,
         request_id: b"01JABCDEFGHJKMNPQRSTVWXYZ0",
         client: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 9), 51_234)),
+        protocol: Some("HTTP/1.1"),
         method: b"GET",
         path: b"/products/2026/02/images/a%20photo-1920x1080.jpg",
         bucket: "products",

@@ -2,7 +2,6 @@
 
 mod descriptors;
 mod exit;
-mod listeners;
 mod offline;
 mod start;
 #[cfg(test)]
@@ -13,9 +12,9 @@ use std::time::Duration;
 
 pub use self::exit::Exit;
 use self::{
-    exit::{Failure, could_not_start, refused},
+    exit::{could_not_start, refused},
     offline::{compare, validate},
-    start::start,
+    start::{Failure, start},
 };
 use crate::{
     cli::Arguments,

@@ -24,7 +24,6 @@ mod expand;
 mod jwt;
 mod parse;
 mod policies;
-mod reading;
 mod rules;
 mod scalar;
 mod section;

@@ -17,7 +17,7 @@ use super::{
     section::Section,
 };
 use crate::{
-    model::limits::{Limits, Timeouts},
+    model::limits::{Http2, Limits, Timeouts},
     policy::auth::spec::AuthSpec,
     system::ring::IoChoice,
 };
@@ -77,6 +77,8 @@ declare! {
         timeouts: Timeouts = section_of::<Timeouts>(),
         /// Adds `X-Config-Generation` to every response.
         expose_generation: bool = boolean().is("false"),
+        /// HTTP/2 for clients; a change is for new connections.
+        http2: Http2 = section_of::<Http2>(),
     }
 }
 
@@ -98,6 +100,17 @@ declare! {
         headers: usize = integer(1, 256, "fields").is("100"),
         /// Request body, which is only drained; over it 413 and the connection closes.
         body_bytes: u64 = integer(0, 1_073_741_824, "bytes").is("1048576"),
+    }
+}
+
+declare! {
+    impl Http2 {
+        /// Offers HTTP/2 on the TLS listener (ALPN `h2`).
+        enabled: bool = boolean().is("true"),
+        /// Accepts HTTP/2 without TLS from clients that begin with it, on `server.port`.
+        cleartext: bool = boolean().is("false"),
+        /// Requests at a time on one connection.
+        max_concurrent_streams: u32 = integer(1, 10_000, "streams").is("128"),
     }
 }
 

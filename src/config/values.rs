@@ -47,7 +47,7 @@ macro_rules! integers {
     )+};
 }
 
-integers!(u16, u64, usize);
+integers!(u16, u32, u64, usize);
 
 impl Value for Duration {
     fn read(section: Section<'_>, key: &'static Key) -> Self {

@@ -85,6 +85,7 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Rele
         limits: settings.server.limits,
         timeouts: settings.server.timeouts,
         expose_generation: settings.server.expose_generation,
+        http2: settings.server.http2,
         router,
         buckets,
         endpoints: endpoints.all,

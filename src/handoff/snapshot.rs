@@ -10,7 +10,7 @@ use crate::{
     handoff::live::HostPort,
     model::{
         Generation, Secret,
-        limits::{Limits, Timeouts, UpstreamTimeouts},
+        limits::{Http2, Limits, Timeouts, UpstreamTimeouts},
     },
     policy::{
         auth::{AuthPolicy, BucketAuth},
@@ -28,8 +28,10 @@ pub struct Snapshot {
     pub limits: Limits,
     /// Client-side time-outs.
     pub timeouts: Timeouts,
-    /// Adds `X-Config-Generation` to every response.
+    /// Adds `X-Config-Generation` to every answer.
     pub expose_generation: bool,
+    /// HTTP/2 for new connections.
+    pub http2: Http2,
     /// Longest prefix to an index into `buckets`.
     pub router: Router,
     /// All buckets, in file order.

@@ -52,6 +52,23 @@ impl Default for Timeouts {
     }
 }
 
+/// HTTP/2 towards clients (`server.http2`), for new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Offered on the TLS listener (ALPN `h2`).
+    pub enabled: bool,
+    /// Accepted without TLS from clients that begin with it (RFC 9113 section 3.3).
+    pub cleartext: bool,
+    /// Requests at a time on one connection (`SETTINGS_MAX_CONCURRENT_STREAMS`).
+    pub max_concurrent_streams: u32,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self { enabled: true, cleartext: false, max_concurrent_streams: 128 }
+    }
+}
+
 /// Timeouts towards one bucket's endpoint (`buckets[].s3.timeouts`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamTimeouts {

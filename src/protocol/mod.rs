@@ -1,5 +1,7 @@
-//! Bytes to meaning and back: HTTP/1.1 and the S3 side of it. No I/O, no clock, no await.
+//! Bytes to meaning and back: HTTP/1.1, what HTTP/2 adds to it, and the S3 side. No I/O, no clock,
+//! no await.
 
 pub mod http1;
+pub mod http2;
 pub mod s3;
 pub mod text;

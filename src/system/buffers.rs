@@ -134,6 +134,33 @@ impl Drop for Scratch<'_> {
     }
 }
 
+/// The same, for whoever keeps it across waits or gives it to others: it owns its way home.
+#[derive(Debug)]
+pub struct OwnedScratch {
+    buffer: Vec<u8>,
+    home: Rc<Buffers>,
+}
+
+impl std::ops::Deref for OwnedScratch {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.buffer
+    }
+}
+
+impl std::ops::DerefMut for OwnedScratch {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+}
+
+impl Drop for OwnedScratch {
+    fn drop(&mut self) {
+        self.home.give_back_scratch(std::mem::take(&mut self.buffer));
+    }
+}
+
 impl Buffers {
     /// A buffer of `SMALL_BYTES` length.
     pub fn small(&self) -> PooledBuffer<'_> {
@@ -155,9 +182,16 @@ impl Buffers {
 
     /// An empty buffer to append to.
     pub fn scratch(&self) -> Scratch<'_> {
-        let buffer =
-            self.scratch.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(SCRATCH_BYTES));
-        Scratch { buffer, home: self }
+        Scratch { buffer: self.take_scratch(), home: self }
+    }
+
+    /// An empty buffer to append to, which may be kept and given away.
+    pub fn owned_scratch(self: &Rc<Self>) -> OwnedScratch {
+        OwnedScratch { buffer: self.take_scratch(), home: Rc::clone(self) }
+    }
+
+    fn take_scratch(&self) -> Vec<u8> {
+        self.scratch.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(SCRATCH_BYTES))
     }
 
     fn give_back(&self, buffer: Vec<u8>) {
@@ -212,5 +246,10 @@ mod tests {
         let buffers = Buffers::default();
         buffers.scratch().extend_from_slice(b"left over");
         assert!(buffers.scratch().is_empty());
+        let buffers = Rc::new(buffers);
+        let at = buffers.scratch().as_ptr();
+        buffers.owned_scratch().extend_from_slice(b"left over");
+        assert!(buffers.scratch().is_empty());
+        assert_eq!(buffers.owned_scratch().as_ptr(), at);
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Readiness {
     writer: Cell<Option<Waker>>,
     /// Waits for something else on behalf of the peer of this descriptor.
     on_behalf: Cell<Option<Waker>>,
-    /// Waits that have started so far.
+    /// Waits that have begun so far.
     pub(super) waits: Cell<u32>,
     /// True if the present wait is listed, to be checked if it lasts.
     pub(super) listed: Cell<bool>,
@@ -202,9 +202,14 @@ impl Readiness {
     }
 
     /// Lets everybody look: the descriptor has ended.
-    #[cfg(test)]
     pub(super) fn end(&self) {
         self.note(END_EVENTS);
+    }
+
+    /// Forgets that there is something to look at, where no descriptor is behind this: what is to
+    /// be seen is elsewhere, and is looked at before the next wait.
+    pub(super) fn seen(&self) {
+        self.readable.set(false);
     }
 
     /// Lets everybody look: their time is over, and nothing has happened to the descriptor. The

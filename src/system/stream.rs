@@ -9,7 +9,13 @@
 //! A deadline ([`Registration`]) wakes the owner and does nothing else: the next call finds what
 //! has arrived just before, and only then says that the time is over.
 
-use std::{cell::RefCell, io, rc::Rc};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use crate::system::{
     buffers::Buffers,
@@ -85,14 +91,21 @@ impl Stream {
 
     /// Waits until [`Stream::try_read`] is likely to find something.
     pub async fn readable(&self) {
-        let has_bytes = match self {
-            Self::Plain(_) => false,
-            Self::Tls(secured) => secured.session.borrow().has_bytes(),
-        };
-        // Decrypted bytes may wait inside the session while the socket is silent.
-        if !has_bytes {
-            self.socket().readable().await;
+        poll_fn(|context| self.poll_readable(context)).await;
+    }
+
+    /// Ready once [`Stream::try_read`] is likely to find something. One task at a time may wait.
+    pub fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
+        match self {
+            // Decrypted bytes may wait inside the session while the socket is silent.
+            Self::Tls(secured) if secured.session.borrow().has_bytes() => Poll::Ready(()),
+            _ => self.registration().poll_readable(context),
         }
+    }
+
+    /// Ready once [`Stream::try_write`] is likely to take something. One task at a time may wait.
+    pub fn poll_writable(&self, context: &Context<'_>) -> Poll<()> {
+        self.registration().poll_writable(context)
     }
 
     /// Waits until [`Stream::try_write`] is likely to take something.
@@ -158,13 +171,21 @@ impl Stream {
         self.flush().await
     }
 
-    /// Sends what a TLS session has taken and kept.
+    /// Sends what a TLS session has taken and kept; whether that was all.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub fn try_flush(&self) -> io::Result<bool> {
+        match self {
+            Self::Plain(_) => Ok(true),
+            Self::Tls(secured) => secured.session.borrow_mut().flush(&secured.socket),
+        }
+    }
+
     async fn flush(&self) -> io::Result<()> {
-        if let Self::Tls(secured) = self {
-            while !secured.session.borrow_mut().flush(&secured.socket)? {
-                self.registration().check_open()?;
-                self.writable().await;
-            }
+        while !self.try_flush()? {
+            self.registration().check_open()?;
+            self.writable().await;
         }
         Ok(())
     }

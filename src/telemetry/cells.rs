@@ -14,8 +14,8 @@ use std::sync::{
 };
 
 use crate::telemetry::labels::{
-    AuthFailure, ConnectionState, Method, RejectReason, STATUS_SLOTS, UpstreamErrorReason,
-    status_slot,
+    AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason, STATUS_SLOTS,
+    UpstreamErrorReason, status_slot,
 };
 
 /// A number that only grows. Single writer.
@@ -314,6 +314,49 @@ const _: () = assert!(size_of::<BucketCells>() <= BUCKET_CELLS_BYTES_MAX);
 /// Keys are rotated one at a time, so a process rarely sees more in its life.
 pub const JWT_KEY_SLOTS: usize = 32;
 
+/// HTTP/2 towards clients, on one core.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Http2Cells {
+    /// Open connections.
+    pub connections: Gauge,
+    /// Open streams: requests that are being served.
+    pub streams: Gauge,
+    /// Requests that were begun.
+    pub requests: Counter,
+    resets: [Counter; Http2Reset::COUNT],
+    goaways: [Counter; Http2GoAway::COUNT],
+}
+
+impl Http2Cells {
+    /// All at zero.
+    pub const fn new() -> Self {
+        Self {
+            connections: Gauge::new(),
+            streams: Gauge::new(),
+            requests: Counter::new(),
+            resets: [const { Counter::new() }; Http2Reset::COUNT],
+            goaways: [const { Counter::new() }; Http2GoAway::COUNT],
+        }
+    }
+
+    /// Counter of streams that ended before their response did, for one reason.
+    pub fn resets(&self, reason: Http2Reset) -> &Counter {
+        &self.resets[reason.index()]
+    }
+
+    /// Counter of connections that were told to end, for one reason.
+    pub fn goaways(&self, reason: Http2GoAway) -> &Counter {
+        &self.goaways[reason.index()]
+    }
+}
+
+impl Default for Http2Cells {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Counters of one core that belong to no bucket.
 ///
 /// 128-byte alignment: Intel's adjacent-line prefetcher moves lines in pairs, and cells of
@@ -335,6 +378,8 @@ pub struct CoreCells {
     rejected: [Counter; RejectReason::COUNT],
     auth_failures: [Counter; AuthFailure::COUNT],
     jwt_key_uses: [Counter; JWT_KEY_SLOTS + 1],
+    /// HTTP/2 towards clients.
+    pub http2: Http2Cells,
     /// Requests that no bucket served.
     pub unrouted: RequestCells,
 }
@@ -352,6 +397,7 @@ impl CoreCells {
             rejected: [const { Counter::new() }; RejectReason::COUNT],
             auth_failures: [const { Counter::new() }; AuthFailure::COUNT],
             jwt_key_uses: [const { Counter::new() }; JWT_KEY_SLOTS + 1],
+            http2: Http2Cells::new(),
             unrouted: RequestCells::new(),
         }
     }

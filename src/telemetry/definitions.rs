@@ -84,6 +84,16 @@ definitions! {
         "Client connections accepted.";
     CONNECTIONS_REJECTED: Counter "connections_rejected_total" ["reason"] "connections",
         "Client connections turned away, and accepts that failed.";
+    CLIENT_CONNECTIONS: Gauge "yatagarasu_client_connections" ["protocol"] "connections",
+        "Open client connections by the protocol that they speak.";
+    HTTP2_STREAMS: Gauge "yatagarasu_http2_streams" [] "streams",
+        "Open HTTP/2 streams of clients.";
+    HTTP2_REQUESTS: Counter "yatagarasu_http2_requests_total" [] "requests",
+        "Requests that were begun over HTTP/2.";
+    HTTP2_RESETS: Counter "yatagarasu_http2_resets_total" ["reason"] "streams",
+        "HTTP/2 streams that ended before their response did.";
+    HTTP2_GOAWAYS: Counter "yatagarasu_http2_goaways_total" ["reason"] "connections",
+        "HTTP/2 connections that the proxy told to end.";
     AUTH_FAILURES: Counter "auth_failures_total" ["reason"] "requests",
         "Requests refused for their token or its claims.";
     AUTH_ENFORCED: Gauge "auth_enforced" [] "0 or 1",
@@ -132,8 +142,8 @@ mod tests {
     use crate::telemetry::{
         cells::DURATION_BOUNDS_US,
         labels::{
-            AuthFailure, ConnectionState, Method, RejectReason, UpstreamErrorReason, status_label,
-            status_slot,
+            AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason,
+            UpstreamErrorReason, status_label, status_slot,
         },
     };
 
@@ -145,7 +155,8 @@ mod tests {
         for definition in ALL {
             assert!(seen.insert(definition.name), "{} twice", definition.name);
             for name in definition.labels.iter().chain([&definition.name]) {
-                assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+                let is_legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+                assert!(name.bytes().all(is_legal), "{name}");
             }
             assert_eq!(
                 definition.kind == MetricKind::Counter,
@@ -187,6 +198,8 @@ mod tests {
                 UpstreamErrorReason::ALL,
                 UpstreamErrorReason::label,
             ),
+            row("reason of yatagarasu_http2_resets_total", Http2Reset::ALL, Http2Reset::label),
+            row("reason of yatagarasu_http2_goaways_total", Http2GoAway::ALL, Http2GoAway::label),
             row("state", ConnectionState::ALL, ConnectionState::label),
         ] {
             assert!(PAGE.lines().any(|line| line == row), "docs/METRICS.md should have:\n{row}");

@@ -142,6 +142,38 @@ label_set! {
     }
 }
 
+label_set! {
+    /// Label `reason` of `yatagarasu_http2_resets_total`.
+    pub enum Http2Reset {
+        /// The client reset the stream.
+        Client => "client",
+        /// The client reset the stream before anything was done for it.
+        AtOnce => "at_once",
+        /// The request breaks RFC 9113.
+        Malformed => "malformed",
+        /// The client took nothing of a response for too long.
+        Stalled => "stalled",
+        /// A response could not be completed.
+        Cut => "cut",
+    }
+}
+
+label_set! {
+    /// Label `reason` of `yatagarasu_http2_goaways_total`.
+    pub enum Http2GoAway {
+        /// The process stops.
+        Stop => "stop",
+        /// No stream was open for `client_idle`.
+        Idle => "idle",
+        /// A head, or the client's first frame, did not come in time.
+        Timeout => "timeout",
+        /// More frames or resets than a client has use for.
+        Flood => "flood",
+        /// The client broke RFC 9113.
+        Protocol => "protocol",
+    }
+}
+
 /// Statuses with a counter of their own: those of this proxy's own responses and of S3 servers'
 /// responses to GET and HEAD. The most frequent ones come first, so that they share a cache line.
 const STATUSES: [u16; 24] = [

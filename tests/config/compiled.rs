@@ -50,6 +50,7 @@ fn the_snapshot_says_what_the_file_says() {
     assert_eq!(snapshot.generation, Generation::FIRST);
     assert_eq!(snapshot.limits, settings.server.limits);
     assert_eq!(snapshot.timeouts, settings.server.timeouts);
+    assert_eq!(snapshot.http2, settings.server.http2);
     assert!(snapshot.expose_generation && snapshot.metrics_enabled && snapshot.access_log);
     assert!(snapshot.auth.enforced());
 

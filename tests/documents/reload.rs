@@ -102,6 +102,9 @@ fn change(key: &str) -> Change {
         "server.timeouts.drain_idle" => simple("server.timeouts.drain_idle", 3),
         "server.timeouts.drain" => simple("server.timeouts.drain", 3),
         "server.expose_generation" => simple("server.expose_generation", true),
+        "server.http2.enabled" => simple("server.http2.enabled", false),
+        "server.http2.cleartext" => simple("server.http2.cleartext", true),
+        "server.http2.max_concurrent_streams" => simple("server.http2.max_concurrent_streams", 7),
         "buckets" => simple("buckets.1", Value::Null),
         "buckets[].name" => simple("buckets.0.name", "renamed"),
         "buckets[].path_prefix" => simple("buckets.0.path_prefix", "/elsewhere"),
@@ -285,13 +288,13 @@ fn every_key_of_the_table_is_what_the_table_says() {
         let first = with(&base, &before);
         let proxy = launch.config(&first).start();
         proxy.write_config(&with(&first, &after));
-        let response = Client::connect(proxy.address()).request(
+        let answer = Client::connect(proxy.address()).request(
             "POST",
             "/admin/reload",
             &[("Authorization", &admin)],
         );
-        assert_eq!(response.status, 200, "{key}: {response:?}");
-        let report = response.json();
+        assert_eq!(answer.status, 200, "{key}: {answer:?}");
+        let report = answer.json();
         let list = |name: &str| -> BTreeSet<String> {
             let items = report[name].as_array().unwrap();
             items.iter().map(|item| item.as_str().unwrap().to_owned()).collect()

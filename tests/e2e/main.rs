@@ -27,6 +27,7 @@ mod fairness;
 mod faults;
 mod framing;
 mod harness;
+mod http2;
 mod limits;
 mod memory;
 mod metrics;

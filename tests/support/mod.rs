@@ -5,6 +5,8 @@
 
 pub(crate) mod config;
 pub(crate) mod gate;
+pub(crate) mod http2_client;
+pub(crate) mod http2_frames;
 pub(crate) mod http_head;
 pub(crate) mod load;
 pub(crate) mod proxy;

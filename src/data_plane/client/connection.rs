@@ -1,12 +1,14 @@
 //! One client connection: request heads in, exchanges one after another, and the way it ends.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc};
 
 use crate::{
     data_plane::{
         client::{
             body::Body,
+            http2,
             input::Input,
+            linger::linger,
             refusal,
             writer::{RespondTo, Writer},
         },
@@ -21,18 +23,13 @@ use crate::{
         },
     },
     model::Fault,
-    protocol::http1::{Progress, RequestError, RequestHead, parse_request},
+    protocol::{
+        http1::{Progress, RequestHead, parse_request},
+        http2::{Begins, begins},
+    },
     system::{reactor::CloseReason, stream::Stream, turn::TURN_REQUESTS},
     telemetry::labels::ConnectionState,
 };
-
-/// Time that a lingering close waits for the client to end its side. Long enough for what it was
-/// still sending to arrive, since answering that with a reset could eat the tail of our response
-/// (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
-
-/// Bytes that a lingering close reads and throws away at most.
-const LINGER_BYTES_MAX: usize = 4 * 1_048_576;
 
 /// The next step for the connection after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +40,15 @@ enum Next {
     Close,
     /// It is reset, so that a cut-short body can't be taken for a whole one.
     Abort,
+}
+
+/// Beginning of what a client sends next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    /// A request, whose head is complete.
+    Request,
+    /// HTTP/2, by prior knowledge (RFC 9113 section 3.3).
+    Http2,
 }
 
 /// Serves one connection until it ends.
@@ -58,7 +64,14 @@ pub(crate) async fn serve(
     let mut this_turn = 0;
     loop {
         let next = match read_head(core, &stream, &mut input, &mut head, first, guard).await {
-            Ok(()) => serve_request(core, &stream, peer, guard.role(), &mut input, &head).await,
+            Ok(Begun::Request) => {
+                serve_request(core, &stream, peer, guard.role(), &mut input, &head).await
+            }
+            Ok(Begun::Http2) => {
+                // In a box, so that a connection of HTTP/1 is not larger for it.
+                Box::pin(http2::connection::serve(core, stream, peer, guard, input)).await;
+                return;
+            }
             Err(Some(fault)) => {
                 match refusal::refuse_head(core, &stream, peer, input.bytes(), fault).await {
                     End::Complete => Next::Close,
@@ -122,7 +135,7 @@ async fn serve_request<'c>(
     next
 }
 
-/// Reads until `head` is complete.
+/// Reads until `head` is complete, or the client has begun with HTTP/2.
 ///
 /// # Errors
 /// A fault to respond with, or `None` when the connection is to be closed without a word.
@@ -133,7 +146,7 @@ async fn read_head<'c>(
     head: &mut RequestHead,
     first: bool,
     guard: &ConnectionGuard,
-) -> Result<(), Option<Fault>> {
+) -> Result<Begun, Option<Fault>> {
     let timeouts = core.current().timeouts;
     // One absolute deadline for the head, from accept or from its first byte.
     let mut started = !input.is_empty();
@@ -142,12 +155,22 @@ async fn read_head<'c>(
         // A request may still be on its way.
         most = most.min(timeouts.drain_idle);
     }
-    let deadline = stream.registration().deadline(most);
+    stream.registration().arm(most);
     loop {
         if started {
             let local = core.current();
-            match parse_request(input.bytes(), &local.limits, head) {
-                Ok(Progress::Complete) => return Ok(()),
+            let may_be_http2 = first && local.http2.cleartext && guard.role() == Role::Main;
+            let begins = if may_be_http2 { begins(input.bytes()) } else { Begins::Otherwise };
+            let parsed = match begins {
+                Begins::Http2 => return Ok(Begun::Http2),
+                Begins::Unknown => Ok(Progress::Partial),
+                Begins::Otherwise => parse_request(input.bytes(), &local.limits, head),
+            };
+            match parsed {
+                Ok(Progress::Complete) => {
+                    stream.registration().disarm();
+                    return Ok(Begun::Request);
+                }
                 // The process ends: there is no time left for the rest of it.
                 Ok(Progress::Partial)
                     if stream.registration().close_reason() == CloseReason::ClientGone =>
@@ -157,7 +180,7 @@ async fn read_head<'c>(
                 // A client that keeps sending slowly never leaves the socket without bytes.
                 Ok(Progress::Partial) if is_over(stream) => return Err(Some(Fault::HeadTimeout)),
                 Ok(Progress::Partial) => {}
-                Err(error) => return Err(Some(fault_of(&error))),
+                Err(error) => return Err(Some(refusal::fault_of(&error))),
             }
             stream.readable().await;
         } else {
@@ -169,7 +192,7 @@ async fn read_head<'c>(
             Ok(Some(_)) if !started => {
                 started = true;
                 if !first || core.is_closing() {
-                    deadline.restart(timeouts.client_header);
+                    stream.registration().arm(timeouts.client_header);
                 }
             }
             Ok(None) if !started && is_over(stream) => return Err(None),
@@ -205,31 +228,4 @@ impl Drop for Idle<'_> {
 /// Returns true if the time for what is being read has passed, or the process ends.
 fn is_over(stream: &Stream) -> bool {
     stream.registration().close_reason() != CloseReason::Open
-}
-
-fn fault_of(error: &RequestError) -> Fault {
-    match error {
-        RequestError::Malformed(_) => Fault::BadRequest,
-        RequestError::UnknownTransferCoding => Fault::UnknownTransferCoding,
-        RequestError::UriTooLong => Fault::UriTooLong,
-        RequestError::HeadTooLarge => Fault::HeadTooLarge,
-        RequestError::VersionNotSupported => Fault::VersionNotSupported,
-        RequestError::ExpectationFailed => Fault::ExpectationFailed,
-    }
-}
-
-/// Ends our side, then reads and discards until the client has ended its own.
-async fn linger(core: &Core, stream: &Stream) {
-    stream.finish();
-    let _deadline = stream.registration().deadline(LINGER);
-    let mut discarded = 0;
-    while discarded < LINGER_BYTES_MAX && !is_over(stream) {
-        stream.readable().await;
-        let mut buffer = core.buffers.small();
-        match stream.try_read(&mut buffer) {
-            Ok(Some(0)) | Err(_) => break,
-            Ok(Some(count)) => discarded += count,
-            Ok(None) => {}
-        }
-    }
 }

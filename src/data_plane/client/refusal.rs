@@ -9,7 +9,7 @@ use crate::{
         exchange::{self, End},
     },
     model::Fault,
-    protocol::http1::Version,
+    protocol::http1::{RequestError, Version},
     system::{socket::Socket, stream::Stream},
 };
 
@@ -23,7 +23,7 @@ pub(super) async fn refuse_head(
 ) -> End {
     let client_write = core.current().timeouts.client_write;
     let mut response = Writer::new(core, stream, client_write, unknown(arrived));
-    exchange::refuse(core, peer, fault, &mut response).await
+    exchange::refuse(core, peer, None, fault, &mut response).await
 }
 
 /// Responds with 503 on a connection over the limit: one attempt to send, and closed.
@@ -48,4 +48,16 @@ pub(crate) fn refuse_connection(core: &Core, fd: OwnedFd) {
 fn unknown(arrived: &[u8]) -> RespondTo {
     let is_head = arrived.strip_prefix(b"\r\n").unwrap_or(arrived).starts_with(b"HEAD ");
     RespondTo { version: Version::Http11, is_head, close: true }
+}
+
+/// The fault of a head that could not be read.
+pub(super) fn fault_of(error: &RequestError) -> Fault {
+    match error {
+        RequestError::Malformed(_) => Fault::BadRequest,
+        RequestError::UnknownTransferCoding => Fault::UnknownTransferCoding,
+        RequestError::UriTooLong => Fault::UriTooLong,
+        RequestError::HeadTooLarge => Fault::HeadTooLarge,
+        RequestError::VersionNotSupported => Fault::VersionNotSupported,
+        RequestError::ExpectationFailed => Fault::ExpectationFailed,
+    }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crossbeam_channel::Sender;
+use slab::Slab;
 
 use crate::{
     handoff::message::{DrainStep, FromWorker},
@@ -37,6 +38,8 @@ pub(crate) struct Open {
     to_control: Sender<FromWorker>,
     /// Tasks that wait for the next step.
     waiting: RefCell<Vec<Waker>>,
+    /// Tasks that are told of every step.
+    watching: RefCell<Slab<Waker>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +65,7 @@ impl Open {
             access_log,
             to_control,
             waiting: RefCell::default(),
+            watching: RefCell::default(),
         }
     }
 
@@ -74,10 +78,13 @@ impl Open {
     pub(crate) fn begin(&self, step: DrainStep) {
         self.step.set(step);
         self.waiting.take().into_iter().for_each(Waker::wake);
+        for (_, waker) in self.watching.borrow().iter() {
+            waker.wake_by_ref();
+        }
         self.report_done();
     }
 
-    /// Waits for `ready`, but at most until a step has started.
+    /// Waits for `ready`, but at most until a step has begun.
     pub(crate) async fn until(&self, step: DrainStep, ready: impl Future<Output = ()>) {
         let mut ready = std::pin::pin!(ready);
         poll_fn(|context| {
@@ -120,6 +127,36 @@ impl Open {
         self.access_log.borrow_mut().flush();
         if waits && self.step() == DrainStep::Ending {
             self.report_done();
+        }
+    }
+}
+
+/// One task that is woken at every step of stopping, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct StepWatch {
+    open: Rc<Open>,
+    key: Option<usize>,
+}
+
+impl StepWatch {
+    pub(crate) fn new(open: &Rc<Open>) -> Self {
+        Self { open: Rc::clone(open), key: None }
+    }
+
+    /// Wakes this task from now on.
+    pub(crate) fn wake(&mut self, context: &Context<'_>) {
+        let mut watching = self.open.watching.borrow_mut();
+        match self.key.and_then(|key| watching.get_mut(key)) {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => self.key = Some(watching.insert(context.waker().clone())),
+        }
+    }
+}
+
+impl Drop for StepWatch {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.open.watching.borrow_mut().remove(key);
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::{
         },
     },
     model::Fault,
+    protocol::http1::Version,
 };
 
 /// The end of a response.
@@ -82,16 +83,18 @@ pub(crate) async fn run(
     outcome.end()
 }
 
-/// Refuses a head that could not be read: one response, and the connection ends.
+/// Refuses a head that could not be read: one response, and the connection or stream ends. The
+/// version is known where another layer told.
 pub(crate) async fn refuse(
     core: &Core,
     peer: SocketAddr,
+    version: Option<Version>,
     fault: Fault,
     response: &mut impl ResponseWriter,
 ) -> End {
     let id = core.ids.next();
     let outcome = respond::refusal(core, &id, fault, response).await;
-    record::refused_head(core, peer, &id, &outcome);
+    record::refused_head(core, peer, version, &id, &outcome);
     outcome.end()
 }
 

@@ -7,6 +7,7 @@ use crate::{
         core::{Core, request_ids::REQUEST_ID_CHARS},
         exchange::{context::Exchange, decision::Decision, outcome::Outcome},
     },
+    protocol::http1::Version,
     telemetry::{access_log::AccessRecord, labels::Method as MethodLabel},
 };
 
@@ -28,6 +29,7 @@ pub(crate) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Out
             unix_ms: core.dates.unix_millis(now),
             request_id: &exchange.id,
             client: request.peer,
+            protocol: Some(request.head.version.name()),
             method,
             path: request.path(),
             bucket: bucket.map_or("", |bucket| &bucket.name),
@@ -48,6 +50,7 @@ pub(crate) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Out
 pub(super) fn refused_head(
     core: &Core,
     peer: SocketAddr,
+    version: Option<Version>,
     id: &[u8; REQUEST_ID_CHARS],
     outcome: &Outcome,
 ) {
@@ -58,6 +61,7 @@ pub(super) fn refused_head(
             unix_ms: core.dates.unix_millis(core.reactor.clock.refresh()),
             request_id: id,
             client: peer,
+            protocol: version.map(Version::name),
             method: b"",
             path: b"",
             bucket: "",

@@ -134,7 +134,7 @@ pub const fn client_framing(
         BodyLength::None => ClientFraming::None,
         BodyLength::Fixed(length) => ClientFraming::Fixed(length),
         BodyLength::Chunked | BodyLength::UntilClose => match client {
-            Version::Http11 => ClientFraming::Chunked,
+            Version::Http11 | Version::Http2 => ClientFraming::Chunked,
             Version::Http10 => ClientFraming::UntilClose,
         },
     }
@@ -166,7 +166,7 @@ pub fn append_connection(client: Version, close: bool, out: &mut Vec<u8>) {
     match (client, close) {
         (_, true) => out.extend_from_slice(b"Connection: close\r\n"),
         (Version::Http10, false) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-        (Version::Http11, false) => {}
+        (Version::Http11 | Version::Http2, false) => {}
     }
 }
 

@@ -73,10 +73,7 @@ impl Pseudonym {
 }
 
 fn append_member(received: Version, instance: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(match received {
-        Version::Http10 => b"1.0 ",
-        Version::Http11 => b"1.1 ",
-    });
+    out.extend_from_slice(received.in_via());
     out.extend_from_slice(instance);
 }
 
@@ -85,12 +82,9 @@ fn instances<'v>(
     values: impl Iterator<Item = &'v [u8]>,
 ) -> impl Iterator<Item = (Version, &'v [u8])> {
     values.flat_map(list_members).filter_map(|member| {
-        let (version, instance) = member.split_first_chunk::<4>()?;
-        let version = match version {
-            b"1.0 " => Version::Http10,
-            b"1.1 " => Version::Http11,
-            _ => return None,
-        };
+        let (version, instance) = [Version::Http11, Version::Http2, Version::Http10]
+            .into_iter()
+            .find_map(|version| Some((version, member.strip_prefix(version.in_via())?)))?;
         is_pseudonym(instance).then_some((version, instance))
     })
 }
@@ -125,6 +119,7 @@ mod tests {
             &["1.1 yatagarasu-00000000000000ab"][..],
             &["1.0 nginx, 1.1 yatagarasu-00000000000000ab , 1.1 x"],
             &["1.1 nginx", "1.0 yatagarasu-00000000000000ab"],
+            &["2 yatagarasu-00000000000000ab"],
         ] {
             assert_eq!(check(own, values), Err(Looped), "{values:?}");
         }
@@ -163,6 +158,10 @@ mod tests {
                 &["1.1 cache.example, 1.0 yatagarasu-0000000000000002", "x"]
             ),
             "Via: 1.0 yatagarasu-0000000000000002, 1.0 yatagarasu-0000000000000001\r\n"
+        );
+        assert_eq!(
+            line(own, Version::Http2, &["2 yatagarasu-0000000000000002"]),
+            "Via: 2 yatagarasu-0000000000000002, 2 yatagarasu-0000000000000001\r\n"
         );
         assert_eq!(
             line(own, Version::Http11, &["1.1 yatagarasu-000000000000000G", "1.1 yatagarasu"]),

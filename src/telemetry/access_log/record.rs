@@ -20,6 +20,8 @@ pub struct AccessRecord<'a> {
     pub request_id: &'a [u8],
     /// The other end of the client's connection.
     pub client: SocketAddr,
+    /// Protocol with its version, such as `HTTP/1.1`; none if no request could be read.
+    pub protocol: Option<&'static str>,
     /// Method token as received.
     pub method: &'a [u8],
     /// Path as received, not decoded. Anything from `?` or `#` on is left out.
@@ -54,6 +56,7 @@ impl AccessRecord<'static> {
         unix_ms: 1_772_323_199_999,
         request_id: b"01JABC",
         client: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 51_234),
+        protocol: Some("HTTP/1.1"),
         method: b"GET",
         path: b"/products/a%20b.jpg",
         bucket: "products",
@@ -77,7 +80,13 @@ pub fn write_record(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     write_string(record.request_id, out);
     out.extend_from_slice(b",\"client\":\"");
     write_client(record.client, out);
-    out.extend_from_slice(b"\",\"method\":");
+    // A name of ours holds nothing to escape.
+    for part in match record.protocol {
+        Some(name) => ["\",\"protocol\":\"", name, "\",\"method\":"],
+        None => ["\",\"protocol\":", "null", ",\"method\":"],
+    } {
+        out.extend_from_slice(part.as_bytes());
+    }
     write_string(record.method, out);
     out.extend_from_slice(b",\"path\":");
     write_string(without_query(record.path), out);
@@ -252,7 +261,7 @@ mod tests {
         assert_eq!(
             line(&AccessRecord::EXAMPLE),
             "{\"time\":\"2026-02-28T23:59:59.999Z\",\"request_id\":\"01JABC\",\
-             \"client\":\"203.0.113.9:51234\",\"method\":\"GET\",\"path\":\"/products/a%20b.jpg\",\
+             \"client\":\"203.0.113.9:51234\",\"protocol\":\"HTTP/1.1\",\"method\":\"GET\",\"path\":\"/products/a%20b.jpg\",\
              \"bucket\":\"products\",\"status\":200,\"code\":null,\"auth_reason\":null,\
              \"bytes\":1024,\"duration_ms\":1.234,\"upstream_ms\":0.987,\"generation\":42,\"sub\":\"alice\",\
              \"aborted\":false}\n"
@@ -275,6 +284,7 @@ mod tests {
     #[test]
     fn what_is_absent_is_null() {
         let record = AccessRecord {
+            protocol: None,
             bucket: "",
             code: "no_route",
             upstream_us: None,
@@ -283,7 +293,7 @@ mod tests {
             ..AccessRecord::EXAMPLE
         };
         let json = json(&record);
-        for field in ["bucket", "auth_reason", "upstream_ms", "sub"] {
+        for field in ["protocol", "bucket", "auth_reason", "upstream_ms", "sub"] {
             assert_eq!(json[field], Value::Null, "{field}");
         }
         assert_eq!(json["code"], "no_route");

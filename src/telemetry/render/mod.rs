@@ -25,8 +25,8 @@ use crate::{
         definitions::{self, Definition, MetricKind},
         key_slots::KeySlots,
         labels::{
-            AuthFailure, ConnectionState, Method, RejectReason, STATUS_SLOTS, UpstreamErrorReason,
-            status_label,
+            AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason,
+            STATUS_SLOTS, UpstreamErrorReason, status_label,
         },
         process::ProcessInfo,
     },
@@ -208,6 +208,25 @@ fn clients(scrape: &Scrape<'_>, page: &mut Page) {
     page.add(&definitions::CONNECTIONS_REJECTED, |series| {
         for reason in RejectReason::ALL {
             series.value(&[reason.label()], total(&|core| core.rejected(*reason).get()));
+        }
+    });
+    page.add(&definitions::CLIENT_CONNECTIONS, |series| {
+        let all = total(&CoreCells::connections_open);
+        let http2 = total(&|core| core.http2.connections.get());
+        // Read one after the other, so one that opens between is not less than none.
+        series.value(&["http1"], (all - http2).max(0.0));
+        series.value(&["http2"], http2);
+    });
+    page.one(&definitions::HTTP2_STREAMS, total(&|core| core.http2.streams.get()));
+    page.one(&definitions::HTTP2_REQUESTS, total(&|core| core.http2.requests.get()));
+    page.add(&definitions::HTTP2_RESETS, |series| {
+        for reason in Http2Reset::ALL {
+            series.value(&[reason.label()], total(&|core| core.http2.resets(*reason).get()));
+        }
+    });
+    page.add(&definitions::HTTP2_GOAWAYS, |series| {
+        for reason in Http2GoAway::ALL {
+            series.value(&[reason.label()], total(&|core| core.http2.goaways(*reason).get()));
         }
     });
     page.add(&definitions::AUTH_FAILURES, |series| {

@@ -105,10 +105,7 @@ impl ResponseHead {
                 out.extend_from_slice(b", ");
             }
         }
-        out.extend_from_slice(match self.version {
-            Version::Http10 => b"1.0 ",
-            Version::Http11 => b"1.1 ",
-        });
+        out.extend_from_slice(self.version.in_via());
         out.extend_from_slice(pseudonym.as_bytes());
         out.extend_from_slice(b"\r\n");
     }

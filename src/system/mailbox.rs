@@ -12,21 +12,21 @@ use crate::system::{
 
 /// The sending end, for another thread.
 #[derive(Debug)]
-pub struct InboxSender<T> {
+pub struct Sending<T> {
     channel: Sender<T>,
     bell: OwnedFd,
 }
 
 /// The receiving end before it has reached its worker.
 #[derive(Debug)]
-pub struct UnclaimedInbox<T> {
+pub struct Unclaimed<T> {
     channel: Receiver<T>,
     bell: OwnedFd,
 }
 
 /// The receiving end on its worker.
 #[derive(Debug)]
-pub struct InboxReceiver<T> {
+pub struct Receiving<T> {
     channel: Receiver<T>,
     bell: Socket,
 }
@@ -35,19 +35,18 @@ pub struct InboxReceiver<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
-/// An inbox that holds at most `capacity` messages.
+/// A mailbox that holds at most `capacity` messages.
 ///
 /// # Errors
 /// When the kernel has no descriptors left.
-pub fn inbox<T>(capacity: usize) -> io::Result<(InboxSender<T>, UnclaimedInbox<T>)> {
+pub fn mailbox<T>(capacity: usize) -> io::Result<(Sending<T>, Unclaimed<T>)> {
     let (sender, receiver) = bounded(capacity);
     let (ours, theirs) = pair()?;
-    let sender = InboxSender { channel: sender, bell: ours };
-    Ok((sender, UnclaimedInbox { channel: receiver, bell: theirs }))
+    Ok((Sending { channel: sender, bell: ours }, Unclaimed { channel: receiver, bell: theirs }))
 }
 
-impl<T> InboxSender<T> {
-    /// Queues a message and wakes the worker. Gives the message back when the inbox is full or
+impl<T> Sending<T> {
+    /// Queues a message and wakes the worker. Gives the message back when the mailbox is full or
     /// the worker is gone.
     pub fn send(&self, message: T) -> Result<(), T> {
         self.channel.try_send(message).map_err(|e| match e {
@@ -64,19 +63,19 @@ impl<T> InboxSender<T> {
     }
 }
 
-impl<T> UnclaimedInbox<T> {
+impl<T> Unclaimed<T> {
     /// Hands the receiving end to the event loop of the calling thread.
     ///
     /// # Errors
     /// When the event loop cannot register it.
-    pub fn claim(self, reactor: &Rc<Reactor>) -> io::Result<InboxReceiver<T>> {
-        Ok(InboxReceiver { channel: self.channel, bell: Socket::new(self.bell, reactor)? })
+    pub fn claim(self, reactor: &Rc<Reactor>) -> io::Result<Receiving<T>> {
+        Ok(Receiving { channel: self.channel, bell: Socket::new(self.bell, reactor)? })
     }
 }
 
 /// For tests that play a worker without an event loop.
 #[cfg(test)]
-impl<T> UnclaimedInbox<T> {
+impl<T> Unclaimed<T> {
     /// Returns true if the bell has rung since the last time it was asked.
     pub(crate) fn was_rung(&self) -> bool {
         let mut rung = [std::mem::MaybeUninit::uninit(); 64];
@@ -90,7 +89,7 @@ impl<T> UnclaimedInbox<T> {
     }
 }
 
-impl<T> InboxReceiver<T> {
+impl<T> Receiving<T> {
     /// The next message.
     ///
     /// # Errors

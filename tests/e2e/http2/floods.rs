@@ -1,0 +1,193 @@
+//! Frames that cost a client nothing, sent without end (RFC 9113 section 10.5): the connection is
+//! told to calm down and ends, nothing is asked of S3 for it, and others are served meanwhile.
+
+use super::{cleartext, proxy};
+use crate::support::{
+    http2_client::Http2Client,
+    http2_frames::{
+        ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS,
+        INITIAL_WINDOW, NO_ERROR, PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM, RawHttp2, SETTINGS,
+        fields, frame, get, request, settings, window_update,
+    },
+    proxy::Proxy,
+    scripted_origin::ScriptedOrigin,
+    waiting::wait_until,
+};
+
+/// Frames of a flood: more than any client has use for.
+const FLOOD: u32 = 20_000;
+
+/// Sends the frames of `flood` by the thousand until the peer takes no more, and returns the code
+/// that it was told to go with. `begin` comes first.
+#[track_caller]
+fn flood(proxy: &Proxy, begin: &[u8], flood: impl Fn(u32) -> Vec<u8>) -> u32 {
+    let mut client = RawHttp2::connect(proxy.address());
+    client.send(begin);
+    for from in (0..FLOOD).step_by(1_000) {
+        let frames: Vec<u8> = (from..from + 1_000).flat_map(&flood).collect();
+        if !client.try_send(frames) {
+            break;
+        }
+    }
+    client.expect_goaway()
+}
+
+/// A stream that stays open for its body.
+fn open_stream() -> Vec<u8> {
+    let post = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/x")];
+    frame(HEADERS, END_HEADERS, 1, fields(&post))
+}
+
+#[test]
+fn floods_end_their_connection() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = proxy(&origin);
+    let other = Http2Client::connect(proxy.address());
+    let reset = CANCEL.to_be_bytes();
+    for (what, begin, frames) in [
+        ("PING", vec![], (|_| frame(PING, 0, 0, [0; 8])) as fn(u32) -> Vec<u8>),
+        ("PING answers", vec![], |_| frame(PING, ACK, 0, [0; 8])),
+        ("SETTINGS", vec![], |_| settings(&[(INITIAL_WINDOW, 65_535)])),
+        ("empty SETTINGS", vec![], |_| settings(&[])),
+        ("WINDOW_UPDATE", open_stream(), |_| window_update(1, 1)),
+        ("WINDOW_UPDATE of the connection", vec![], |_| window_update(0, 1)),
+        ("PRIORITY", vec![], |number| frame(PRIORITY, 0, 2 * number + 1, [0, 0, 0, 0, 16])),
+        ("empty DATA", open_stream(), |_| frame(DATA, 0, 1, b"")),
+        ("tiny DATA", open_stream(), |_| frame(DATA, 0, 1, b"x")),
+        ("an unknown type", vec![], |_| frame(0xfa, 0xff, 0, b"")),
+    ] {
+        let code = flood(&proxy, &begin, frames);
+        assert_eq!(code, ENHANCE_YOUR_CALM, "{what}");
+        assert_eq!(other.get("/products/x").body, b"x", "{what}: others are served");
+    }
+    // Requests that are reset at once.
+    let mut client = RawHttp2::connect(proxy.address());
+    for number in 0..FLOOD {
+        let stream = 2 * number + 1;
+        let pair = [request(stream, "/products/reset"), frame(RST_STREAM, 0, stream, reset)];
+        if !client.try_send(pair.concat()) {
+            break;
+        }
+    }
+    assert_eq!(client.expect_goaway(), ENHANCE_YOUR_CALM, "resets");
+    let asked = origin.requests().iter().filter(|r| r.target.ends_with("/reset")).count();
+    assert!(asked < 300, "S3 was asked for {asked} of {FLOOD} requests that were reset");
+    assert!(proxy.metric("yatagarasu_http2_goaways_total{reason=\"flood\"}").unwrap() >= 11.0);
+    assert_eq!(other.get("/products/x").body, b"x");
+}
+
+#[test]
+fn s3_is_not_asked_for_what_was_reset_at_once() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = proxy(&origin);
+    let mut client = RawHttp2::connect(proxy.address());
+    let mut bytes = Vec::new();
+    for number in 0..15_u32 {
+        let stream = 2 * number + 1;
+        bytes.extend(request(stream, "/products/reset"));
+        bytes.extend(frame(RST_STREAM, 0, stream, CANCEL.to_be_bytes()));
+    }
+    bytes.extend(request(101, "/products/x"));
+    client.send(bytes);
+    assert_eq!(client.response(101), (Some(200), b"x".to_vec()));
+    let asked: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(asked, ["/products/x"]);
+    assert_eq!(proxy.metric("yatagarasu_http2_resets_total{reason=\"at_once\"}"), Some(15.0));
+}
+
+#[test]
+fn a_burst_of_requests_that_are_reset_is_a_flood_before_they_are_looked_at() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = proxy(&origin);
+    let mut client = RawHttp2::connect(proxy.address());
+    let bytes: Vec<u8> = (0..100_u32)
+        .flat_map(|number| {
+            let stream = 2 * number + 1;
+            let reset = frame(RST_STREAM, 0, stream, CANCEL.to_be_bytes());
+            [request(stream, "/products/reset"), reset].concat()
+        })
+        .collect();
+    client.send(bytes);
+    assert_eq!(client.expect_goaway(), ENHANCE_YOUR_CALM);
+    assert!(origin.requests().len() < 25, "{}", origin.requests().len());
+}
+
+#[test]
+fn a_field_section_without_end_is_refused() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = proxy(&origin);
+    for (what, payload) in [("empty", vec![]), ("large", fields(&[("a", &"x".repeat(16_000))]))] {
+        let mut client = RawHttp2::connect(proxy.address());
+        client.send(frame(HEADERS, END_STREAM, 1, get("/products/x")));
+        for _ in 0..FLOOD {
+            if !client.try_send(frame(CONTINUATION, 0, 1, &payload)) {
+                break;
+            }
+        }
+        assert_eq!(client.expect_goaway(), ENHANCE_YOUR_CALM, "{what}");
+    }
+    assert_eq!(origin.requests().len(), 0);
+}
+
+#[test]
+fn more_streams_than_allowed_are_refused_and_too_many_of_them_end_the_connection() {
+    const REFUSED_STREAM: u32 = 7;
+    let origin = ScriptedOrigin::start(|conn, _| {
+        conn.expect_request();
+        conn.wait_closed();
+    });
+    let proxy = Proxy::start(&cleartext(&origin).set("server.http2.max_concurrent_streams", 3));
+    let mut client = RawHttp2::connect(proxy.address());
+    let announced = client.expect(SETTINGS, 0).payload;
+    assert!(announced.chunks(6).any(|one| one == [0, 3, 0, 0, 0, 3]), "{announced:?}");
+    for number in 0..4 {
+        client.send(request(2 * number + 1, "/products/x"));
+    }
+    assert_eq!(client.expect_reset(7), REFUSED_STREAM);
+    wait_until("the others", || origin.requests().len() == 3);
+    for number in 4..2_000 {
+        if !client.try_send(request(2 * number + 1, "/products/x")) {
+            break;
+        }
+    }
+    assert_eq!(client.expect_goaway(), ENHANCE_YOUR_CALM);
+    origin.wait_open(0);
+    assert_eq!(origin.requests().len(), 3);
+}
+
+#[test]
+fn frames_out_of_place_are_protocol_errors() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = proxy(&origin);
+    for (what, bytes) in [
+        ("a stream of the server", request(2, "/products/x")),
+        ("DATA on an idle stream", frame(DATA, 0, 1, b"x")),
+        ("a window of nothing", window_update(0, 0)),
+        ("CONTINUATION alone", frame(CONTINUATION, END_HEADERS, 1, b"")),
+        ("PING on a stream", frame(PING, 0, 1, [0; 8])),
+        ("an older stream", [request(3, "/products/x"), request(1, "/products/x")].concat()),
+    ] {
+        let mut client = RawHttp2::connect(proxy.address());
+        client.send(bytes);
+        assert_eq!(client.expect_goaway(), PROTOCOL_ERROR, "{what}");
+    }
+    // Something else than settings first, or than the preface.
+    let mut client = RawHttp2::silent(proxy.address());
+    client.send([crate::support::http2_frames::PREFACE, &frame(0, 0, 1, b"")].concat());
+    assert_ne!(client.expect_goaway(), NO_ERROR);
+}
+
+#[test]
+fn a_client_that_pings_now_and_then_is_no_flood() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = proxy(&origin);
+    let mut client = RawHttp2::connect(proxy.address());
+    for number in 0..1_500_u32 {
+        let payload = [number.to_be_bytes(), [0; 4]].concat();
+        client.send(frame(PING, 0, 0, &payload));
+        let answer = client.expect(PING, 0);
+        assert_eq!((answer.flags, answer.payload), (ACK, payload));
+    }
+    client.send(request(1, "/products/x"));
+    assert_eq!(client.response(1), (Some(200), b"x".to_vec()));
+}

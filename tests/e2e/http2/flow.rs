@@ -1,0 +1,208 @@
+//! Flow control and time: a stream that is not read holds little and slows S3 down, others go on,
+//! and a client that takes or says nothing for too long is given up.
+
+use super::{cleartext, proxy};
+use crate::support::{
+    gate::Gate,
+    http2_client::{Http2Client, get},
+    http2_frames::{
+        ACK, CANCEL, DATA, END_HEADERS, ENHANCE_YOUR_CALM, HEADERS, INITIAL_WINDOW, NO_ERROR, PING,
+        RawHttp2, SETTINGS_TIMEOUT, fields, frame, request, window_update,
+    },
+    proxy::Proxy,
+    scripted_origin::ScriptedOrigin,
+    waiting::wait_until,
+};
+
+const MIB: usize = 1_048_576;
+
+/// Serves endless zeros under `/endless`, noting how many were taken, and `x` otherwise.
+fn endless(taken: &std::sync::Arc<std::sync::atomic::AtomicUsize>) -> ScriptedOrigin {
+    let taken = std::sync::Arc::clone(taken);
+    ScriptedOrigin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            if !request.target.contains("/endless") {
+                conn.respond("200 OK", &[], b"x");
+                continue;
+            }
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
+            while conn.try_send([0; 16_384]) {
+                taken.fetch_add(16_384, std::sync::atomic::Ordering::SeqCst);
+            }
+            return;
+        }
+    })
+}
+
+#[test]
+fn a_stream_that_is_not_read_stops_s3_and_no_other_stream() {
+    let taken = std::sync::Arc::default();
+    let origin = endless(&taken);
+    let proxy = proxy(&origin);
+    let client = Http2Client::connect(proxy.address());
+    assert_eq!(client.get("/products/x").body, b"x");
+    let before = proxy.rss_kib();
+    let stalled: Vec<_> = (0..10)
+        .map(|_| {
+            let response = client.start(get("/products/endless"), None);
+            client.run(response).unwrap()
+        })
+        .collect();
+    // The windows of the streams are those of the connection: what is left of that is for others.
+    let mut last = usize::MAX;
+    wait_until("S3 to be slowed down", || {
+        let now = taken.load(std::sync::atomic::Ordering::SeqCst);
+        std::thread::park_timeout(std::time::Duration::from_millis(300));
+        std::mem::replace(&mut last, now) == now
+    });
+    assert!(last < 64 * MIB, "S3 got rid of {last} bytes for streams that nobody reads");
+    assert!(proxy.rss_kib() - before < 16 * 1_024, "from {before} to {} KiB", proxy.rss_kib());
+    drop(stalled);
+    assert_eq!(client.get("/products/x").body, b"x");
+    wait_until("the stalled ones to be freed", || origin.open() <= 1);
+}
+
+#[test]
+fn a_stream_goes_on_while_another_has_no_window() {
+    let taken = std::sync::Arc::default();
+    let origin = endless(&taken);
+    let proxy = proxy(&origin);
+    // Each stream may get 1,000 bytes; the connection has its usual window.
+    let mut client = RawHttp2::with_settings(proxy.address(), &[(INITIAL_WINDOW, 1_000)]);
+    client.send(request(1, "/products/endless"));
+    let mut got = 0;
+    while got < 1_000 {
+        got += client.expect(DATA, 1).payload.len();
+    }
+    assert_eq!(got, 1_000);
+    client.send(request(3, "/products/x"));
+    assert_eq!(client.response(3), (Some(200), b"x".to_vec()));
+    client.send(window_update(1, 500));
+    assert_eq!(client.expect(DATA, 1).payload.len(), 500);
+}
+
+#[test]
+fn windows_of_any_size_bring_a_body_unchanged() {
+    let body: Vec<u8> = (0..100_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let origin = ScriptedOrigin::serving(&body);
+    let proxy = proxy(&origin);
+    let mut client = RawHttp2::with_settings(proxy.address(), &[(INITIAL_WINDOW, 1)]);
+    client.send(request(1, "/products/x"));
+    let (mut got, mut increment) = (Vec::new(), 1);
+    while got.len() < body.len() {
+        let part = client.expect(DATA, 1);
+        got.extend_from_slice(&part.payload);
+        increment = (increment * 3) % 20_011;
+        client.send(window_update(1, increment));
+        client.send(window_update(0, u32::try_from(part.payload.len()).unwrap()));
+    }
+    assert!(got == body);
+}
+
+#[test]
+fn a_stream_that_takes_nothing_is_reset_and_the_connection_goes_on() {
+    let taken = std::sync::Arc::default();
+    let origin = endless(&taken);
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_write", 0.2));
+    let mut client = RawHttp2::with_settings(proxy.address(), &[(INITIAL_WINDOW, 100)]);
+    client.send(request(1, "/products/endless"));
+    assert_eq!(client.expect_reset(1), CANCEL);
+    origin.wait_open_after_first(0);
+    assert_eq!(proxy.metric("yatagarasu_http2_resets_total{reason=\"stalled\"}"), Some(1.0));
+    client.send(request(3, "/products/x"));
+    assert_eq!(client.response(3), (Some(200), b"x".to_vec()));
+}
+
+#[test]
+fn a_client_that_reads_nothing_at_all_is_given_up() {
+    let taken = std::sync::Arc::default();
+    let origin = endless(&taken);
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_write", 0.2));
+    let windows = [(INITIAL_WINDOW, i32::MAX.unsigned_abs())];
+    let mut client = RawHttp2::with_receive_buffer(proxy.address(), 4_096, &windows);
+    client.send(window_update(0, 1_000_000_000));
+    client.send(request(1, "/products/endless"));
+    origin.wait_open_after_first(0);
+    wait_until("the connection to be gone", || {
+        proxy.metric("yatagarasu_client_connections{protocol=\"http2\"}") == Some(0.0)
+    });
+}
+
+#[test]
+fn an_idle_connection_ends_although_it_pings() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 0.5));
+    let mut client = RawHttp2::connect(proxy.address());
+    client.send(request(1, "/products/x"));
+    assert_eq!(client.response(1), (Some(200), b"x".to_vec()));
+    client.send(frame(PING, 0, 0, [7; 8]));
+    assert_eq!(client.expect(PING, 0).flags, ACK);
+    assert_eq!(client.expect_goaway(), NO_ERROR);
+    assert_eq!(proxy.metric("yatagarasu_http2_goaways_total{reason=\"idle\"}"), Some(1.0));
+}
+
+#[test]
+fn a_connection_with_a_stream_is_not_idle() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        while conn.request().is_some() {
+            conn.wait(&held);
+            conn.respond("200 OK", &[], b"late");
+        }
+    });
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 0.2));
+    let mut client = RawHttp2::connect(proxy.address());
+    client.send(request(1, "/products/x"));
+    // Another one, to see that so much time has passed.
+    let mut idle = RawHttp2::connect(proxy.address());
+    assert_eq!(idle.expect_goaway(), NO_ERROR);
+    gate.open();
+    assert_eq!(client.response(1), (Some(200), b"late".to_vec()));
+}
+
+#[test]
+fn what_is_begun_must_be_completed_in_time() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_header", 0.3));
+    // Half a preface is half a head of HTTP/1.
+    let mut client = proxy.client();
+    client.send("PRI * HT");
+    assert_eq!(client.response("PRI").status, 408);
+    // No settings.
+    let mut client = RawHttp2::silent(proxy.address());
+    client.send(crate::support::http2_frames::PREFACE);
+    assert_eq!(client.expect_goaway(), SETTINGS_TIMEOUT);
+    // A field section that goes on in a frame that does not come, or of which a byte comes now
+    // and then.
+    for bytewise in [false, true] {
+        let mut client = RawHttp2::connect(proxy.address());
+        let whole = request(1, "/products/x");
+        if bytewise {
+            for byte in &whole[..whole.len() - 1] {
+                if !client.try_send([*byte]) {
+                    break;
+                }
+                std::thread::park_timeout(std::time::Duration::from_millis(10));
+            }
+        } else {
+            client.send(frame(HEADERS, 0, 1, b""));
+        }
+        assert_eq!(client.expect_goaway(), ENHANCE_YOUR_CALM, "{bytewise}");
+    }
+    // A body: the stream only.
+    let mut client = RawHttp2::connect(proxy.address());
+    let with_body = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/products/x"),
+        ("content-length", "5"),
+    ];
+    client.send(frame(HEADERS, END_HEADERS, 1, fields(&with_body)));
+    client.send(frame(DATA, 0, 1, b"some"));
+    client.expect(HEADERS, 1);
+    client.send(request(3, "/products/x"));
+    assert_eq!(client.response(3), (Some(200), b"x".to_vec()));
+    assert_eq!(origin.requests().len(), 1);
+}

@@ -1,0 +1,19 @@
+//! HTTP/2 towards clients: what is served, what is refused, floods, back-pressure and the end.
+
+mod drain;
+mod fields;
+mod floods;
+mod flow;
+mod serve;
+
+use crate::support::{config::Config, proxy::Proxy, scripted_origin::ScriptedOrigin};
+
+/// One open bucket `products` at this origin, with HTTP/2 on the main port.
+fn cleartext(origin: &ScriptedOrigin) -> Config {
+    Config::products(origin.url()).set("server.http2.cleartext", true)
+}
+
+/// The same, running.
+fn proxy(origin: &ScriptedOrigin) -> Proxy {
+    Proxy::start(&cleartext(origin))
+}
