@@ -1,10 +1,10 @@
 //! What reloads do to those who are being served: the 99th percentile of the latency of small
 //! objects at half of what the proxy can do, with and without reloads, in one run.
 //!
-//! `cargo bench --bench reload_latency`. Requests are sent at a constant rate whatever the answers
-//! do, and each one's latency counts from when it was due, so that a stall shows in full. Quiet
-//! phases and phases with reloads take turns, and the figure is the ratio of their medians. At the
-//! end one file of 10,000 buckets is reloaded and the reports are printed.
+//! `cargo bench --bench reload_latency`. Requests are sent at a constant rate whatever the
+//! responses do, and each one's latency counts from when it was due, so that a stall shows in full.
+//! Quiet phases and phases with reloads take turns, and the figure is the ratio of their medians.
+//! At the end one file of 10,000 buckets is reloaded and the reports are printed.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -220,9 +220,9 @@ fn reload_often(proxy: &Proxy, texts: &[String], per_second: u32, stop: &AtomicB
 
 fn post(client: &mut Client) -> Value {
     let admin = bearer(&token::for_role("admin"));
-    let answer = client.request("POST", "/admin/reload", &[("Authorization", &admin)]);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()
+    let response = client.request("POST", "/admin/reload", &[("Authorization", &admin)]);
+    assert_eq!(response.status, 200, "{response:?}");
+    response.json()
 }
 
 /// A file of 10,000 buckets: from the signal to the last acknowledgement, and what each worker

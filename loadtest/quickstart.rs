@@ -4,7 +4,7 @@
 //! process, writes a configuration, starts the real binary with it, prints requests to try, and
 //! stops everything on Ctrl-C or SIGTERM.
 //!
-//! - `--check` makes the printed requests itself and exits 0 if all answers are as expected.
+//! - `--check` makes the printed requests itself and exits 0 if all responses are as expected.
 //! - `--until-eof` also stops when standard input ends.
 #![allow(
     clippy::unwrap_used,
@@ -232,13 +232,13 @@ impl Demonstration {
         for attempt in &self.0 {
             let fields: Vec<_> =
                 attempt.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let answer = proxy.client().request(attempt.method, attempt.target, &fields);
-            let fits = attempt.fits(&answer);
+            let response = proxy.client().request(attempt.method, attempt.target, &fields);
+            let fits = attempt.fits(&response);
             good &= fits;
             let verdict = if fits { "ok" } else { "WRONG" };
-            println!("{verdict}: {} -> {}", attempt.what, answer.status);
+            println!("{verdict}: {} -> {}", attempt.what, response.status);
             if !fits {
-                println!("{answer:?}");
+                println!("{response:?}");
             }
         }
         good
@@ -258,10 +258,10 @@ impl Try {
         line
     }
 
-    fn fits(&self, answer: &Response) -> bool {
-        let body = String::from_utf8_lossy(&answer.body);
+    fn fits(&self, response: &Response) -> bool {
+        let body = String::from_utf8_lossy(&response.body);
         let dense: String = body.chars().filter(|c| !c.is_whitespace()).collect();
-        answer.status == self.status
+        response.status == self.status
             && (body.contains(self.body_part) || dense.contains(self.body_part))
     }
 }

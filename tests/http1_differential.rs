@@ -1,7 +1,7 @@
 //! The codec against monoio-http's, fed with the same bytes.
 //!
 //! On well-formed messages both must agree on method, target, fields and body. Where they
-//! differ, a test shows both answers and names why ours is right. monoio-http is driven over a
+//! differ, a test shows both results and names why ours is right. monoio-http is driven over a
 //! byte slice, which is always ready, so that no runtime is needed.
 
 use std::future::Future;

@@ -22,7 +22,7 @@ fn main() {
     let start = Instant::now();
     let outcome = scenario::run(Launch::of(binary()), reloads);
     println!(
-        "{reloads} reloads, {} small and {} large answers in {:.1} s; none failed",
+        "{reloads} reloads, {} small and {} large responses in {:.1} s; none failed",
         outcome.small,
         outcome.large,
         start.elapsed().as_secs_f64()

@@ -3,7 +3,7 @@
 //! Each reload changes path prefixes, S3 credentials, JWT secrets and a limit. Clients only use
 //! what the configuration that was acknowledged last offers, and hold the proxy to its word: no
 //! request fails, no connection is closed, and nothing older than the acknowledged generation
-//! answers.
+//! responses.
 
 use std::{
     sync::{
@@ -34,7 +34,7 @@ const LARGE_BYTES: usize = 64 * 1_024 * 1_024;
 /// hides a piece that is missing or comes twice.
 const PATTERN_BYTES: usize = 65_521;
 
-/// A reload waits until every small client has had so many answers since the last one.
+/// A reload waits until every small client has had so many responses since the last one.
 const REQUESTS_BETWEEN: usize = 3;
 
 /// What happened.
@@ -165,9 +165,9 @@ fn reload(shared: &Shared, origin: &ScriptedOrigin, number: u64) {
     proxy.write_config(&version(origin, number));
     let admin = bearer(&token::for_role("admin"));
     let fields = [("Authorization", &*admin)];
-    let answer = Client::connect(proxy.address()).request("POST", "/admin/reload", &fields);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let report = answer.json();
+    let response = Client::connect(proxy.address()).request("POST", "/admin/reload", &fields);
+    assert_eq!(response.status, 200, "{response:?}");
+    let report = response.json();
     assert_eq!(report["config_generation"], number, "{report}");
     assert_eq!(report["workers"], 2, "{report}");
     shared.acknowledged.store(number, Ordering::SeqCst);
@@ -181,17 +181,17 @@ fn small_requests(shared: &Shared, keep: bool, protected: bool, count: &AtomicUs
             client = shared.proxy.client();
         }
         let acknowledged = shared.acknowledged.load(Ordering::SeqCst);
-        let answer = if protected {
+        let response = if protected {
             let claims = json!({ "exp": unix_now() + 60 });
             let token = bearer(&token::mint(&jwt_secret(acknowledged), &claims));
             client.request("GET", "/protected/x", &[("Authorization", &token)])
         } else {
             client.get(&format!("/version-{acknowledged}/x"))
         };
-        assert_eq!(answer.status, 200, "version {acknowledged}: {answer:?}");
-        assert_eq!(answer.body.len(), SMALL_BYTES);
-        assert!(!answer.says_close(), "no connection is closed by a reload");
-        let seen: u64 = answer.header("x-config-generation").unwrap().parse().unwrap();
+        assert_eq!(response.status, 200, "version {acknowledged}: {response:?}");
+        assert_eq!(response.body.len(), SMALL_BYTES);
+        assert!(!response.says_close(), "no connection is closed by a reload");
+        let seen: u64 = response.header("x-config-generation").unwrap().parse().unwrap();
         assert!(seen >= acknowledged, "generation {seen} after {acknowledged} was acknowledged");
         count.fetch_add(1, Ordering::SeqCst);
     }
@@ -202,8 +202,8 @@ fn large_requests(shared: &Shared, count: &AtomicUsize) {
     let mut client = shared.proxy.client();
     while !shared.done.load(Ordering::SeqCst) {
         client.send(request_bytes("GET", "/large/large", &[]));
-        let answer = client.head("GET").unwrap();
-        assert_eq!((answer.status, answer.framing), (200, Framing::Length(LARGE_BYTES as u64)));
+        let response = client.head("GET").unwrap();
+        assert_eq!((response.status, response.framing), (200, Framing::Length(LARGE_BYTES as u64)));
         let mut at = 0;
         let mut same = |mut piece: &[u8]| {
             while !piece.is_empty() {
@@ -214,7 +214,7 @@ fn large_requests(shared: &Shared, count: &AtomicUsize) {
                 piece = &piece[length..];
             }
         };
-        client.body(answer.framing, &mut same).unwrap();
+        client.body(response.framing, &mut same).unwrap();
         assert_eq!(at, LARGE_BYTES);
         count.fetch_add(1, Ordering::SeqCst);
     }

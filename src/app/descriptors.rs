@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{config::Settings, handoff::snapshot::Snapshot};
 
-/// Descriptors that the process needs besides connections: logs, rings, mailboxes, pipes.
+/// Descriptors that the process needs besides connections: logs, rings, inboxes, pipes.
 const SPARE_DESCRIPTORS: u64 = 128;
 
 /// Descriptors that a connection may take: the client's, the upstream's, and the two ends of a pipe

@@ -7,6 +7,26 @@ use std::{
 
 use crate::config::Problems;
 
+/// Reason why the process could not start.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The configuration cannot be used here.
+    Refused(Problems),
+    /// A sentence for the operator.
+    CouldNotStart(String),
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Refused(problems)
+    }
+}
+
+/// The failure of what the words name, with the kernel's reason behind them.
+pub(super) fn because(what: &str) -> impl Fn(io::Error) -> Failure + '_ {
+    move |error| Failure::CouldNotStart(format!("{what}: {error}"))
+}
+
 /// End of the process, with an exit code for each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

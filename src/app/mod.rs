@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod exit;
+mod listeners;
 mod offline;
 mod start;
 #[cfg(test)]
@@ -12,9 +13,9 @@ use std::time::Duration;
 
 pub use self::exit::Exit;
 use self::{
-    exit::{could_not_start, refused},
+    exit::{Failure, could_not_start, refused},
     offline::{compare, validate},
-    start::{Failure, start},
+    start::start,
 };
 use crate::{
     cli::Arguments,

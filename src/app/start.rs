@@ -1,20 +1,18 @@
 //! The start: from a configuration that was accepted to planes that run.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 
 use super::{
     descriptors::check_descriptors,
-    workers::{await_workers, spawn},
+    exit::{Failure, because},
+    listeners::{Addresses, Listeners},
+    workers::{SharedSetup, start_workers},
 };
 use crate::{
     cli::Arguments,
-    config::{Loaded, Problems, Settings},
+    config::{Loaded, Settings},
     control_plane::{
         admin,
         control::{Control, Inputs, Retry},
@@ -30,40 +28,23 @@ use crate::{
         watcher::Watcher,
         workers::Workers,
     },
-    data_plane::worker::Assignment,
-    handoff::message::ToWorker,
+    handoff::release::Release,
     model::Generation,
     protocol::http1::Pseudonym,
     system::{
         clock::{Monotonic, unix_seconds},
-        cpu, listener,
-        mailbox::{Sending, Unclaimed, mailbox},
-        process,
+        cpu, process,
     },
-    telemetry::{access_log, cells::CoreCells, log::LogLevel, render::ReloadMetrics},
+    telemetry::{
+        access_log::{self, AccessLogHandle, AccessLogSinks},
+        cells::CoreCells,
+        log::LogLevel,
+        render::ReloadMetrics,
+    },
 };
-
-/// Messages that may wait for one worker. Reloads coalesce and addresses repeat, so a worker
-/// that is this far behind is stalled.
-const MAILBOX_MESSAGES: usize = 256;
 
 /// Nice value of the control thread, so that workers run before it.
 const CONTROL_NICE: i32 = 5;
-
-pub(super) enum Failure {
-    Refused(Problems),
-    CouldNotStart(String),
-}
-
-impl From<Problems> for Failure {
-    fn from(problems: Problems) -> Self {
-        Self::Refused(problems)
-    }
-}
-
-fn because(what: &str) -> impl Fn(io::Error) -> Failure + '_ {
-    move |error| Failure::CouldNotStart(format!("{what}: {error}"))
-}
 
 pub(super) fn start(
     arguments: &Arguments,
@@ -84,21 +65,9 @@ pub(super) fn start(
     // Asked before any thread is pinned.
     let cores = cpu::available();
     let workers = settings.server.threads.unwrap_or_else(|| cpu::usable(&cores));
-    let main = SocketAddr::new(settings.server.address, settings.server.port);
-    let listeners =
-        listener::open(main, workers).map_err(because(&format!("cannot listen on {main}")))?;
-    let admin_listeners = match settings.admin.listen {
-        None => Vec::new(),
-        Some(address) => listener::open(address, workers)
-            .map_err(because(&format!("cannot listen on admin.listen {address}")))?,
-    };
-    // A log that is off asks for no file; the reload that switches it on opens its own.
-    let target = match &settings.logging.access_log {
-        log if log.enabled => log.target.path().to_string_lossy(),
-        _ => "-".into(),
-    };
-    let (access_log, sinks) =
-        access_log::start(&target).map_err(because("logging.access_log.path cannot be opened"))?;
+    let listeners = Listeners::open(settings, workers)?;
+    let addresses = listeners.addresses();
+    let (access_log, sinks) = start_access_log(settings)?;
 
     let (live, bell) = live::start();
     let resolver = resolver::start(live.clone());
@@ -109,34 +78,16 @@ pub(super) fn start(
     check_descriptors(open_file_limit, settings, &release, workers);
     let first_values = live.newest();
     let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
-    let (to_control, from_workers) = unbounded();
-    let pseudonym = Pseudonym::new(process::random_number());
-    let mut mailboxes: Vec<Sending<ToWorker>> = Vec::with_capacity(workers);
-    let addresses = (listeners.first().and_then(local), admin_listeners.first().and_then(local));
-    let mut admin_listeners = admin_listeners.into_iter();
-    for (worker, listener) in listeners.into_iter().enumerate() {
-        let (sending, mailbox): (_, Unclaimed<ToWorker>) =
-            mailbox(MAILBOX_MESSAGES).map_err(because("no mailbox for a worker"))?;
-        mailboxes.push(sending);
-        let assignment = Assignment {
-            worker,
-            core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
-            io: settings.server.io,
-            listener,
-            admin_listener: admin_listeners.next(),
-            max_connections: settings.server.max_connections as u64,
-            pseudonym,
-            release: release.clone(),
-            live: Arc::clone(&first_values),
-            mailbox,
-            to_control: to_control.clone(),
-            fleet: Arc::clone(&counters),
-            access_log: sinks.sink(Arc::clone(&counters[worker])),
-        };
-        spawn(assignment, to_control.clone()).map_err(because("a worker thread"))?;
-    }
-    drop(to_control);
-    await_workers(&from_workers, workers).map_err(Failure::CouldNotStart)?;
+    let shared = SharedSetup {
+        io: settings.server.io,
+        max_connections: settings.server.max_connections as u64,
+        pseudonym: Pseudonym::new(process::random_number()),
+        release: &release,
+        live: &first_values,
+        all_cells: &counters,
+        sinks: &sinks,
+    };
+    let (inboxes, from_workers) = start_workers(&shared, &cores, listeners)?;
 
     let origin = Origin {
         path: arguments.config.clone(),
@@ -157,24 +108,11 @@ pub(super) fn start(
     process::lower_priority(CONTROL_NICE);
     announce(settings, addresses, workers);
 
-    let mut history = History::default();
-    history.push(GoodGeneration {
-        generation: Generation::FIRST,
-        unix_seconds: unix_seconds(),
-        trigger: Trigger::Start,
-        applied: Vec::new(),
-        content: Arc::clone(content),
-    });
-    let metrics = ReloadMetrics {
-        generation: Generation::FIRST,
-        last_reload_successful: true,
-        last_reload_timestamp_seconds: f64::from(u32::try_from(unix_seconds()).unwrap_or(u32::MAX)),
-        auth_enforced: release.auth.enforced(),
-        ..ReloadMetrics::default()
-    };
     let control = Control {
-        workers: Workers::new(mailboxes, Generation::FIRST, first_values.version()),
+        workers: Workers::new(inboxes, Generation::FIRST, first_values.version()),
         cores: counters,
+        history: first_history(content),
+        metrics: first_metrics(&release),
         running: Running {
             release,
             settings: Arc::new(loaded.settings),
@@ -189,8 +127,6 @@ pub(super) fn start(
         access_log,
         log,
         queue: Queue::default(),
-        history,
-        metrics,
         restart_required: Vec::new(),
         last: None,
         started,
@@ -202,25 +138,48 @@ pub(super) fn start(
     Ok((control, inputs))
 }
 
-fn local(listener: &TcpListener) -> Option<SocketAddr> {
-    listener.local_addr().ok()
+/// A log that is off asks for no file; the reload that switches it on opens its own.
+fn start_access_log(settings: &Settings) -> Result<(AccessLogHandle, AccessLogSinks), Failure> {
+    let target = match &settings.logging.access_log {
+        log if log.enabled => log.target.path().to_string_lossy(),
+        _ => "-".into(),
+    };
+    access_log::start(&target).map_err(because("logging.access_log.path cannot be opened"))
 }
 
-fn announce(
-    settings: &Settings,
-    (main, admin): (Option<SocketAddr>, Option<SocketAddr>),
-    workers: usize,
-) {
+fn first_history(content: &Arc<[u8]>) -> History {
+    let mut history = History::default();
+    history.push(GoodGeneration {
+        generation: Generation::FIRST,
+        unix_seconds: unix_seconds(),
+        trigger: Trigger::Start,
+        applied: Vec::new(),
+        content: Arc::clone(content),
+    });
+    history
+}
+
+fn first_metrics(release: &Release) -> ReloadMetrics {
+    ReloadMetrics {
+        generation: Generation::FIRST,
+        last_reload_successful: true,
+        last_reload_timestamp_seconds: f64::from(u32::try_from(unix_seconds()).unwrap_or(u32::MAX)),
+        auth_enforced: release.auth.enforced(),
+        ..ReloadMetrics::default()
+    }
+}
+
+fn announce(settings: &Settings, addresses: Addresses, workers: usize) {
     if settings.auth.as_ref().is_some_and(|auth| !auth.enforced) {
         tracing::warn!(
             "jwt.enabled is false: no bucket asks for a token, and the admin API is closed"
         );
     }
     tracing::info!(signals = signals::EXPLAINED, "signals");
-    if let Some(address) = admin {
+    if let Some(address) = addresses.admin {
         tracing::info!(%address, "admin listening");
     }
-    if let Some(address) = main {
+    if let Some(address) = addresses.main {
         tracing::info!(
             %address,
             workers,

@@ -24,9 +24,9 @@ use crate::{
 };
 
 /// Longest wait for something that is known to come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An origin that answers each request with `body`, and then closes the connection.
+/// An origin that responds to each request with `body`, and then closes the connection.
 fn origin(body: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -97,7 +97,7 @@ impl Started {
     }
 }
 
-/// From the resolver's table over the control thread and a worker's mailbox to the addresses
+/// From the resolver's table over the control thread and a worker's inbox to the addresses
 /// that the next connection is opened to: each step is the real one.
 #[test]
 fn addresses_that_change_are_those_that_the_next_connection_goes_to() {
@@ -112,7 +112,7 @@ fn addresses_that_change_are_those_that_the_next_connection_goes_to() {
     let comes = |body: &str| {
         let start = Instant::now();
         while !get(main, "/a/x").ends_with(body) {
-            assert!(start.elapsed() < PATIENCE, "{body} never came");
+            assert!(start.elapsed() < TIMEOUT, "{body} never came");
         }
     };
     comes("first");
@@ -136,15 +136,15 @@ fn workers_serve_and_say_so_while_the_control_thread_stands_still() {
     for _ in 0..20 {
         assert!(get(main, "/a/x").ends_with("object"));
         for path in ["/health", "/ready"] {
-            let answer = get(main, path);
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+            let response = get(main, path);
+            assert!(response.starts_with("HTTP/1.1 200 "), "{path}: {response}");
         }
     }
     // What only the control thread knows comes when it goes on.
     let scrape = thread::spawn(move || get(main, "/metrics"));
     let waiting = Instant::now();
     while started.inputs.workers.is_empty() {
-        assert!(waiting.elapsed() < PATIENCE, "nobody asks");
+        assert!(waiting.elapsed() < TIMEOUT, "nobody asks");
     }
     assert!(get(main, "/health").starts_with("HTTP/1.1 200 "));
     assert!(!scrape.is_finished());

@@ -3,17 +3,88 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     thread,
 };
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::{
+    exit::{Failure, because},
+    listeners::Listeners,
+};
 use crate::{
     data_plane::worker::{self, Assignment},
-    handoff::message::FromWorker,
+    handoff::{
+        live::LiveTable,
+        message::{FromWorker, ToWorker},
+        release::Release,
+    },
+    protocol::http1::Pseudonym,
+    system::{
+        cpu::Processor,
+        inbox::{InboxSender, inbox},
+        ring::IoChoice,
+    },
+    telemetry::{access_log::AccessLogSinks, cells::CoreCells},
 };
 
-pub(super) fn spawn(assignment: Assignment, to_control: Sender<FromWorker>) -> io::Result<()> {
+/// Messages that may wait for one worker. Reloads coalesce and addresses repeat, so a worker
+/// that is this far behind is stalled.
+const INBOX_MESSAGES_MAX: usize = 256;
+
+/// Everything that all workers start with alike.
+#[derive(Debug)]
+pub(super) struct SharedSetup<'c> {
+    pub(super) io: IoChoice,
+    /// Client connections that all of them together may have.
+    pub(super) max_connections: u64,
+    pub(super) pseudonym: Pseudonym,
+    pub(super) release: &'c Release,
+    pub(super) live: &'c Arc<LiveTable>,
+    /// The counters of each, by index.
+    pub(super) all_cells: &'c Arc<[Arc<CoreCells>]>,
+    pub(super) sinks: &'c AccessLogSinks,
+}
+
+/// Starts a worker for each set of counters, and waits until all of them run: only then are the
+/// addresses announced. Returns how to reach them, and what they say.
+pub(super) fn start_workers(
+    shared: &SharedSetup<'_>,
+    cores: &[Processor],
+    listeners: Listeners,
+) -> Result<(Vec<InboxSender<ToWorker>>, Receiver<FromWorker>), Failure> {
+    let (to_control, from_workers) = unbounded();
+    let mut inboxes = Vec::with_capacity(shared.all_cells.len());
+    let mut admin_listeners = listeners.admin.into_iter();
+    for ((worker, cells), listener) in shared.all_cells.iter().enumerate().zip(listeners.main) {
+        let (sender, inbox) =
+            inbox(INBOX_MESSAGES_MAX).map_err(because("the inbox of a worker"))?;
+        inboxes.push(sender);
+        let assignment = Assignment {
+            worker,
+            core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
+            io: shared.io,
+            listener,
+            admin_listener: admin_listeners.next(),
+            max_connections: shared.max_connections,
+            pseudonym: shared.pseudonym,
+            release: shared.release.clone(),
+            live: Arc::clone(shared.live),
+            inbox,
+            to_control: to_control.clone(),
+            all_cells: Arc::clone(shared.all_cells),
+            access_log: shared.sinks.sink(Arc::clone(cells)),
+        };
+        spawn(assignment, to_control.clone()).map_err(because("a worker thread"))?;
+    }
+    // So that the end of the last worker is seen.
+    drop(to_control);
+    await_workers(&from_workers, inboxes.len()).map_err(Failure::CouldNotStart)?;
+    Ok((inboxes, from_workers))
+}
+
+fn spawn(assignment: Assignment, to_control: Sender<FromWorker>) -> io::Result<()> {
     let worker = assignment.worker;
     thread::Builder::new().name(format!("yt-worker-{worker}")).spawn(move || {
         let error = why_it_ended(|| worker::run(assignment));
@@ -32,8 +103,8 @@ fn why_it_ended(run: impl FnOnce() -> Result<(), String>) -> String {
     }
 }
 
-/// Waits until every worker runs: only then is the address announced.
-pub(super) fn await_workers(messages: &Receiver<FromWorker>, workers: usize) -> Result<(), String> {
+/// Waits until every worker runs.
+fn await_workers(messages: &Receiver<FromWorker>, workers: usize) -> Result<(), String> {
     let mut running = 0;
     while running < workers {
         match messages.recv() {

@@ -24,6 +24,7 @@ mod expand;
 mod jwt;
 mod parse;
 mod policies;
+mod reading;
 mod rules;
 mod scalar;
 mod section;

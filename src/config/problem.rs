@@ -25,6 +25,11 @@ impl Problem {
     pub fn of_file(message: impl Into<String>) -> Self {
         Self { path: String::new(), line: None, message: message.into() }
     }
+
+    /// A problem with a line of the file.
+    pub(super) fn at(line: usize, message: impl Into<String>) -> Self {
+        Self { line: Some(line), ..Self::of_file(message) }
+    }
 }
 
 impl fmt::Display for Problem {

@@ -254,11 +254,11 @@ pub fn keep(name: String, body: impl FnMut() + Send + 'static) -> io::Result<()>
 fn restart_after_panics(name: &str, mut body: impl FnMut(), mut pause: impl FnMut(Duration)) {
     let mut next = RESTART_PAUSE_MIN;
     loop {
-        let begun = Monotonic::now();
+        let started = Monotonic::now();
         if catch_unwind(AssertUnwindSafe(&mut body)).is_ok() {
             return;
         }
-        if Monotonic::now() >= begun.plus(RESTART_PAUSE_MAX) {
+        if Monotonic::now() >= started.plus(RESTART_PAUSE_MAX) {
             next = RESTART_PAUSE_MIN;
         }
         tracing::error!(thread = name, pause_s = next.as_secs_f64(), "a thread begins again");
@@ -277,7 +277,7 @@ mod tests {
 
     const PURPOSE: Purpose = Purpose { name: "yt-test", timeout: TIMEOUT, when_idle: || {} };
 
-    /// A time at which every job that has begun is late.
+    /// A time at which every job that has started is late.
     fn late() -> Monotonic {
         Monotonic::now().plus(TIMEOUT)
     }
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_job_that_hangs_is_given_up_and_the_next_ones_are_done() {
         let (release, held) = bounded::<()>(0);
-        let (entering, begun) = unbounded();
+        let (entering, started) = unbounded();
         let (mut runner, finished) = Runner::start(PURPOSE, move |hangs: bool| {
             entering.send(()).unwrap();
             if hangs {
@@ -307,7 +307,7 @@ mod tests {
         .unwrap();
         let hanging = runner.submit(true);
         let next = runner.submit(false);
-        begun.recv().unwrap();
+        started.recv().unwrap();
         runner.check(Monotonic::now());
         assert!(finished.try_recv().is_err(), "it has all its time");
         runner.check(late());
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn with_many_threads_that_hang_jobs_fail_at_once_until_one_comes_back() {
         let (release, held) = bounded::<()>(0);
-        let (entering, begun) = unbounded();
+        let (entering, started) = unbounded();
         let (mut runner, finished) = Runner::start(PURPOSE, move |hangs: bool| {
             entering.send(()).unwrap();
             if hangs {
@@ -338,7 +338,7 @@ mod tests {
         .unwrap();
         for _ in 0..HANGING_MAX {
             runner.submit(true);
-            begun.recv().unwrap();
+            started.recv().unwrap();
             runner.check(late());
             assert_eq!(finished.recv().unwrap().outcome, Err(Failure::TimedOut(TIMEOUT)));
         }

@@ -1,5 +1,5 @@
 //! The control plane: everything that is not serving a request. It loads, checks and numbers
-//! configurations, hands them to the workers, and answers operators.
+//! configurations, hands them to the workers, and replies to operators.
 //!
 //! A module uses modules of lower layers only, which `tests/architecture.rs` holds.
 //!

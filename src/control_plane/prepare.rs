@@ -24,7 +24,7 @@ use crate::{
         files::{FilesBeside, ProcessEnvironment, read},
         jobs::{Failure, Finished, JobId, Purpose, Runner},
         live::LiveValues,
-        resolver::{PATIENCE, Resolver},
+        resolver::{RESOLVE_TIMEOUT, Resolver},
         watcher::{Fingerprint, Seen},
     },
     handoff::{live::HostPort, release::Release, snapshot::Snapshot},
@@ -283,7 +283,7 @@ fn parse_noting(
 ) -> Result<Loaded, Problems> {
     let files = NotedFiles {
         files: FilesBeside::new(path),
-        folder: path.parent().unwrap_or_else(|| Path::new("")),
+        directory: path.parent().unwrap_or_else(|| Path::new("")),
         seen: RefCell::new(std::mem::take(seen)),
     };
     let loaded = parse_beside(content, environment, &files, running);
@@ -314,7 +314,7 @@ fn without_roots(settings: &Settings) -> Option<Problem> {
         line: None,
         message: format!(
             "no root certificates were found on this machine, so the https endpoint of this \
-             bucket{others} is not trusted and answers are 502; install the package \
+             bucket{others} is not trusted and responses are 502; install the package \
              ca-certificates, name a bundle in SSL_CERT_FILE, or write s3.ca_file"
         ),
     })
@@ -323,13 +323,13 @@ fn without_roots(settings: &Settings) -> Option<Problem> {
 /// Files beside the configuration, each noted as it was before it was read.
 struct NotedFiles<'p> {
     files: FilesBeside,
-    folder: &'p Path,
+    directory: &'p Path,
     seen: RefCell<Seen>,
 }
 
 impl FileReader for NotedFiles<'_> {
     fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-        let place = self.folder.join(path);
+        let place = self.directory.join(path);
         let print = Fingerprint::of(&place);
         self.seen.borrow_mut().insert(place, print);
         self.files.read(path, bytes_max)
@@ -457,7 +457,7 @@ fn open_access_log(
 pub fn learn_names(resolver: &Resolver, settings: &Settings) -> Vec<String> {
     let hosts = hosts(settings);
     resolver
-        .learn(&hosts, PATIENCE)
+        .learn(&hosts, RESOLVE_TIMEOUT)
         .into_iter()
         .map(|(host, _)| {
             format!(

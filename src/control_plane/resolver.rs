@@ -23,7 +23,7 @@ pub const REFRESH: Duration = Duration::from_secs(30);
 
 /// Time for names that were never resolved, at a start or a reload. Late addresses arrive by
 /// themselves; until then that bucket answers 502.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Threads that look names up. `getaddrinfo` blocks, so a dead name server holds one of them for
 /// seconds.

@@ -148,7 +148,7 @@ mod tests {
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     }
 
-    fn tell(manager: &mut ServiceManager, socket: &UnixDatagram) {
+    fn send_all(manager: &mut ServiceManager, socket: &UnixDatagram) {
         manager.ready("serving generation 1");
         assert_eq!(received(socket), "READY=1\nSTATUS=serving generation 1");
         let before = monotonic_micros();
@@ -167,10 +167,10 @@ mod tests {
 
     #[test]
     fn a_socket_in_the_file_system_is_told_everything() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        tell(&mut ServiceManager::open(Some(path.as_os_str())).unwrap(), &socket);
+        send_all(&mut ServiceManager::open(Some(path.as_os_str())).unwrap(), &socket);
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         let written = format!("@{name}");
-        tell(&mut ServiceManager::open(Some(OsStr::new(&written))).unwrap(), &socket);
+        send_all(&mut ServiceManager::open(Some(OsStr::new(&written))).unwrap(), &socket);
     }
 
     #[test]
@@ -215,8 +215,8 @@ mod tests {
 
     #[test]
     fn a_manager_that_does_not_read_is_not_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         let mut manager = ServiceManager::open(Some(path.as_os_str())).unwrap();
         let mut sent = 0;

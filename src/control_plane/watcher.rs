@@ -407,7 +407,7 @@ mod tests {
     #[test]
     fn a_look_that_hangs_is_given_up_and_followed_by_another() {
         let (release, held) = crossbeam_channel::bounded::<()>(0);
-        let (entering, begun) = crossbeam_channel::unbounded();
+        let (entering, started) = crossbeam_channel::unbounded();
         let (mut watcher, looks) = Watcher::start_with(move |_| {
             entering.send(()).unwrap();
             let _ = held.recv();
@@ -418,12 +418,12 @@ mod tests {
         watcher.watch(true);
         let start = Monotonic::now();
         watcher.turn(start);
-        begun.recv().unwrap();
+        started.recv().unwrap();
         let late = Monotonic::now().plus(LOOK_TIMEOUT);
         watcher.turn(late);
         assert_eq!(watcher.looked(looks.recv().unwrap(), late), None);
         watcher.turn(late);
-        assert!(begun.try_recv().is_err(), "not before the pause is over");
+        assert!(started.try_recv().is_err(), "not before the pause is over");
         drop(release);
         let mut now = late.plus(FAILED_PAUSE);
         watcher.turn(now);

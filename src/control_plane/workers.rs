@@ -13,7 +13,7 @@ use crate::{
         release::Release,
     },
     model::Generation,
-    system::{clock::Monotonic, mailbox::Sending},
+    system::{clock::Monotonic, inbox::InboxSender},
 };
 
 /// Least time between two tables of live values for one worker. A name server that gives a thousand
@@ -23,19 +23,19 @@ pub(super) const RENEW_INTERVAL: Duration = Duration::from_millis(20);
 /// One worker.
 #[derive(Debug)]
 struct Member {
-    mailbox: Sending<ToWorker>,
+    inbox: InboxSender<ToWorker>,
     adopted: Generation,
-    /// Its mailbox was full when a generation was sent: it gets the newest one later.
+    /// Its inbox was full when a generation was sent: it gets the newest one later.
     behind: bool,
-    /// Responses that its mailbox had no room for, oldest first. There are no more of them than its
+    /// Responses that its inbox had no room for, oldest first. There are no more of them than its
     /// clients wait for.
     unsent: VecDeque<(Ticket, CallReply)>,
     /// The live values that it was sent last, and when.
     sent: (LiveVersion, Monotonic),
     /// The live values that it uses.
     renewed: LiveVersion,
-    /// The last step of stopping that it was told of.
-    told: DrainStep,
+    /// The last step of stopping that it was sent.
+    sent_step: DrainStep,
     /// The last step of stopping that it has come to the end of.
     done: DrainStep,
 }
@@ -46,7 +46,7 @@ impl Member {
     fn send_responses(&mut self) {
         while let Some((ticket, reply)) = self.unsent.pop_front() {
             let message = ToWorker::Reply { ticket, reply };
-            if let Err(ToWorker::Reply { ticket, reply }) = self.mailbox.send(message) {
+            if let Err(ToWorker::Reply { ticket, reply }) = self.inbox.send(message) {
                 self.unsent.push_front((ticket, reply));
                 return;
             }
@@ -55,7 +55,7 @@ impl Member {
 
     fn adopt(&mut self, release: &Release, live: &Arc<LiveTable>, now: Monotonic) {
         let message = ToWorker::Adopt { release: release.clone(), live: Arc::clone(live) };
-        self.behind = self.mailbox.send(message).is_err();
+        self.behind = self.inbox.send(message).is_err();
         if !self.behind {
             self.sent = (live.version(), now);
         }
@@ -72,20 +72,20 @@ pub struct Workers {
 impl Workers {
     /// Workers that start with `generation` and `live`.
     pub fn new(
-        mailboxes: Vec<Sending<ToWorker>>,
+        inboxes: Vec<InboxSender<ToWorker>>,
         generation: Generation,
         live: LiveVersion,
     ) -> Self {
-        let members = mailboxes
+        let members = inboxes
             .into_iter()
-            .map(|mailbox| Member {
-                mailbox,
+            .map(|inbox| Member {
+                inbox,
                 adopted: generation,
                 behind: false,
                 unsent: VecDeque::new(),
                 sent: (live, Monotonic(0)),
                 renewed: live,
-                told: DrainStep::Serving,
+                sent_step: DrainStep::Serving,
                 done: DrainStep::Serving,
             })
             .collect();
@@ -102,7 +102,7 @@ impl Workers {
         self.members.is_empty()
     }
 
-    /// Sends a generation to every worker, with the live values of the moment. One whose mailbox is
+    /// Sends a generation to every worker, with the live values of the moment. One whose inbox is
     /// full gets it in [`Workers::retry`].
     pub fn adopt(&mut self, release: &Release, live: &Arc<LiveTable>, now: Monotonic) {
         for member in &mut self.members {
@@ -128,7 +128,7 @@ impl Workers {
             let is_due = version < live.version()
                 && member.renewed >= version
                 && now >= at.plus(RENEW_INTERVAL);
-            if is_due && member.mailbox.send(ToWorker::Renew(Arc::clone(live))).is_ok() {
+            if is_due && member.inbox.send(ToWorker::Renew(Arc::clone(live))).is_ok() {
                 member.sent = (live.version(), now);
             }
         }
@@ -151,11 +151,11 @@ impl Workers {
     pub fn nudge(&self, generation: Generation) {
         let lags = |member: &&Member| member.adopted < generation || member.renewed < member.sent.0;
         for member in self.members.iter().filter(lags) {
-            member.mailbox.ring();
+            member.inbox.ring();
         }
     }
 
-    /// Responses that some mailbox had no room for.
+    /// Responses that some inbox had no room for.
     #[cfg(test)]
     pub(super) fn unsent(&self) -> usize {
         self.members.iter().map(|member| member.unsent.len()).sum()
@@ -179,7 +179,7 @@ impl Workers {
         self.members.iter().enumerate().filter(|(_, m)| behind(m)).map(|(i, _)| i).collect()
     }
 
-    /// Answers a call of one worker.
+    /// Sends the reply to a call of one worker.
     pub fn reply(&mut self, worker: usize, ticket: Ticket, reply: CallReply) {
         if let Some(member) = self.members.get_mut(worker) {
             member.unsent.push_back((ticket, reply));
@@ -187,12 +187,12 @@ impl Workers {
         }
     }
 
-    /// Tells every worker to take a step of stopping.
+    /// Sends every worker a step of stopping.
     pub fn drain(&mut self, step: DrainStep) {
         self.step = step;
-        for member in self.members.iter_mut().filter(|member| member.told < step) {
-            if member.mailbox.send(ToWorker::Drain(step)).is_ok() {
-                member.told = step;
+        for member in self.members.iter_mut().filter(|member| member.sent_step < step) {
+            if member.inbox.send(ToWorker::Drain(step)).is_ok() {
+                member.sent_step = step;
             }
         }
     }

@@ -85,8 +85,8 @@ impl Rehearsal {
 
     fn start(release: Release) -> io::Result<Self> {
         let reactor = Reactor::start()?;
-        let fleet: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(1).into_vec().into();
-        let cells = fleet.first().cloned().ok_or_else(|| io::Error::other("no counters"))?;
+        let all_cells: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(1).into_vec().into();
+        let cells = all_cells.first().cloned().ok_or_else(|| io::Error::other("no counters"))?;
         let (to_control, reports) = unbounded();
         let (handle, sinks) = access_log::start("/dev/null")?;
         let (fd, other_end) = socket::pair()?;
@@ -98,7 +98,7 @@ impl Rehearsal {
             reactor,
             access_log: sinks.sink(Arc::clone(&cells)),
             cells,
-            fleet,
+            all_cells,
             max_connections: u64::MAX,
             admin_elsewhere: false,
             pseudonym: Pseudonym::new(0),
@@ -151,7 +151,7 @@ impl Rehearsal {
             key: path.get(key_at..)?,
             is_head: request.is_head(),
             fields: &fields,
-            client: response.presence(),
+            client: Some(response.presence()),
         };
         let object = ObjectRequest::new(core, &request.local, bucket, wanted, permit)?;
         let mut upstream = core.buffers.scratch();

@@ -117,7 +117,7 @@ pub struct Ticket {
 
 /// A view of a [`Ticket`] that does not keep it.
 #[derive(Clone, Debug)]
-pub struct TicketWatch(Weak<()>);
+pub struct TicketView(Weak<()>);
 
 impl Ticket {
     /// The ticket of the call that has this number on its worker.
@@ -131,12 +131,12 @@ impl Ticket {
     }
 
     /// A view by which its end is seen.
-    pub fn watch(&self) -> TicketWatch {
-        TicketWatch(Arc::downgrade(&self.owed))
+    pub fn view(&self) -> TicketView {
+        TicketView(Arc::downgrade(&self.owed))
     }
 }
 
-impl TicketWatch {
+impl TicketView {
     /// Returns true if the ticket was dropped.
     pub fn is_dropped(&self) -> bool {
         self.0.strong_count() == 0

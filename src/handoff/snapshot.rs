@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub limits: Limits,
     /// Client-side time-outs.
     pub timeouts: Timeouts,
-    /// Adds `X-Config-Generation` to every answer.
+    /// Adds `X-Config-Generation` to every response.
     pub expose_generation: bool,
     /// HTTP/2 for new connections.
     pub http2: Http2,

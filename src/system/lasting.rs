@@ -19,7 +19,7 @@ struct Wait {
 }
 
 impl LastingWaits {
-    /// Lists a wait for the socket at `slot` that has just begun, unless the socket is listed.
+    /// Lists a wait for the socket at `slot` that has just started, unless the socket is listed.
     pub(super) fn begin(&self, slot: usize, readiness: &Readiness) {
         if !readiness.listed.replace(true) {
             self.of_this_tick.borrow_mut().push(Wait { slot, number: readiness.waits.get() });
@@ -29,8 +29,8 @@ impl LastingWaits {
     /// Slots of the sockets for which one and the same wait has lasted for a tick. Each wait is
     /// named once. Call it each tick.
     pub(super) fn due<'r>(&self, of: impl Fn(usize) -> Option<&'r Readiness>) -> Vec<usize> {
-        let begun = self.of_this_tick.take();
-        let lasted = self.of_last_tick.replace(begun);
+        let started = self.of_this_tick.take();
+        let lasted = self.of_last_tick.replace(started);
         let mut of_this_tick = self.of_this_tick.borrow_mut();
         let mut due = Vec::new();
         for Wait { slot, number } in lasted {

@@ -1,4 +1,4 @@
-//! Kernel mechanism: rings, sockets, buffers, TLS, clocks, processors. The only folder that may
+//! Kernel mechanism: rings, sockets, buffers, TLS, clocks, processors. The only directory that may
 //! hold `unsafe`, read a clock, or name the runtime's drivers.
 //!
 //! Sockets are used by readiness: try the system call without blocking, and wait for the ring (or
@@ -10,14 +10,16 @@ pub mod buffers;
 pub mod clock;
 pub mod cpu;
 mod fd;
+pub mod inbox;
 mod lasting;
 pub mod listener;
-pub mod mailbox;
 pub mod panic;
 mod poller;
 pub mod process;
 pub mod reactor;
 mod readiness;
+pub mod registered;
+pub mod registration;
 pub mod ring;
 pub mod socket;
 pub mod splice;

@@ -36,7 +36,7 @@ pub(super) struct Readiness {
     writer: Cell<Option<Waker>>,
     /// Waits for something else on behalf of the peer of this descriptor.
     on_behalf: Cell<Option<Waker>>,
-    /// Waits that have begun so far.
+    /// Waits that have started so far.
     pub(super) waits: Cell<u32>,
     /// True if the present wait is listed, to be checked if it lasts.
     pub(super) listed: Cell<bool>,

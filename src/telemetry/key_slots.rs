@@ -149,7 +149,7 @@ mod tests {
         slots.begin(|slot| 100 + slot as u64);
         assert_eq!(slots.iter().next(), Some((0, "new", 100)));
         assert_eq!(slots.iter().nth(1), Some((1, "k1", 0)));
-        // Once begun, the start stays.
+        // Once started, the start stays.
         slots.begin(|_| 500);
         assert_eq!(slots.iter().next(), Some((0, "new", 100)));
     }

@@ -288,13 +288,13 @@ fn every_key_of_the_table_is_what_the_table_says() {
         let first = with(&base, &before);
         let proxy = launch.config(&first).start();
         proxy.write_config(&with(&first, &after));
-        let answer = Client::connect(proxy.address()).request(
+        let response = Client::connect(proxy.address()).request(
             "POST",
             "/admin/reload",
             &[("Authorization", &admin)],
         );
-        assert_eq!(answer.status, 200, "{key}: {answer:?}");
-        let report = answer.json();
+        assert_eq!(response.status, 200, "{key}: {response:?}");
+        let report = response.json();
         let list = |name: &str| -> BTreeSet<String> {
             let items = report[name].as_array().unwrap();
             items.iter().map(|item| item.as_str().unwrap().to_owned()).collect()

@@ -196,7 +196,7 @@ fn the_access_log_moves_with_its_path_and_is_switched_off_and_on() {
     assert_eq!(paths_in(&file("a.log")), ["/products/1"]);
     assert_eq!(paths_in(&file("b.log")), ["/products/2"]);
 
-    let nowhere = file("no-such-folder").join("x.log").display().to_string();
+    let nowhere = file("no-such-directory").join("x.log").display().to_string();
     proxy.write_config(&config.clone().set("logging.access_log.path", nowhere));
     let refused = post(&proxy, "/admin/reload", &[]);
     assert_eq!(refused.status, 400, "{refused:?}");
@@ -211,7 +211,7 @@ fn a_log_that_is_off_needs_no_file_to_start() {
     let config = Config::products(origin.url())
         .with_jwt(&[])
         .set("logging.access_log.enabled", false)
-        .set("logging.access_log.path", "no-such-folder/x.log");
+        .set("logging.access_log.path", "no-such-directory/x.log");
     let proxy = Proxy::start(&config);
     assert_eq!(proxy.get("/products/x").status, 200);
     assert!(proxy.stdout().all().is_empty());
@@ -254,12 +254,12 @@ fn queued(local: u16, remote: u16) -> Option<(usize, usize)> {
 }
 
 #[test]
-fn bytes_of_an_aborted_answer_are_those_that_the_socket_took() {
+fn bytes_of_an_aborted_response_are_those_that_the_socket_took() {
     const LENGTH: usize = 64 * 1_048_576;
     let origin = ScriptedOrigin::start(|conn, _| {
         conn.expect_request();
         conn.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{LENGTH:x}\r\n"));
-        // Until the proxy gives the answer up.
+        // Until the proxy gives the response up.
         while conn.try_send(vec![b'x'; 65_536]) {}
     });
     let proxy = Proxy::start(&Config::products(origin.url()));
@@ -287,7 +287,7 @@ fn bytes_of_an_aborted_answer_are_those_that_the_socket_took() {
 }
 
 #[test]
-fn an_early_answer_is_recorded_when_it_is_complete_and_not_when_its_body_has_come() {
+fn an_early_response_is_recorded_when_it_is_complete_and_not_when_its_body_has_come() {
     let origin = ScriptedOrigin::serving("x");
     // Longer than a test waits.
     let config = Config::products(origin.url()).set("server.timeouts.client_header", 60);

@@ -101,8 +101,8 @@ fn no_part_of_a_query_arrives_at_s3() {
         "?",
     ];
     for query in queries {
-        let answer = client.get(&format!("/products/x?{query}"));
-        assert_eq!(answer.status, 200, "{query}");
+        let response = client.get(&format!("/products/x?{query}"));
+        assert_eq!(response.status, 200, "{query}");
     }
     let seen = origin.requests();
     assert_eq!(seen.len(), queries.len());
@@ -135,9 +135,9 @@ fn a_connection_field_cannot_remove_what_the_proxy_adds() {
     s3.put("products", "x", "signed");
     let proxy = Proxy::start(&Config::products(s3.url()));
     let options = "authorization, host, x-amz-date, x-amz-content-sha256, via, x-request-id";
-    let answer = proxy.get_with("/products/x", &[("Connection", options)]);
-    assert_eq!((answer.status, answer.text()), (200, "signed"));
-    assert!(answer.fields.has("via") && answer.fields.has("x-request-id"));
+    let response = proxy.get_with("/products/x", &[("Connection", options)]);
+    assert_eq!((response.status, response.text()), (200, "signed"));
+    assert!(response.fields.has("via") && response.fields.has("x-request-id"));
 }
 
 #[test]
@@ -157,8 +157,8 @@ fn everything_tried_at_once_still_signs_correctly() {
     let proxy = Proxy::start(&Config::products(s3.url()));
     let mut fields = TRIED.to_vec();
     fields.push(("Range", "bytes=0-2"));
-    let answer = proxy.get_with("/products/x?X-Amz-Signature=MARK", &fields);
-    assert_eq!((answer.status, answer.text()), (206, "sig"));
+    let response = proxy.get_with("/products/x?X-Amz-Signature=MARK", &fields);
+    assert_eq!((response.status, response.text()), (206, "sig"));
 }
 
 #[test]
@@ -188,12 +188,12 @@ fn end_to_end_fields_of_s3_pass_and_hop_by_hop_fields_do_not() {
     let fields = [&end_to_end[..], &hop_by_hop[..]].concat();
     let origin = ScriptedOrigin::always(response_bytes("200 OK", &fields, b"x"));
     let proxy = Proxy::start(&Config::products(origin.url()));
-    let answer = proxy.get("/products/x");
+    let response = proxy.get("/products/x");
     for (name, value) in end_to_end {
-        assert_eq!(answer.header(name), Some(value), "{name}");
+        assert_eq!(response.header(name), Some(value), "{name}");
     }
-    assert!(!format!("{answer:?}").contains("HOP"), "{answer:?}");
-    assert!(!answer.fields.has("x-named"));
+    assert!(!format!("{response:?}").contains("HOP"), "{response:?}");
+    assert!(!response.fields.has("x-named"));
 }
 
 #[test]
@@ -205,8 +205,8 @@ fn a_connection_field_of_s3_cannot_remove_the_framing() {
     let proxy = Proxy::start(&Config::products(origin.url()));
     let mut client = proxy.client();
     for _ in 0..2 {
-        let answer = client.get("/products/x");
-        assert_eq!(answer.text(), "body");
-        assert!(answer.fields.has("via") && answer.fields.has("x-request-id"), "{answer:?}");
+        let response = client.get("/products/x");
+        assert_eq!(response.text(), "body");
+        assert!(response.fields.has("via") && response.fields.has("x-request-id"), "{response:?}");
     }
 }

@@ -37,10 +37,10 @@ pub(crate) fn ask(proxy: &Proxy, target: &str, token: &str) -> Response {
     proxy.get_with(target, &[("Authorization", &bearer(token))])
 }
 
-/// The access-log line of the answer.
+/// The access-log line of the response.
 #[track_caller]
-pub(crate) fn logged(proxy: &Proxy, answer: &Response) -> Value {
-    let id = answer.header("x-request-id").expect("X-Request-Id").to_owned();
+pub(crate) fn logged(proxy: &Proxy, response: &Response) -> Value {
+    let id = response.header("x-request-id").expect("X-Request-Id").to_owned();
     wait_for("the access-log line", || {
         proxy.stdout().records().into_iter().find(|line| line["request_id"] == id.as_str())
     })
@@ -148,15 +148,15 @@ fn every_refusal_is_answered_by_its_class_and_logged_by_its_reason() {
 
     let mut counted = std::collections::BTreeMap::new();
     for (token, status, code, reason, label) in refused_tokens() {
-        let answer = ask(&proxy, "/products/mine/x", &completed(&token));
-        assert_eq!(answer.status, status, "{reason}: {answer:?}");
-        answer.assert_fault(status, code);
+        let response = ask(&proxy, "/products/mine/x", &completed(&token));
+        assert_eq!(response.status, status, "{reason}: {response:?}");
+        response.assert_fault(status, code);
         let challenge = match status {
             401 => r#"Bearer error="invalid_token""#,
             _ => r#"Bearer error="insufficient_scope""#,
         };
-        assert_eq!(answer.header("www-authenticate"), Some(challenge), "{reason}");
-        let text = answer.json()["message"].as_str().unwrap().to_owned();
+        assert_eq!(response.header("www-authenticate"), Some(challenge), "{reason}");
+        let text = response.json()["message"].as_str().unwrap().to_owned();
         let expected = match reason {
             "expired" => "Authentication failed: Token expired",
             "not_yet_valid" => "Authentication failed: Token not yet valid",
@@ -165,7 +165,7 @@ fn every_refusal_is_answered_by_its_class_and_logged_by_its_reason() {
         };
         assert_eq!(text, expected, "{reason}");
 
-        let line = logged(&proxy, &answer);
+        let line = logged(&proxy, &response);
         assert_eq!(line["code"], code, "{line}");
         assert_eq!(line["auth_reason"], reason, "{line}");
         assert_eq!(line["status"], status, "{line}");
@@ -198,12 +198,12 @@ fn a_missing_token_is_asked_for() {
     let origin = ScriptedOrigin::serving("object");
     let proxy = Proxy::start(&protected(&origin));
     for fields in [&[][..], &[("Authorization", "Basic YTpi")], &[("Cookie", "token=a")]] {
-        let answer = proxy.get_with("/products/x?token=a", fields);
-        answer.assert_fault(401, "missing_token");
-        assert_eq!(answer.json()["message"], "Authentication required: Missing token");
+        let response = proxy.get_with("/products/x?token=a", fields);
+        response.assert_fault(401, "missing_token");
+        assert_eq!(response.json()["message"], "Authentication required: Missing token");
         // RFC 6750 section 3.1: without credentials, no error code.
-        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
-        assert_eq!(logged(&proxy, &answer)["auth_reason"], "missing_token");
+        assert_eq!(response.header("www-authenticate"), Some("Bearer"));
+        assert_eq!(logged(&proxy, &response)["auth_reason"], "missing_token");
     }
     let head = proxy.client().request("HEAD", "/products/x", &[]);
     assert_eq!((head.status, head.body.len()), (401, 0));
@@ -212,7 +212,7 @@ fn a_missing_token_is_asked_for() {
 }
 
 #[test]
-fn answers_to_bad_tokens_differ_in_nothing_but_their_id_and_date() {
+fn responses_to_bad_tokens_differ_in_nothing_but_their_id_and_date() {
     let origin = ScriptedOrigin::serving("object");
     let proxy = Proxy::start(&strict(&origin));
     let mut shapes = std::collections::BTreeSet::new();
@@ -220,11 +220,11 @@ fn answers_to_bad_tokens_differ_in_nothing_but_their_id_and_date() {
         if status != 401 || ["expired", "not_yet_valid"].contains(&reason) {
             continue;
         }
-        let answer = ask(&proxy, "/products/mine/x", &completed(&token));
-        let id = answer.header("x-request-id").unwrap().to_owned();
-        let mut fields = answer.fields.clone();
+        let response = ask(&proxy, "/products/mine/x", &completed(&token));
+        let id = response.header("x-request-id").unwrap().to_owned();
+        let mut fields = response.fields.clone();
         fields.0.retain(|(name, _)| !name.eq_ignore_ascii_case("date"));
-        shapes.insert(format!("{:?} {}", fields, answer.text()).replace(&id, "ID"));
+        shapes.insert(format!("{:?} {}", fields, response.text()).replace(&id, "ID"));
     }
     assert_eq!(shapes.len(), 1, "{shapes:#?}");
 }
@@ -233,16 +233,16 @@ fn answers_to_bad_tokens_differ_in_nothing_but_their_id_and_date() {
 fn the_log_says_whose_request_it_was() {
     let origin = ScriptedOrigin::serving("object");
     let proxy = Proxy::start(&protected(&origin));
-    let answer = ask(&proxy, "/products/x", &mint(JWT_SECRET, &claims_with("sub", "a\"b\n")));
-    let line = logged(&proxy, &answer);
+    let response = ask(&proxy, "/products/x", &mint(JWT_SECRET, &claims_with("sub", "a\"b\n")));
+    let line = logged(&proxy, &response);
     assert_eq!(
         (&line["sub"], &line["code"], &line["auth_reason"]),
         (&json!("a\"b\n"), &Value::Null, &Value::Null)
     );
     for odd in [json!(7), json!(["alice"]), Value::Null] {
-        let answer = ask(&proxy, "/products/x", &mint(JWT_SECRET, &claims_with("sub", odd)));
-        assert_eq!(answer.status, 200);
-        assert_eq!(logged(&proxy, &answer)["sub"], Value::Null);
+        let response = ask(&proxy, "/products/x", &mint(JWT_SECRET, &claims_with("sub", odd)));
+        assert_eq!(response.status, 200);
+        assert_eq!(logged(&proxy, &response)["sub"], Value::Null);
     }
 }
 
@@ -270,8 +270,8 @@ fn the_first_source_that_is_present_decides() {
                 for after in &order[place + 1..] {
                     tokens[*after] = Some(later.as_str());
                 }
-                let answer = with_tokens(&proxy, "/products/x", &tokens);
-                assert_eq!(answer.status, status, "{order:?} from place {place}");
+                let response = with_tokens(&proxy, "/products/x", &tokens);
+                assert_eq!(response.status, status, "{order:?} from place {place}");
             }
         }
     }
@@ -295,9 +295,10 @@ fn two_different_tokens_in_one_source_are_refused() {
     let proxy = Proxy::start(&protected(&origin));
     let (one, two) = (mint(JWT_SECRET, &claims()), mint(JWT_SECRET, &claims_with("sub", "bob")));
     let (one, two) = (bearer(&one), bearer(&two));
-    let answer = proxy.get_with("/products/x", &[("Authorization", &one), ("Authorization", &two)]);
-    answer.assert_fault(401, "invalid_token");
-    assert_eq!(logged(&proxy, &answer)["auth_reason"], "ambiguous_token");
+    let response =
+        proxy.get_with("/products/x", &[("Authorization", &one), ("Authorization", &two)]);
+    response.assert_fault(401, "invalid_token");
+    assert_eq!(logged(&proxy, &response)["auth_reason"], "ambiguous_token");
 }
 
 #[test]
@@ -325,8 +326,8 @@ fn every_operator_decides() {
         let of = |value: &Value| mint(JWT_SECRET, &claims_with("deep", json!({ "c": value })));
         assert_eq!(ask(&proxy, "/products/x", &of(&fits)).status, 200, "{operator} {fits}");
         for value in does_not {
-            let answer = ask(&proxy, "/products/x", &of(&value));
-            assert_eq!(answer.status, 403, "{operator} {value}");
+            let response = ask(&proxy, "/products/x", &of(&value));
+            assert_eq!(response.status, 403, "{operator} {value}");
         }
         let missing = mint(JWT_SECRET, &claims());
         ask(&proxy, "/products/x", &missing).assert_fault(403, "claims_refused");
@@ -360,8 +361,8 @@ fn a_tenant_reads_whole_segments_of_its_own_folder() {
         ("tenant1/%2e%2e/tenant2/a", 400),
         ("tenant1%2F..%2Ftenant2/a", 400),
     ] {
-        let answer = ask(&proxy, &format!("/products/{path}"), &tenant);
-        assert_eq!(answer.status, status, "{path}");
+        let response = ask(&proxy, &format!("/products/{path}"), &tenant);
+        assert_eq!(response.status, status, "{path}");
     }
     for folders in [json!([]), json!(""), json!([""]), json!(7), json!({}), Value::Null] {
         let token = mint(JWT_SECRET, &claims_with("folders", folders.clone()));
@@ -384,8 +385,8 @@ fn admin_tokens_come_in_headers_only() {
     let admin = token::for_role("admin");
     let cookie = format!("session={admin}");
     let query = format!("/admin/status?tok={admin}");
-    for answer in [proxy.get(&query), proxy.get_with("/admin/status", &[("Cookie", &cookie)])] {
-        answer.assert_fault(401, "missing_token");
+    for response in [proxy.get(&query), proxy.get_with("/admin/status", &[("Cookie", &cookie)])] {
+        response.assert_fault(401, "missing_token");
     }
     assert_eq!(ask(&proxy, "/admin/status", &admin).status, 200);
     let user = ask(&proxy, "/admin/status", &token::for_role("user"));
@@ -410,8 +411,8 @@ fn a_token_that_expires_is_refused_though_it_was_remembered() {
         .find(|token| ask(token).status == 200)
         .expect("a token that is good for a while");
     let refused = wait_for("the token to expire", || {
-        let answer = ask(&token);
-        (answer.status != 200).then_some(answer)
+        let response = ask(&token);
+        (response.status != 200).then_some(response)
     });
     refused.assert_fault(401, "invalid_token");
     assert_eq!(refused.json()["message"], "Authentication failed: Token expired");
@@ -453,8 +454,8 @@ fn tokens_decide_and_go_no_further() {
 
     let claims = serde_json::json!({ "role": "user", "exp": unix_now() + 60 });
     let forged = mint("another-secret-of-more-than-enough-characters", &claims);
-    let answer = proxy.get_with("/private/x", &[("Authorization", &bearer(&forged))]);
-    answer.assert_fault(401, "invalid_token");
+    let response = proxy.get_with("/private/x", &[("Authorization", &bearer(&forged))]);
+    response.assert_fault(401, "invalid_token");
     let both = [("Authorization", bearer(&forged)), ("X-Auth-Token", good.clone())];
     let both: Vec<_> = both.iter().map(|(name, value)| (*name, value.as_str())).collect();
     proxy.get_with("/private/x", &both).assert_fault(401, "invalid_token");

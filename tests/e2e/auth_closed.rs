@@ -249,9 +249,9 @@ fn only_the_written_switch_opens_and_it_says_so() {
     proxy.write_config(&config.clone().set("jwt.enabled", false));
     let admin = token::for_role("admin");
     let bearing = token::bearer(&admin);
-    let answer = proxy.client().request("POST", "/admin/reload", &[("Authorization", &bearing)]);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let report = answer.json();
+    let response = proxy.client().request("POST", "/admin/reload", &[("Authorization", &bearing)]);
+    assert_eq!(response.status, 200, "{response:?}");
+    let report = response.json();
     assert!(report["warnings"].to_string().contains("jwt.enabled"), "{report}");
     assert_eq!(proxy.metric("auth_enforced"), Some(0.0));
     let warned = |record: &Value| {
@@ -280,7 +280,7 @@ fn without_any_jwt_the_admin_api_is_closed() {
     let proxy = Proxy::start(&Config::products(origin.url()));
     assert_eq!(proxy.metric("auth_enforced"), Some(0.0));
     let admin = token::for_role("admin");
-    for answer in [proxy.get("/admin/status"), ask(&proxy, "/admin/status", &admin)] {
-        answer.assert_fault(403, "admin_closed");
+    for response in [proxy.get("/admin/status"), ask(&proxy, "/admin/status", &admin)] {
+        response.assert_fault(403, "admin_closed");
     }
 }

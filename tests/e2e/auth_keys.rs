@@ -144,9 +144,9 @@ fn a_rotation_has_no_gap_and_shows_when_the_old_key_is_no_longer_used() {
             let mut client = Client::connect(proxy.address());
             let bearing = bearer(&old);
             while !stop.load(Ordering::SeqCst) {
-                let answer = client.request("GET", "/products/x", &[("Authorization", &bearing)]);
-                if answer.status != 200 {
-                    return Some(answer.status);
+                let response = client.request("GET", "/products/x", &[("Authorization", &bearing)]);
+                if response.status != 200 {
+                    return Some(response.status);
                 }
                 asked.fetch_add(1, Ordering::SeqCst);
             }

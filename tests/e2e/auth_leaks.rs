@@ -1,4 +1,4 @@
-//! Where tokens must never be: at S3, in a log, in an answer, on the metrics page.
+//! Where tokens must never be: at S3, in a log, in a response, on the metrics page.
 
 use std::fmt::Write;
 
@@ -50,7 +50,7 @@ fn tokens_of_every_source_stay_here() {
             401,
         ),
     ];
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for (token, status) in &tokens {
         for source in 0..4 {
             let mut places = [None; 4];
@@ -61,30 +61,30 @@ fn tokens_of_every_source_stay_here() {
             let public = with_tokens(&proxy, "/public/x", &places);
             assert_eq!((public.status, public.text()), (200, "object"), "source {source}");
             for path in ["/nothing/x", "/public", "/public/%zz", "/admin/status", "/health"] {
-                answers.push(with_tokens(&proxy, path, &places));
+                responses.push(with_tokens(&proxy, path, &places));
             }
-            answers.extend([private, public]);
+            responses.extend([private, public]);
         }
-        answers.push(with_tokens(&proxy, "/public/x", &[Some(token.as_str()); 4]));
+        responses.push(with_tokens(&proxy, "/public/x", &[Some(token.as_str()); 4]));
     }
-    for answer in &answers {
+    for response in &responses {
         // So that the line of every request is among what is searched.
-        let line = logged(&proxy, answer);
+        let line = logged(&proxy, response);
         assert!(!line["path"].as_str().unwrap().contains('?'), "{line}");
     }
     let received = origin.received();
     assert_eq!(origin.requests().len(), 4 + 5 * 4 + 5, "what was served was really asked for");
     let (output, metrics) = (proxy.output(), proxy.metrics());
     let mut answered = String::new();
-    for answer in &answers {
-        writeln!(answered, "{answer:?} {:?}", answer.text()).unwrap();
+    for response in &responses {
+        writeln!(answered, "{response:?} {:?}", response.text()).unwrap();
     }
     for (token, _) in &tokens {
         for piece in pieces(token) {
             for (place, text) in [
                 ("S3", &received),
                 ("the logs", &output),
-                ("an answer", &answered),
+                ("a response", &answered),
                 ("the metrics", &metrics),
             ] {
                 assert!(!text.contains(&piece), "{piece} at {place}");

@@ -27,8 +27,8 @@ fn recipes() -> Vec<(String, String)> {
     found
 }
 
-/// Folders that the recipes name; the test's own takes their place.
-const FOLDERS: [&str; 3] = ["/run/secrets/", "/etc/yatagarasu/", "/var/lib/yatagarasu/"];
+/// Directories that the recipes name; the test's own takes their place.
+const DIRECTORIES: [&str; 3] = ["/run/secrets/", "/etc/yatagarasu/", "/var/lib/yatagarasu/"];
 
 /// The recipe with an endpoint and a port that exist here, running.
 fn start(yaml: &str, keys: &KeySet, origin: &ScriptedOrigin) -> Proxy {
@@ -41,10 +41,10 @@ fn start(yaml: &str, keys: &KeySet, origin: &ScriptedOrigin) -> Proxy {
         launch.write(name, "end-to-end-secret-key-never-shown");
     }
     launch.write("jwks.json", &jwks().to_string());
-    let folder = format!("{}/", launch.path("").display().to_string().trim_end_matches('/'));
+    let directory = format!("{}/", launch.path("").display().to_string().trim_end_matches('/'));
     let mut text = yaml.to_owned();
-    for known in FOLDERS {
-        text = text.replace(known, &folder);
+    for known in DIRECTORIES {
+        text = text.replace(known, &directory);
     }
     let mut config: Value = serde_yaml::from_str(&text).unwrap();
     config["server"] = json!({ "address": "127.0.0.1", "port": 0, "threads": 1 });
@@ -78,8 +78,8 @@ fn of_provider() -> Value {
 
 #[track_caller]
 fn expect(proxy: &Proxy, path: &str, token: &str, status: u16) {
-    let answer = ask(proxy, path, token);
-    assert_eq!(answer.status, status, "{path}: {answer:?}");
+    let response = ask(proxy, path, token);
+    assert_eq!(response.status, status, "{path}: {response:?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Typing mistakes around secrets, in every way that the program speaks of a file: `--validate`,
-//! `--diff`, a refused start, the answer to a reload, `/admin/status` and the log.
+//! `--diff`, a refused start, the response to a reload, `/admin/status` and the log.
 
 use crate::support::{
     config::Config,

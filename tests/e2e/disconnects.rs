@@ -15,7 +15,7 @@ fn gated(gate: &Gate) -> ScriptedOrigin {
     ScriptedOrigin::start(move |conn, _| {
         while conn.request().is_some() {
             if conn.wait_or_closed(&held) {
-                conn.respond("200 OK", &[], b"answer");
+                conn.respond("200 OK", &[], b"response");
             }
         }
     })
@@ -44,7 +44,7 @@ fn a_client_abort_in_a_body_frees_the_upstream() {
 }
 
 #[test]
-fn a_client_abort_before_the_answer_frees_the_upstream() {
+fn a_client_abort_before_the_response_frees_the_upstream() {
     let origin = ScriptedOrigin::start(|conn, _| {
         conn.expect_request();
         conn.wait_closed();
@@ -58,7 +58,7 @@ fn a_client_abort_before_the_answer_frees_the_upstream() {
 }
 
 #[test]
-fn a_client_that_finished_sending_still_gets_its_answer() {
+fn a_client_that_finished_sending_still_gets_its_response() {
     let gate = Gate::default();
     let held = gate.clone();
     let origin = ScriptedOrigin::start(move |conn, _| {
@@ -76,7 +76,7 @@ fn a_client_that_finished_sending_still_gets_its_answer() {
 }
 
 #[test]
-fn a_client_that_closes_while_the_answer_is_awaited_frees_the_upstream() {
+fn a_client_that_closes_while_the_response_is_awaited_frees_the_upstream() {
     let origin = ScriptedOrigin::start(|conn, _| {
         conn.expect_request();
         conn.wait_closed();
@@ -181,7 +181,7 @@ fn a_client_that_left_with_unread_bytes_behind_its_request_frees_the_upstream() 
 }
 
 #[test]
-fn a_client_that_asks_for_one_answer_may_finish_sending_and_wait_for_it() {
+fn a_client_that_asks_for_one_response_may_finish_sending_and_wait_for_it() {
     let gate = Gate::default();
     let origin = gated(&gate);
     let proxy = Proxy::in_front_of(&origin);
@@ -199,22 +199,22 @@ fn a_client_that_asks_for_one_answer_may_finish_sending_and_wait_for_it() {
     drop(gone);
     origin.wait_open(2);
     gate.open();
-    assert_eq!(last.response("GET").text(), "answer");
-    assert_eq!(old.response("GET").text(), "answer");
+    assert_eq!(last.response("GET").text(), "response");
+    assert_eq!(old.response("GET").text(), "response");
 }
 
 #[test]
-fn the_tail_of_an_answer_survives_bytes_that_nobody_reads() {
+fn the_tail_of_a_response_survives_bytes_that_nobody_reads() {
     const LENGTH: usize = 3 * 1_048_576;
     let origin = ScriptedOrigin::serving(vec![b'x'; LENGTH]);
     let proxy = Proxy::in_front_of(&origin);
     for surplus in ["GET /products/never HTTP/1.1\r\nHost: a\r\n\r\n", "\0garbage"] {
         let mut client = Client::connect_with_receive_buffer(proxy.address(), 16_384);
         client.send(request_bytes("GET", "/products/x", &[("Connection", "close")]));
-        let answer = client.head("GET").unwrap();
+        let response = client.head("GET").unwrap();
         client.send(surplus);
         let mut length = 0;
-        let body = client.body(answer.framing, &mut |bytes| length += bytes.len());
+        let body = client.body(response.framing, &mut |bytes| length += bytes.len());
         assert_eq!((length, body), (LENGTH, Ok(())));
         assert_eq!(client.expect_end(), End::Fin);
     }
@@ -236,8 +236,8 @@ fn an_early_refusal_survives_a_body_that_goes_on_coming() {
         for _ in 0..50 {
             client.send_if_open([b'x'; 2_000]);
         }
-        let answer = client.response("POST");
-        assert_eq!(answer.status, 405, "{answer:?}");
+        let response = client.response("POST");
+        assert_eq!(response.status, 405, "{response:?}");
         client.finish_sending_if_open();
         let (rest, _) = client.read_to_end();
         assert!(rest.is_empty());

@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 #[test]
-fn health_readiness_and_metrics_answer() {
+fn health_readiness_and_metrics_respond() {
     let proxy = Proxy::start(&Config::unreachable().set("server.threads", 2));
     for path in ["/health", "/ready"] {
         assert_eq!(proxy.get(path).status, 200, "{path}");
@@ -123,11 +123,11 @@ fn everything_on_the_status_page_is_true() {
     let listening = Instant::now();
     let admin = bearer(&token::for_role("admin"));
     let status = || {
-        let answer = proxy.get_with("/admin/status", &[("Authorization", &admin)]);
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let mut page = answer.json();
+        let response = proxy.get_with("/admin/status", &[("Authorization", &admin)]);
+        assert_eq!(response.status, 200, "{response:?}");
+        let mut page = response.json();
         let id = page.as_object_mut().unwrap().remove("request_id").unwrap();
-        assert_eq!(id.as_str(), answer.header("x-request-id"));
+        assert_eq!(id.as_str(), response.header("x-request-id"));
         page
     };
     assert_eq!(status().get("last_reload"), None);

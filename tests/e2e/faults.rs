@@ -9,19 +9,19 @@ use crate::support::{
     scripted_origin::{ScriptedOrigin, refused_address, response_bytes},
 };
 
-/// The proxy's answer to a GET when the first upstream connection runs `script`; later ones work.
+/// The proxy's response to a GET when the first upstream connection runs `script`; later ones work.
 #[track_caller]
-fn answer_to_bytes(bytes: impl Into<Vec<u8>>) -> Response {
+fn response_to_bytes(bytes: impl Into<Vec<u8>>) -> Response {
     let bytes = bytes.into();
     let origin = ScriptedOrigin::start(move |conn, _| {
         conn.expect_request();
         conn.try_send(&bytes);
     });
     let proxy = Proxy::in_front_of(&origin);
-    let answer = proxy.get("/products/x");
+    let response = proxy.get("/products/x");
     origin.wait_open(0);
-    assert_eq!(origin.accepted(), 1, "an answer on a fresh connection is not asked for again");
-    answer
+    assert_eq!(origin.accepted(), 1, "a response on a fresh connection is not asked for again");
+    response
 }
 
 /// Asserts that a GET gets a good head and then, instead of the whole body, the end.
@@ -131,7 +131,7 @@ fn malformed_chunks_cut_the_body_short() {
         client.send(request_bytes("GET", "/products/x", &[]));
         match client.try_response("GET") {
             // The head may not have been passed on yet.
-            Ok(answer) => answer.assert_fault(502, "upstream_protocol_error"),
+            Ok(response) => response.assert_fault(502, "upstream_protocol_error"),
             Err(cut) => {
                 let body = cut.response.map(|part| part.body).unwrap_or_default();
                 assert!(b"partial".starts_with(&body[..]), "{chunks:?}: {body:?}");
@@ -143,8 +143,8 @@ fn malformed_chunks_cut_the_body_short() {
 
 #[test]
 fn an_end_before_the_head_is_502_without_a_retry_on_a_fresh_connection() {
-    answer_to_bytes("").assert_fault(502, "upstream_protocol_error");
-    answer_to_bytes("HTTP/1.1 200 OK\r\nContent-Le").assert_fault(502, "upstream_protocol_error");
+    response_to_bytes("").assert_fault(502, "upstream_protocol_error");
+    response_to_bytes("HTTP/1.1 200 OK\r\nContent-Le").assert_fault(502, "upstream_protocol_error");
 }
 
 #[test]
@@ -154,9 +154,9 @@ fn a_reset_before_the_head_is_502() {
         conn.reset();
     });
     let proxy = Proxy::in_front_of(&origin);
-    let answer = proxy.get("/products/x");
-    assert_eq!(answer.status, 502);
-    assert!(["upstream_refused", "upstream_protocol_error"].contains(&answer.code().as_str()));
+    let response = proxy.get("/products/x");
+    assert_eq!(response.status, 502);
+    assert!(["upstream_refused", "upstream_protocol_error"].contains(&response.code().as_str()));
     assert_eq!(origin.accepted(), 1);
 }
 
@@ -191,10 +191,10 @@ fn malformed_heads_are_502() {
         long.as_str(),
         endless.as_str(),
     ] {
-        let answer = answer_to_bytes(bytes);
+        let response = response_to_bytes(bytes);
         let shown = &bytes[..bytes.len().min(120)];
-        assert_eq!(answer.status, 502, "{shown:?}: {answer:?}");
-        assert_eq!(answer.code(), "upstream_protocol_error", "{shown:?}");
+        assert_eq!(response.status, 502, "{shown:?}: {response:?}");
+        assert_eq!(response.code(), "upstream_protocol_error", "{shown:?}");
     }
 }
 
@@ -202,24 +202,24 @@ fn malformed_heads_are_502() {
 fn a_head_with_large_metadata_is_fine() {
     let value = "v".repeat(8_000);
     let bytes = response_bytes("200 OK", &[("x-amz-meta-large", &value)], b"x");
-    let answer = answer_to_bytes(bytes);
-    assert_eq!(answer.header("x-amz-meta-large"), Some(value.as_str()));
+    let response = response_to_bytes(bytes);
+    assert_eq!(response.header("x-amz-meta-large"), Some(value.as_str()));
 }
 
 #[test]
-fn interim_answers_are_absorbed() {
-    let answer = answer_to_bytes(
+fn interim_responses_are_absorbed() {
+    let response = response_to_bytes(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n\
          HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfinal",
     );
-    assert_eq!((answer.status, answer.text()), (200, "final"));
-    assert!(!answer.fields.has("link"));
+    assert_eq!((response.status, response.text()), (200, "final"));
+    assert!(!response.fields.has("link"));
 }
 
 #[test]
-fn interim_answers_without_end_are_502() {
-    let answer = answer_to_bytes("HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000));
-    assert_eq!(answer.status, 502, "{answer:?}");
+fn interim_responses_without_end_are_502() {
+    let response = response_to_bytes("HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000));
+    assert_eq!(response.status, 502, "{response:?}");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_body_that_ends_with_a_reset_is_not_whole() {
     let mut client = proxy.client();
     client.send(request_bytes("GET", "/products/x", &[]));
     match client.try_response("GET") {
-        Ok(answer) => assert_eq!(answer.status, 502, "{answer:?}"),
+        Ok(response) => assert_eq!(response.status, 502, "{response:?}"),
         Err(cut) => {
             assert!(cut.response.is_none() || cut.end == End::Reset || cut.end == End::Fin);
         }
@@ -262,7 +262,7 @@ fn a_body_that_ends_with_a_reset_is_not_whole() {
 }
 
 #[test]
-fn bodiless_answers_stay_bodiless_and_in_step() {
+fn bodiless_responses_stay_bodiless_and_in_step() {
     let origin = ScriptedOrigin::start(|conn, _| {
         conn.expect_request();
         conn.send("HTTP/1.1 204 No Content\r\n\r\n");
@@ -297,7 +297,7 @@ fn chunks_extensions_and_trailers_are_understood() {
 }
 
 #[test]
-fn answers_that_come_in_pieces_are_put_together() {
+fn responses_that_come_in_pieces_are_put_together() {
     let bytes = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n";
     let origin = ScriptedOrigin::start(move |conn, _| {
         while conn.request().is_some() {
@@ -341,14 +341,14 @@ fn a_large_head_behind_a_large_object_is_read_whole() {
     let proxy = Proxy::start(&Config::products(origin.url()));
     let mut client = proxy.client();
     assert_eq!(client.get("/products/large").body.len(), 600_000);
-    let answer = client.get("/products/small");
-    assert_eq!((answer.status, &answer.body[..]), (200, &b"second"[..]));
-    assert_eq!(answer.header("x-amz-meta-long"), Some(&long[..]));
-    assert_eq!(origin.accepted(), 1, "the second answer came on the same connection");
+    let response = client.get("/products/small");
+    assert_eq!((response.status, &response.body[..]), (200, &b"second"[..]));
+    assert_eq!(response.header("x-amz-meta-long"), Some(&long[..]));
+    assert_eq!(origin.accepted(), 1, "the second response came on the same connection");
 }
 
 #[test]
-fn interim_answers_that_never_stop_are_502() {
+fn interim_responses_that_never_stop_are_502() {
     let origin = ScriptedOrigin::start(|conn, _| {
         conn.expect_request();
         // One by one, each in a read of its own, for as long as anybody listens.

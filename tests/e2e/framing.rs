@@ -9,17 +9,17 @@ use crate::support::{
     waiting::wait_until,
 };
 
-/// Sends `message` with a good request behind it: exactly one answer, with `status` and `code`, may
-/// come, and the connection must end.
+/// Sends `message` with a good request behind it: exactly one response, with `status` and `code`,
+/// may come, and the connection must end.
 #[track_caller]
 pub(crate) fn assert_refused(proxy: &Proxy, message: &[u8], status: u16, code: &str) {
     let mut client = proxy.client();
     let shown = String::from_utf8_lossy(&message[..message.len().min(300)]).into_owned();
     client.send_if_open(message);
     client.send_if_open("GET /products/smuggled HTTP/1.1\r\nHost: proxy.test\r\n\r\n");
-    let answer = client.response("GET");
-    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{shown:?}");
-    assert!(answer.says_close(), "{shown:?}: {answer:?}");
+    let response = client.response("GET");
+    assert_eq!((response.status, response.code().as_str()), (status, code), "{shown:?}");
+    assert!(response.says_close(), "{shown:?}: {response:?}");
     let (rest, _) = client.read_to_end();
     assert!(rest.is_empty(), "{shown:?}: {:?}", String::from_utf8_lossy(&rest));
 }
@@ -150,8 +150,8 @@ fn absolute_form_names_the_same_object() {
     let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     for target in ["http://other.test/products/x?q", "HTTP://other.test:80/products/x"] {
-        let answer = client.get(target);
-        assert_eq!((answer.status, answer.text()), (200, "/products/x"), "{target}");
+        let response = client.get(target);
+        assert_eq!((response.status, response.text()), (200, "/products/x"), "{target}");
     }
 }
 
@@ -179,11 +179,11 @@ fn pipelined_requests_are_answered_in_order() {
     }
     client.send(all);
     for number in 0..20 {
-        let answer = client.response("GET");
+        let response = client.response("GET");
         if number % 5 == 4 {
-            answer.assert_fault(404, "no_route");
+            response.assert_fault(404, "no_route");
         } else {
-            assert_eq!(answer.text(), format!("/products/{number}"));
+            assert_eq!(response.text(), format!("/products/{number}"));
         }
     }
 }
@@ -243,8 +243,8 @@ fn malformed_chunks_end_the_connection() {
             let head = "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked";
             client.send(format!("{line} {head}\r\n\r\n{body}"));
             client.send_if_open("GET /products/smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
-            let answer = client.response("GET");
-            assert!([200, 400, 405].contains(&answer.status), "{body:?}: {answer:?}");
+            let response = client.response("GET");
+            assert!([200, 400, 405].contains(&response.status), "{body:?}: {response:?}");
             let (rest, _) = client.read_to_end();
             assert!(rest.is_empty(), "{body:?}: {:?}", String::from_utf8_lossy(&rest));
         }
@@ -253,7 +253,7 @@ fn malformed_chunks_end_the_connection() {
 }
 
 #[test]
-fn an_early_answer_does_not_wait_for_a_body_that_never_comes() {
+fn an_early_response_does_not_wait_for_a_body_that_never_comes() {
     let origin = ScriptedOrigin::echo();
     let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
@@ -269,12 +269,12 @@ fn expect_100_continue_never_hangs() {
         let mut client = proxy.client();
         let fields = [("Expect", "100-continue"), ("Content-Length", "5")];
         client.send(request_bytes(method, "/products/x", &fields));
-        let mut answer = client.response(method);
-        if answer.status == 100 {
+        let mut response = client.response(method);
+        if response.status == 100 {
             client.send("hello");
-            answer = client.response(method);
+            response = client.response(method);
         }
-        assert_eq!(answer.status, if method == "GET" { 200 } else { 405 });
+        assert_eq!(response.status, if method == "GET" { 200 } else { 405 });
     }
     let none = proxy.get_with("/products/x", &[("Expect", "100-Continue")]);
     assert!([100, 200].contains(&none.status), "{none:?}");
@@ -284,8 +284,8 @@ fn expect_100_continue_never_hangs() {
 fn an_unknown_expectation_is_417() {
     let origin = ScriptedOrigin::echo();
     let proxy = Proxy::in_front_of(&origin);
-    let answer = proxy.get_with("/products/x", &[("Expect", "a-miracle")]);
-    answer.assert_fault(417, "expectation_failed");
+    let response = proxy.get_with("/products/x", &[("Expect", "a-miracle")]);
+    response.assert_fault(417, "expectation_failed");
 }
 
 #[test]
@@ -294,8 +294,8 @@ fn http_1_0_is_answered_and_closed() {
     let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     client.send("GET /products/old HTTP/1.0\r\n\r\n");
-    let answer = client.response("GET");
-    assert_eq!((answer.status, answer.text()), (200, "/products/old"));
+    let response = client.response("GET");
+    assert_eq!((response.status, response.text()), (200, "/products/old"));
     assert_eq!(client.expect_end(), End::Fin);
 }
 
@@ -306,10 +306,10 @@ fn http_1_0_may_ask_for_keep_alive() {
     let mut client = proxy.client();
     for _ in 0..2 {
         client.send("GET /products/old HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-        let answer = client.response("GET");
-        assert_eq!(answer.text(), "/products/old");
-        let connection = answer.header("connection").unwrap_or_default();
-        assert!(connection.eq_ignore_ascii_case("keep-alive"), "{answer:?}");
+        let response = client.response("GET");
+        assert_eq!(response.text(), "/products/old");
+        let connection = response.header("connection").unwrap_or_default();
+        assert!(connection.eq_ignore_ascii_case("keep-alive"), "{response:?}");
     }
 }
 
@@ -322,8 +322,8 @@ fn http_1_0_never_gets_chunks() {
     for connection in ["", "Connection: keep-alive\r\n"] {
         let mut client = proxy.client();
         client.send(format!("GET /products/x HTTP/1.0\r\n{connection}\r\n"));
-        let answer = client.response("GET");
-        assert_eq!((answer.text(), answer.framing), ("abcdef", Framing::UntilClose));
+        let response = client.response("GET");
+        assert_eq!((response.text(), response.framing), ("abcdef", Framing::UntilClose));
     }
     let modern = proxy.get("/products/x");
     assert_eq!(modern.text(), "abcdef");
@@ -334,9 +334,9 @@ fn connection_close_is_honoured() {
     let origin = ScriptedOrigin::echo();
     let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
-    let answer = client.request("GET", "/products/x", &[("Connection", "close")]);
-    assert_eq!(answer.text(), "/products/x");
-    assert!(answer.says_close(), "{answer:?}");
+    let response = client.request("GET", "/products/x", &[("Connection", "close")]);
+    assert_eq!(response.text(), "/products/x");
+    assert!(response.says_close(), "{response:?}");
     assert_eq!(client.expect_end(), End::Fin);
 }
 
@@ -356,9 +356,9 @@ fn garbage_from_many_clients_leaves_the_service_up() {
             client.send_if_open(&garbage);
             client.send_if_open("\r\n\r\n");
             client.finish_sending_if_open();
-            let (answer, _) = client.read_to_end();
-            let refused = answer.is_empty() || answer.starts_with(b"HTTP/1.1 ");
-            proptest::prop_assert!(refused, "{:?}", String::from_utf8_lossy(&answer));
+            let (response, _) = client.read_to_end();
+            let refused = response.is_empty() || response.starts_with(b"HTTP/1.1 ");
+            proptest::prop_assert!(refused, "{:?}", String::from_utf8_lossy(&response));
             Ok(())
         })
         .unwrap();
@@ -370,12 +370,12 @@ fn a_refused_head_is_counted_and_logged() {
     let proxy = Proxy::start(&Config::products(format!("http://{}", refused_address())));
     let mut client = proxy.client();
     client.send("GET /products/x HTTP/1.1\r\nHost : SECRET\r\n\r\n");
-    let answer = client.response("GET");
-    answer.assert_fault(400, "bad_request");
+    let response = client.response("GET");
+    response.assert_fault(400, "bad_request");
     wait_until("its record", || proxy.stdout().records().len() == 1);
     let record = &proxy.stdout().records()[0];
     assert_eq!((&record["status"], &record["code"]), (&400.into(), &"bad_request".into()));
-    assert_eq!(record["request_id"], answer.header("x-request-id").unwrap());
+    assert_eq!(record["request_id"], response.header("x-request-id").unwrap());
     assert!(!proxy.output().contains("SECRET"));
     assert!(proxy.metrics().contains("status=\"400\"} 1"), "{}", proxy.metrics());
 }
@@ -390,22 +390,22 @@ fn a_chunk_larger_than_the_limit_ends_the_connection_before_it_comes() {
         let mut client = proxy.client();
         client.send(request_bytes(method, "/products/x", &[("Transfer-Encoding", "chunked")]));
         client.send("fffffffffffffffd\r\n");
-        let answer = client.response(method);
-        assert_eq!(answer.status, if method == "GET" { 413 } else { 405 });
+        let response = client.response(method);
+        assert_eq!(response.status, if method == "GET" { 413 } else { 405 });
         client.expect_end();
     }
 }
 
 #[test]
-fn an_early_answer_to_a_body_over_the_limit_says_that_the_connection_ends() {
+fn an_early_response_to_a_body_over_the_limit_says_that_the_connection_ends() {
     let origin = ScriptedOrigin::serving("x");
     let proxy = Proxy::start(&Config::products(origin.url()).set("server.limits.body_bytes", 10));
     for (method, path, status) in [("POST", "/products/x", 405), ("GET", "/nothing", 404)] {
         for (length, closes) in [("10", false), ("11", true)] {
             let mut client = proxy.client();
             client.send(request_bytes(method, path, &[("Content-Length", length)]));
-            let answer = client.response(method);
-            assert_eq!((answer.status, answer.says_close()), (status, closes), "{answer:?}");
+            let response = client.response(method);
+            assert_eq!((response.status, response.says_close()), (status, closes), "{response:?}");
         }
     }
 }
@@ -422,9 +422,9 @@ fn a_head_request_that_is_refused_gets_no_body() {
         let mut client = proxy.client();
         client.send(&message);
         client.finish_sending_if_open();
-        let answer = client.response("HEAD");
-        assert!([400, 414].contains(&answer.status), "{answer:?}");
-        assert!(answer.header("content-length").is_some_and(|length| length != "0"));
+        let response = client.response("HEAD");
+        assert!([400, 414].contains(&response.status), "{response:?}");
+        assert!(response.header("content-length").is_some_and(|length| length != "0"));
         client.expect_end();
     }
 }

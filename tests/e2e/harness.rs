@@ -105,10 +105,10 @@ fn the_tls_front_forwards_to_the_s3_server() {
     let at = request.len() - 2;
     request.splice(at..at, *b"Connection: close\r\n");
     stream.write_all(&request).unwrap();
-    let mut answer = Vec::new();
-    std::io::Read::read_to_end(&mut stream, &mut answer).unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
-    assert!(answer.ends_with(&big));
+    let mut response = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut response).unwrap();
+    assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&response));
+    assert!(response.ends_with(&big));
     assert_eq!(front.handshakes(), 1);
 }
 
@@ -142,7 +142,7 @@ fn the_client_reads_every_framing() {
 }
 
 #[test]
-fn the_client_refuses_malformed_answers() {
+fn the_client_refuses_malformed_responses() {
     for bad in [
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -197,12 +197,12 @@ fn a_gate_holds_a_script_until_it_opens() {
     });
     let mut client = Client::connect(origin.address());
     client.send(request_bytes("GET", "/", &[]));
-    let answer = client.head("GET").unwrap();
+    let response = client.head("GET").unwrap();
     assert_eq!(client.read_exactly(1), b"a");
     assert_eq!(origin.open(), 1);
     gate.open();
     assert_eq!(client.read_exactly(1), b"b");
-    assert_eq!(answer.framing, Framing::Length(2));
+    assert_eq!(response.framing, Framing::Length(2));
     assert_eq!(client.expect_end(), End::Fin);
 }
 
@@ -231,7 +231,7 @@ fn addresses_that_refuse_and_that_hang() {
 }
 
 #[test]
-fn the_load_counts_good_answers_and_describes_bad_ones() {
+fn the_load_counts_good_responses_and_describes_bad_ones() {
     let origin = FastOrigin::start(b"body");
     let load = load::keep_alive(origin.address(), "/x", 20, 10, 4);
     assert_eq!(load.good, 200, "{load:?}");

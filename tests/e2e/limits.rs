@@ -77,17 +77,17 @@ fn a_body_over_the_limit_is_refused_without_waiting_for_it() {
     for length in ["1048577", "99999999999"] {
         let mut client = proxy.client();
         client.send(request_bytes("GET", "/products/x", &[("Content-Length", length)]));
-        let answer = client.response("GET");
-        answer.assert_fault(413, "body_too_large");
-        assert!(answer.says_close(), "{answer:?}");
+        let response = client.response("GET");
+        response.assert_fault(413, "body_too_large");
+        assert!(response.says_close(), "{response:?}");
         client.finish_sending();
         client.expect_end();
     }
     // Which of its two faults a request is told is no promise; that it ends is one.
     let mut client = proxy.client();
     client.send(request_bytes("POST", "/products/x", &[("Content-Length", "1048577")]));
-    let answer = client.response("POST");
-    assert!([405, 413].contains(&answer.status), "{answer:?}");
+    let response = client.response("POST");
+    assert!([405, 413].contains(&response.status), "{response:?}");
     client.expect_end();
 }
 

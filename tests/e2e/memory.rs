@@ -193,8 +193,8 @@ fn a_slow_download_holds_no_verified_tokens_of_its_generation() {
             let filling = format!("{number}{}", "f".repeat(5_000));
             let claims = json!({ "exp": unix_now() + 3_600, "filling": filling });
             let token = bearer(&mint(JWT_SECRET, &claims));
-            let answer = client.request("GET", "/guarded/x", &[("Authorization", &token)]);
-            assert_eq!(answer.status, 502);
+            let response = client.request("GET", "/guarded/x", &[("Authorization", &token)]);
+            assert_eq!(response.status, 502);
         }
         if generation == 1 {
             before = proxy.rss_kib();

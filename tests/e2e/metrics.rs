@@ -68,8 +68,8 @@ fn every_promised_series_is_there_and_nothing_of_the_client_in_it() {
     let mut client = proxy.client();
     client.request("CLIENTWORD", "/products/x", &[]);
     client.get("/CLIENTWORD?CLIENTWORD");
-    let answer = client.request("GET", "/products/CLIENTWORD", &[("CLIENTWORD", "CLIENTWORD")]);
-    assert_eq!(answer.status, 200);
+    let response = client.request("GET", "/products/CLIENTWORD", &[("CLIENTWORD", "CLIENTWORD")]);
+    assert_eq!(response.status, 200);
     // Each name with the beginning of its labels, as the page writes them.
     for series in [
         "config_reload_success_total ",
@@ -177,12 +177,12 @@ fn many_who_ask_for_the_page_at_once_share_few_pages_and_the_rest_is_refused() {
     proxy.signal("CONT");
     let mut refused = 0;
     for client in &mut clients {
-        let answer = client.response("GET");
-        if answer.status == 503 {
-            answer.assert_fault(503, "too_many_scrapes");
+        let response = client.response("GET");
+        if response.status == 503 {
+            response.assert_fault(503, "too_many_scrapes");
             refused += 1;
         } else {
-            assert!(answer.text().contains("build_info"), "{answer:?}");
+            assert!(response.text().contains("build_info"), "{response:?}");
         }
     }
     assert!((1..100).contains(&refused), "{refused} refused");

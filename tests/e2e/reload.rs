@@ -44,8 +44,8 @@ fn a_post_and_a_signal_adopt_the_file() {
     assert_eq!(report["message"], "Configuration reloaded successfully");
     assert!(report["timestamp"].as_u64().is_some_and(|seconds| seconds > 1_700_000_000));
     assert!(report["duration_ms"].is_number(), "{report}");
-    let answer = kept.get("/more/x");
-    assert_eq!((answer.status, generation_of(&answer)), (200, 2), "on the kept connection too");
+    let response = kept.get("/more/x");
+    assert_eq!((response.status, generation_of(&response)), (200, 2), "on the kept connection too");
 
     proxy.write_config(&first);
     proxy.signal("HUP");
@@ -131,10 +131,10 @@ fn a_refused_file_changes_nothing_but_the_failure_counter() {
     let (fds, threads) = (proxy.open_fds(), proxy.threads());
     for (done, text) in refused.iter().enumerate() {
         proxy.write_config_text(text);
-        let answer = post(&proxy, "/admin/reload", &[]);
+        let response = post(&proxy, "/admin/reload", &[]);
         let shown: String = text.chars().take(80).collect();
-        assert_eq!(answer.status, 400, "{shown:?}: {answer:?}");
-        let report = answer.json();
+        assert_eq!(response.status, 400, "{shown:?}: {response:?}");
+        let report = response.json();
         assert_eq!(report["message"], "Configuration reload failed");
         assert_eq!(report["config_generation"], 1);
         let errors = report["errors"].as_array().expect("errors");
@@ -210,17 +210,17 @@ fn a_mistyped_admin_request_adopts_nothing() {
         "dry_run=true&dry_run=false",
         "dry_run=false&x=y",
     ] {
-        let answer = post(&proxy, &format!("/admin/reload?{query}"), &[]);
-        answer.assert_fault(400, "invalid_query");
+        let response = post(&proxy, &format!("/admin/reload?{query}"), &[]);
+        response.assert_fault(400, "invalid_query");
     }
     for query in ["", "?to", "?to=x", "?to=+1", "?to=1&to=1", "?generation=1"] {
-        let answer = post(&proxy, &format!("/admin/rollback{query}"), &[]);
-        answer.assert_fault(400, "invalid_query");
+        let response = post(&proxy, &format!("/admin/rollback{query}"), &[]);
+        response.assert_fault(400, "invalid_query");
     }
     for tag in ["\"01\"", "1", "W/\"1\"", "\"2\", \"3\""] {
         for target in ["/admin/reload", "/admin/rollback?to=1"] {
-            let answer = post(&proxy, target, &[("If-Match", tag)]);
-            answer.assert_fault(412, "precondition_failed");
+            let response = post(&proxy, target, &[("If-Match", tag)]);
+            response.assert_fault(412, "precondition_failed");
         }
     }
     assert_eq!(counts(&proxy), (0, 0));
@@ -248,21 +248,21 @@ fn a_refusal_names_its_first_problem_exactly_and_the_place_of_each() {
     let jwt = format!("jwt: {{ enabled: true, secret: {} }}\n", token::JWT_SECRET);
     let text = format!("{jwt}buckets:\n{}{}", bucket("bucket1"), bucket("bucket2"));
     proxy.write_config_text(&text);
-    let answer = post(&proxy, "/admin/reload", &[]);
-    let report = answer.json();
+    let response = post(&proxy, "/admin/reload", &[]);
+    let report = response.json();
     let message = "Duplicate path_prefix '/api' found in buckets: bucket1, bucket2";
     assert_eq!(report["error"], message, "{report}");
     let place = json!({ "line": 8, "key": "buckets[1].path_prefix", "message": message });
     assert_eq!(report["errors"], json!([place]), "{report}");
     assert_eq!(report["code"], "configuration_refused");
-    assert_eq!(report["request_id"].as_str(), answer.header("x-request-id"));
+    assert_eq!(report["request_id"].as_str(), response.header("x-request-id"));
 }
 
 #[test]
 fn a_dry_run_leaves_no_file_behind() {
     let origin = ScriptedOrigin::serving("x");
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("access.log");
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access.log");
     let proxy = Proxy::start(&config(&origin));
     let other = config(&origin).set("logging.access_log.path", log.display().to_string());
     proxy.write_config(&other);
@@ -305,12 +305,12 @@ fn a_download_of_a_removed_bucket_is_finished() {
     let proxy = Proxy::start(&config(&origin).bucket("doomed", origin.url()).with_jwt(&[]));
     let mut client = proxy.client();
     client.send(request_bytes("GET", "/doomed/x", &[]));
-    let answer = client.head("GET").unwrap();
+    let response = client.head("GET").unwrap();
     proxy.write_config(&config(&origin));
     reload(&proxy);
     proxy.get("/doomed/x").assert_fault(404, "no_route");
     gate.open();
-    assert_eq!(client.rest_of(&answer), b"first_last");
+    assert_eq!(client.rest_of(&response), b"first_last");
     client.get("/doomed/x").assert_fault(404, "no_route");
     wait_until("the removed bucket's series to go", || !proxy.metrics().contains("\"doomed\""));
 }
@@ -333,10 +333,10 @@ fn fifty_reloads_under_load_lose_nothing() {
                     if !keep {
                         client = proxy.client();
                     }
-                    let answer = client.get("/products/x");
-                    assert_eq!(answer.status, 200);
-                    assert!(!answer.says_close(), "no connection is closed by a reload");
-                    let seen = generation_of(&answer);
+                    let response = client.get("/products/x");
+                    assert_eq!(response.status, 200);
+                    assert!(!response.says_close(), "no connection is closed by a reload");
+                    let seen = generation_of(&response);
                     assert!(!keep || seen >= newest, "one connection stays with one worker");
                     newest = seen;
                     requests.fetch_add(1, Ordering::SeqCst);
@@ -348,7 +348,7 @@ fn fifty_reloads_under_load_lose_nothing() {
             proxy.write_config(&touched(&first, number));
             let report = reload(&proxy);
             assert_eq!(report["config_generation"], number + 1);
-            // From the answer on nobody sees the old one, on any worker.
+            // From the response on nobody sees the old one, on any worker.
             for _ in 0..8 {
                 assert_eq!(generation_of(&proxy.get("/products/x")), number as u64 + 1);
             }
@@ -422,8 +422,8 @@ fn a_head_that_began_in_one_generation_is_served_by_the_one_in_which_it_ends() {
     adopt(&proxy, &second.with_jwt(&[]));
     for client in [&mut fresh, &mut used] {
         client.send(rest);
-        let answer = client.response("GET");
-        assert_eq!((answer.status, generation_of(&answer)), (200, 2), "{answer:?}");
+        let response = client.response("GET");
+        assert_eq!((response.status, generation_of(&response)), (200, 2), "{response:?}");
     }
     let signed = |key: &str| {
         let requests = origin.requests();
@@ -471,8 +471,12 @@ fn rotated_s3_keys_lose_no_request_and_the_old_ones_are_not_used_again() {
                     if number % 2 == 0 {
                         client = proxy.client();
                     }
-                    let answer = client.get("/products/x");
-                    assert_eq!((answer.status, answer.text()), (200, "an object"), "{answer:?}");
+                    let response = client.get("/products/x");
+                    assert_eq!(
+                        (response.status, response.text()),
+                        (200, "an object"),
+                        "{response:?}"
+                    );
                     turns.fetch_add(1, Ordering::SeqCst);
                 }
             });
@@ -484,7 +488,7 @@ fn rotated_s3_keys_lose_no_request_and_the_old_ones_are_not_used_again() {
             write(proxy.directory(), number);
             let report = reload(&proxy);
             assert_eq!(report["config_generation"], number + 1, "{report}");
-            // Each client's request of before the response has ended when it has begun another.
+            // Each client's request of before the response has ended when it has started another.
             let before = turns.each_ref().map(|count| count.load(Ordering::SeqCst));
             wait_until("requests that began after the response", || {
                 done.load(Ordering::SeqCst)
@@ -527,9 +531,9 @@ fn a_core_that_is_late_makes_a_reload_partial() {
     // So short that no core can acknowledge in time. It applies to this reload already.
     let second = touched(&first, 1).set("admin.reload_timeout", 0.000_000_001);
     proxy.write_config(&second);
-    let answer = post(&proxy, "/admin/reload", &[]);
-    assert_eq!(answer.status, 504, "{answer:?}");
-    let report = answer.json();
+    let response = post(&proxy, "/admin/reload", &[]);
+    assert_eq!(response.status, 504, "{response:?}");
+    let report = response.json();
     for (name, value) in [
         ("status", json!("partial")),
         ("code", json!("reload_partial")),
@@ -538,7 +542,7 @@ fn a_core_that_is_late_makes_a_reload_partial() {
         ("changed", json!(true)),
         ("workers", json!(0)),
         ("lagging_workers", json!([0, 1])),
-        ("request_id", json!(answer.header("x-request-id"))),
+        ("request_id", json!(response.header("x-request-id"))),
     ] {
         assert_eq!(report[name], value, "{name}: {report}");
     }
@@ -563,18 +567,18 @@ fn a_rotated_jwt_secret_ends_old_tokens_at_once() {
     let old = bearer(&token::for_role("user"));
     let mut client = proxy.client();
     for _ in 0..3 {
-        let answer = client.request("GET", "/products/x", &[("Authorization", &old)]);
-        assert_eq!(answer.status, 200);
+        let response = client.request("GET", "/products/x", &[("Authorization", &old)]);
+        assert_eq!(response.status, 200);
     }
     let new_secret = "another-secret-of-more-than-enough-characters";
     proxy.write_config(&first.set("jwt.secret", new_secret));
     reload(&proxy);
-    let answer = client.request("GET", "/products/x", &[("Authorization", &old)]);
-    answer.assert_fault(401, "invalid_token");
+    let response = client.request("GET", "/products/x", &[("Authorization", &old)]);
+    response.assert_fault(401, "invalid_token");
     let claims = json!({ "exp": token::unix_now() + 60 });
     let new = bearer(&token::mint(new_secret, &claims));
-    let answer = client.request("GET", "/products/x", &[("Authorization", &new)]);
-    assert_eq!(answer.status, 200);
+    let response = client.request("GET", "/products/x", &[("Authorization", &new)]);
+    assert_eq!(response.status, 200);
 }
 
 #[test]
@@ -633,8 +637,8 @@ fn a_storm_of_orders_ends_with_the_files_content() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..15 {
-                    let answer = post(&proxy, "/admin/reload", &[]);
-                    assert!([200, 400].contains(&answer.status), "{answer:?}");
+                    let response = post(&proxy, "/admin/reload", &[]);
+                    assert!([200, 400].contains(&response.status), "{response:?}");
                 }
             });
         }

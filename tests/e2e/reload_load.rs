@@ -91,8 +91,8 @@ fn memory_reaches_a_plateau_under_very_many_reloads() {
         let mut early = 0;
         for number in 1..=reloads {
             proxy.write_config(&thousand(&origin.url(), number));
-            let answer = post(&proxy, "/admin/reload", &[]);
-            assert_eq!(answer.status, 200, "{answer:?}");
+            let response = post(&proxy, "/admin/reload", &[]);
+            assert_eq!(response.status, 200, "{response:?}");
             if number == reloads / 4 {
                 early = proxy.rss_kib();
             }
@@ -127,14 +127,14 @@ fn a_large_body_of_a_removed_bucket_arrives_whole() {
     let proxy = Proxy::start(&with);
     let mut client = proxy.client();
     client.send(request_bytes("GET", "/doomed/x", &[]));
-    let answer = client.head("GET").unwrap();
+    let response = client.head("GET").unwrap();
     // Not only its bucket goes: so do the secret and the admin's.
     proxy.write_config(&config(&other).set("jwt.secret", "another-secret-that-is-long-enough-too"));
     let admin = bearer(&token::for_role("admin"));
     let report = proxy.client().request("POST", "/admin/reload", &[("Authorization", &admin)]);
     assert_eq!(report.status, 200, "{report:?}");
     gate.open();
-    let body = client.rest_of(&answer);
+    let body = client.rest_of(&response);
     assert_eq!(body.len(), 20 * PIECE);
     assert!(body.chunks(PIECE).zip(0..).all(|(found, number)| found == piece(number)));
 }

@@ -101,9 +101,9 @@ fn a_hundred_mutated_files_leave_everything_as_it_was() {
         }
         refused += 1;
         let shown = format!("mutation {kind} {at} {byte}");
-        let answer = ask("/admin/reload");
-        assert_eq!(answer.status, 400, "{shown}: {answer:?}");
-        assert!(!answer.text().contains(token::JWT_SECRET), "{shown}: {answer:?}");
+        let response = ask("/admin/reload");
+        assert_eq!(response.status, 400, "{shown}: {response:?}");
+        assert!(!response.text().contains(token::JWT_SECRET), "{shown}: {response:?}");
         assert_eq!(still_series(&proxy), before, "{shown}");
         assert_eq!(kept.get("/products/x").status, 200, "{shown}");
         assert_eq!(counts(&proxy), (0, refused), "{shown}");
@@ -131,9 +131,9 @@ fn going_back_says_which_secrets_come_back_and_that_the_file_differs() {
         let fields = [("Authorization", admin)];
         proxy.client().request("POST", &format!("/admin/rollback?to={to}"), &fields)
     };
-    let answer = back("1", &admin);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let report = answer.json();
+    let response = back("1", &admin);
+    assert_eq!(response.status, 200, "{response:?}");
+    let report = response.json();
     let warnings = report["warnings"].to_string();
     assert!(warnings.contains("jwt: a JWT secret"), "{report}");
     assert!(warnings.contains("is accepted again"), "{report}");
@@ -145,10 +145,10 @@ fn going_back_says_which_secrets_come_back_and_that_the_file_differs() {
     assert_eq!(back("3", &admin).status, 401);
     proxy.write_config(&first);
     let old = bearer(&token::for_role("admin"));
-    let answer = back("1", &old);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    assert!(answer.json().get("warnings").is_none(), "{answer:?}");
-    assert_eq!(answer.json()["changed"], false);
+    let response = back("1", &old);
+    assert_eq!(response.status, 200, "{response:?}");
+    assert!(response.json().get("warnings").is_none(), "{response:?}");
+    assert_eq!(response.json()["changed"], false);
     let unknown = back("99", &old);
     assert_eq!(unknown.status, 404, "{unknown:?}");
     assert_eq!(counts(&proxy), (3, 1));

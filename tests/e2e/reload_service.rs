@@ -34,7 +34,7 @@ impl Manager {
     fn reload(&self, signalled: u64) -> String {
         let reloading = self.next();
         let at = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect("both in one");
-        // systemd ignores an answer that is older than its signal.
+        // systemd ignores a reply that is older than its signal.
         assert!(at.parse::<u64>().unwrap() >= signalled, "{reloading}");
         let ready = self.next();
         ready.strip_prefix("READY=1\nSTATUS=").expect("ready again").to_owned()

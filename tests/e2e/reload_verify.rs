@@ -42,9 +42,9 @@ fn wrong_credentials_are_refused_before_anybody_uses_them() {
         proxy.write_config(&refused.set("logging.access_log.path", path));
         let asked = s3.requests().len();
         for target in ["/admin/reload?dry_run=true", "/admin/reload"] {
-            let answer = post(&proxy, target, &[]);
-            assert_eq!(answer.status, 400, "{key}: {answer:?}");
-            let error = answer.json()["errors"][0].clone();
+            let response = post(&proxy, target, &[]);
+            assert_eq!(response.status, 400, "{key}: {response:?}");
+            let error = response.json()["errors"][0].clone();
             assert_eq!(error["key"], "buckets[0].s3", "{error}");
             assert!(error["message"].as_str().unwrap().contains(code), "{error}");
         }
@@ -126,15 +126,15 @@ fn an_encrypted_endpoint_is_asked_too() {
     let first = verified(front.url(), "require").set("buckets.0.s3.ca_file", "ca.pem");
     let proxy = launch.config(&first).start();
     proxy.write_config(&first.clone().set("buckets.0.s3.secret_key", WRONG_KEY));
-    let answer = wait_for("a handshake in time", || {
-        let answer = post(&proxy, "/admin/reload?dry_run=true", &[]);
-        (!answer.text().contains("took too long")).then_some(answer)
+    let response = wait_for("a handshake in time", || {
+        let response = post(&proxy, "/admin/reload?dry_run=true", &[]);
+        (!response.text().contains("took too long")).then_some(response)
     });
-    assert_eq!(answer.status, 400, "{answer:?}");
-    assert!(answer.text().contains("SignatureDoesNotMatch"), "{answer:?}");
+    assert_eq!(response.status, 400, "{response:?}");
+    assert!(response.text().contains("SignatureDoesNotMatch"), "{response:?}");
     proxy.write_config(&first.set("buckets.0.s3.region", "us-west-2"));
-    let answer = post(&proxy, "/admin/reload", &[]);
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let response = post(&proxy, "/admin/reload", &[]);
+    assert_eq!(response.status, 200, "{response:?}");
     // Without the authority's certificate it cannot be asked.
     proxy.write_config(&verified(front.url(), "require"));
     assert!(warnings(&reload(&proxy)).contains("cannot be asked"));

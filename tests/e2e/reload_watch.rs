@@ -40,9 +40,9 @@ fn a_watched_config_map_is_reloaded_when_it_is_swapped() {
     let launch = Launch::new();
     let mount = launch.path("mount");
     let version = |number: usize, config: &Config| {
-        let folder = mount.join(format!("..version{number}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("config.yaml"), config.to_yaml()).unwrap();
+        let directory = mount.join(format!("..version{number}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("config.yaml"), config.to_yaml()).unwrap();
         symlink(format!("..version{number}"), mount.join("..data_tmp")).unwrap();
         std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
     };

@@ -20,7 +20,7 @@ pub(crate) fn three_buckets(origin: &ScriptedOrigin) -> Config {
         .set("server.expose_generation", true)
 }
 
-/// One answer of every kind.
+/// One response of every kind.
 pub(crate) fn of_every_kind(proxy: &Proxy) -> Vec<(&'static str, Response)> {
     let raw = |bytes: &str| {
         let mut client = Client::connect(proxy.address());
@@ -55,34 +55,34 @@ pub(crate) fn of_every_kind(proxy: &Proxy) -> Vec<(&'static str, Response)> {
 }
 
 #[test]
-fn every_answer_has_an_id_of_its_own_and_shows_the_generation() {
+fn every_response_has_an_id_of_its_own_and_shows_the_generation() {
     let origin = ScriptedOrigin::serving("x");
     let proxy = Proxy::start(&three_buckets(&origin));
-    let answers = of_every_kind(&proxy);
+    let responses = of_every_kind(&proxy);
     let mut ids = Vec::new();
-    for (what, answer) in &answers {
-        assert_eq!(answer.header("x-config-generation"), Some("1"), "{what}: {answer:?}");
-        assert!(answer.header("date").is_some(), "{what}: {answer:?}");
-        ids.push(answer.header("x-request-id").unwrap_or_else(|| panic!("{what}: {answer:?}")));
+    for (what, response) in &responses {
+        assert_eq!(response.header("x-config-generation"), Some("1"), "{what}: {response:?}");
+        assert!(response.header("date").is_some(), "{what}: {response:?}");
+        ids.push(response.header("x-request-id").unwrap_or_else(|| panic!("{what}: {response:?}")));
     }
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), answers.len());
-    assert_eq!(answers[0].1.header("via"), Some("1.1 yatagarasu"));
+    assert_eq!(ids.len(), responses.len());
+    assert_eq!(responses[0].1.header("via"), Some("1.1 yatagarasu"));
 }
 
 #[test]
 fn errors_have_the_promised_form_and_a_code_for_each_kind() {
     let origin = ScriptedOrigin::serving("x");
     let proxy = Proxy::start(&three_buckets(&origin));
-    let answers = of_every_kind(&proxy);
+    let responses = of_every_kind(&proxy);
     let mut codes = Vec::new();
-    for (what, answer) in &answers {
-        if answer.status >= 400 {
+    for (what, response) in &responses {
+        if response.status >= 400 {
             // Checks the form too.
-            answer.assert_fault(answer.status, &answer.code());
-            assert_eq!(answer.header("content-type"), Some("application/json"), "{what}");
-            codes.push(answer.code());
+            response.assert_fault(response.status, &response.code());
+            assert_eq!(response.header("content-type"), Some("application/json"), "{what}");
+            codes.push(response.code());
         }
     }
     assert_eq!(
@@ -102,7 +102,7 @@ fn errors_have_the_promised_form_and_a_code_for_each_kind() {
 }
 
 #[test]
-fn answers_about_reloads_carry_code_and_id() {
+fn responses_about_reloads_carry_code_and_id() {
     let origin = ScriptedOrigin::serving("x");
     let proxy = Proxy::start(&three_buckets(&origin));
     let post = |role: &str, target: &str, fields: &[(&str, &str)]| {
@@ -121,9 +121,9 @@ fn answers_about_reloads_carry_code_and_id() {
     assert_eq!(refused.json()["message"], "Configuration reload failed");
     let guest = post("guest", "/admin/reload", &[]);
     let mut codes = Vec::new();
-    for (status, answer) in [(412, condition), (404, unknown), (400, refused), (403, guest)] {
-        answer.assert_fault(status, &answer.code());
-        codes.push(answer.code());
+    for (status, response) in [(412, condition), (404, unknown), (400, refused), (403, guest)] {
+        response.assert_fault(status, &response.code());
+        codes.push(response.code());
     }
     codes.sort_unstable();
     codes.dedup();
@@ -149,13 +149,13 @@ fn refusals_after_a_quiet_time_have_the_date_of_now() {
     // No request has made the proxy look at the clock since it started.
     let start = now();
     wait_until("two seconds later", || now() >= start + 2);
-    let answer = proxy.client().response("GET");
-    assert_eq!(answer.status, 503);
-    assert!(unix_seconds_of(answer.header("date").unwrap()) > start, "{answer:?}");
+    let response = proxy.client().response("GET");
+    assert_eq!(response.status, 503);
+    assert!(unix_seconds_of(response.header("date").unwrap()) > start, "{response:?}");
     let later = now();
     wait_until("two seconds later", || now() >= later + 2);
     only.send("GET /products/x HTTP/1.1\r\nHost : a\r\n\r\n");
-    let answer = only.response("GET");
-    assert_eq!(answer.status, 400);
-    assert!(unix_seconds_of(answer.header("date").unwrap()) > later, "{answer:?}");
+    let response = only.response("GET");
+    assert_eq!(response.status, 400);
+    assert!(unix_seconds_of(response.header("date").unwrap()) > later, "{response:?}");
 }

@@ -201,8 +201,8 @@ fn a_request_that_comes_back_is_508() {
     let own = format!("http://{}", proxy.address());
     reload::adopt(&proxy, &config.clone().set("buckets.0.s3.endpoint", own.as_str()));
     for method in ["GET", "HEAD"] {
-        let answer = proxy.client().request(method, "/products/x", &[]);
-        assert_eq!((answer.status, answer.reason.as_str()), (508, "Loop Detected"));
+        let response = proxy.client().request(method, "/products/x", &[]);
+        assert_eq!((response.status, response.reason.as_str()), (508, "Loop Detected"));
     }
     // What came back was answered as by any S3 server.
     assert_eq!(proxy.get("/products/x").json()["code"], "loop_detected");
@@ -227,13 +227,13 @@ fn via_and_a_request_id_are_added() {
     let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
     let (first, second) = (client.get("/products/x"), client.get("/products/x"));
-    for answer in [&first, &second] {
-        let via = answer.fields.all("via").join(", ");
+    for response in [&first, &second] {
+        let via = response.fields.all("via").join(", ");
         assert!(via.starts_with("1.1 cache, 1.1 "), "{via}");
-        assert_eq!(answer.header("x-amz-request-id"), Some("S3ID"));
+        assert_eq!(response.header("x-amz-request-id"), Some("S3ID"));
     }
-    let id = |answer: &crate::support::raw_client::Response| {
-        answer.header("x-request-id").expect("X-Request-Id").to_owned()
+    let id = |response: &crate::support::raw_client::Response| {
+        response.header("x-request-id").expect("X-Request-Id").to_owned()
     };
     assert_ne!(id(&first), id(&second));
 }
@@ -260,8 +260,8 @@ fn options_tells_the_methods() {
     let origin = ScriptedOrigin::serving("no");
     let proxy = Proxy::in_front_of(&origin);
     let mut client = proxy.client();
-    let answer = client.request("OPTIONS", "/products/x", &[]);
-    assert_eq!((answer.status, answer.header("allow")), (204, Some("GET, HEAD, OPTIONS")));
+    let response = client.request("OPTIONS", "/products/x", &[]);
+    assert_eq!((response.status, response.header("allow")), (204, Some("GET, HEAD, OPTIONS")));
     assert_eq!(origin.accepted(), 0);
 }
 
@@ -279,9 +279,9 @@ fn other_methods_are_405_and_never_reach_s3() {
         ("BREW", "/products/x"),
         ("CONNECT", "proxy.test:443"),
     ] {
-        let answer = proxy.client().request(method, target, &[]);
-        answer.assert_fault(405, "method_not_allowed");
-        assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"), "{method}");
+        let response = proxy.client().request(method, target, &[]);
+        response.assert_fault(405, "method_not_allowed");
+        assert_eq!(response.header("allow"), Some("GET, HEAD, OPTIONS"), "{method}");
     }
     assert_eq!(origin.accepted(), 0);
 }
@@ -330,9 +330,9 @@ fn the_root_prefix_serves_everything_but_the_built_in_endpoints() {
     assert_eq!(proxy.get("/any/key").text(), "object");
     assert_eq!(origin.only_request().target, "/products/any/key");
     for path in ["/health", "/ready", "/metrics"] {
-        let answer = proxy.get(path);
-        assert_eq!(answer.status, 200, "{path}");
-        assert_ne!(answer.text(), "object", "{path}");
+        let response = proxy.get(path);
+        assert_eq!(response.status, 200, "{path}");
+        assert_ne!(response.text(), "object", "{path}");
     }
     assert_eq!(origin.requests().len(), 1);
 }
@@ -379,7 +379,7 @@ fn an_anonymous_bucket_is_not_signed() {
 }
 
 #[test]
-fn conditional_answers_pass_through() {
+fn conditional_responses_pass_through() {
     let origin = ScriptedOrigin::start(|conn, _| {
         let seen = conn.expect_request();
         assert_eq!(seen.fields.get("if-none-match"), Some("\"abc\""));

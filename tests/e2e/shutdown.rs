@@ -30,7 +30,7 @@ fn half_then_gate(gate: &Gate) -> ScriptedOrigin {
 }
 
 /// Connects, asks and reads on four connections at once until connecting is refused, with a stop
-/// in the middle. How many got no answer although they were connected.
+/// in the middle. How many got no response although they were connected.
 fn cut_in_a_storm(origin: &ScriptedOrigin) -> usize {
     let mut proxy = Proxy::start(&Config::products(origin.url()).set("server.threads", 2));
     let address = proxy.address();
@@ -39,11 +39,11 @@ fn cut_in_a_storm(origin: &ScriptedOrigin) -> usize {
         for _ in 0..4 {
             scope.spawn(|| {
                 while let Ok(mut stream) = TcpStream::connect(address) {
-                    let mut answer = Vec::new();
+                    let mut response = Vec::new();
                     let request = request_bytes("GET", "/health", &[("Connection", "close")]);
                     let whole = stream.write_all(&request).is_ok()
-                        && stream.read_to_end(&mut answer).is_ok()
-                        && answer.starts_with(b"HTTP/1.1 200 ");
+                        && stream.read_to_end(&mut response).is_ok()
+                        && response.starts_with(b"HTTP/1.1 200 ");
                     let count = if whole { &answered } else { &cut };
                     count.fetch_add(1, Ordering::SeqCst);
                 }
@@ -99,13 +99,13 @@ fn a_body_on_its_way_is_finished_when_stopping() {
 }
 
 #[test]
-fn an_answer_still_to_come_says_close_when_stopping() {
+fn a_response_still_to_come_says_close_when_stopping() {
     let gate = Gate::default();
     let held = gate.clone();
     let origin = ScriptedOrigin::start(move |conn, _| {
         conn.expect_request();
         conn.wait(&held);
-        conn.respond("200 OK", &[], b"answer");
+        conn.respond("200 OK", &[], b"response");
     });
     let mut proxy = Proxy::start(&Config::products(origin.url()));
     let mut client = proxy.client();
@@ -114,9 +114,9 @@ fn an_answer_still_to_come_says_close_when_stopping() {
     proxy.signal("TERM");
     wait_refused(proxy.address());
     gate.open();
-    let answer = client.response("GET");
-    assert_eq!(answer.text(), "answer");
-    assert!(answer.says_close(), "{answer:?}");
+    let response = client.response("GET");
+    assert_eq!(response.text(), "response");
+    assert!(response.says_close(), "{response:?}");
     client.expect_end();
     assert_eq!(proxy.wait_exit().code(), Some(0));
 }
@@ -237,7 +237,7 @@ fn a_request_sent_ahead_does_not_cut_the_response_before_it_off_at_the_stop() {
 
 #[test]
 fn a_head_that_has_begun_is_finished_and_answered_when_stopping() {
-    let origin = ScriptedOrigin::serving("answer");
+    let origin = ScriptedOrigin::serving("response");
     let mut proxy = Proxy::start(&Config::products(origin.url()));
     let mut fresh = proxy.client();
     let mut used = proxy.client();
@@ -247,16 +247,16 @@ fn a_head_that_has_begun_is_finished_and_answered_when_stopping() {
     for client in [&mut fresh, &mut used] {
         client.send(start);
     }
-    // Whatever was sent before this answer has been taken in as well: the loop is one.
+    // Whatever was sent before this response has been taken in as well: the loop is one.
     assert_eq!(proxy.get("/health").status, 200);
     assert_eq!(proxy.get("/health").status, 200);
     proxy.signal("TERM");
     wait_refused(proxy.address());
     for client in [&mut fresh, &mut used] {
         client.send(rest);
-        let answer = client.response("GET");
-        assert_eq!(answer.text(), "answer");
-        assert!(answer.says_close(), "{answer:?}");
+        let response = client.response("GET");
+        assert_eq!(response.text(), "response");
+        assert!(response.says_close(), "{response:?}");
         client.expect_end();
     }
     assert_eq!(proxy.wait_exit().code(), Some(0));
@@ -269,7 +269,7 @@ fn pipelined_requests_are_answered_up_to_the_one_that_says_close() {
     let origin = ScriptedOrigin::start(move |conn, _| {
         while conn.request().is_some() {
             conn.wait(&held);
-            conn.respond("200 OK", &[], b"answer");
+            conn.respond("200 OK", &[], b"response");
         }
     });
     let mut proxy = Proxy::start(&Config::products(origin.url()));
@@ -279,11 +279,11 @@ fn pipelined_requests_are_answered_up_to_the_one_that_says_close() {
     proxy.signal("TERM");
     wait_refused(proxy.address());
     gate.open();
-    let answer = client.response("GET");
-    assert_eq!(answer.text(), "answer");
-    assert!(answer.says_close());
+    let response = client.response("GET");
+    assert_eq!(response.text(), "response");
+    assert!(response.says_close());
     let (rest, _) = client.read_to_end();
-    assert!(rest.is_empty(), "nothing follows an answer that says close");
+    assert!(rest.is_empty(), "nothing follows a response that says close");
     assert_eq!(origin.requests().len(), 1);
     assert_eq!(proxy.wait_exit().code(), Some(0));
 }
@@ -303,8 +303,8 @@ fn an_admin_request_in_progress_is_answered_when_stopping() {
             &[("Authorization", &admin), ("Content-Length", "0")],
         ));
         proxy.signal("TERM");
-        let answer = client.response("POST");
-        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        let response = client.response("POST");
+        assert!([200, 503].contains(&response.status), "{response:?}");
         assert_eq!(proxy.wait_exit().code(), Some(0));
     }
 }
@@ -337,20 +337,20 @@ fn connections_that_arrive_while_stopping_are_answered_or_refused() {
 
 #[test]
 fn idle_connections_may_send_one_more_request_while_stopping() {
-    let origin = ScriptedOrigin::serving("answer");
+    let origin = ScriptedOrigin::serving("response");
     // Longer than these tests ever wait.
     let config = Config::products(origin.url()).set("server.timeouts.drain_idle", 60);
     let mut proxy = Proxy::start(&config);
     let mut used: Vec<_> = (0..8).map(|_| proxy.client()).collect();
     for client in &mut used {
-        assert_eq!(client.get("/products/x").text(), "answer");
+        assert_eq!(client.get("/products/x").text(), "response");
     }
     let unused: Vec<_> = (0..8).map(|_| proxy.client()).collect();
     proxy.signal("TERM");
     wait_refused(proxy.address());
     for mut client in used.into_iter().chain(unused) {
         let response = client.get("/products/x");
-        assert_eq!(response.text(), "answer");
+        assert_eq!(response.text(), "response");
         assert!(response.says_close(), "{response:?}");
         assert_eq!(client.expect_end(), End::Fin);
     }
@@ -360,7 +360,7 @@ fn idle_connections_may_send_one_more_request_while_stopping() {
 
 #[test]
 fn an_idle_connection_is_closed_when_its_time_while_stopping_is_over() {
-    let origin = ScriptedOrigin::serving("answer");
+    let origin = ScriptedOrigin::serving("response");
     let config = Config::products(origin.url())
         .set("server.timeouts.drain_idle", 0.5)
         .set("server.timeouts.drain", 60);
@@ -377,7 +377,7 @@ fn an_idle_connection_is_closed_when_its_time_while_stopping_is_over() {
 
 #[test]
 fn a_head_that_starts_while_stopping_has_the_time_of_any_head() {
-    let origin = ScriptedOrigin::serving("answer");
+    let origin = ScriptedOrigin::serving("response");
     let config = Config::products(origin.url())
         .set("server.timeouts.drain_idle", 1.5)
         .set("server.timeouts.client_header", 60);
@@ -398,7 +398,7 @@ fn a_head_that_starts_while_stopping_has_the_time_of_any_head() {
     assert_eq!(idle.expect_end(), End::Fin);
     for client in &mut slow {
         client.send(rest);
-        assert_eq!(client.response("GET").text(), "answer");
+        assert_eq!(client.response("GET").text(), "response");
     }
     assert_eq!(proxy.wait_exit().code(), Some(0));
 }
@@ -495,7 +495,7 @@ fn half_a_head_does_not_hold_up_the_end() {
     let mut client = proxy.client();
     assert_eq!(client.get("/products/x").status, 200);
     client.send("GET /products/x HTTP/1.1\r\nHos");
-    // Whatever was sent before these answers has been taken in as well: the loop is one.
+    // Whatever was sent before these responses has been taken in as well: the loop is one.
     assert_eq!(proxy.get("/health").status, 200);
     assert_eq!(proxy.get("/health").status, 200);
     proxy.signal("TERM");

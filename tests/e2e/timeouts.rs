@@ -170,9 +170,9 @@ fn a_body_that_does_not_come_in_time_is_408() {
                 std::thread::park_timeout(std::time::Duration::from_millis(50));
             }
         });
-        let answer = client.response("GET");
-        answer.assert_fault(408, "head_timeout");
-        assert!(answer.says_close());
+        let response = client.response("GET");
+        response.assert_fault(408, "head_timeout");
+        assert!(response.says_close());
         drop(client);
         drip.join().unwrap();
     }
@@ -278,8 +278,8 @@ fn a_client_that_takes_little_but_steadily_is_not_given_up() {
     let spliced = response_bytes("200 OK", &[], &vec![b'x'; LENGTH]);
     let mut copied = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     copied.extend(format!("{LENGTH:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(LENGTH)).into_bytes());
-    for answer in [spliced, copied] {
-        let origin = ScriptedOrigin::always(answer);
+    for response in [spliced, copied] {
+        let origin = ScriptedOrigin::always(response);
         let config = Config::products(origin.url()).set("server.timeouts.client_write", 0.5);
         let proxy = Proxy::start(&config);
         let mut client = Client::connect_with_receive_buffer(proxy.address(), 65_536);

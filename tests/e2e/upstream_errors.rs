@@ -19,7 +19,7 @@ fn error_document(code: &str, padding: usize) -> String {
     )
 }
 
-/// An answer in chunks of at most 1,000 bytes, as S3 sends its errors.
+/// A response in chunks of at most 1,000 bytes, as S3 sends its errors.
 fn chunked(status: &str, body: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     write!(bytes, "HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
@@ -77,13 +77,13 @@ fn a_403_is_translated_only_when_it_is_about_our_credentials() {
         let xml = [("Content-Type", "application/xml")];
         let origin = ScriptedOrigin::always(response_bytes("403 Forbidden", &xml, body.as_bytes()));
         let proxy = Proxy::in_front_of(&origin);
-        let answer = proxy.get("/products/x");
+        let response = proxy.get("/products/x");
         if ours {
-            answer.assert_fault(502, "upstream_credentials");
-            assert!(!answer.text().contains(ACCESS_KEY), "{answer:?}");
+            response.assert_fault(502, "upstream_credentials");
+            assert!(!response.text().contains(ACCESS_KEY), "{response:?}");
         } else {
-            assert_eq!((answer.status, answer.text()), (403, body.as_str()));
-            assert_eq!(answer.header("content-type"), Some("application/xml"));
+            assert_eq!((response.status, response.text()), (403, body.as_str()));
+            assert_eq!(response.header("content-type"), Some("application/xml"));
         }
     }
 }
@@ -94,10 +94,10 @@ fn errors_of_the_server_pass_with_body_and_fields() {
         let fields = [("Retry-After", "7"), ("Content-Type", "application/xml")];
         let origin = ScriptedOrigin::always(response_bytes(status, &fields, b"<Error/>"));
         let proxy = Proxy::in_front_of(&origin);
-        let answer = proxy.get("/products/x");
-        assert_eq!(answer.status.to_string(), status[..3]);
-        assert_eq!((answer.text(), answer.header("retry-after")), ("<Error/>", Some("7")));
-        assert_eq!(origin.requests().len(), 1, "an answer is an answer, not a reason to retry");
+        let response = proxy.get("/products/x");
+        assert_eq!(response.status.to_string(), status[..3]);
+        assert_eq!((response.text(), response.header("retry-after")), ("<Error/>", Some("7")));
+        assert_eq!(origin.requests().len(), 1, "a response is a response, not a reason to retry");
     }
 }
 
@@ -111,9 +111,9 @@ fn error_bodies_in_chunks_pass_at_once_and_leave_the_connection_in_order() {
             let proxy = Proxy::in_front_of(&origin);
             let mut client = proxy.client();
             for _ in 0..2 {
-                let answer = client.get("/products/x");
-                assert_eq!(answer.status.to_string(), status[..3]);
-                assert!(answer.text() == body, "{status} with {padding}");
+                let response = client.get("/products/x");
+                assert_eq!(response.status.to_string(), status[..3]);
+                assert!(response.text() == body, "{status} with {padding}");
             }
             assert_eq!(origin.accepted(), 1);
             let sent = "http_response_bytes_total{bucket=\"products\"}";
@@ -133,9 +133,9 @@ fn refusals_of_our_credentials_are_found_in_any_framing() {
             conn.send(&bytes);
         });
         let proxy = Proxy::in_front_of(&origin);
-        let answer = proxy.get("/products/x");
-        answer.assert_fault(502, "upstream_credentials");
-        assert!(!answer.text().contains(ACCESS_KEY));
+        let response = proxy.get("/products/x");
+        response.assert_fault(502, "upstream_credentials");
+        assert!(!response.text().contains(ACCESS_KEY));
     }
 }
 

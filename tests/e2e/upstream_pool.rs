@@ -136,7 +136,7 @@ fn bytes_after_a_body_keep_the_connection_out_of_the_pool() {
 }
 
 #[test]
-fn an_answer_that_says_close_is_not_pooled() {
+fn a_response_that_says_close_is_not_pooled() {
     for head in [
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: x-a, Close\r\n\r\nx",
@@ -170,7 +170,7 @@ fn an_endpoint_may_have_a_name() {
 }
 
 #[test]
-fn surplus_behind_bodiless_answers_is_never_the_next_answer() {
+fn surplus_behind_bodiless_responses_is_never_the_next_response() {
     for (method, head) in [
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled"),
         ("GET", "HTTP/1.1 204 No Content\r\n\r\nsmuggled"),
@@ -244,7 +244,7 @@ fn a_408_that_comes_first_on_a_reused_connection_is_nobodys() {
     let origin = ScriptedOrigin::start(|conn, number| {
         conn.expect_request();
         conn.respond("200 OK", &[], format!("{number}").as_bytes());
-        // The request and the end of the server's patience cross on the way.
+        // The request and the server's timeout cross on the way.
         if conn.request().is_some() {
             conn.respond("408 Request Timeout", &[("Connection", "close")], b"too slow");
             conn.wait_closed();
@@ -266,7 +266,7 @@ fn a_408_to_the_first_request_of_a_connection_is_a_response_like_others() {
         conn.respond("408 Request Timeout", &[("Connection", "close")], b"too slow");
     });
     let proxy = Proxy::in_front_of(&origin);
-    let answer = proxy.get("/products/x");
-    assert_eq!((answer.status, answer.text()), (408, "too slow"));
+    let response = proxy.get("/products/x");
+    assert_eq!((response.status, response.text()), (408, "too slow"));
     assert_eq!(origin.accepted(), 1);
 }

@@ -68,8 +68,8 @@ fn tls_to_a_server_that_is_silent_or_speaks_otherwise_fails_in_time_and_is_logge
 }
 
 #[test]
-fn what_comes_decrypted_behind_an_answer_is_not_taken_for_the_next_one() {
-    // After a large answer the proxy reads 16,384 bytes at a time: the second answer fills that
+fn what_comes_decrypted_behind_a_response_is_not_taken_for_the_next_one() {
+    // After a large response the proxy reads 16,384 bytes at a time: the second one fills that
     // exactly, and what the origin smuggles in behind it is the TLS session's only.
     const ROOM: usize = 16_384;
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 16000\r\nX-Amz-Meta-Fill: ";
@@ -218,11 +218,11 @@ fn a_long_body_that_pauses_is_passed_on_as_far_as_it_came() {
         })
         .unwrap();
     assert_eq!(received, LENGTH);
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     for _ in 0..20 {
         assert_eq!(client.get("/products/x").text(), "short");
     }
-    let took = begun.elapsed();
+    let took = started.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?} for twenty");
     assert_eq!(front.handshakes(), 1);
 }

@@ -16,9 +16,9 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    /// Waits for at most `patience`; whether the gate is open.
-    pub(crate) fn pass_within(&self, patience: Duration) -> bool {
+    /// Waits for at most `timeout`; whether the gate is open.
+    pub(crate) fn pass_within(&self, timeout: Duration) -> bool {
         let guard = self.0.0.lock().unwrap();
-        *self.0.1.wait_timeout_while(guard, patience, |open| !*open).unwrap().0
+        *self.0.1.wait_timeout_while(guard, timeout, |open| !*open).unwrap().0
     }
 }

@@ -137,7 +137,7 @@ async fn one_connection(
             if let Some(head) = head_length(&buffer) {
                 if !buffer.starts_with(b"HTTP/1.1 200 ") || buffer.len() > head + body_length {
                     let text = String::from_utf8_lossy(&buffer).into_owned();
-                    return (done, Some(format!("answer {done}: {text:?}")));
+                    return (done, Some(format!("response {done}: {text:?}")));
                 }
                 if buffer.len() == head + body_length {
                     break;
@@ -145,8 +145,8 @@ async fn one_connection(
             }
             match stream.read_buf(&mut buffer).await {
                 Ok(1..) => {}
-                Ok(0) => return (done, Some(format!("answer {done}: closed"))),
-                Err(error) => return (done, Some(format!("answer {done}: {error}"))),
+                Ok(0) => return (done, Some(format!("response {done}: closed"))),
+                Err(error) => return (done, Some(format!("response {done}: {error}"))),
             }
         }
     }

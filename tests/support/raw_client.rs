@@ -1,4 +1,4 @@
-//! A client that sends exactly the bytes it is given and accepts only well-formed answers.
+//! A client that sends exactly the bytes it is given and accepts only well-formed responses.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -79,7 +79,7 @@ impl Response {
             .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
 
-    /// The `code` of one of the proxy's own JSON answers, after checking the fixed parts.
+    /// The `code` of one of the proxy's own JSON responses, after checking the fixed parts.
     #[track_caller]
     pub(crate) fn code(&self) -> String {
         let json = self.json();
@@ -95,7 +95,7 @@ impl Response {
         self.fields.all("connection").iter().any(|value| value.eq_ignore_ascii_case("close"))
     }
 
-    /// Checks status, `code` and form of one of the proxy's own answers.
+    /// Checks status, `code` and form of one of the proxy's own responses.
     #[track_caller]
     pub(crate) fn assert_fault(&self, status: u16, code: &str) {
         assert_eq!(self.status, status, "{self:?}");
@@ -190,13 +190,13 @@ impl Client {
         socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
-    /// Sends a GET with a Host field and nothing else, and reads the answer.
+    /// Sends a GET with a Host field and nothing else, and reads the response.
     #[track_caller]
     pub(crate) fn get(&mut self, target: &str) -> Response {
         self.request("GET", target, &[])
     }
 
-    /// Sends a request without a body and reads the answer.
+    /// Sends a request without a body and reads the response.
     #[track_caller]
     pub(crate) fn request(
         &mut self,

@@ -41,9 +41,9 @@ pub(crate) fn post(proxy: &Proxy, target: &str, fields: &[(&str, &str)]) -> Resp
 /// A reload that succeeds.
 #[track_caller]
 pub(crate) fn reload(proxy: &Proxy) -> Value {
-    let answer = post(proxy, "/admin/reload", &[]);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let report = answer.json();
+    let response = post(proxy, "/admin/reload", &[]);
+    assert_eq!(response.status, 200, "{response:?}");
+    let report = response.json();
     assert_eq!(report["status"], "success", "{report}");
     report
 }
@@ -60,8 +60,8 @@ pub(crate) fn adopt(proxy: &Proxy, config: &Config) -> Value {
 
 /// The generation that served a response.
 #[track_caller]
-pub(crate) fn generation_of(answer: &Response) -> u64 {
-    answer.header("x-config-generation").expect("X-Config-Generation").parse().unwrap()
+pub(crate) fn generation_of(response: &Response) -> u64 {
+    response.header("x-config-generation").expect("X-Config-Generation").parse().unwrap()
 }
 
 /// Reloads that succeeded and that failed.

@@ -188,8 +188,8 @@ async fn serve(listener: std::net::TcpListener, service: S3Service, seen: Arc<Se
                 seen.requests.lock().unwrap().push(record(&request));
                 let service = service.clone();
                 async move {
-                    let answer = hyper::service::Service::call(&service, request).await;
-                    Ok::<_, Infallible>(answer.expect("S3 service"))
+                    let response = hyper::service::Service::call(&service, request).await;
+                    Ok::<_, Infallible>(response.expect("S3 service"))
                 }
             });
             // A peer that goes away in the middle is no news here.

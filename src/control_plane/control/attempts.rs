@@ -101,9 +101,9 @@ impl Control {
                 self.end(Outcome::Success, difference, warnings);
             }
             Ok(Ready { difference, warnings, next: Some(next), access_log }) => {
-                let patience = next.settings.admin.reload_timeout;
+                let timeout = next.settings.admin.reload_timeout;
                 attempt.phase = Phase::Awaiting {
-                    until: Monotonic::now().plus(patience),
+                    until: Monotonic::now().plus(timeout),
                     difference: difference.clone(),
                     warnings,
                 };
@@ -166,7 +166,7 @@ impl Control {
         self.end(outcome, difference, warnings);
     }
 
-    /// Ends the attempt under way: counts it, logs it, and tells who asked.
+    /// Ends the attempt under way: counts it, logs it, and replies to the requesters.
     fn end(&mut self, outcome: Outcome, difference: Difference, warnings: Vec<String>) {
         let Some(attempt) = self.queue.current.take() else { return };
         let mut report = self.report(outcome, attempt.at);
@@ -188,7 +188,7 @@ impl Control {
             }
             Outcome::WouldSucceed | Outcome::PreconditionFailed | Outcome::Stopping => {}
         }
-        log::tell(&report, attempt.trigger);
+        log::write(&report, attempt.trigger);
         self.reply(&attempt.requesters, &report);
         if !dry {
             // Who stops is not ready again.

@@ -11,7 +11,7 @@ use crate::{
 /// Keys and problems named in the log about one attempt; the full list is in the report.
 const LOGGED_KEYS_MAX: usize = 50;
 
-pub(super) fn tell(report: &Report, trigger: Trigger) {
+pub(super) fn write(report: &Report, trigger: Trigger) {
     let Report { generation: Generation(generation), duration_ms, changed, .. } = report;
     let trigger = trigger.as_str();
     for warning in &report.warnings {

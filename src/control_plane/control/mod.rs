@@ -156,10 +156,10 @@ impl Control {
         }
     }
 
-    /// Takes one message, or none when nothing comes within `patience`, and does what is due.
-    fn turn(&mut self, inputs: &mut Inputs, patience: Duration) -> Option<End> {
+    /// Takes one message, or none when nothing comes within `timeout`, and does what is due.
+    fn turn(&mut self, inputs: &mut Inputs, timeout: Duration) -> Option<End> {
         let wait = match self.stop_step() {
-            Ok(wait) => wait.min(patience),
+            Ok(wait) => wait.min(timeout),
             Err(end) => return Some(end),
         };
         let mut end = None;

@@ -91,14 +91,13 @@ impl RequestBody for Body<'_> {
             State::Refused(fault) => return Err(*fault),
             State::Arriving(discard) => discard,
         };
-        self.stream.registration().arm(self.timeout);
+        let _deadline = self.stream.registration().deadline(self.timeout);
         let read = read_rest(self.core, self.stream, discard).await;
         self.state = match &read {
             Ok(_) => State::Over,
             Err(fault) => State::Refused(*fault),
         };
         self.surplus = read?;
-        self.stream.registration().disarm();
         Ok(())
     }
 }

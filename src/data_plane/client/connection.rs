@@ -155,7 +155,7 @@ async fn read_head<'c>(
         // A request may still be on its way.
         most = most.min(timeouts.drain_idle);
     }
-    stream.registration().arm(most);
+    let deadline = stream.registration().deadline(most);
     loop {
         if started {
             let local = core.current();
@@ -167,10 +167,7 @@ async fn read_head<'c>(
                 Begins::Otherwise => parse_request(input.bytes(), &local.limits, head),
             };
             match parsed {
-                Ok(Progress::Complete) => {
-                    stream.registration().disarm();
-                    return Ok(Begun::Request);
-                }
+                Ok(Progress::Complete) => return Ok(Begun::Request),
                 // The process ends: there is no time left for the rest of it.
                 Ok(Progress::Partial)
                     if stream.registration().close_reason() == CloseReason::ClientGone =>
@@ -192,7 +189,7 @@ async fn read_head<'c>(
             Ok(Some(_)) if !started => {
                 started = true;
                 if !first || core.is_closing() {
-                    stream.registration().arm(timeouts.client_header);
+                    deadline.restart(timeouts.client_header);
                 }
             }
             Ok(None) if !started && is_over(stream) => return Err(None),

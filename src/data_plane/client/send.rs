@@ -44,9 +44,8 @@ pub(super) async fn deliver(
 /// It takes nothing for `client_write`, or the process ends. Its socket is left as it is: an
 /// orderly end behind a part of a body that ends with the connection would make that look whole.
 pub(super) async fn writable(stream: &Stream, client_write: Duration) -> Result<(), ClientGone> {
-    stream.registration().arm_sending(client_write);
+    let _deadline = stream.registration().sending_deadline(client_write);
     stream.writable().await;
-    stream.registration().disarm();
     match stream.registration().close_reason() {
         CloseReason::Open => Ok(()),
         CloseReason::Deadline | CloseReason::ClientGone => Err(ClientGone),

@@ -74,12 +74,12 @@ async fn pump(
                     if body.connection().ended() == CloseReason::ClientGone {
                         return Err(Cut::Upstream(body.failure(Kind::Reset)));
                     }
-                    upstream_registration.arm(body.read_timeout());
+                    let deadline = upstream_registration.deadline(body.read_timeout());
                     match &on_demand {
                         None => upstream.readable().await,
                         Some(arrives) => OnDemand::readable(arrives).await,
                     }
-                    upstream_registration.disarm();
+                    drop(deadline);
                     if body.connection().ended() != CloseReason::Open {
                         return Err(Cut::Upstream(body.failure(Kind::Reset)));
                     }

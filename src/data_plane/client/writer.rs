@@ -61,7 +61,7 @@ pub(crate) struct Writer<'w> {
     framing: ClientFraming,
     /// Set while the end of a chunk is still to be written.
     open_chunk: bool,
-    begun: bool,
+    started: bool,
     /// Body bytes in `out`.
     gathered: usize,
     /// Body bytes that the client's socket took.
@@ -86,7 +86,7 @@ impl<'w> Writer<'w> {
             status: 0,
             framing: ClientFraming::None,
             open_chunk: false,
-            begun: false,
+            started: false,
             gathered: 0,
             sent: 0,
         }
@@ -128,7 +128,7 @@ impl<'w> Writer<'w> {
         if out.is_empty() && more.is_empty() {
             return Ok(());
         }
-        self.begun = true;
+        self.started = true;
         let body = self.gathered + more.len();
         let (delivered, taken) = deliver(self.stream, self.client_write, out, more).await;
         // Head and chunk sizes go before the body, so what was taken of a part is body last.
@@ -242,8 +242,8 @@ impl ResponseWriter for Writer<'_> {
         splice::relay(self.core, body, client).await
     }
 
-    fn is_begun(&self) -> bool {
-        self.begun
+    fn is_started(&self) -> bool {
+        self.started
     }
 
     fn body_bytes(&self) -> u64 {

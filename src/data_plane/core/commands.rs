@@ -7,7 +7,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use crate::handoff::message::{CallReply, Ticket, TicketWatch};
+use crate::handoff::message::{CallReply, Ticket, TicketView};
 
 /// The commands of one core that are under way.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(crate) struct Commands {
 #[derive(Debug)]
 struct Waiting {
     state: State,
-    ticket: TicketWatch,
+    ticket: TicketView,
 }
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Commands {
         let number = self.next.get();
         self.next.set(number + 1);
         let ticket = Ticket::new(number);
-        let waiting = Waiting { state: State::Sent, ticket: ticket.watch() };
+        let waiting = Waiting { state: State::Sent, ticket: ticket.view() };
         self.waiting.borrow_mut().insert(number, waiting);
         (ticket, Reply { commands: self, number })
     }

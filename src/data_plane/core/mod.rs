@@ -49,7 +49,7 @@ pub(crate) struct Core {
     /// This core's counters; nobody else writes them.
     pub(crate) cells: Arc<CoreCells>,
     /// Every core's counters, to be read only.
-    pub(crate) fleet: Arc<[Arc<CoreCells>]>,
+    pub(crate) all_cells: Arc<[Arc<CoreCells>]>,
     pub(crate) max_connections: u64,
     pub(crate) admin_elsewhere: bool,
     /// Name of this process in the `Via` of its requests.
@@ -84,7 +84,7 @@ pub(crate) struct Setup {
     /// This core's counters.
     pub(crate) cells: Arc<CoreCells>,
     /// Every core's counters, by worker.
-    pub(crate) fleet: Arc<[Arc<CoreCells>]>,
+    pub(crate) all_cells: Arc<[Arc<CoreCells>]>,
     pub(crate) max_connections: u64,
     pub(crate) admin_elsewhere: bool,
     pub(crate) pseudonym: Pseudonym,
@@ -114,7 +114,7 @@ impl Core {
             pipes: Pipes::default(),
             endpoints: RefCell::default(),
             cells,
-            fleet: setup.fleet,
+            all_cells: setup.all_cells,
             max_connections: setup.max_connections,
             admin_elsewhere: setup.admin_elsewhere,
             pseudonym: setup.pseudonym,

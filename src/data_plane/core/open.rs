@@ -84,7 +84,7 @@ impl Open {
         self.report_done();
     }
 
-    /// Waits for `ready`, but at most until a step has begun.
+    /// Waits for `ready`, but at most until a step has started.
     pub(crate) async fn until(&self, step: DrainStep, ready: impl Future<Output = ()>) {
         let mut ready = std::pin::pin!(ready);
         poll_fn(|context| {

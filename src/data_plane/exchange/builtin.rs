@@ -135,7 +135,7 @@ impl Drop for Scrape<'_> {
 
 /// 200 when every core serves a generation, 503 while the process starts.
 fn readiness(exchange: &Exchange<'_>) -> CallReply {
-    if exchange.core.fleet.iter().all(|cells| cells.generation.get() > 0) {
+    if exchange.core.all_cells.iter().all(|cells| cells.generation.get() > 0) {
         status_page(200, "", "ready")
     } else {
         status_page(503, "starting", "starting")

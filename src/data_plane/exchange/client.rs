@@ -43,7 +43,7 @@ impl From<ClientGone> for Cut {
 
 /// A response on its way to the client.
 pub(crate) trait ResponseWriter {
-    /// The client, to be watched while it waits.
+    /// The presence of the client, for whatever waits on its behalf.
     fn presence(&self) -> Presence;
 
     /// Ends the connection, or the stream, with this response.
@@ -79,7 +79,7 @@ pub(crate) trait ResponseWriter {
     async fn splice(&mut self, body: &mut Body<'_>) -> Result<bool, Cut>;
 
     /// True if a part of the response was sent.
-    fn is_begun(&self) -> bool;
+    fn is_started(&self) -> bool;
 
     /// Bytes of the body that the client's side took.
     fn body_bytes(&self) -> u64;

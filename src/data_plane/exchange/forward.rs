@@ -45,7 +45,7 @@ pub(super) async fn forward(
         key,
         is_head: exchange.request.is_head(),
         fields: &fields,
-        client: response.presence(),
+        client: Some(response.presence()),
     };
     let Some(request) = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit)
     else {
@@ -111,7 +111,7 @@ async fn relay(
     }
     let aborted = match passed {
         Ok(()) => false,
-        Err(Cut::Upstream(error)) if !response.is_begun() => {
+        Err(Cut::Upstream(error)) if !response.is_started() => {
             return failed(exchange, request, &error, response).await;
         }
         Err(cut) => {

@@ -127,8 +127,8 @@ impl<'r> ObjectRequest<'r> {
         // On a pooled connection no time has passed since the request's own reading of the clock.
         let sent = if connection.is_reused() { clock.coarse() } else { clock.refresh() };
         let registration = connection.stream().registration();
-        registration.arm(timeouts.first_byte);
-        registration.waits_for(Some(self.client));
+        let deadline = registration.deadline(timeouts.first_byte);
+        registration.waits_for(self.client);
         {
             let mut request = core.buffers.scratch();
             self.append_to(&mut request);
@@ -184,7 +184,6 @@ impl<'r> ObjectRequest<'r> {
                         if head.status == 408 && connection.is_reused() && interim == 0 {
                             return Err(failure(connection, Kind::IdleTooLong, Phase::Head));
                         }
-                        connection.stream().registration().disarm();
                         let is_large = |length| length >= LARGE_BODY_BYTES_MIN;
                         self.endpoint.expect_large(head.content_length.is_some_and(is_large));
                         return Ok(Arrived { buffer, message: at..filled });
@@ -194,14 +193,14 @@ impl<'r> ObjectRequest<'r> {
             buffer.copy_within(at..filled, 0);
             filled -= at;
             // Interim responses do not prolong the time of the final one's first byte. A head that
-            // has begun has a time of its own, which its bytes do not prolong.
+            // has started has a time of its own, which its bytes do not prolong.
             if filled == 0 {
                 phase = Phase::Interim;
                 let left = timeouts.first_byte.saturating_sub(between(sent, clock.refresh()));
-                connection.stream().registration().arm(left);
+                deadline.restart(left);
             } else if begins {
                 phase = Phase::Head;
-                connection.stream().registration().arm(timeouts.read);
+                deadline.restart(timeouts.read);
             }
         }
     }

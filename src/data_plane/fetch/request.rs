@@ -34,11 +34,11 @@ pub(crate) struct ObjectRequest<'r> {
     key: &'r [u8],
     fields: &'r [u8],
     pub(super) is_head: bool,
-    pub(super) client: Presence,
+    pub(super) client: Option<Presence>,
     _permit: Permit,
 }
 
-/// The client's part of a request.
+/// The requester's part of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'r> {
     /// The object's key, decoded.
@@ -47,8 +47,9 @@ pub(crate) struct Wanted<'r> {
     pub(crate) is_head: bool,
     /// Header fields that are passed on, each as a line.
     pub(crate) fields: &'r [u8],
-    /// The client that waits for it.
-    pub(crate) client: Presence,
+    /// The client that waits for it, whose departure ends the attempts and the body. Without one
+    /// only timeouts do.
+    pub(crate) client: Option<Presence>,
 }
 
 impl<'r> ObjectRequest<'r> {

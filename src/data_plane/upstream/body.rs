@@ -134,7 +134,7 @@ impl<'c> Body<'c> {
     /// The upstream is silent for too long, fails, or ends the connection before the body's end.
     pub(crate) async fn wait(&mut self) -> Result<(), UpstreamError> {
         self.release_buffer();
-        self.connection.stream().registration().arm(self.read_timeout);
+        let deadline = self.connection.stream().registration().deadline(self.read_timeout);
         let left = if let Framing::Fixed(left) = self.framing { left } else { 0 };
         self.connection.wait_for_body(left).await;
         let buffers = self.buffers;
@@ -147,7 +147,7 @@ impl<'c> Body<'c> {
             return Err(malformed());
         };
         let received = self.connection.recv(room).await;
-        self.connection.stream().registration().disarm();
+        drop(deadline);
         match received {
             Ok(0) if matches!(self.framing, Framing::UntilClose) && self.was_left_alone() => {
                 self.framing = Framing::Fixed(0);

@@ -1,5 +1,5 @@
-//! Establishing a connection to one address: TCP, then TLS, within one deadline and only for as
-//! long as the client waits.
+//! Establishing a connection to one address: TCP, then TLS, within one deadline, and
+//! where it is opened for a client, only for as long as that waits.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -25,8 +25,8 @@ use crate::{
 pub(crate) struct Connector<'c> {
     pub(crate) reactor: &'c Rc<Reactor>,
     pub(crate) buffers: &'c Rc<Buffers>,
-    /// The client that waits for it.
-    pub(crate) client: Presence,
+    /// The client that waits for it, if it is opened for one.
+    pub(crate) client: Option<Presence>,
     /// The bucket that the connection is counted for.
     pub(crate) cells: &'c Arc<BucketCells>,
     /// Longest time for all addresses together.
@@ -53,7 +53,7 @@ impl Connector<'_> {
         let stream = match tls {
             None => Stream::Plain(socket),
             Some(tls) => {
-                socket.registration().waits_for(Some(self.client));
+                socket.registration().waits_for(self.client);
                 socket.registration().arm(self.left(deadline));
                 let secured = Stream::secure(socket, tls, self.buffers).await;
                 secured.map_err(|error| failed(Phase::Tls, error))?

@@ -67,7 +67,6 @@ impl Connection {
         self.state = ConnectionState::Idle;
         self.cells.upstream.connections(self.state).inc();
         let registration = self.stream.registration();
-        registration.disarm();
         registration.coalesce(1);
         registration.waits_for(None);
     }

@@ -60,7 +60,7 @@ pub(crate) enum Phase {
     Send,
     /// Nothing but interim responses (1xx) has come back.
     Interim,
-    /// The response has begun.
+    /// The response has started.
     Head,
     /// The head was complete.
     Body,
@@ -146,7 +146,7 @@ impl UpstreamError {
             },
             Kind::Reset | Kind::IdleTooLong => UpstreamErrorReason::Reset,
             Kind::Truncated => match self.phase {
-                // Nothing had begun that could have been cut short.
+                // Nothing had started that could have been cut short.
                 Phase::Send => UpstreamErrorReason::Reset,
                 _ => UpstreamErrorReason::Truncated,
             },

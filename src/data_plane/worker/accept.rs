@@ -93,7 +93,7 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, guard: Liste
 
 fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
     core.cells.accepted.inc();
-    let open: u64 = core.fleet.iter().map(|cells| cells.connections_open()).sum();
+    let open: u64 = core.all_cells.iter().map(|cells| cells.connections_open()).sum();
     if role == Role::Main && open >= core.max_connections {
         core.cells.rejected(RejectReason::Limit).inc();
         refusal::refuse_connection(core, accepted.fd);

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use crate::{
     data_plane::core::Core,
     handoff::message::{DrainStep, ToWorker},
-    system::mailbox::Receiving,
+    system::inbox::InboxReceiver,
 };
 
 /// Reads messages until the control thread is gone. The worker then goes on serving what it has:
 /// a proxy that cannot be reconfigured is better than none.
-pub(super) async fn read(core: &Rc<Core>, mailbox: Receiving<ToWorker>) {
-    while let Ok(message) = mailbox.receive().await {
+pub(super) async fn read(core: &Rc<Core>, inbox: InboxReceiver<ToWorker>) {
+    while let Ok(message) = inbox.receive().await {
         match message {
             ToWorker::Adopt { release, live } => {
                 core.renew(live);

@@ -18,8 +18,8 @@ use crate::{
     protocol::http1::Pseudonym,
     system::{
         cpu,
+        inbox::UnclaimedInbox,
         listener::CoreListener,
-        mailbox::Unclaimed,
         reactor::Reactor,
         ring::{self, IoChoice, IoKind},
     },
@@ -48,11 +48,11 @@ pub struct Assignment {
     /// The live values to start with.
     pub live: Arc<LiveTable>,
     /// Messages from the control thread.
-    pub mailbox: Unclaimed<ToWorker>,
+    pub inbox: UnclaimedInbox<ToWorker>,
     /// Messages to the control thread.
     pub to_control: Sender<FromWorker>,
     /// The counters of all cores, by worker.
-    pub fleet: Arc<[Arc<CoreCells>]>,
+    pub all_cells: Arc<[Arc<CoreCells>]>,
     /// Where its access-log records go.
     pub access_log: AccessLogSink,
 }
@@ -78,8 +78,8 @@ async fn serve(
     pinned: Option<cpu::Processor>,
 ) -> std::io::Result<()> {
     let reactor = Reactor::start()?;
-    let mailbox = assignment.mailbox.claim(&reactor)?;
-    let Some(cells) = assignment.fleet.get(assignment.worker).cloned() else {
+    let inbox = assignment.inbox.claim(&reactor)?;
+    let Some(cells) = assignment.all_cells.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
     };
     let core = Rc::new(Core::new(Setup {
@@ -88,7 +88,7 @@ async fn serve(
         live: assignment.live,
         reactor,
         cells,
-        fleet: assignment.fleet,
+        all_cells: assignment.all_cells,
         max_connections: assignment.max_connections,
         admin_elsewhere: assignment.admin_listener.is_some(),
         pseudonym: assignment.pseudonym,
@@ -107,7 +107,7 @@ async fn serve(
     });
     let beating = Rc::clone(&core);
     monoio::spawn(async move { beating.reactor.every_tick(|| beat(&beating)).await });
-    inbox::read(&core, mailbox).await;
+    inbox::read(&core, inbox).await;
     Ok(())
 }
 

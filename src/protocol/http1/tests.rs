@@ -247,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn broken_chunks_give_the_same_answer_in_any_pieces(
+    fn broken_chunks_give_the_same_result_in_any_pieces(
         wire in mutated(Just(b"5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nT: v\r\n\r\n".to_vec())),
         step in 1_usize..20,
     ) {

@@ -187,7 +187,7 @@ impl TlsSession {
     fn fill(&mut self, socket: &Socket) -> io::Result<Filled> {
         let received = socket.try_recv(self.records.room()?);
         self.records.received(received.as_ref().ok().copied().flatten().unwrap_or(0));
-        // An answer to it is worth sending, an alert above all; it may not fit, and that is fine.
+        // A reply to it is worth sending, an alert above all; it may not fit, and that is fine.
         let _ = self.flush(socket);
         Ok(match received? {
             Some(0) => Filled::End,

@@ -10,7 +10,7 @@ use super::*;
 use crate::telemetry::cells::CoreCells;
 
 /// Long enough that only a bug lets it pass.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn record(id: &str) -> AccessRecord<'_> {
     AccessRecord { request_id: id.as_bytes(), ..AccessRecord::EXAMPLE }
@@ -48,7 +48,7 @@ fn lines_of_all_cores_arrive_in_the_order_of_each() {
     for worker in workers {
         worker.join().unwrap();
     }
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
     let seen = ids(&fs::read_to_string(&path).unwrap());
     for core in 0..CORES {
         let own: Vec<_> =
@@ -65,7 +65,7 @@ fn a_new_file_is_not_for_everybody() {
     let (handle, _sinks) = start(&path).unwrap();
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o137, 0, "{mode:o}");
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn an_existing_file_is_appended_to() {
     for id in ["first", "second"] {
         let (handle, sinks) = start(&path).unwrap();
         sinks.sink(Arc::default()).push(&record(id));
-        assert!(handle.stop(PATIENCE));
+        assert!(handle.stop(TIMEOUT));
     }
     assert_eq!(ids(&fs::read_to_string(&path).unwrap()), ["first", "second"]);
 }
@@ -88,7 +88,7 @@ fn a_file_that_cannot_be_opened_is_an_error_and_changes_nothing() {
     let (handle, sinks) = start(&path).unwrap();
     assert!(AccessLogTarget::open(&path_in(&dir, "no/such/dir")).is_err());
     sinks.sink(Arc::default()).push(&record("still"));
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
     assert_eq!(ids(&fs::read_to_string(&path).unwrap()), ["still"]);
 }
 
@@ -99,7 +99,7 @@ fn switching_and_reopening_choose_the_file() {
     let (first, second) = (path_in(&dir, "first"), path_in(&dir, "second"));
     let (handle, _sinks) = start(&first).unwrap();
     handle.switch(AccessLogTarget::open(&second).unwrap());
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
     assert!(fs::exists(&second).unwrap());
 
     let (handle, sinks) = start(&first).unwrap();
@@ -114,7 +114,7 @@ fn switching_and_reopening_choose_the_file() {
     // Written to the new file, since the writer handles one event after the other.
     sink.push(&record("after"));
     drop(sink);
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
     assert_eq!(ids(&fs::read_to_string(&first).unwrap()), ["after"]);
     assert_eq!(fs::read_to_string(&rotated).unwrap(), "");
 }
@@ -130,7 +130,7 @@ fn a_failed_reopen_keeps_the_old_file() {
     fs::rename(&logs, &moved).unwrap();
     handle.reopen();
     sinks.sink(Arc::default()).push(&record("kept"));
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
     assert_eq!(ids(&fs::read_to_string(moved.join("access.log")).unwrap()), ["kept"]);
 }
 
@@ -150,7 +150,7 @@ fn a_closed_pipe_costs_lines_but_not_the_writer() {
     }
     let path = path_in(&dir, "access.log");
     handle.switch(AccessLogTarget::open(&path).unwrap());
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
 }
 
@@ -174,7 +174,7 @@ fn a_stuck_writer_makes_cores_drop_and_count_but_never_wait() {
         reader.read_to_string(&mut text).unwrap();
         text.lines().count() as u64
     });
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
     let written = reading.join().unwrap();
     assert_eq!(written + cells.access_log_dropped.get(), pushed);
 }
@@ -199,7 +199,7 @@ fn a_sink_without_a_writer_counts_its_lines() {
     let (handle, sinks) = start(&path_in(&dir, "access.log")).unwrap();
     let cells = Arc::new(CoreCells::new());
     let mut sink = sinks.sink(Arc::clone(&cells));
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
     sink.push(&record("a"));
     assert!(!sink.is_empty());
     drop(sink);
@@ -213,8 +213,8 @@ fn buffers_come_back() {
     let mut sink = sinks.sink(Arc::default());
     sink.push(&record("a"));
     sink.flush();
-    assert!(handle.stop(PATIENCE));
-    let buffer = sinks.empty_for_tests().recv_timeout(PATIENCE).unwrap();
+    assert!(handle.stop(TIMEOUT));
+    let buffer = sinks.empty_for_tests().recv_timeout(TIMEOUT).unwrap();
     assert!(buffer.is_empty() && buffer.capacity() >= BATCH_BYTES);
 }
 
@@ -227,7 +227,7 @@ fn a_named_pipe_without_a_reader_is_an_error_and_with_one_a_log() {
     let mut reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
     let (handle, sinks) = start(&path).unwrap();
     sinks.sink(Arc::default()).push(&record("a"));
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
     let mut line = vec![0; 512];
     let count = reader.read(&mut line).unwrap();
     assert_eq!(ids(std::str::from_utf8(&line[..count]).unwrap()), ["a"]);
@@ -237,5 +237,5 @@ fn a_named_pipe_without_a_reader_is_an_error_and_with_one_a_log() {
 fn standard_output_is_a_target() {
     let (handle, _sinks) = start("-").unwrap();
     handle.reopen();
-    assert!(handle.stop(PATIENCE));
+    assert!(handle.stop(TIMEOUT));
 }

@@ -1,5 +1,5 @@
 //! The handoff under every order of events that a generator can think of: reloads, slow workers,
-//! lost wake-ups, full mailboxes, several triggers at once, names that get other addresses.
+//! lost wake-ups, full inboxes, several triggers at once, names that get other addresses.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Small, so that it is full at times.
-const MAILBOX: usize = 3;
+const INBOX_MESSAGES_MAX: usize = 3;
 
 const WORKERS: usize = 3;
 
@@ -69,9 +69,9 @@ fn event() -> impl Strategy<Value = Event> {
 struct Model {
     adopted: u64,
     live: Arc<LiveTable>,
-    /// Taken from the mailbox, and to be read before what is in there.
+    /// Taken from the inbox, and to be read before what is in there.
     taken: VecDeque<ToWorker>,
-    /// It reads its mailbox until that is empty; then only the bell wakes it.
+    /// It reads its inbox until that is empty; then only the bell wakes it.
     awake: bool,
     /// The generation that the last request on its connection saw.
     seen: u64,
@@ -96,7 +96,7 @@ struct World {
 impl World {
     fn new() -> Self {
         // No attempt runs out of time here: a partial one may end before all workers adopted.
-        let fixture = Fixture::new(WORKERS, MAILBOX, 60.0);
+        let fixture = Fixture::new(WORKERS, INBOX_MESSAGES_MAX, 60.0);
         let live = fixture.control.live.newest();
         let workers = (0..WORKERS)
             .map(|_| Model { adopted: 1, live: Arc::clone(&live), ..Model::default() })
@@ -144,10 +144,10 @@ impl World {
             Event::Rename => self.rename(),
             Event::Refresh => self.fixture.control.refresh_at = Monotonic(0),
             Event::Swap(worker) => {
-                let mailbox = &self.fixture.workers[worker];
+                let inbox = &self.fixture.workers[worker];
                 let taken = &mut self.workers[worker].taken;
                 while taken.len() < 2
-                    && let Some(message) = mailbox.take()
+                    && let Some(message) = inbox.take()
                 {
                     taken.push_back(message);
                 }
@@ -223,7 +223,7 @@ impl World {
 
     /// Lets everybody finish: turns and wake-ups only.
     fn settle(&mut self) {
-        let deadline = Monotonic::now().plus(PATIENCE);
+        let deadline = Monotonic::now().plus(TIMEOUT);
         loop {
             for worker in 0..WORKERS {
                 self.happen(Event::Wake(worker));
@@ -250,7 +250,7 @@ impl World {
             }
             assert!(Monotonic::now() < deadline, "it never ends: {control:?}");
         }
-        // The last replies may still lie in mailboxes.
+        // The last replies may still lie in inboxes.
         for worker in 0..WORKERS {
             self.workers[worker].awake = true;
             while self.workers[worker].awake {
@@ -293,7 +293,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn generations_and_live_values_never_go_back_and_answers_are_true(
+    fn generations_and_live_values_never_go_back_and_replies_are_true(
         events in prop::collection::vec(event(), 1..120)
     ) {
         let mut world = World::new();

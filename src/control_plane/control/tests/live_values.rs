@@ -6,7 +6,7 @@ fn host() -> HostPort {
     ("127.0.0.1".into(), 9)
 }
 
-/// The first live values in a worker's mailbox; other messages are dropped.
+/// The first live values in a worker's inbox; other messages are dropped.
 fn take(fixture: &Fixture, worker: usize) -> Option<Arc<LiveTable>> {
     loop {
         if let ToWorker::Renew(live) = fixture.workers[worker].take()? {

@@ -31,12 +31,12 @@ use crate::{
     },
     model::Generation,
     policy::auth::install_crypto,
-    system::mailbox::{Unclaimed, mailbox},
+    system::inbox::{UnclaimedInbox, inbox},
     telemetry::{access_log, log},
 };
 
 /// Time for a message that is known to come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A control thread without a thread, and everything around it.
 struct Fixture {
@@ -44,9 +44,9 @@ struct Fixture {
     inputs: Inputs,
     to_control: Sender<FromWorker>,
     signals: Sender<Signal>,
-    workers: Vec<Unclaimed<ToWorker>>,
+    workers: Vec<UnclaimedInbox<ToWorker>>,
     names: Names,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 /// A configuration whose limit on header fields is `version`, so that a snapshot tells it.
@@ -86,8 +86,8 @@ impl Fixture {
 
     fn preparing(workers: usize, capacity: usize, timeout: f64, preparing: Preparing) -> Self {
         install_crypto();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
         fs::write(&path, content(FIRST_VERSION, timeout)).unwrap();
         let environment = ProcessEnvironment::capture();
         let (content, loaded) = prepare::load(&path, &environment, None, &mut Seen::new())
@@ -104,7 +104,7 @@ impl Fixture {
         let (scrapes, rendered) = Scrapes::start().unwrap();
         let (to_control, from_workers) = unbounded();
         let (signals, signalled) = unbounded();
-        let (sending, receiving) = (0..workers).map(|_| mailbox(capacity).unwrap()).unzip();
+        let (sending, receiving) = (0..workers).map(|_| inbox(capacity).unwrap()).unzip();
         let control = Control {
             workers: Workers::new(sending, Generation::FIRST, live.newest().version()),
             cores: CoreCells::for_workers(workers).into_vec().into(),
@@ -139,24 +139,24 @@ impl Fixture {
             rendered,
             looked,
         };
-        Self { control, inputs, to_control, signals, workers: receiving, names, folder }
+        Self { control, inputs, to_control, signals, workers: receiving, names, directory }
     }
 
     /// Replaces the file in one step, as the preparation may read it at any time.
     fn write(&self, text: &str) {
-        let new = self.folder.path().join("new");
+        let new = self.directory.path().join("new");
         fs::write(&new, text).unwrap();
-        fs::rename(new, self.folder.path().join("config.yaml")).unwrap();
+        fs::rename(new, self.directory.path().join("config.yaml")).unwrap();
     }
 
-    fn turn(&mut self, patience: Duration) {
-        assert_eq!(self.control.turn(&mut self.inputs, patience), None);
+    fn turn(&mut self, timeout: Duration) {
+        assert_eq!(self.control.turn(&mut self.inputs, timeout), None);
     }
 
     /// Turns until `done`, playing workers with `work` in between.
     #[track_caller]
     fn until(&mut self, mut work: impl FnMut(&mut Self), done: impl Fn(&Self) -> bool) {
-        let deadline = Monotonic::now().plus(PATIENCE);
+        let deadline = Monotonic::now().plus(TIMEOUT);
         while !done(self) {
             assert!(Monotonic::now() < deadline, "nothing comes of it");
             self.turn(Duration::from_millis(1));
@@ -171,7 +171,7 @@ impl Fixture {
         self.to_control.send(FromWorker::Call { worker, ticket, call }).unwrap();
     }
 
-    /// Worker `index` reads its mail, adopts, acknowledges, and keeps the replies.
+    /// Worker `index` reads its inbox, adopts, acknowledges, and keeps the replies.
     fn work(&self, index: usize, replies: &mut Vec<CallReply>) {
         while let Some(message) = self.workers[index].take() {
             match message {
@@ -202,7 +202,7 @@ fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
     let mut replies = Vec::new();
     fixture.write(&content(11, 0.05));
     fixture.ask(0, 1, false);
-    // Worker 2 does not read its mailbox.
+    // Worker 2 does not read its inbox.
     fixture.until(
         |fixture| (0..2).for_each(|index| fixture.work(index, &mut replies)),
         |fixture| fixture.control.last.is_some(),
@@ -219,7 +219,7 @@ fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
     assert_eq!((metrics.success_total, metrics.failure_total), (0, 1));
     assert_eq!(fixture.control.workers.lagging(Generation(2)), [2]);
 
-    // It wakes up and finds the generation in its mailbox; nobody has to ask again.
+    // It wakes up and finds the generation in its inbox; nobody has to ask again.
     fixture.until(
         |fixture| fixture.work(2, &mut Vec::new()),
         |fixture| fixture.control.workers.lagging(Generation(2)).is_empty(),
@@ -233,7 +233,7 @@ fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
     );
 }
 
-/// The mailbox is bounded, and the newest generation is what fits in.
+/// The inbox is bounded, and the newest generation is what fits in.
 #[test]
 fn a_worker_whose_mailbox_is_full_gets_the_newest_generation_when_there_is_room() {
     let mut fixture = Fixture::new(2, 1, 0.02);
@@ -247,7 +247,7 @@ fn a_worker_whose_mailbox_is_full_gets_the_newest_generation_when_there_is_room(
         );
     }
     assert_eq!(fixture.control.running.release.generation, Generation(10));
-    // Its mailbox holds the first one that it was sent, and then the last.
+    // Its inbox holds the first one that it was sent, and then the last.
     let mut seen = Vec::new();
     fixture.until(
         |fixture| {

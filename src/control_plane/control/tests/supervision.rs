@@ -20,7 +20,7 @@ fn make_fifo(path: &Path) {
 
 #[test]
 fn a_file_that_hangs_fails_the_attempt_in_time_and_later_ones_succeed() {
-    let (entering, begun) = unbounded();
+    let (entering, started) = unbounded();
     let hangs = AtomicBool::new(true);
     let mut fixture = Fixture::preparing(
         1,
@@ -34,12 +34,12 @@ fn a_file_that_hangs_fails_the_attempt_in_time_and_later_ones_succeed() {
             prepare::prepare(origin, job, seen)
         }),
     );
-    let fifo = fixture.folder.path().join("fifo");
+    let fifo = fixture.directory.path().join("fifo");
     make_fifo(&fifo);
     fixture.write(&content(11, 10.0));
     fixture.ask(0, 1, false);
     fixture.until(|_| {}, |fixture| fixture.control.queue.current.is_some());
-    begun.recv().unwrap();
+    started.recv().unwrap();
     fixture.control.preparation.check(Monotonic::now().plus(PREPARE_TIMEOUT));
     fixture.until(|_| {}, |fixture| fixture.control.last.is_some());
     let mut replies = Vec::new();
@@ -78,10 +78,10 @@ fn a_page_that_panics_ends_its_calls_and_the_next_one_is_rendered() {
     fixture.inputs.rendered = rendered;
     let ask = |fixture: &Fixture| {
         let ticket = Ticket::new(1);
-        let watch = ticket.watch();
+        let view = ticket.view();
         let call = Call::Metrics;
         fixture.to_control.send(FromWorker::Call { worker: 0, ticket, call }).unwrap();
-        watch
+        view
     };
     let mut replies = Vec::new();
     let lost = ask(&fixture);
@@ -141,7 +141,7 @@ fn a_watched_file_is_tried_again_after_a_refusal_that_may_pass() {
 #[test]
 fn a_file_that_only_the_old_content_names_is_watched_after_a_rollback() {
     let mut fixture = Fixture::new(1, 256, 10.0);
-    let key = fixture.folder.path().join("key");
+    let key = fixture.directory.path().join("key");
     let signed = |version| {
         let signed = "access_key: AK, secret_key_file: key";
         let text = content(version, 10.0).replace("anonymous: true", signed);

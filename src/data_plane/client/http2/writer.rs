@@ -230,7 +230,7 @@ impl ResponseWriter for Writer<'_> {
         Ok(false)
     }
 
-    fn is_begun(&self) -> bool {
+    fn is_started(&self) -> bool {
         self.begun
     }
 

@@ -152,7 +152,7 @@ pub fn append_signed_headers(
 }
 
 /// The same, with a signature that is made only if `recent` does not know it. `bucket` stands for
-/// the credentials, the region and the host, which must not change while `recent` lives.
+/// the credentials and the region, which must not change while `recent` lives.
 pub fn append_signed_headers_once(
     recent: &mut RecentSignatures,
     bucket: usize,
@@ -163,7 +163,8 @@ pub fn append_signed_headers_once(
     out: &mut Vec<u8>,
 ) {
     let sign = || signature(key, date, input, scratch);
-    let signature = recent.get_or(bucket, date, input.method, input.target, sign);
+    let SigningInput { method, host, target, .. } = *input;
+    let signature = recent.get_or(bucket, date, method, host, target, sign);
     append_fields(key, date, input, &signature, out);
 }
 

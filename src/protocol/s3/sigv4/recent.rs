@@ -19,9 +19,9 @@ pub(super) const HASH_DIGITS: usize = 2 * SHA256_OUTPUT_LEN;
 /// second are few; all others would only push them out.
 const SLOTS: usize = 256;
 
-/// Longest request target that is kept, in bytes. Ordinary keys fit, and all slots of a core
-/// together stay below 100 KiB.
-const TARGET_BYTES_MAX: usize = 192;
+/// Longest host and request target that are kept, in bytes together. Ordinary names and keys fit,
+/// and all slots of a core together stay below 100 KiB.
+const URL_BYTES_MAX: usize = 256;
 
 /// A signature, in lower-case hexadecimal.
 pub(super) type Signature = [u8; HASH_DIGITS];
@@ -39,22 +39,28 @@ struct Slot {
     date: AmzDate,
     bucket: usize,
     is_head: bool,
-    target_bytes: usize,
-    target: [u8; TARGET_BYTES_MAX],
+    host_bytes: usize,
+    url_bytes: usize,
+    /// The host, and the target behind it.
+    url: [u8; URL_BYTES_MAX],
     signature: Signature,
 }
 
 impl RecentSignatures {
-    /// The signature of a request for `target` in that bucket, from `sign` unless it is known.
+    /// The signature of a request with the credentials of that bucket, from `sign` unless it is
+    /// known.
     pub(super) fn get_or(
         &mut self,
         bucket: usize,
         date: &AmzDate,
         method: &str,
+        host: &str,
         target: &[u8],
         sign: impl FnOnce() -> Signature,
     ) -> Signature {
-        if target.len() > TARGET_BYTES_MAX {
+        let host = host.as_bytes();
+        let url_bytes = host.len() + target.len();
+        if url_bytes > URL_BYTES_MAX {
             return sign();
         }
         if self.slots.is_empty() {
@@ -65,12 +71,14 @@ impl RecentSignatures {
         let known = slot.date == *date
             && slot.bucket == bucket
             && slot.is_head == is_head
-            && slot.target.get(..slot.target_bytes) == Some(target);
+            && slot.url.get(slot.host_bytes..slot.url_bytes) == Some(target)
+            && slot.url.get(..slot.host_bytes) == Some(host);
         if !known {
             slot.signature = sign();
             (slot.date, slot.bucket, slot.is_head) = (*date, bucket, is_head);
-            slot.target_bytes = target.len();
-            slot.target.iter_mut().zip(target).for_each(|(kept, byte)| *kept = *byte);
+            (slot.host_bytes, slot.url_bytes) = (host.len(), url_bytes);
+            let url = host.iter().chain(target);
+            slot.url.iter_mut().zip(url).for_each(|(kept, byte)| *kept = *byte);
         }
         slot.signature
     }
@@ -83,8 +91,9 @@ impl Slot {
             date: AmzDate::from_unix(0),
             bucket: 0,
             is_head: false,
-            target_bytes: 0,
-            target: [0; TARGET_BYTES_MAX],
+            host_bytes: 0,
+            url_bytes: 0,
+            url: [0; URL_BYTES_MAX],
             signature: [0; HASH_DIGITS],
         }
     }
@@ -116,20 +125,23 @@ mod tests {
         let mut number = 0;
         let mut made = Vec::new();
         for _ in 0..2 {
-            for (bucket, date, method, target) in [
-                (0, seconds[0], "GET", b"/a".as_slice()),
-                (1, seconds[0], "GET", b"/a"),
-                (0, seconds[1], "GET", b"/a"),
-                (0, seconds[1], "HEAD", b"/a"),
-                (0, seconds[1], "HEAD", b"/b"),
-                (0, seconds[1], "HEAD", b"/b/"),
+            for (bucket, date, method, host, target) in [
+                (0, seconds[0], "GET", "x", b"/a".as_slice()),
+                (1, seconds[0], "GET", "x", b"/a"),
+                (0, seconds[1], "GET", "x", b"/a"),
+                (0, seconds[1], "HEAD", "x", b"/a"),
+                (0, seconds[1], "HEAD", "x", b"/b"),
+                (0, seconds[1], "HEAD", "x", b"/b/"),
+                (0, seconds[1], "HEAD", "y", b"/b/"),
+                (0, seconds[1], "HEAD", "y/b", b"/"),
             ] {
                 number += 1;
                 let new = signature(number);
-                let got = recent.get_or(bucket, &date, method, target, || new);
-                let again = recent.get_or(bucket, &date, method, target, || signature(0));
+                let mut get = |made| recent.get_or(bucket, &date, method, host, target, || made);
+                let got = get(new);
+                let again = get(signature(0));
                 assert_eq!(got, again);
-                made.push(((bucket, date, method, target), got));
+                made.push(((bucket, date, method, host, target), got));
             }
         }
         for (one, of_one) in &made {
@@ -141,15 +153,16 @@ mod tests {
 
     #[test]
     fn a_long_target_is_signed_each_time() {
-        static LONG: [u8; TARGET_BYTES_MAX + 1] = [b'/'; TARGET_BYTES_MAX + 1];
+        static LONG: [u8; URL_BYTES_MAX] = [b'/'; URL_BYTES_MAX];
         let date = AmzDate::from_unix(0);
         let mut recent = RecentSignatures::default();
         for number in 1..3 {
-            let got = recent.get_or(0, &date, "GET", &LONG, || signature(number));
+            let got = recent.get_or(0, &date, "GET", "x", &LONG, || signature(number));
             assert_eq!(got, signature(number));
         }
-        assert_eq!(recent.get_or(0, &date, "GET", &LONG[1..], || signature(3)), signature(3));
-        assert_eq!(recent.get_or(0, &date, "GET", &LONG[1..], || signature(4)), signature(3));
+        let mut get = |made| recent.get_or(0, &date, "GET", "x", &LONG[1..], || signature(made));
+        assert_eq!(get(3), signature(3));
+        assert_eq!(get(4), signature(3));
     }
 
     #[test]

@@ -12,21 +12,21 @@ use crate::system::{
 
 /// The sending end, for another thread.
 #[derive(Debug)]
-pub struct Sending<T> {
+pub struct InboxSender<T> {
     channel: Sender<T>,
     bell: OwnedFd,
 }
 
 /// The receiving end before it has reached its worker.
 #[derive(Debug)]
-pub struct Unclaimed<T> {
+pub struct UnclaimedInbox<T> {
     channel: Receiver<T>,
     bell: OwnedFd,
 }
 
 /// The receiving end on its worker.
 #[derive(Debug)]
-pub struct Receiving<T> {
+pub struct InboxReceiver<T> {
     channel: Receiver<T>,
     bell: Socket,
 }
@@ -35,18 +35,19 @@ pub struct Receiving<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
-/// A mailbox that holds at most `capacity` messages.
+/// An inbox that holds at most `capacity` messages.
 ///
 /// # Errors
 /// When the kernel has no descriptors left.
-pub fn mailbox<T>(capacity: usize) -> io::Result<(Sending<T>, Unclaimed<T>)> {
+pub fn inbox<T>(capacity: usize) -> io::Result<(InboxSender<T>, UnclaimedInbox<T>)> {
     let (sender, receiver) = bounded(capacity);
     let (ours, theirs) = pair()?;
-    Ok((Sending { channel: sender, bell: ours }, Unclaimed { channel: receiver, bell: theirs }))
+    let sender = InboxSender { channel: sender, bell: ours };
+    Ok((sender, UnclaimedInbox { channel: receiver, bell: theirs }))
 }
 
-impl<T> Sending<T> {
-    /// Queues a message and wakes the worker. Gives the message back when the mailbox is full or
+impl<T> InboxSender<T> {
+    /// Queues a message and wakes the worker. Gives the message back when the inbox is full or
     /// the worker is gone.
     pub fn send(&self, message: T) -> Result<(), T> {
         self.channel.try_send(message).map_err(|e| match e {
@@ -63,19 +64,19 @@ impl<T> Sending<T> {
     }
 }
 
-impl<T> Unclaimed<T> {
+impl<T> UnclaimedInbox<T> {
     /// Hands the receiving end to the event loop of the calling thread.
     ///
     /// # Errors
     /// When the event loop cannot register it.
-    pub fn claim(self, reactor: &Rc<Reactor>) -> io::Result<Receiving<T>> {
-        Ok(Receiving { channel: self.channel, bell: Socket::new(self.bell, reactor)? })
+    pub fn claim(self, reactor: &Rc<Reactor>) -> io::Result<InboxReceiver<T>> {
+        Ok(InboxReceiver { channel: self.channel, bell: Socket::new(self.bell, reactor)? })
     }
 }
 
 /// For tests that play a worker without an event loop.
 #[cfg(test)]
-impl<T> Unclaimed<T> {
+impl<T> UnclaimedInbox<T> {
     /// Returns true if the bell has rung since the last time it was asked.
     pub(crate) fn was_rung(&self) -> bool {
         let mut rung = [std::mem::MaybeUninit::uninit(); 64];
@@ -89,7 +90,7 @@ impl<T> Unclaimed<T> {
     }
 }
 
-impl<T> Receiving<T> {
+impl<T> InboxReceiver<T> {
     /// The next message.
     ///
     /// # Errors

@@ -1,0 +1,43 @@
+//! The listening sockets of the process: one of each address for each worker.
+
+use std::net::{SocketAddr, TcpListener};
+
+use super::exit::{Failure, because};
+use crate::{config::Settings, system::listener};
+
+/// Every worker's share of the addresses that the process listens on.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) main: Vec<TcpListener>,
+    /// Empty where the main listener serves the admin endpoints.
+    pub(super) admin: Vec<TcpListener>,
+}
+
+impl Listeners {
+    /// Opens all of them before anything is started.
+    pub(super) fn open(settings: &Settings, workers: usize) -> Result<Self, Failure> {
+        let main = SocketAddr::new(settings.server.address, settings.server.port);
+        let admin = settings.admin.listen;
+        let main =
+            listener::open(main, workers).map_err(because(&format!("cannot listen on {main}")))?;
+        let admin = match admin {
+            None => Vec::new(),
+            Some(address) => listener::open(address, workers)
+                .map_err(because(&format!("cannot listen on admin.listen {address}")))?,
+        };
+        Ok(Self { main, admin })
+    }
+
+    /// The addresses that clients and operators connect to.
+    pub(super) fn addresses(&self) -> Addresses {
+        let first = |listeners: &[TcpListener]| listeners.first()?.local_addr().ok();
+        Addresses { main: first(&self.main), admin: first(&self.admin) }
+    }
+}
+
+/// The addresses that the process listens on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    pub(super) main: Option<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
+}
