@@ -19,7 +19,7 @@ const LINGER_BYTES_MAX: usize = 4 * 1_048_576;
 /// Ends our side, then reads and discards until the client has ended its own.
 pub(super) async fn linger(core: &Core, stream: &Stream) {
     stream.finish();
-    stream.registration().arm(LINGER);
+    let _deadline = stream.registration().deadline(LINGER);
     let mut discarded = 0;
     while discarded < LINGER_BYTES_MAX && stream.registration().close_reason() == CloseReason::Open
     {
