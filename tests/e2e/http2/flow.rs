@@ -34,6 +34,17 @@ fn endless(taken: &std::sync::Arc<std::sync::atomic::AtomicUsize>) -> ScriptedOr
     })
 }
 
+/// Waits until a number above zero has stopped growing, and returns it.
+fn wait_until_still(what: &str, number: impl Fn() -> usize) -> usize {
+    let mut last = 0;
+    wait_until(what, || {
+        std::thread::park_timeout(std::time::Duration::from_millis(300));
+        let now = number();
+        std::mem::replace(&mut last, now) == now && now > 0
+    });
+    last
+}
+
 #[test]
 fn a_stream_that_is_not_read_stops_s3_and_no_other_stream() {
     let taken = std::sync::Arc::default();
@@ -49,11 +60,8 @@ fn a_stream_that_is_not_read_stops_s3_and_no_other_stream() {
         })
         .collect();
     // The windows of the streams are those of the connection: what is left of that is for others.
-    let mut last = usize::MAX;
-    wait_until("S3 to be slowed down", || {
-        let now = taken.load(std::sync::atomic::Ordering::SeqCst);
-        std::thread::park_timeout(std::time::Duration::from_millis(300));
-        std::mem::replace(&mut last, now) == now
+    let last = wait_until_still("S3 to be slowed down", || {
+        taken.load(std::sync::atomic::Ordering::SeqCst)
     });
     assert!(last < 64 * MIB, "S3 got rid of {last} bytes for streams that nobody reads");
     assert!(proxy.rss_kib() - before < 16 * 1_024, "from {before} to {} KiB", proxy.rss_kib());
@@ -97,6 +105,54 @@ fn windows_of_any_size_bring_a_body_unchanged() {
         client.send(window_update(0, u32::try_from(part.payload.len()).unwrap()));
     }
     assert!(got == body);
+}
+
+/// A body of which no part is like another.
+fn body(seed: usize, length: usize) -> Vec<u8> {
+    let word = |at: usize| {
+        (at as u64 + ((seed as u64) << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()
+    };
+    (0..length / 8).flat_map(word).collect()
+}
+
+#[test]
+fn bodies_are_unchanged_when_the_socket_was_full() {
+    // More than a socket takes of a client that does not read (`net.ipv4.tcp_wmem`).
+    const LENGTH: usize = 12 * MIB;
+    const STREAMS: u32 = 3;
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&sent);
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            let seed = request.target.rsplit('/').next().unwrap().parse().unwrap();
+            conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"));
+            for part in body(seed, LENGTH).chunks(10_007) {
+                conn.send(part);
+                count.fetch_add(part.len(), std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+    });
+    let proxy = proxy(&origin);
+    let windows = [(INITIAL_WINDOW, i32::MAX.unsigned_abs())];
+    let mut client = RawHttp2::with_receive_buffer(proxy.address(), 16_384, &windows);
+    client.send(window_update(0, 1_000_000_000));
+    for number in 0..STREAMS {
+        client.send(request(2 * number + 1, &format!("/products/{}", 2 * number + 1)));
+    }
+    wait_until_still("S3 to be slowed down", || sent.load(std::sync::atomic::Ordering::SeqCst));
+    let mut bodies = vec![Vec::new(); 2 * STREAMS as usize];
+    let mut ended = 0;
+    while ended < STREAMS {
+        let frame = client.next().expect("the rest of the bodies");
+        if frame.kind == DATA {
+            bodies[frame.stream as usize].extend_from_slice(&frame.payload);
+        }
+        ended += u32::from(frame.ends_stream());
+    }
+    for number in 0..STREAMS {
+        let stream = 2 * number as usize + 1;
+        assert!(bodies[stream] == body(stream, LENGTH), "the body of stream {stream} differs");
+    }
 }
 
 #[test]

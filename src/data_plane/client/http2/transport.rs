@@ -181,17 +181,13 @@ impl<'t> Transport<'t> {
 
     fn poll_write(&self, context: &Context<'_>, from: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut outgoing = self.outgoing.borrow_mut();
-        while outgoing.room(self.shared).is_empty() {
+        while outgoing.make_room(self.shared) == 0 {
             let is_all = self.send(&mut outgoing)?;
-            if !is_all && outgoing.room(self.shared).is_empty() {
+            if !is_all && outgoing.make_room(self.shared) == 0 {
                 ready!(self.stream.poll_writable(context));
             }
         }
-        let mut taken = 0;
-        for slice in from {
-            taken += outgoing.append(self.shared, slice);
-        }
-        Poll::Ready(Ok(taken))
+        Poll::Ready(Ok(outgoing.append(from)))
     }
 }
 
@@ -207,25 +203,31 @@ impl Outgoing {
         }
     }
 
-    fn room(&mut self, shared: &Shared) -> &mut [u8] {
+    /// Makes room for more behind what waits, and returns how many bytes fit.
+    fn make_room(&mut self, shared: &Shared) -> usize {
         let buffer = self.buffer.get_or_insert_with(|| shared.core.buffers.records());
         if self.end == buffer.len() && self.start > 0 {
             buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        buffer.get_mut(self.end..).unwrap_or_default()
+        buffer.len() - self.end
     }
 
-    /// Appends what fits, and returns how much that was.
-    fn append(&mut self, shared: &Shared, bytes: &[u8]) -> usize {
-        let room = self.room(shared);
-        let count = room.len().min(bytes.len());
-        if let (Some(room), Some(bytes)) = (room.get_mut(..count), bytes.get(..count)) {
-            room.copy_from_slice(bytes);
+    /// Appends what fits, of slices as if they were one, and returns how much that was.
+    fn append(&mut self, from: &[IoSlice<'_>]) -> usize {
+        let Some(buffer) = &mut self.buffer else { return 0 };
+        let mut taken = 0;
+        for slice in from {
+            let room = buffer.get_mut(self.end..).unwrap_or_default();
+            let count = room.len().min(slice.len());
+            if let (Some(room), Some(bytes)) = (room.get_mut(..count), slice.get(..count)) {
+                room.copy_from_slice(bytes);
+            }
+            self.end += count;
+            taken += count;
         }
-        self.end += count;
-        count
+        taken
     }
 }
 
