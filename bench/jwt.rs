@@ -49,7 +49,7 @@ fn verify(criterion: &mut Criterion) {
         let token = keys.token(algorithm, &claims);
         let head = Head::bearer(&token);
         let ask = |cache: &mut TokenCache, head: &Head| {
-            permit_object(&policy, &bucket, cache, black_box(head), b"tenant1/a.jpg", NOW)
+            permit_object(&policy, &(), &bucket, cache, black_box(head), b"tenant1/a.jpg", NOW)
         };
         let mut group = criterion.benchmark_group(algorithm);
         group.bench_function("cold", |bencher| {

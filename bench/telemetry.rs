@@ -88,6 +88,7 @@ fn scraping(criterion: &mut Criterion) {
     let cores = CoreCells::for_workers(WORKERS);
     let reload = ReloadMetrics { generation: Generation::FIRST, ..ReloadMetrics::default() };
     let scrape = Scrape {
+        key_sets: &[],
         reload: &reload,
         cores: &cores,
         buckets: &rows,

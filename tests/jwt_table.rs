@@ -11,6 +11,8 @@ mod contents;
 mod head;
 #[path = "jwt_table/keys.rs"]
 mod keys;
+#[path = "jwt_table/providers.rs"]
+mod providers;
 #[path = "jwt_table/requests.rs"]
 mod requests;
 
@@ -75,7 +77,8 @@ impl Table {
         let head = Head::bearer(token);
         let mut cache = TokenCache::new();
         for run in ["cold", "again"] {
-            let decision = permit_object(&self.policy, &self.bucket, &mut cache, &head, b"a", NOW);
+            let decision =
+                permit_object(&self.policy, &(), &self.bucket, &mut cache, &head, b"a", NOW);
             assert_eq!(
                 decision.map(|_| ()).map_err(|denial| denial.reason),
                 expected,

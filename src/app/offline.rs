@@ -1,6 +1,6 @@
 //! Tasks that need no running process: `--validate` and `--diff`.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use super::exit::{Exit, refused, say};
 use crate::{
@@ -12,21 +12,38 @@ use crate::{
         watcher::Seen,
     },
     model::Generation,
+    policy::auth::{AuthPolicy, KeySource, SetPlace},
     system::clock::unix_seconds,
 };
 
 pub(super) fn validate(path: &Path, environment: &ProcessEnvironment) -> Exit {
-    let warnings = match load(path, environment, None, &mut Seen::new()) {
+    let (warnings, asked) = match load(path, environment, None, &mut Seen::new()) {
         Ok((_, loaded)) => match prepare::rehearse(&loaded) {
-            Ok(()) => loaded.warnings,
+            Ok(()) => (loaded.warnings, sources(&loaded.policies.auth)),
             Err(problems) => return refused(path, &problems),
         },
         Err(problems) => return refused(path, &problems),
     };
     let mut problems = Problems::default();
     problems.warnings = warnings;
-    say(&mut io::stdout(), &format!("{problems}{}: the configuration is valid\n", path.display()));
+    say(
+        &mut io::stdout(),
+        &format!("{problems}{asked}{}: the configuration is valid\n", path.display()),
+    );
     Exit::Clean
+}
+
+/// A line for each source on the network that a process would ask. None is asked here.
+fn sources(policy: &AuthPolicy) -> String {
+    let line = |source: &Arc<KeySource>| {
+        let KeySource { provider, place, .. } = &**source;
+        let how = match place {
+            SetPlace::Url(url) => format!("at {url}"),
+            SetPlace::Discovery { document, .. } => format!("where {document} says"),
+        };
+        format!("note: the key set of provider '{provider}' is fetched {how}\n")
+    };
+    policy.key_sources().map(line).collect::<Vec<_>>().concat()
 }
 
 pub(super) fn compare(old: &Path, new: &Path, environment: &ProcessEnvironment) -> Exit {

@@ -18,7 +18,7 @@ use crate::{
         control::{Control, Inputs, Retry},
         files::ProcessEnvironment,
         history::{GoodGeneration, History, Trigger},
-        live,
+        key_sets, live,
         prepare::{self, Origin, Preparation, Running},
         reload::Queue,
         resolver::{self, REFRESH},
@@ -74,6 +74,10 @@ pub(super) fn start(
     for warning in prepare::learn_names(&resolver, settings) {
         tracing::warn!("{warning}");
     }
+    let key_sets = key_sets::start(live.clone());
+    for warning in key_sets.learn(&loaded.policies.auth, key_sets::PATIENCE) {
+        tracing::warn!("{warning}");
+    }
     let release = prepare::first(&loaded, workers)?;
     check_descriptors(open_file_limit, settings, &release, workers);
     let first_values = live.newest();
@@ -94,6 +98,7 @@ pub(super) fn start(
         environment,
         live: live.clone(),
         resolver: resolver.clone(),
+        key_sets: key_sets.clone(),
     };
     let (preparation, prepared) =
         Preparation::start(origin).map_err(because("the preparation thread"))?;
@@ -121,6 +126,7 @@ pub(super) fn start(
         preparation,
         live,
         resolver,
+        key_sets,
         watcher,
         service,
         scrapes,

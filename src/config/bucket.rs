@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -19,14 +18,14 @@ use super::{
     jwt::RULE,
     keys::{
         DAY_SECONDS, HOUR_SECONDS, Key, boolean, file, group, integer, keys, list, seconds, secret,
-        text,
+        text, texts,
     },
     section::Section,
     walk::{At, Certificates, Noted},
 };
 use crate::{
     handoff::snapshot::Credentials,
-    model::limits::UpstreamTimeouts,
+    model::{CaBundle, limits::UpstreamTimeouts},
     policy::{auth::spec::ClaimSpec, router::validate_path_prefix},
     protocol::{
         s3::{
@@ -178,10 +177,16 @@ declare! {
         enabled: bool = boolean().otherwise("false; required with a jwt section"),
         /// Further rules for this bucket, like `jwt.claims`.
         claims: Vec<ClaimSpec> = list(RULE),
+        /// Names of the providers whose tokens may read it; `jwt` names the keys of the jwt
+        /// section.
+        providers: Vec<String> = texts().otherwise("all"),
     }
 }
 
 fn check_bucket_auth(auth: &BucketAuthSettings, section: Section<'_>) {
+    if section.has("providers") && section.is_empty_list("providers") {
+        section.error("providers", "is empty; write names, or remove the key for all providers");
+    }
     let message = match (section.is_written("enabled"), section.walk.jwt_written.get()) {
         (false, true) => "is missing; write true or false, because the file has a jwt section",
         // Whoever writes the section wants something of it, and rules alone ask for no token.
@@ -335,29 +340,6 @@ fn check_secret_key(key: &[u8]) -> Result<(), &'static str> {
 
 fn written_of(section: Section<'_>, name: &'static str, file_name: &'static str) -> &'static str {
     if section.is_written(file_name) && !section.is_written(name) { file_name } else { name }
-}
-
-/// The content of a `ca_file`. Two are equal when their content is.
-#[derive(Clone)]
-pub struct CaBundle {
-    /// PEM, with at least one certificate that parses.
-    pub pem: Arc<[u8]>,
-    /// SHA-256 of the content in hexadecimal.
-    pub digest: Arc<str>,
-}
-
-impl PartialEq for CaBundle {
-    fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest
-    }
-}
-
-impl Eq for CaBundle {}
-
-impl fmt::Debug for CaBundle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CaBundle({})", self.digest)
-    }
 }
 
 impl Value for Option<CaBundle> {

@@ -7,20 +7,23 @@ use std::{
 
 use super::{
     changes::Changes,
-    declare::{Keys as _, Value, declare},
+    declare::{Keys as _, Value, declare, section_of},
     keys::{
-        Key, any, boolean, file, group, keys, list, one_of, seconds_or_zero, secret, text, texts,
+        DAY_SECONDS, Key, any, boolean, file, group, keys, list, one_of, seconds, seconds_or_zero,
+        secret, text, texts,
     },
     section::Section,
     walk::{At, Noted},
 };
 use crate::{
-    model::Secret,
+    model::{CaBundle, Secret},
     policy::auth::{
         JWKS_BYTES_MAX, KEYS_MAX, LEEWAY_SECONDS_MAX, PEM_BYTES_MAX,
-        spec::{AuthSpec, ClaimSpec, KeyMaterial, KeySpec, TokenSource},
+        spec::{
+            AuthSpec, ClaimSpec, FetchSettings, KeyMaterial, KeySpec, ProviderSpec, TokenSource,
+        },
     },
-    protocol::text::token::is_token,
+    protocol::{text::token::is_token, url::HttpUrl},
 };
 
 /// Names of the signature algorithms (RFC 7518 section 3.1, RFC 8037 section 3.1).
@@ -44,6 +47,22 @@ declare! {
         keys: Vec<KeySpec> = group(KEY_SOURCES),
         /// Keys from a JWK set (RFC 7517).
         jwks as "jwks_file": Option<Vec<u8>> = file().at_most(JWKS_BYTES_MAX),
+        /// The same fetched over https, and renewed; http only from this machine itself.
+        jwks_url: Option<HttpUrl> = text(),
+        /// Fetches the JWK set that the metadata of `issuer` names.
+        discovery: bool = boolean().is("false"),
+        /// Fetching of JWK sets, those of providers too.
+        fetch as "jwks": FetchSettings = section_of::<FetchSettings>(),
+        /// Algorithms accepted for keys of a JWK set; the first one that fits is that of a key
+        /// without `alg`.
+        algorithms: Vec<String> = texts().otherwise(
+            "those of the keys in a file; RS256, PS256, ES256, ES384 and EdDSA of a fetched set",
+        ),
+        /// More issuers: a token with the `iss` of one of them is checked with its keys only, any
+        /// other token with the keys above.
+        providers: Vec<ProviderSpec> = list(PROVIDER),
+        /// Names of providers whose tokens may use `/admin`; `jwt` names the keys above.
+        admin_providers: Vec<String> = texts().otherwise("the keys above only"),
         /// Required `iss`.
         issuer: Option<String> = text(),
         /// Accepted `aud` values, as text; empty accepts any.
@@ -59,6 +78,39 @@ declare! {
         /// Rules for `/admin/*`, like `jwt.claims`.
         admin_claims: Vec<ClaimSpec> = list(RULE).otherwise("`role` equals `admin`"),
     }
+}
+
+declare! {
+    impl FetchSettings, check = check_fetch {
+        /// Time between two renewals, where the response names none; at least 1.
+        refresh: Duration = seconds(DAY_SECONDS).is("3600"),
+        /// Time for which the last good set is used while it cannot be renewed.
+        max_stale: Duration = seconds(MAX_STALE_SECONDS).is("86400"),
+        /// PEM certificates trusted besides the system's.
+        ca as "ca_file": Option<CaBundle> = file(),
+    }
+}
+
+/// Longest `jwt.jwks.max_stale`, in seconds: 30 days. A key that its provider has withdrawn would
+/// go on working for as long.
+const MAX_STALE_SECONDS: u32 = 30 * DAY_SECONDS;
+
+fn check_fetch(fetch: &FetchSettings, section: Section<'_>) {
+    if fetch.refresh < Duration::from_secs(1) && !section.is_noted("refresh") {
+        section.error("refresh", "must be at least 1 second");
+    }
+}
+
+impl Value for Option<HttpUrl> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        read_url(section, key.name)
+    }
+}
+
+fn read_url(section: Section<'_>, name: &str) -> Option<HttpUrl> {
+    let text = section.security_text(name).ok().flatten()?;
+    let url = HttpUrl::parse(&text.value);
+    url.map_err(|advice| section.error(name, format!("is not a URL to fetch: {advice}"))).ok()
 }
 
 /// The key of the section itself, and a list of more.
@@ -87,6 +139,31 @@ const LISTED_KEY: &[Key] = keys! {
     /// See `jwt.public_key_file`.
     public_key_file = file().at_most(PEM_BYTES_MAX),
 };
+
+/// One of the issuers.
+const PROVIDER: &[Key] = keys! {
+    /// Unique name, for `auth.providers` and metrics.
+    name = text().required().checked(check_provider_name),
+    /// The `iss` of its tokens; no two providers have the same.
+    issuer = text().required(),
+    /// Accepted `aud` values.
+    audience = texts().otherwise("`jwt.audience`"),
+    /// Keys, like `jwt.keys`.
+    keys = list(LISTED_KEY),
+    /// Keys from a JWK set (RFC 7517).
+    jwks_file = file().at_most(JWKS_BYTES_MAX),
+    /// The same fetched over https, like `jwt.jwks_url`.
+    jwks_url = text(),
+    /// Fetches the JWK set that the metadata of `issuer` names.
+    discovery = boolean().is("false"),
+    /// Algorithms accepted for keys of the JWK set.
+    algorithms = texts().otherwise("`jwt.algorithms`"),
+    /// Rules that must all hold, in place of `jwt.claims`.
+    claims = list(RULE).otherwise("`jwt.claims`"),
+};
+
+/// Longest name of a provider, in bytes. It is a label of metrics.
+const PROVIDER_NAME_BYTES_MAX: usize = 64;
 
 const TOKEN_SOURCE: &[Key] = keys! {
     /// Kind of place.
@@ -142,13 +219,30 @@ fn check_auth(auth: &AuthSpec, section: Section<'_>) {
              is closed",
         );
     }
-    let sources = ["algorithm", "secret", "secret_file", "public_key_file", "keys", "jwks_file"];
+    let sources = [
+        "algorithm",
+        "secret",
+        "secret_file",
+        "public_key_file",
+        "keys",
+        "jwks_file",
+        "jwks_url",
+        "discovery",
+        "providers",
+    ];
     // A key that cannot be had has been noted, and says it all.
     let noted = || sources.into_iter().any(|name| section.is_noted(name));
-    if auth.enforced && auth.keys.is_empty() && auth.jwks.is_none() && !noted() {
+    let has_keys = auth.has_own_keys() || !auth.providers.is_empty();
+    if auth.enforced && !has_keys && !noted() {
         section.error_here(
-            "no key to verify tokens with: write secret, secret_file, public_key_file, keys or \
-             jwks_file",
+            "no key to verify tokens with: write secret, secret_file, public_key_file, keys, \
+             jwks_file, jwks_url, discovery or providers",
+        );
+    }
+    if section.has("admin_providers") && section.is_empty_list("admin_providers") {
+        section.error(
+            "admin_providers",
+            "is empty; write names, or remove the key for the default (the keys of this section)",
         );
     }
     if section.is_written("admin_claims") && section.is_empty_list("admin_claims") {
@@ -158,6 +252,111 @@ fn check_auth(auth: &AuthSpec, section: Section<'_>) {
              the default (role equals admin)",
         );
     }
+}
+
+impl Value for Vec<ProviderSpec> {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        // A wrong algorithm of the section has been noted with its keys.
+        let default = if section.is_noted("algorithm") {
+            String::new()
+        } else {
+            algorithm(section, None).unwrap_or_default()
+        };
+        section.each(key.name, |provider| read_provider(provider, &default))
+    }
+
+    /// Providers are the same when their names are.
+    fn compare(&self, new: &Self, key: &'static Key, at: &At<'_>, changes: &mut Changes) {
+        let at = At::Key(at, key.name);
+        let find = |all: &Self, name: &str| all.iter().find(|one| one.name == name).cloned();
+        for provider in new {
+            let at = At::Named(&at, &provider.name);
+            match find(self, &provider.name) {
+                Some(running) => compare_provider(&running, provider, &at, changes),
+                None => changes.hot(at),
+            }
+        }
+        for gone in self.iter().filter(|provider| find(new, &provider.name).is_none()) {
+            changes.hot(At::Named(&at, &gone.name));
+        }
+    }
+}
+
+fn read_provider(section: Section<'_>, default: &str) -> ProviderSpec {
+    let (name, issuer) = (section.text("name"), section.security_text("issuer"));
+    let keys = section.each("keys", |key| listed_key(key, default));
+    let jwks = section.named_file("jwks_file");
+    let jwks_url = read_url(section, "jwks_url");
+    let audience = section.has("audience").then(|| section.texts("audience"));
+    let claims = section.has("claims").then(|| read_rules(section, "claims"));
+    for name in ["audience", "claims"] {
+        if section.has(name) && section.is_empty_list(name) {
+            section.error(
+                name,
+                format!("is empty; write what is checked, or remove the key for jwt.{name}"),
+            );
+        }
+    }
+    // Whoever names this provider must not be told that there is none.
+    let issuer = issuer.ok().flatten().map(|text| text.value.into_owned()).unwrap_or_default();
+    if issuer.is_empty() && !section.is_noted("issuer") {
+        section.error("issuer", "is empty; write the iss of its tokens");
+    }
+    ProviderSpec {
+        path: section.path(),
+        name: name.unwrap_or_default(),
+        issuer,
+        audience,
+        keys: keys.into_iter().flatten().collect(),
+        jwks: jwks.ok().flatten().map(|content| content.to_vec()),
+        jwks_url,
+        discovery: section.boolean("discovery"),
+        algorithms: section.texts("algorithms"),
+        claims,
+    }
+}
+
+fn compare_provider(
+    running: &ProviderSpec,
+    new: &ProviderSpec,
+    at: &At<'_>,
+    changes: &mut Changes,
+) {
+    // Paths hold places in the file, which are no part of the meaning.
+    let same_key = |(a, b): (&KeySpec, &KeySpec)| {
+        a.id == b.id && a.algorithm == b.algorithm && a.material == b.material
+    };
+    let same_keys =
+        running.keys.len() == new.keys.len() && running.keys.iter().zip(&new.keys).all(same_key);
+    let same_claims = match (&running.claims, &new.claims) {
+        (Some(a), Some(b)) => are_the_same_rules(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    for (name, differs) in [
+        ("issuer", running.issuer != new.issuer),
+        ("audience", running.audience != new.audience),
+        ("keys", !same_keys),
+        ("jwks_file", running.jwks != new.jwks),
+        ("jwks_url", running.jwks_url != new.jwks_url),
+        ("discovery", running.discovery != new.discovery),
+        ("algorithms", running.algorithms != new.algorithms),
+        ("claims", !same_claims),
+    ] {
+        if differs {
+            changes.hot(At::Key(at, name));
+        }
+    }
+}
+
+fn check_provider_name(name: &str) -> Result<(), &'static str> {
+    const _: () = assert!(PROVIDER_NAME_BYTES_MAX == 64);
+    if name.len() > PROVIDER_NAME_BYTES_MAX {
+        return Err("is longer than 64 bytes; shorten it");
+    }
+    if name.chars().any(char::is_control) || name.trim() != name {
+        return Err("holds a control character, or white space at an end; remove it");
+    }
+    Ok(())
 }
 
 impl Value for Vec<KeySpec> {
@@ -343,23 +542,31 @@ fn is_field_name(name: &str) -> bool {
 /// Compiling the rules decides whether an operator fits its value.
 impl Value for Vec<ClaimSpec> {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
-        let rules = section.each(key.name, |rule| {
-            let operator = rule.choice("operator");
-            let claim = rule.text("claim");
-            let value = rule.value("value");
-            let (claim, operator) = (claim?, OPERATORS[operator?].to_owned());
-            Ok::<_, Noted>(ClaimSpec { path: rule.path(), claim, operator, value })
-        });
-        rules.into_iter().flatten().collect()
+        read_rules(section, key.name)
     }
 
     /// Rules are compared without their own path, which holds the bucket's place in the file.
     fn compare(&self, new: &Self, key: &'static Key, at: &At<'_>, changes: &mut Changes) {
-        let same = |(a, b): (&ClaimSpec, &ClaimSpec)| {
-            a.claim == b.claim && a.operator == b.operator && a.value == b.value
-        };
-        if self.len() != new.len() || !self.iter().zip(new).all(same) {
+        if !are_the_same_rules(self, new) {
             changes.hot(At::Key(at, key.name));
         }
     }
+}
+
+fn read_rules(section: Section<'_>, name: &'static str) -> Vec<ClaimSpec> {
+    let rules = section.each(name, |rule| {
+        let operator = rule.choice("operator");
+        let claim = rule.text("claim");
+        let value = rule.value("value");
+        let (claim, operator) = (claim?, OPERATORS[operator?].to_owned());
+        Ok::<_, Noted>(ClaimSpec { path: rule.path(), claim, operator, value })
+    });
+    rules.into_iter().flatten().collect()
+}
+
+fn are_the_same_rules(a: &[ClaimSpec], b: &[ClaimSpec]) -> bool {
+    let same = |(a, b): (&ClaimSpec, &ClaimSpec)| {
+        a.claim == b.claim && a.operator == b.operator && a.value == b.value
+    };
+    a.len() == b.len() && a.iter().zip(b).all(same)
 }

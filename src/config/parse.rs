@@ -93,7 +93,7 @@ fn read_settings(
         if warning {
             let line = root.line_of(&path);
             walk.warning(path, line, message);
-        } else if !walk.has_error_at(&path) {
+        } else if !walk.has_error_within(&path) {
             walk.error_in(root, path, message);
         }
     }

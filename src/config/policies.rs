@@ -21,7 +21,7 @@ impl Policies {
         let mut problems = Vec::new();
         let auth = match &settings.auth {
             None => Some(AuthPolicy::disabled()),
-            Some(auth) if auth.keys.is_empty() && auth.jwks.is_none() => {
+            Some(auth) if !auth.has_own_keys() && auth.providers.is_empty() => {
                 // The rules are still worth checking.
                 problems.extend(BucketAuth::compile(true, &auth.claims).1);
                 problems.extend(BucketAuth::compile(true, &auth.admin_claims).1);
@@ -34,9 +34,18 @@ impl Policies {
             }
         };
         let mut buckets = Vec::with_capacity(settings.buckets.len());
-        for bucket in &settings.buckets {
+        let providers = settings.auth.as_ref().map_or(&[][..], |auth| &auth.providers);
+        for (index, bucket) in settings.buckets.iter().enumerate() {
             let (rules, found) = BucketAuth::compile(bucket.auth.enabled, &bucket.auth.claims);
             problems.extend(found);
+            let rules = match &bucket.auth.providers[..] {
+                [] => rules,
+                names => rules.and_then(|rules| {
+                    let path = format!("buckets[{index}].auth.providers");
+                    let limited = rules.limited_to(names, providers, &path);
+                    limited.map_err(|problem| problems.push(problem)).ok()
+                }),
+            };
             buckets.extend(rules.map(Arc::new));
         }
         let policies = auth

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-pub use super::bucket::{BucketAuthSettings, BucketSettings, CaBundle, S3Settings, Verify};
+pub use super::bucket::{BucketAuthSettings, BucketSettings, S3Settings, Verify};
 use super::{
     declare::{Keys, Value, choice, declare, list_of, section_of, words},
     keys::{

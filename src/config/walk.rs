@@ -134,11 +134,6 @@ impl<'w> Walk<'w> {
         self.error(path, line, message);
     }
 
-    /// Returns true if an error stands at exactly this path.
-    pub(super) fn has_error_at(&self, path: &str) -> bool {
-        self.problems.borrow().errors.iter().any(|problem| problem.path == path)
-    }
-
     /// Returns true if there are errors so far.
     pub(super) fn has_errors(&self) -> bool {
         self.problems.borrow().refuse()

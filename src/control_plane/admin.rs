@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     control_plane::{
         history::History,
+        key_sets::SourceStatus,
         report::{self, Report},
     },
     handoff::{
@@ -35,6 +36,8 @@ pub struct StatusPage<'s> {
     pub workers: &'s [Generation],
     /// Version of the live values of each worker.
     pub live_versions: &'s [LiveVersion],
+    /// State of the sources of key sets.
+    pub key_sets: &'s [SourceStatus],
     /// All cores' counters.
     pub cores: &'s [Arc<CoreCells>],
     /// Seconds since the process started.
@@ -95,12 +98,42 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> CallReply {
     body.insert("restart_required".to_owned(), json!(page.restart_required));
     body.insert("workers".to_owned(), json!(workers));
     body.insert("buckets".to_owned(), json!(buckets));
+    let key_sets: Vec<Value> = page.key_sets.iter().map(key_set).collect();
+    body.insert("jwks".to_owned(), json!(key_sets));
     if let Some((last, trigger)) = page.last_reload {
         let mut last = last.json();
         last.insert("trigger".to_owned(), json!(trigger));
         body.insert("last_reload".to_owned(), Value::Object(last));
     }
     report::reply(200, "", body, request_id)
+}
+
+/// A key set on the status page. It is in use on the workers whose `live_version` is this or later.
+fn key_set(source: &SourceStatus) -> Value {
+    json!({
+        "provider": source.provider,
+        "url": source.url,
+        "version": source.set.map(|(version, _)| version),
+        "keys": source.set.map_or(0, |(_, keys)| keys),
+        "live_version": source.live_version.0,
+        "age_seconds": source.age_seconds,
+        "stale_in_seconds": source.stale_in_seconds,
+        "last_error": source.last_error,
+    })
+}
+
+/// `POST /admin/jwks/refresh`
+pub fn refreshing_keys(providers: &[Box<str>], request_id: &str) -> CallReply {
+    let message = if providers.is_empty() {
+        "No key set is fetched by this configuration"
+    } else {
+        "The key sets of these providers are being renewed"
+    };
+    let mut body = Map::new();
+    body.insert("status".to_owned(), json!("success"));
+    body.insert("message".to_owned(), json!(message));
+    body.insert("providers".to_owned(), json!(providers));
+    report::reply(202, "", body, request_id)
 }
 
 /// `GET /admin/config/history`

@@ -11,7 +11,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::handoff::live::{HostPort, LiveTable};
+use crate::{
+    handoff::live::{HostPort, LiveTable, LiveVersion},
+    policy::auth::{KeySet, KeySets as _},
+};
 
 /// The one place of the live values. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,6 +48,19 @@ impl LiveValues {
         // A full channel has rung already.
         let _ = self.bell.try_send(());
         true
+    }
+
+    /// Replaces the key set of a source, or takes it away. Returns the version of the table that
+    /// has it so.
+    pub fn set_keys(&self, source: &Arc<str>, keys: Option<Arc<KeySet>>) -> LiveVersion {
+        let mut table = self.table();
+        let version = |keys: &KeySet| keys.version();
+        if table.key_set(source).map(version) != keys.as_deref().map(version) {
+            Arc::make_mut(&mut table).set_keys(source, keys);
+            // A full channel has rung already.
+            let _ = self.bell.try_send(());
+        }
+        table.version()
     }
 
     /// Drops the addresses of all other hosts.

@@ -9,7 +9,7 @@
 //! | 4 | `scrapes` |
 //! | 3 | `admin`, `sd_notify` |
 //! | 2 | `prepare`, `reload`, `report` |
-//! | 1 | `credential_check`, `resolver`, `signals`, `watcher` |
+//! | 1 | `credential_check`, `key_sets`, `resolver`, `signals`, `watcher` |
 //! | 0 | `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `workers` |
 
 pub mod admin;
@@ -21,6 +21,7 @@ pub mod files;
 pub mod history;
 pub mod http_client;
 pub mod jobs;
+pub mod key_sets;
 pub mod live;
 pub mod prepare;
 pub mod reload;

@@ -23,6 +23,7 @@ use crate::{
         credential_check,
         files::{FilesBeside, ProcessEnvironment, read},
         jobs::{Failure, Finished, JobId, Purpose, Runner},
+        key_sets::{self, KeyFetcher},
         live::LiveValues,
         resolver::{RESOLVE_TIMEOUT, Resolver},
         watcher::{Fingerprint, Seen},
@@ -150,6 +151,8 @@ pub struct Origin {
     pub live: LiveValues,
     /// Names to addresses.
     pub resolver: Resolver,
+    /// Key sets from the network.
+    pub key_sets: KeyFetcher,
 }
 
 impl Preparation {
@@ -356,6 +359,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     }
     let settings = loaded.settings.with_restart_keys_of(&running.settings);
     warnings.extend(learn_names(&origin.resolver, &settings));
+    warnings.extend(origin.key_sets.learn(&loaded.policies.auth, key_sets::PATIENCE));
     let release = compile(
         &settings,
         &CompileContext {
@@ -405,9 +409,9 @@ fn of_going_back(
     }
     let now = running.settings.auth.as_ref().filter(|auth| auth.enforced);
     let accepted = |key: &KeySpec| {
-        now.is_some_and(|now| now.keys.iter().any(|known| known.material == key.material))
+        now.is_some_and(|now| now.all_keys().any(|known| known.material == key.material))
     };
-    for key in then.keys.iter().filter(|key| !accepted(key)) {
+    for key in then.all_keys().filter(|key| !accepted(key)) {
         let what = match key.material {
             KeyMaterial::Secret(_) => "a JWT secret",
             KeyMaterial::PublicPem(_) => "a JWT public key",
@@ -418,12 +422,14 @@ fn of_going_back(
             key.path
         ));
     }
-    if then.jwks.is_some() && now.is_none_or(|now| now.jwks != then.jwks) {
-        warnings.push(
-            "jwt.jwks_file: a key set that the running configuration does not accept is accepted \
-             again; if a key of it has leaked, replace the file and reload"
-                .to_owned(),
-        );
+    for (path, set) in then.all_sets() {
+        if now.is_some_and(|now| now.all_sets().any(|(_, known)| known == set)) {
+            continue;
+        }
+        warnings.push(format!(
+            "{path}.jwks_file: a key set that the running configuration does not accept is \
+             accepted again; if a key of it has leaked, replace the file and reload"
+        ));
     }
     warnings
 }

@@ -8,6 +8,7 @@ use crate::{
     control_plane::{
         admin::{REVISION, VERSION},
         jobs::{Finished, Purpose, Runner},
+        key_sets::SourceStatus,
     },
     handoff::{
         message::{CallReply, Ticket},
@@ -17,7 +18,9 @@ use crate::{
     telemetry::{
         cells::CoreCells,
         process::ProcessInfo,
-        render::{BucketRow, BuildInfo, CONTENT_TYPE, LostLines, ReloadMetrics, Scrape, render},
+        render::{
+            BucketRow, BuildInfo, CONTENT_TYPE, KeySetRow, LostLines, ReloadMetrics, Scrape, render,
+        },
     },
 };
 
@@ -31,6 +34,8 @@ pub struct ScrapeJob {
     pub counters: Arc<Counters>,
     /// The reload series.
     pub reload: ReloadMetrics,
+    /// State of the sources of key sets.
+    pub key_sets: Vec<SourceStatus>,
     /// All cores' counters.
     pub cores: Arc<[Arc<CoreCells>]>,
     /// Log lines that were lost.
@@ -122,11 +127,25 @@ pub(super) fn scrape(job: &ScrapeJob) -> CallReply {
         .iter()
         .map(|bucket| BucketRow { name: &bucket.label, cells: &bucket.cells })
         .collect();
+    let key_sets: Vec<KeySetRow<'_>> = job
+        .key_sets
+        .iter()
+        .map(|source| KeySetRow {
+            provider: &source.provider,
+            age_seconds: source.age_seconds,
+            results: [
+                ("renewed", source.results.renewed),
+                ("unchanged", source.results.unchanged),
+                ("failed", source.results.failed),
+            ],
+        })
+        .collect();
     let body = render(&Scrape {
         reload: &job.reload,
         cores: &job.cores,
         buckets: &buckets,
         jwt_keys: &job.counters.jwt_keys,
+        key_sets: &key_sets,
         lost: job.lost,
         process: &ProcessInfo::read(),
         build: BuildInfo { version: VERSION, revision: REVISION },

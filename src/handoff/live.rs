@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::policy::auth::{KeySet, KeySets};
+
 /// Number of a table. It grows by at least one with every change of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LiveVersion(pub u64);
@@ -23,6 +25,14 @@ pub type HostPort = (Box<str>, u16);
 pub struct LiveTable {
     version: LiveVersion,
     addresses: HashMap<HostPort, Arc<[SocketAddr]>>,
+    /// By the id of their source.
+    key_sets: HashMap<Arc<str>, Arc<KeySet>>,
+}
+
+impl KeySets for LiveTable {
+    fn key_set(&self, source: &str) -> Option<&KeySet> {
+        self.key_sets.get(source).map(|set| &**set)
+    }
 }
 
 impl LiveTable {
@@ -41,6 +51,15 @@ impl LiveTable {
     pub fn set_addresses(&mut self, host: HostPort, addresses: Arc<[SocketAddr]>) {
         self.version.0 += 1;
         self.addresses.insert(host, addresses);
+    }
+
+    /// Replaces the key set of a source, or takes it away.
+    pub fn set_keys(&mut self, source: &Arc<str>, keys: Option<Arc<KeySet>>) {
+        self.version.0 += 1;
+        match keys {
+            Some(keys) => self.key_sets.insert(Arc::clone(source), keys),
+            None => self.key_sets.remove(source),
+        };
     }
 
     /// Replaces the table that a worker holds by one that arrives, unless a newer one came before

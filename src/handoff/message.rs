@@ -87,6 +87,11 @@ pub enum FromWorker {
         /// Version of the table that it has.
         version: LiveVersion,
     },
+    /// A token named a key that the set of this source does not have: it may be renewed by now.
+    UnknownKey {
+        /// Id of the source.
+        source: Arc<str>,
+    },
     /// A generation that no request of this worker uses any more, to be dropped over there.
     Retired(Release),
     /// A client asks for something that the control plane knows.
@@ -169,6 +174,8 @@ pub enum Command {
         /// `If-Match`: the generation that must be running.
         if_match: Option<IfMatch>,
     },
+    /// `POST /admin/jwks/refresh`
+    RefreshKeys,
     /// `GET /admin/status`
     Status,
     /// `GET /admin/config/history`

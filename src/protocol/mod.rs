@@ -5,3 +5,4 @@ pub mod http1;
 pub mod http2;
 pub mod s3;
 pub mod text;
+pub mod url;

@@ -100,6 +100,10 @@ definitions! {
         "Whether JWT authentication is switched on.";
     JWT_KEY_USES: Counter "jwt_key_uses_total" ["key"] "tokens",
         "Tokens accepted with each key; a key that stands still may be retired.";
+    JWKS_AGE: Gauge "yatagarasu_jwks_age_seconds" ["provider"] "seconds",
+        "Time since a provider was last known to publish the key set that is used.";
+    JWKS_REFRESH: Counter "yatagarasu_jwks_refresh_total" ["provider", "result"] "renewals",
+        "Renewals of the key set of a provider, by result: renewed, unchanged, failed.";
     UPSTREAM_REQUESTS: Counter "upstream_requests_total" ["bucket", "status"] "requests",
         "Response heads received from S3, by status.";
     UPSTREAM_FIRST_BYTE: Histogram "upstream_first_byte_seconds" ["bucket"] "seconds",

@@ -81,6 +81,8 @@ label_set! {
         Algorithm => "algorithm",
         /// A `kid` for which there is no key.
         UnknownKey => "unknown_key",
+        /// The key set of its provider never came, or is too old.
+        NoKeySet => "no_key_set",
         /// No key verifies it.
         Signature => "signature",
         /// `exp` has passed.

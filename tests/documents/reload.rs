@@ -148,6 +148,7 @@ fn change(key: &str) -> Change {
         "buckets[].s3.verify" => simple("buckets.0.s3.verify", "warn"),
         "buckets[].auth.enabled" => simple("buckets.0.auth.enabled", true),
         "buckets[].auth.claims" => simple("buckets.0.auth.claims", rules("a", "equals", "b")),
+        "buckets[].auth.providers" => simple("buckets.0.auth.providers", json!(["jwt"])),
         "jwt.enabled" => simple("jwt.enabled", false),
         "jwt.algorithm" => simple("jwt.algorithm", "HS512"),
         "jwt.secret" => simple("jwt.secret", SECRET),
@@ -190,6 +191,20 @@ fn change(key: &str) -> Change {
             keys(json!({ "algorithm": "ES256", "public_key_file": "public-2.pem" })),
         ),
         "jwt.jwks_file" => simple("jwt.jwks_file", "jwks.json"),
+        "jwt.jwks_url" => simple("jwt.jwks_url", "http://127.0.0.1:9/keys"),
+        "jwt.discovery" => Change {
+            before: vec![],
+            after: vec![
+                ("jwt.issuer", "http://127.0.0.1:9".into()),
+                ("jwt.discovery", true.into()),
+            ],
+        },
+        "jwt.jwks.refresh" => simple("jwt.jwks.refresh", 60),
+        "jwt.jwks.max_stale" => simple("jwt.jwks.max_stale", 60),
+        "jwt.jwks.ca_file" => simple("jwt.jwks.ca_file", "ca.pem"),
+        "jwt.algorithms" => simple("jwt.algorithms", json!(["RS256"])),
+        "jwt.providers" => simple("jwt.providers", json!([provider(&[])])),
+        "jwt.admin_providers" => simple("jwt.admin_providers", json!(["jwt"])),
         "jwt.issuer" => simple("jwt.issuer", "somebody"),
         "jwt.audience" => simple("jwt.audience", json!(["somebody"])),
         "jwt.leeway" => simple("jwt.leeway", 3),
@@ -221,8 +236,62 @@ fn change(key: &str) -> Change {
         "logging.access_log.enabled" => simple("logging.access_log.enabled", false),
         "logging.access_log.path" => simple("logging.access_log.path", "access.log"),
         "reload.watch" => simple("reload.watch", true),
-        _ => claim_change(key),
+        key => match key.strip_prefix("jwt.providers[].") {
+            Some(part) => provider_change(part),
+            None => claim_change(key),
+        },
     }
+}
+
+/// A provider with a key, and these values.
+fn provider(values: &[(&str, Value)]) -> Value {
+    let secret = "a-secret-of-a-provider-with-enough-characters";
+    let mut provider = json!({ "name": "p", "issuer": "https://p.example", "audience": ["a"],
+        "keys": [{ "id": "a", "secret": secret }] });
+    for (name, value) in values {
+        provider[name] = value.clone();
+    }
+    provider
+}
+
+/// Changes inside a provider.
+fn provider_change(part: &str) -> Change {
+    const SECRET: &str = "another-secret-of-more-than-enough-characters";
+    let key = |value: Value| ("keys", json!([value]));
+    let rule = |claim: &str, operator: &str, value: &str| ("claims", rules(claim, operator, value));
+    let (before, after) = match part {
+        "name" => (vec![], vec![("name", "q".into())]),
+        "issuer" => (vec![], vec![("issuer", "https://q.example".into())]),
+        "audience" => (vec![], vec![("audience", json!(["b"]))]),
+        "keys" => (vec![], vec![("keys", json!([{ "secret": SECRET }, { "secret": SECRET }]))]),
+        "keys[].id" => (
+            vec![key(json!({ "id": "a", "secret": SECRET }))],
+            vec![key(json!({ "id": "b", "secret": SECRET }))],
+        ),
+        "keys[].algorithm" => (
+            vec![key(json!({ "algorithm": "HS256", "secret": SECRET }))],
+            vec![key(json!({ "algorithm": "HS384", "secret": SECRET }))],
+        ),
+        "keys[].secret" => (vec![], vec![key(json!({ "id": "a", "secret": SECRET }))]),
+        "keys[].secret_file" => (vec![], vec![key(json!({ "id": "a", "secret_file": "text" }))]),
+        "keys[].public_key_file" => (
+            vec![key(json!({ "algorithm": "ES256", "public_key_file": "public.pem" }))],
+            vec![key(json!({ "algorithm": "ES256", "public_key_file": "public-2.pem" }))],
+        ),
+        "jwks_file" => (vec![], vec![("jwks_file", "jwks.json".into())]),
+        "jwks_url" => (vec![], vec![("jwks_url", "http://127.0.0.1:9/keys".into())]),
+        "discovery" => {
+            let issuer = ("issuer", Value::from("http://127.0.0.1:9"));
+            (vec![issuer.clone()], vec![issuer, ("discovery", true.into())])
+        }
+        "algorithms" => (vec![], vec![("algorithms", json!(["RS256"]))]),
+        "claims" => (vec![], vec![rule("a", "equals", "b")]),
+        "claims[].claim" => (vec![rule("a", "equals", "b")], vec![rule("c", "equals", "b")]),
+        "claims[].operator" => (vec![rule("a", "equals", "b")], vec![rule("a", "not_equals", "b")]),
+        "claims[].value" => (vec![rule("a", "equals", "b")], vec![rule("a", "equals", "c")]),
+        _ => panic!("no change for {part}"),
+    };
+    from_to("jwt.providers", json!([provider(&before)]), json!([provider(&after)]))
 }
 
 /// Changes inside a claim rule; what stands before fits the operator's token.
@@ -246,7 +315,8 @@ fn claim_change(key: &str) -> Change {
 /// Name of a key in the report; none where it names a whole that the key is a part of.
 fn name_in_report(key: &str) -> Option<String> {
     let is_part = key.ends_with("_file") || key.matches("[]").count() > 1;
-    let in_list = ["jwt.keys", "jwt.token_sources[]", "jwt.claims[]", "jwt.admin_claims[]"];
+    let in_list =
+        ["jwt.keys", "jwt.providers", "jwt.token_sources[]", "jwt.claims[]", "jwt.admin_claims[]"];
     if is_part || in_list.iter().any(|list| key.starts_with(list)) {
         return None;
     }
@@ -324,8 +394,9 @@ fn every_key_of_the_table_is_what_the_table_says() {
 #[test]
 fn alerts_and_dashboard_name_metrics_that_exist() {
     let known: BTreeSet<&str> = definitions::ALL.iter().map(|metric| metric.name).collect();
-    let families = ["config_", "http_", "auth_", "jwt_", "upstream_", "process_"];
-    for name in ["alerts/reload.yaml", "grafana/reload.json"] {
+    let families =
+        ["config_", "http_", "auth_", "jwt_", "upstream_", "process_", "yatagarasu_jwks_"];
+    for name in ["alerts/reload.yaml", "alerts/jwks.yaml", "grafana/reload.json"] {
         let text = page(&format!("docs/{name}"));
         // JSON is YAML too.
         let _: Value = serde_yaml::from_str(&text).unwrap();

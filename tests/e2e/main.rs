@@ -15,6 +15,7 @@ mod access_log;
 mod allowlist;
 mod auth;
 mod auth_closed;
+mod auth_key_sets;
 mod auth_keys;
 mod auth_leaks;
 mod auth_recipes;

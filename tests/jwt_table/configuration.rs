@@ -208,7 +208,7 @@ fn the_examples_of_the_standard_verify() {
         let head = Head::bearer(&format!("{header}.{claims}.{signature}"));
         let at = |now| {
             let mut cache = TokenCache::new();
-            permit_object(&policy(&set), &protected(), &mut cache, &head, b"a", now).is_ok()
+            permit_object(&policy(&set), &(), &protected(), &mut cache, &head, b"a", now).is_ok()
         };
         assert!(at(1_300_819_379), "{header}");
         assert!(!at(1_300_819_380 + 60), "{header}");
@@ -366,11 +366,11 @@ fn all_problems_are_reported_together() {
             "jwt.id",
             "jwt.issuer",
             "jwt.audience",
+            "jwt.claims[0].value",
             "jwt.leeway",
             "jwt.token_sources[0].name",
             "jwt.token_sources[1].name",
             "jwt.token_sources[2].name",
-            "jwt.claims[0].value",
             "jwt.admin_claims[0].operator",
         ]
     );

@@ -56,5 +56,5 @@ pub(crate) fn protected() -> BucketAuth {
 
 /// Asks for the object `tenant1/a.jpg` in a protected bucket, with an empty cache.
 pub(crate) fn decide(policy: &AuthPolicy, head: &Head) -> Result<Permit, Denial> {
-    permit_object(policy, &protected(), &mut TokenCache::new(), head, b"tenant1/a.jpg", NOW)
+    permit_object(policy, &(), &protected(), &mut TokenCache::new(), head, b"tenant1/a.jpg", NOW)
 }

@@ -106,6 +106,11 @@ impl KeySet {
         }
     }
 
+    /// The public point of the P-256 key, uncompressed.
+    pub(crate) fn p256_point(&self) -> Vec<u8> {
+        self.p256.public_key().as_ref().to_vec()
+    }
+
     /// A token with the usual header.
     pub(crate) fn token(&self, algorithm: &str, claims: &str) -> String {
         self.token_with(algorithm, &format!(r#"{{"alg":"{algorithm}","typ":"JWT"}}"#), claims)

@@ -99,7 +99,7 @@ fn the_cache_never_outlives_the_token_or_the_policy() {
         let claims = json!({"exp": NOW + 100, "nbf": NOW}).to_string();
         let head = Head::bearer(&ours().token(algorithm, &claims));
         let mut at = |now: u64| {
-            permit_object(&policy, &bucket, &mut cache, &head, b"a", now)
+            permit_object(&policy, &(), &bucket, &mut cache, &head, b"a", now)
                 .map(|_| ())
                 .map_err(|denial| denial.reason)
         };
@@ -111,7 +111,8 @@ fn the_cache_never_outlives_the_token_or_the_policy() {
         assert_eq!(at(NOW - 61), Err(DenialReason::NotYetValid), "a clock that went back");
 
         let rotated = crate::head::policy(&spec(vec![theirs().spec(algorithm, None)]));
-        let denial = permit_object(&rotated, &bucket, &mut cache, &head, b"a", NOW).unwrap_err();
+        let denial =
+            permit_object(&rotated, &(), &bucket, &mut cache, &head, b"a", NOW).unwrap_err();
         assert_eq!(denial.reason, DenialReason::BadSignature, "{algorithm}");
         assert!(cache.is_empty());
     }
@@ -124,7 +125,7 @@ fn tokens_that_are_refused_take_no_place_in_the_cache() {
     let mut cache = TokenCache::new();
     let mut ask = |token: &str| {
         let head = Head::bearer(token);
-        let decision = permit_object(&policy, &bucket, &mut cache, &head, b"a", NOW);
+        let decision = permit_object(&policy, &(), &bucket, &mut cache, &head, b"a", NOW);
         (decision.is_ok(), cache.len())
     };
     assert_eq!(ask(&ours().token("HS256", &good().to_string())), (true, 1));
@@ -150,7 +151,7 @@ fn a_cached_token_is_still_asked_about_every_bucket_and_key() {
     let head = Head::bearer(&ours().token("HS256", &claims));
     let mut cache = TokenCache::new();
     let mut ask = |bucket: &BucketAuth, key: &str| {
-        permit_object(&policy, bucket, &mut cache, &head, key.as_bytes(), NOW)
+        permit_object(&policy, &(), bucket, &mut cache, &head, key.as_bytes(), NOW)
             .map(|permit| permit.key_index())
             .map_err(|denial| (denial.reason, denial.fault.status()))
     };
@@ -178,7 +179,7 @@ fn without_enforcement_buckets_are_public_and_the_admin_api_is_closed() {
         assert!(!policy.enforced());
         let permit = decide(&policy, &Head::default()).unwrap();
         assert_eq!((permit.subject(), permit.key_index()), (None, None));
-        let denial = permit_admin(&policy, &mut TokenCache::new(), &head, NOW).unwrap_err();
+        let denial = permit_admin(&policy, &(), &mut TokenCache::new(), &head, NOW).unwrap_err();
         assert_eq!((denial.fault, denial.reason), (Fault::AdminClosed, DenialReason::AdminClosed));
     }
 }
@@ -192,11 +193,11 @@ fn the_admin_api_takes_headers_only_and_asks_its_own_rules() {
     let user = ours().token("HS256", &good().to_string());
     let mut cache = TokenCache::new();
     let mut ask = |head: Head| {
-        permit_admin(&policy, &mut cache, &head, NOW)
+        permit_admin(&policy, &(), &mut cache, &head, NOW)
             .map(|permit| (permit.subject().map(str::to_owned), permit.key_index()))
             .map_err(|denial| denial.reason)
     };
-    let alice = Ok((Some("alice".to_owned()), 0));
+    let alice = Ok((Some("alice".to_owned()), Some(0)));
     for _ in 0..2 {
         assert_eq!(ask(Head::bearer(&admin)), alice);
         let header = Head::default().field("x-auth-token", format!("JWT {admin}"));
@@ -215,7 +216,7 @@ fn the_admin_api_takes_headers_only_and_asks_its_own_rules() {
         ..spec(vec![ours().spec("HS256", None)])
     };
     let policy = crate::head::policy(&query_only);
-    let by = |head: Head| permit_admin(&policy, &mut TokenCache::new(), &head, NOW).is_ok();
+    let by = |head: Head| permit_admin(&policy, &(), &mut TokenCache::new(), &head, NOW).is_ok();
     assert!(by(Head::bearer(&admin)), "bearer is always possible");
     assert!(!by(Head::default().with_query(format!("token={admin}"))));
 }
@@ -261,9 +262,9 @@ fn a_public_bucket_and_the_admin_api_never_look_at_the_query() {
     let policy = policy(&with_sources());
     let public = BucketAuth::compile(false, &[]).0.unwrap();
     let mut cache = TokenCache::new();
-    assert!(permit_object(&policy, &public, &mut cache, &head, b"a", NOW).is_ok());
-    assert!(permit_admin(&policy, &mut cache, &head, NOW).is_err());
+    assert!(permit_object(&policy, &(), &public, &mut cache, &head, b"a", NOW).is_ok());
+    assert!(permit_admin(&policy, &(), &mut cache, &head, NOW).is_err());
     assert_eq!(*head.1.borrow(), 0);
-    assert!(permit_object(&policy, &protected(), &mut cache, &head, b"a", NOW).is_ok());
+    assert!(permit_object(&policy, &(), &protected(), &mut cache, &head, b"a", NOW).is_ok());
     assert_eq!(*head.1.borrow(), 1);
 }

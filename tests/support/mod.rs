@@ -8,6 +8,7 @@ pub(crate) mod gate;
 pub(crate) mod http2_client;
 pub(crate) mod http2_frames;
 pub(crate) mod http_head;
+pub(crate) mod identity_server;
 pub(crate) mod load;
 pub(crate) mod proxy;
 pub(crate) mod raw_client;

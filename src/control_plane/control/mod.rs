@@ -16,6 +16,7 @@ use crate::{
         drain::{Drain, Next},
         history::{History, Trigger},
         jobs::Finished,
+        key_sets::KeyFetcher,
         live::LiveValues,
         prepare::{Preparation, Prepared, Running, hosts_of},
         reload::{Change, Phase, Queue, ReloadRequest, Requester},
@@ -78,6 +79,8 @@ pub struct Control {
     pub live: LiveValues,
     /// The resolver.
     pub resolver: Resolver,
+    /// Key sets from the network.
+    pub key_sets: KeyFetcher,
     /// The files that are watched.
     pub watcher: Watcher,
     /// The service manager, if one started the process.
@@ -288,6 +291,7 @@ impl Control {
                 return Some(End::WorkerFailed(format!("worker {worker}: {error}")));
             }
             FromWorker::Adopted { worker, generation } => self.workers.adopted(worker, generation),
+            FromWorker::UnknownKey { source } => self.key_sets.want(&source),
             FromWorker::Renewed { worker, version } => self.workers.renewed(worker, version),
             FromWorker::Retired(release) => self.preparation.drop_there(release),
             FromWorker::Drained { worker, step } => self.workers.drained(worker, step),
@@ -316,6 +320,7 @@ impl Control {
             self.scrapes.render(ScrapeJob {
                 counters: Arc::clone(&self.running.release.counters),
                 reload: self.metrics,
+                key_sets: self.key_sets.status(),
                 cores: Arc::clone(&self.cores),
                 lost: LostLines {
                     access_log: self.access_log.lost_lines(),
@@ -334,6 +339,7 @@ impl Control {
                     live: &self.live.newest(),
                     workers: &self.workers.generations(),
                     live_versions: &self.workers.live_versions(),
+                    key_sets: &self.key_sets.status(),
                     cores: &self.cores,
                     uptime_seconds: Monotonic::now().since(self.started) / 1_000_000_000,
                     last_reload: self.last.as_ref(),
@@ -343,6 +349,10 @@ impl Control {
             }
             Command::History => {
                 let page = admin::history(&self.history, running, &request_id);
+                return self.workers.reply(worker, ticket, page);
+            }
+            Command::RefreshKeys => {
+                let page = admin::refreshing_keys(&self.key_sets.demand(), &request_id);
                 return self.workers.reply(worker, ticket, page);
             }
             Command::Reload { dry_run: true, if_match } => (Change::DryRun, Trigger::Api, if_match),
@@ -373,6 +383,7 @@ impl Control {
             self.queue.current.as_ref().is_some_and(|a| matches!(a.phase, Phase::Preparing));
         if !preparing {
             self.live.keep_hosts(&hosts);
+            self.key_sets.keep(&self.running.release.auth);
         }
         self.resolver.refresh(&hosts);
     }

@@ -68,6 +68,8 @@ pub(crate) struct Core {
     pub(crate) dates: Dates,
     /// When a warning about a bucket was last logged, by index.
     pub(crate) warned: RefCell<HashMap<Option<usize>, Monotonic>>,
+    /// When keys of a source were last asked for, by its id.
+    pub(crate) wanted_keys: RefCell<HashMap<Arc<str>, Monotonic>>,
     /// Ticks so far, and how many of the last ones had no connection.
     pub(crate) ticks: Cell<(u64, u64)>,
 }
@@ -94,6 +96,10 @@ pub(crate) struct Setup {
 
 /// Time between two warnings about the same bucket.
 const WARN_INTERVAL_NS: u64 = 60_000_000_000;
+
+/// Time between two messages about unknown keys of the same source: clients can invent key ids as
+/// fast as they like, and the control thread asks for them every 30 s at most.
+const WANT_INTERVAL_NS: u64 = 1_000_000_000;
 
 impl Core {
     /// A core that serves its first generation.
@@ -127,6 +133,7 @@ impl Core {
             ids: RequestIds::new(),
             dates: Dates::new(),
             warned: RefCell::default(),
+            wanted_keys: RefCell::default(),
             ticks: Cell::default(),
         };
         core.adopt(release);
@@ -153,6 +160,21 @@ impl Core {
             _ => {
                 warned.insert(bucket, now);
                 true
+            }
+        }
+    }
+
+    /// Tells the control thread that a token named a key that the set of a source does not have,
+    /// unless it was told a moment ago.
+    pub(crate) fn want_keys(&self, source: &Arc<str>) {
+        let now = self.reactor.clock.coarse();
+        let mut wanted = self.wanted_keys.borrow_mut();
+        match wanted.get(source) {
+            Some(at) if now.since(*at) < WANT_INTERVAL_NS => {}
+            _ => {
+                wanted.insert(Arc::clone(source), now);
+                let source = Arc::clone(source);
+                let _ = self.to_control.try_send(FromWorker::UnknownKey { source });
             }
         }
     }

@@ -41,6 +41,7 @@ pub(crate) enum AdminPath {
     Status,
     History,
     Rollback,
+    RefreshKeys,
     Unknown,
 }
 
@@ -56,6 +57,7 @@ impl Builtin {
             b"/admin/status" => Some(Self::Admin(AdminPath::Status)),
             b"/admin/config/history" => Some(Self::Admin(AdminPath::History)),
             b"/admin/rollback" => Some(Self::Admin(AdminPath::Rollback)),
+            b"/admin/jwks/refresh" => Some(Self::Admin(AdminPath::RefreshKeys)),
             _ if path == b"/admin" || path.starts_with(b"/admin/") => {
                 Some(Self::Admin(AdminPath::Unknown))
             }
@@ -66,14 +68,18 @@ impl Builtin {
     /// Methods of the endpoint, as `Allow` lists them.
     pub(crate) fn allowed(self) -> &'static str {
         match self {
-            Self::Admin(AdminPath::Reload | AdminPath::Rollback) => "POST, OPTIONS",
+            Self::Admin(AdminPath::Reload | AdminPath::Rollback | AdminPath::RefreshKeys) => {
+                "POST, OPTIONS"
+            }
             _ => "GET, HEAD, OPTIONS",
         }
     }
 
     pub(crate) fn allows(self, method: Method, token: &[u8]) -> bool {
         match self {
-            Self::Admin(AdminPath::Reload | AdminPath::Rollback) => token == b"POST",
+            Self::Admin(AdminPath::Reload | AdminPath::Rollback | AdminPath::RefreshKeys) => {
+                token == b"POST"
+            }
             // Whether it exists is not for everybody to know: the token is looked at first.
             Self::Admin(AdminPath::Unknown) => method != Method::Options,
             _ => matches!(method, Method::Get | Method::Head),
@@ -158,6 +164,7 @@ fn command(exchange: &Exchange<'_>, path: AdminPath) -> Result<Command, Fault> {
         }
         AdminPath::Status => Ok(Command::Status),
         AdminPath::History => Ok(Command::History),
+        AdminPath::RefreshKeys => Ok(Command::RefreshKeys),
         AdminPath::Rollback => {
             condition::rollback_to(query).map(|to| Command::Rollback { to, if_match })
         }
@@ -173,9 +180,11 @@ async fn call(exchange: &Exchange<'_>, call: Call, response: &mut impl ResponseW
         Call::Command { command: Command::Reload { .. } | Command::Rollback { .. }, .. } => {
             RELOAD_CALL_TIMEOUT
         }
-        Call::Command { command: Command::Status | Command::History, .. } | Call::Metrics => {
-            CALL_TIMEOUT
+        Call::Command {
+            command: Command::Status | Command::History | Command::RefreshKeys,
+            ..
         }
+        | Call::Metrics => CALL_TIMEOUT,
     };
     let (ticket, reply) = core.commands.open();
     // When the control thread is gone the message is dropped, and with it the ticket.

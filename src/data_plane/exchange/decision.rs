@@ -108,7 +108,15 @@ impl Decision {
         }
         let key_at = path.len() - key.len();
         let tokens = &mut local.tokens.borrow_mut();
-        match permit_object(&local.auth, &bucket.auth, tokens, request, key, now) {
+        match permit_object(
+            &local.auth,
+            &**core.live.borrow(),
+            &bucket.auth,
+            tokens,
+            request,
+            key,
+            now,
+        ) {
             Ok(permit) => {
                 if let Some(key) = permit.key_index() {
                     count_key_use(core, local, key);
@@ -139,9 +147,11 @@ impl Decision {
         if matches!(builtin, Builtin::Admin(_)) {
             let local = &request.local;
             let tokens = &mut local.tokens.borrow_mut();
-            match permit_admin(&local.auth, tokens, request, now) {
+            match permit_admin(&local.auth, &**core.live.borrow(), tokens, request, now) {
                 Ok(permit) => {
-                    count_key_use(core, local, permit.key_index());
+                    if let Some(key) = permit.key_index() {
+                        count_key_use(core, local, key);
+                    }
                     self.subject = permit.subject().map(Box::from);
                 }
                 Err(denial) => return Err(self.denied(core, local, &denial)),
@@ -152,6 +162,10 @@ impl Decision {
 
     fn denied(&mut self, core: &Core, local: &Local, denial: &Denial) -> Fault {
         core.cells.auth_failures(failure_of(denial.reason)).inc();
+        let provider = denial.unknown_key_of;
+        if let Some(source) = provider.and_then(|provider| local.auth.key_source(provider)) {
+            core.want_keys(&source.id);
+        }
         self.auth_reason = denial.reason.as_str();
         if local.access_log {
             self.subject = denial.subject.as_deref().map(Box::from);
@@ -178,12 +192,13 @@ fn failure_of(reason: DenialReason) -> AuthFailure {
         | DenialReason::Critical => AuthFailure::Malformed,
         DenialReason::BadAlgorithm => AuthFailure::Algorithm,
         DenialReason::UnknownKey => AuthFailure::UnknownKey,
+        DenialReason::NoKeySet => AuthFailure::NoKeySet,
         DenialReason::BadSignature => AuthFailure::Signature,
         DenialReason::BadTime | DenialReason::MissingExpiry => AuthFailure::InvalidTime,
         DenialReason::Expired => AuthFailure::Expired,
         DenialReason::NotYetValid => AuthFailure::NotYetValid,
         DenialReason::BadIssuer => AuthFailure::Issuer,
         DenialReason::BadAudience => AuthFailure::Audience,
-        DenialReason::Claims | DenialReason::Path => AuthFailure::Claims,
+        DenialReason::Provider | DenialReason::Claims | DenialReason::Path => AuthFailure::Claims,
     }
 }

@@ -74,7 +74,7 @@ impl TokenCache {
         self.insert_young(digest, token);
     }
 
-    /// Removes the token of that digest, because it has expired.
+    /// Removes the token of that digest, because it has expired or its key is gone.
     pub(super) fn remove(&mut self, digest: &Digest) {
         if let Some(token) = self.young.remove(digest) {
             self.young_bytes = self.young_bytes.saturating_sub(token.heap_bytes());

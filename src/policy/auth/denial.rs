@@ -21,15 +21,18 @@ pub struct Denial {
     pub reason: DenialReason,
     /// The token's `sub`, when its signature was good; not part of `Debug`.
     pub subject: Option<Rc<str>>,
+    /// The provider that has no key of the token's `kid`, as an index for
+    /// `AuthPolicy::key_source`: its set may be renewed by now.
+    pub unknown_key_of: Option<usize>,
 }
 
 impl Denial {
     pub(super) fn new(reason: DenialReason) -> Self {
-        Self { fault: reason.fault(), reason, subject: None }
+        Self::of_subject(reason, None)
     }
 
     pub(super) fn of_subject(reason: DenialReason, subject: Option<Rc<str>>) -> Self {
-        Self { fault: reason.fault(), reason, subject }
+        Self { fault: reason.fault(), reason, subject, unknown_key_of: None }
     }
 }
 
@@ -61,6 +64,8 @@ pub enum DenialReason {
     BadAlgorithm,
     /// No key has the token's `kid`, and there is none without an id.
     UnknownKey,
+    /// The key set that could have the key never came, or is too old to be used.
+    NoKeySet,
     /// The signature does not verify.
     BadSignature,
     /// `exp`, `nbf` or `iat` is not a number of seconds in range.
@@ -75,6 +80,8 @@ pub enum DenialReason {
     BadIssuer,
     /// `aud` is missing, of the wrong type, or has no member of `jwt.audience`.
     BadAudience,
+    /// Its provider's tokens may not be used for this.
+    Provider,
     /// A claim rule does not hold.
     Claims,
     /// A `path_prefix` rule does not permit this object key.
@@ -83,7 +90,7 @@ pub enum DenialReason {
 
 impl DenialReason {
     /// Every reason, in the order of [`DenialReason::index`].
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::MissingToken,
         Self::AdminClosed,
         Self::Ambiguous,
@@ -92,6 +99,7 @@ impl DenialReason {
         Self::Critical,
         Self::BadAlgorithm,
         Self::UnknownKey,
+        Self::NoKeySet,
         Self::BadSignature,
         Self::BadTime,
         Self::MissingExpiry,
@@ -99,6 +107,7 @@ impl DenialReason {
         Self::NotYetValid,
         Self::BadIssuer,
         Self::BadAudience,
+        Self::Provider,
         Self::Claims,
         Self::Path,
     ];
@@ -119,6 +128,7 @@ impl DenialReason {
             Self::Critical => "critical_extension",
             Self::BadAlgorithm => "bad_algorithm",
             Self::UnknownKey => "unknown_key",
+            Self::NoKeySet => "no_key_set",
             Self::BadSignature => "bad_signature",
             Self::BadTime => "bad_time",
             Self::MissingExpiry => "missing_expiry",
@@ -126,6 +136,7 @@ impl DenialReason {
             Self::NotYetValid => "not_yet_valid",
             Self::BadIssuer => "bad_issuer",
             Self::BadAudience => "bad_audience",
+            Self::Provider => "provider",
             Self::Claims => "claims",
             Self::Path => "path",
         }
@@ -138,13 +149,14 @@ impl DenialReason {
             Self::AdminClosed => Fault::AdminClosed,
             Self::Expired => Fault::InvalidToken(EXPIRED),
             Self::NotYetValid => Fault::InvalidToken(NOT_YET_VALID),
-            Self::Claims | Self::Path => Fault::ClaimsRefused,
+            Self::Provider | Self::Claims | Self::Path => Fault::ClaimsRefused,
             Self::Ambiguous
             | Self::TooLong
             | Self::Malformed
             | Self::Critical
             | Self::BadAlgorithm
             | Self::UnknownKey
+            | Self::NoKeySet
             | Self::BadSignature
             | Self::BadTime
             | Self::MissingExpiry

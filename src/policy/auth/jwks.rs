@@ -17,29 +17,32 @@ use super::{
 /// Longest JWK set, in bytes: the largest public ones are below 64 KiB.
 pub const JWKS_BYTES_MAX: usize = 262_144;
 
-/// Key path of the JWK set.
-const PATH: &str = "jwt.jwks_file";
-
-/// Compiles a JWK set. Mistakes are added to `problems`.
-pub(super) fn compile(bytes: &[u8], problems: &mut Vec<AuthProblem>) -> Vec<VerificationKey> {
+/// Compiles the JWK set of a key path. Of its keys those of the `algorithms` are used; all if there
+/// are none. Mistakes are added to `problems`.
+pub(super) fn compile(
+    bytes: &[u8],
+    set_path: &str,
+    algorithms: &[KnownAlgorithm],
+    problems: &mut Vec<AuthProblem>,
+) -> Vec<VerificationKey> {
     let mut report = |path: String, message: &str, warning| {
         problems.push(AuthProblem { path, message: message.to_owned(), warning });
     };
     if bytes.len() > JWKS_BYTES_MAX {
         let message = format!("must be at most {JWKS_BYTES_MAX} bytes long");
-        report(PATH.to_owned(), &message, false);
+        report(set_path.to_owned(), &message, false);
         return Vec::new();
     }
     let Some(Value::Array(entries)) = json::object(bytes).and_then(|mut set| set.remove("keys"))
     else {
         let message = "must be a JWK set: a JSON object with a list 'keys' (RFC 7517 section 5)";
-        report(PATH.to_owned(), message, false);
+        report(set_path.to_owned(), message, false);
         return Vec::new();
     };
     let mut keys: Vec<VerificationKey> = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
-        let path = format!("{PATH}.keys[{index}]");
-        match read_key(entry, index) {
+        let path = format!("{set_path}.keys[{index}]");
+        match read_key(entry, index, algorithms) {
             Ok(key) if key.id.is_some() && keys.iter().any(|other| other.id == key.id) => {
                 report(path, "is not used: an earlier key has the same kid", true);
             }
@@ -51,12 +54,16 @@ pub(super) fn compile(bytes: &[u8], problems: &mut Vec<AuthProblem>) -> Vec<Veri
         }
     }
     if keys.is_empty() {
-        report(PATH.to_owned(), "must hold at least one usable key", false);
+        report(set_path.to_owned(), "must hold at least one usable key", false);
     }
     keys
 }
 
-fn read_key(entry: &Value, index: usize) -> Result<VerificationKey, String> {
+fn read_key(
+    entry: &Value,
+    index: usize,
+    algorithms: &[KnownAlgorithm],
+) -> Result<VerificationKey, String> {
     let members = entry.as_object().ok_or("it is not an object")?;
     let key_type = text(members, "kty")?.ok_or("it has no kty")?;
     if text(members, "use")?.is_some_and(|usage| usage != "sig") {
@@ -73,21 +80,29 @@ fn read_key(entry: &Value, index: usize) -> Result<VerificationKey, String> {
         return Err(format!("its kid must have 1 to {KEY_ID_BYTES_MAX} bytes"));
     }
     let (algorithm, key) = match key_type {
-        "RSA" => read_rsa(members)?,
+        "RSA" => read_rsa(members, algorithms)?,
         "EC" => read_curve(members)?,
         "OKP" => read_ed25519(members)?,
         "oct" => read_secret(members)?,
         other => return Err(format!("unsupported kty '{other:.40}'")),
     };
+    if !algorithms.is_empty() && !algorithms.contains(&algorithm) {
+        return Err(format!("algorithms does not name {}", algorithm.name()));
+    }
     let label = id.map_or_else(|| format!("jwks[{index}]"), str::to_owned);
     Ok(VerificationKey::new(id, &label, algorithm, key))
 }
 
-/// Reads an RSA key. Without `alg` it is for RS256, as some large providers leave it out and all of
-/// those sign with RS256.
-fn read_rsa(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey), String> {
+/// Reads an RSA key. Without `alg` it is for the first RSA algorithm that is configured, or RS256:
+/// some large providers leave it out, and all of those sign with RS256.
+fn read_rsa(
+    jwk: &Map<String, Value>,
+    algorithms: &[KnownAlgorithm],
+) -> Result<(KnownAlgorithm, DecodingKey), String> {
     refuse_private(jwk)?;
-    let algorithm = algorithm(jwk, AlgorithmFamily::Rsa, Some("RS256"))?;
+    let configured = algorithms.iter().find(|known| known.family() == AlgorithmFamily::Rsa);
+    let implied = configured.map_or("RS256", |known| known.name());
+    let algorithm = algorithm(jwk, AlgorithmFamily::Rsa, Some(implied))?;
     let key = rsa_key(&bytes(jwk, "n")?, &bytes(jwk, "e")?)?;
     Ok((algorithm, key))
 }

@@ -47,7 +47,7 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
 ];
 
 /// An algorithm of the list above, with its name.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KnownAlgorithm {
     name: &'static str,
     algorithm: Algorithm,

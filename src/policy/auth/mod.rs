@@ -8,8 +8,9 @@
 //! is missing, malformed, duplicated or of another type than expected is refused; nothing of a
 //! token is used before its signature is verified, but for choosing the key (RFC 8725).
 //!
-//! Deliberately absent: fetching keys over the network (a JWK set is a file), encrypted tokens
-//! (JWE), JSON serialization of tokens, `b64: false`, and any clock (the time is an argument).
+//! Deliberately absent: asking for key sets (they are arguments; `control_plane::key_sets` fetches
+//! them), encrypted tokens (JWE), JSON serialization of tokens, `b64: false`, and any clock (the
+//! time is an argument).
 
 mod cache;
 mod claims;
@@ -17,9 +18,12 @@ mod denial;
 mod json;
 mod jwks;
 mod key;
+mod key_set;
+mod key_source;
 mod pem;
 mod permit;
 mod policy;
+mod provider;
 mod source;
 pub mod spec;
 mod token;
@@ -30,7 +34,10 @@ pub use cache::TokenCache;
 pub use denial::{Denial, DenialReason};
 pub use jwks::JWKS_BYTES_MAX;
 pub use key::install_crypto;
+pub use key_set::{KEYS_MAX, KeySet};
+pub use key_source::{KeySets, KeySource, SetPlace};
 pub use pem::PEM_BYTES_MAX;
 pub use permit::{AdminPermit, Permit, permit_admin, permit_object};
-pub use policy::{AuthPolicy, BucketAuth, KEYS_MAX, LEEWAY_SECONDS_MAX};
+pub use policy::{AuthPolicy, BucketAuth, LEEWAY_SECONDS_MAX};
+pub use provider::{OWN_KEYS, PROVIDERS_MAX};
 pub use source::TokenCarrier;

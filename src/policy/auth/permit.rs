@@ -11,6 +11,7 @@ use super::{
     cache::{Digest, TokenCache},
     claims::Rules,
     denial::{Denial, DenialReason},
+    key_source::KeySets,
     policy::{AuthPolicy, BucketAuth},
     source::{self, TokenCarrier},
     spec::TokenSource,
@@ -31,9 +32,9 @@ impl Permit {
     }
 
     /// Key that verified the token, as an index into `AuthPolicy::key_ids`; none for a public
-    /// bucket.
+    /// bucket and for a key of a fetched set.
     pub fn key_index(&self) -> Option<usize> {
-        Some(self.token.as_ref()?.key_index)
+        self.token.as_ref()?.key.key_index
     }
 }
 
@@ -55,9 +56,10 @@ impl AdminPermit {
         self.token.subject.as_deref()
     }
 
-    /// Key that verified the token, as an index into `AuthPolicy::key_ids`.
-    pub fn key_index(&self) -> usize {
-        self.token.key_index
+    /// Key that verified the token, as an index into `AuthPolicy::key_ids`; none for a key of a
+    /// fetched set.
+    pub fn key_index(&self) -> Option<usize> {
+        self.token.key.key_index
     }
 }
 
@@ -70,13 +72,15 @@ impl fmt::Debug for AdminPermit {
 /// Decides whether a request may read the object of that key in that bucket.
 ///
 /// `key` is the object key as the client names it, decoded, before any `key_prefix`;
-/// `now_unix` is in seconds. The cache must be this core's own; one of another policy is emptied.
+/// `now_unix` is in seconds. The cache must be this core's own; one of another policy is emptied,
+/// and a token in it counts only while the set of its key is the one in `fetched`.
 ///
 /// # Errors
 ///
 /// A [`Denial`] with the error for the client and the reason for the log and the counters.
 pub fn permit_object(
     policy: &AuthPolicy,
+    fetched: &impl KeySets,
     bucket: &BucketAuth,
     cache: &mut TokenCache,
     carrier: &impl TokenCarrier,
@@ -86,12 +90,15 @@ pub fn permit_object(
     if !policy.enforced() || !bucket.enabled() {
         return Ok(Permit { token: None });
     }
-    let token = authenticate(policy, &policy.sources, cache, carrier, now_unix)?;
+    let token = authenticate(policy, fetched, &policy.sources, cache, carrier, now_unix)?;
+    if !bucket.providers.has(token.provider) {
+        return Err(refuse(&token, DenialReason::Provider));
+    }
     if !token.general_rules_hold || !bucket.rules.hold(&token.claims) {
         return Err(refuse(&token, DenialReason::Claims));
     }
     let permits = |rules: &Rules| rules.permit_key(&token.claims, key);
-    if !permits(&policy.general_rules) || !permits(&bucket.rules) {
+    if !policy.rules_for(&token).is_some_and(permits) || !permits(&bucket.rules) {
         return Err(refuse(&token, DenialReason::Path));
     }
     Ok(Permit { token: Some(token) })
@@ -105,6 +112,7 @@ pub fn permit_object(
 /// A [`Denial`] with the error for the client and the reason for the log and the counters.
 pub fn permit_admin(
     policy: &AuthPolicy,
+    fetched: &impl KeySets,
     cache: &mut TokenCache,
     carrier: &impl TokenCarrier,
     now_unix: u64,
@@ -112,7 +120,10 @@ pub fn permit_admin(
     if !policy.enforced() {
         return Err(Denial::new(DenialReason::AdminClosed));
     }
-    let token = authenticate(policy, &policy.admin_sources, cache, carrier, now_unix)?;
+    let token = authenticate(policy, fetched, &policy.admin_sources, cache, carrier, now_unix)?;
+    if !policy.admin_providers.has(token.provider) {
+        return Err(refuse(&token, DenialReason::Provider));
+    }
     if !policy.admin_rules.hold(&token.claims) {
         return Err(refuse(&token, DenialReason::Claims));
     }
@@ -122,6 +133,7 @@ pub fn permit_admin(
 /// The verified token of a request, from the cache or by verifying it now.
 fn authenticate(
     policy: &AuthPolicy,
+    fetched: &impl KeySets,
     sources: &[TokenSource],
     cache: &mut TokenCache,
     carrier: &impl TokenCarrier,
@@ -133,23 +145,29 @@ fn authenticate(
     }
     let digest = sha256(&token);
     if let Some(verified) = cache.get(policy.identity, &digest) {
-        return match verified.window.check(now_unix) {
-            Ok(()) => Ok(verified),
-            Err(reason) => {
-                if reason == DenialReason::Expired {
-                    cache.remove(&digest);
+        if policy.still_trusts(&verified, fetched) {
+            return match verified.window.check(now_unix) {
+                Ok(()) => Ok(verified),
+                Err(reason) => {
+                    if reason == DenialReason::Expired {
+                        cache.remove(&digest);
+                    }
+                    Err(refuse(&verified, reason))
                 }
-                Err(refuse(&verified, reason))
-            }
-        };
+            };
+        }
+        cache.remove(&digest);
     }
-    match policy.verify(&token, now_unix) {
+    match policy.verify(&token, fetched, now_unix) {
         Ok(verified) => {
             let verified = Rc::new(verified);
             cache.insert(policy.identity, digest, Rc::clone(&verified));
             Ok(verified)
         }
-        Err(refused) => Err(Denial::of_subject(refused.reason, refused.subject)),
+        Err(refused) => Err(Denial {
+            unknown_key_of: refused.unknown_key_of,
+            ..Denial::of_subject(refused.reason, refused.subject)
+        }),
     }
 }
 

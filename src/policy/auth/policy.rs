@@ -3,29 +3,27 @@
 use std::{
     fmt,
     rc::Rc,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     claims::{Rules, Scope},
     denial::DenialReason,
-    json, jwks,
-    key::{VerificationKey, install_crypto},
-    spec::{AuthProblem, AuthSpec, ClaimSpec, TokenSource},
+    json,
+    key::install_crypto,
+    key_source::{KeySets, KeySource},
+    provider::{self, Provider, ProviderSet, unknown_name},
+    spec::{AuthProblem, AuthSpec, ClaimSpec, ProviderSpec, TokenSource},
     token::Unverified,
-    verified::{Verified, check_audience, check_issuer},
+    verified::Verified,
     window::Window,
 };
 use crate::protocol::text::token::is_token;
-
-/// Most keys at once. A rotation needs two, a provider's JWK set a handful.
-pub const KEYS_MAX: usize = 100;
-
-/// Most keys without an id. A token that names none of the others is tried with each of them, so
-/// that they multiply the cost of a bad token.
-const KEYS_WITHOUT_ID_MAX: usize = 8;
 
 /// Longest `jwt.leeway`, in seconds. It is for clocks that differ, "usually no more than a few
 /// minutes" (RFC 7519 section 4.1.4), not for tokens that should be valid for longer.
@@ -36,19 +34,18 @@ pub struct AuthPolicy {
     /// Number that no other policy of this process has; binds a cache to its policy.
     pub(super) identity: u64,
     enforced: bool,
-    keys: Box<[VerificationKey]>,
-    issuer: Option<Box<str>>,
-    audience: Box<[Box<str>]>,
+    /// The keys of the section itself, then its providers.
+    providers: Box<[Provider]>,
     leeway_seconds: u64,
     require_exp: bool,
     /// Sources of a token in a request for an object.
     pub(super) sources: Box<[TokenSource]>,
     /// The same for the admin API: header fields only.
     pub(super) admin_sources: Box<[TokenSource]>,
-    /// Rules for every protected bucket.
-    pub(super) general_rules: Rules,
     /// Rules for the admin API.
     pub(super) admin_rules: Rules,
+    /// Providers whose tokens may use the admin API.
+    pub(super) admin_providers: ProviderSet,
 }
 
 impl AuthPolicy {
@@ -60,20 +57,13 @@ impl AuthPolicy {
         }
         install_crypto();
         let mut problems = Vec::new();
-        let keys = compile_keys(spec, &mut problems);
-        if spec.issuer.as_deref() == Some("") {
-            problems.push(error("jwt.issuer", "must not be empty"));
-        }
-        if spec.audience.iter().any(String::is_empty) {
-            problems.push(error("jwt.audience", "must not hold an empty string"));
-        }
+        let providers = provider::compile(spec, &mut problems);
         let leeway_seconds = spec.leeway.as_secs();
         if spec.leeway.as_nanos() > u128::from(LEEWAY_SECONDS_MAX) * 1_000_000_000 {
             let message = format!("must be at most {LEEWAY_SECONDS_MAX} seconds");
             problems.push(error("jwt.leeway", message));
         }
         check_sources(&spec.sources, &mut problems);
-        let general_rules = Rules::compile(&spec.claims, Scope::Objects, &mut problems);
         if spec.admin_claims.is_empty() {
             let message = "must hold at least one rule; without one every token could use the \
                            admin API";
@@ -83,18 +73,20 @@ impl AuthPolicy {
         if problems.iter().any(|problem| !problem.warning) {
             return (None, problems);
         }
+        let admin_providers = match &spec.admin_providers[..] {
+            [] => ProviderSet::OWN,
+            names => ProviderSet::of(names, &spec.providers).unwrap_or(ProviderSet::OWN),
+        };
         let policy = Self {
             identity: next_identity(),
             enforced: true,
-            keys: keys.into(),
-            issuer: spec.issuer.as_deref().map(Box::from),
-            audience: spec.audience.iter().map(|audience| audience.as_str().into()).collect(),
+            providers: providers.into(),
             leeway_seconds,
             require_exp: spec.require_exp,
             sources: spec.sources.clone().into(),
             admin_sources: admin_sources(&spec.sources),
-            general_rules,
             admin_rules,
+            admin_providers,
         };
         (Some(policy), problems)
     }
@@ -105,15 +97,13 @@ impl AuthPolicy {
         Self {
             identity: next_identity(),
             enforced: false,
-            keys: Box::default(),
-            issuer: None,
-            audience: Box::default(),
+            providers: Box::default(),
             leeway_seconds: 0,
             require_exp: true,
             sources: Box::default(),
             admin_sources: Box::default(),
-            general_rules: Rules::default(),
             admin_rules: Rules::default(),
+            admin_providers: ProviderSet::OWN,
         }
     }
 
@@ -123,60 +113,79 @@ impl AuthPolicy {
     }
 
     /// One label per key, in the order of `Permit::key_index`: its id, or its key path.
-    pub fn key_ids(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
-        self.keys.iter().map(|key| &*key.label)
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> + Clone {
+        self.providers.iter().flat_map(|provider| provider.keys.labels())
     }
 
-    /// Verifies a token: form, key, signature, times, issuer, audience, in this order. No claim is
-    /// read before the signature is known to be good.
-    pub(super) fn verify(&self, token: &[u8], now_unix: u64) -> Result<Verified, Refused> {
+    /// The sources of key sets, each of another provider.
+    pub fn key_sources(&self) -> impl Iterator<Item = &Arc<KeySource>> + Clone {
+        self.providers.iter().filter_map(|provider| provider.source.as_ref())
+    }
+
+    /// The source of the key set that a refused token could be in, had it been renewed
+    /// (`Denial::unknown_key_of`).
+    pub fn key_source(&self, provider: usize) -> Option<&Arc<KeySource>> {
+        self.providers.get(provider)?.source.as_ref()
+    }
+
+    /// Returns true if the key that verified a token is one of its provider's still.
+    pub(super) fn still_trusts(&self, token: &Verified, fetched: &impl KeySets) -> bool {
+        let provider = self.providers.get(token.provider);
+        provider.is_some_and(|provider| provider.still_has(token.key, fetched))
+    }
+
+    /// Rules for every protected bucket, as they are for a token.
+    pub(super) fn rules_for(&self, token: &Verified) -> Option<&Rules> {
+        self.providers.get(token.provider).map(|provider| &*provider.rules)
+    }
+
+    /// Verifies a token: form, provider, key, signature, times, issuer, audience, in this order. No
+    /// claim is read before the signature is known to be good, but `iss` where it chooses keys.
+    pub(super) fn verify(
+        &self,
+        token: &[u8],
+        fetched: &impl KeySets,
+        now_unix: u64,
+    ) -> Result<Verified, Refused> {
         let unverified = Unverified::parse(token)?;
-        let key_index = self.verifying_key(&unverified)?;
-        let claims = json::object(&unverified.payload).ok_or(DenialReason::Malformed)?;
+        let read_claims = || json::object(&unverified.payload).ok_or(DenialReason::Malformed);
+        // Without providers there is nothing to choose.
+        let early = if self.providers.len() > 1 { Some(read_claims()?) } else { None };
+        let index = early.as_ref().map_or(0, |claims| self.provider_of(claims));
+        let provider = self.providers.get(index).ok_or(DenialReason::UnknownKey)?;
+        if provider.keys.is_empty() && provider.source.is_none() {
+            // The section has providers only, and this token is of none of them.
+            return Err(DenialReason::BadIssuer.into());
+        }
+        let key = provider.verifying_key(&unverified, fetched).map_err(|no_key| Refused {
+            reason: no_key.reason,
+            subject: None,
+            unknown_key_of: Some(index).filter(|_| no_key.is_id_unknown),
+        })?;
+        let claims = early.map_or_else(read_claims, Ok)?;
         let subject = claims.get("sub").and_then(Value::as_str).map(Rc::from);
         let checked = Window::read(&claims, self.leeway_seconds, self.require_exp)
             .and_then(|window| window.check(now_unix).map(|()| window))
-            .and_then(|window| {
-                self.issuer.as_deref().map_or(Ok(()), |issuer| check_issuer(&claims, issuer))?;
-                if !self.audience.is_empty() {
-                    check_audience(&claims, &self.audience)?;
-                }
-                Ok(window)
-            });
+            .and_then(|window| provider.check(&claims).map(|()| window));
         match checked {
             Ok(window) => {
-                let general_rules_hold = self.general_rules.hold(&claims);
-                Ok(Verified { window, key_index, subject, claims, general_rules_hold })
+                let general_rules_hold = provider.rules.hold(&claims);
+                let provider = index;
+                Ok(Verified { window, provider, key, subject, claims, general_rules_hold })
             }
-            Err(reason) => Err(Refused { reason, subject }),
+            Err(reason) => Err(Refused { reason, subject, unknown_key_of: None }),
         }
     }
 
-    /// Index of the key that verifies the token. A key with the token's `kid` is the only one
-    /// allowed; without such a key those without an id are tried.
-    fn verifying_key(&self, token: &Unverified<'_>) -> Result<usize, DenialReason> {
-        let bound = token
-            .key_id
-            .as_deref()
-            .and_then(|id| self.keys.iter().position(|key| key.id.as_deref() == Some(id)));
-        let mut reason = DenialReason::UnknownKey;
-        for (index, key) in self.keys.iter().enumerate() {
-            let may_verify = bound.map_or_else(|| key.id.is_none(), |bound| bound == index);
-            if !may_verify {
-                continue;
-            }
-            if !key.has_algorithm_of(token) {
-                if reason == DenialReason::UnknownKey {
-                    reason = DenialReason::BadAlgorithm;
-                }
-                continue;
-            }
-            if key.verifies(token) {
-                return Ok(index);
-            }
-            reason = DenialReason::BadSignature;
-        }
-        Err(reason)
+    /// Index of the provider that these claims say they are of; that of the section's own keys if
+    /// no provider has this issuer.
+    fn provider_of(&self, claims: &Map<String, Value>) -> usize {
+        let issuer = claims.get("iss").and_then(Value::as_str);
+        let of_issuer = |issuer| {
+            let others = self.providers.iter().skip(1);
+            others.clone().position(|provider| provider.issues(issuer)).map(|place| place + 1)
+        };
+        issuer.and_then(of_issuer).unwrap_or_default()
     }
 }
 
@@ -184,7 +193,7 @@ impl fmt::Debug for AuthPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthPolicy")
             .field("enforced", &self.enforced)
-            .field("keys", &self.keys)
+            .field("keys", &self.providers.iter().map(|p| &p.keys).collect::<Vec<_>>())
             .field("sources", &self.sources)
             .finish_non_exhaustive()
     }
@@ -194,11 +203,13 @@ impl fmt::Debug for AuthPolicy {
 pub(super) struct Refused {
     pub(super) reason: DenialReason,
     pub(super) subject: Option<Rc<str>>,
+    /// The provider that has no key of the token's `kid`, if that is why.
+    pub(super) unknown_key_of: Option<usize>,
 }
 
 impl From<DenialReason> for Refused {
     fn from(reason: DenialReason) -> Self {
-        Self { reason, subject: None }
+        Self { reason, subject: None, unknown_key_of: None }
     }
 }
 
@@ -207,6 +218,8 @@ impl From<DenialReason> for Refused {
 pub struct BucketAuth {
     enabled: bool,
     pub(super) rules: Rules,
+    /// Providers whose tokens may read it.
+    pub(super) providers: ProviderSet,
 }
 
 impl BucketAuth {
@@ -221,7 +234,22 @@ impl BucketAuth {
             let message = "has no effect while auth.enabled of this bucket is false".to_owned();
             problems.push(AuthProblem { path: first.path.clone(), message, warning: true });
         }
-        (Some(Self { enabled, rules }), problems)
+        (Some(Self { enabled, rules, providers: ProviderSet::ALL }), problems)
+    }
+
+    /// Limits the bucket to the tokens of some of the providers, by name.
+    ///
+    /// # Errors
+    /// The problem with a name at `path` that no provider has.
+    pub fn limited_to(
+        mut self,
+        names: &[String],
+        providers: &[ProviderSpec],
+        path: &str,
+    ) -> Result<Self, AuthProblem> {
+        self.providers = ProviderSet::of(names, providers)
+            .map_err(|position| unknown_name(format!("{path}[{position}]")))?;
+        Ok(self)
     }
 
     /// Returns true if the bucket requires a token (when the policy is enforced).
@@ -233,45 +261,6 @@ impl BucketAuth {
 fn next_identity() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-fn compile_keys(spec: &AuthSpec, problems: &mut Vec<AuthProblem>) -> Vec<VerificationKey> {
-    let mut keys: Vec<VerificationKey> = Vec::new();
-    for key_spec in &spec.keys {
-        let Some(key) = VerificationKey::compile(key_spec, problems) else { continue };
-        if key.id.is_some() && keys.iter().any(|other| other.id == key.id) {
-            problems
-                .push(error(format!("{}.id", key_spec.path), "must not be the id of another key"));
-        } else {
-            keys.push(key);
-        }
-    }
-    if let Some(bytes) = &spec.jwks {
-        for key in jwks::compile(bytes, problems) {
-            if key.id.is_some() && keys.iter().any(|other| other.id == key.id) {
-                let message =
-                    format!("the kid '{}' must not be the id of a key in jwt.keys too", key.label);
-                problems.push(error("jwt.jwks_file", message));
-            } else {
-                keys.push(key);
-            }
-        }
-    }
-    if spec.keys.is_empty() && spec.jwks.is_none() {
-        let message = "needs a key; write secret, secret_file, public_key_file, keys or jwks_file";
-        problems.push(error("jwt", message));
-    }
-    if keys.len() > KEYS_MAX {
-        problems.push(error(
-            "jwt.keys",
-            format!("must have at most {KEYS_MAX} keys, those of the JWK set included"),
-        ));
-    }
-    if keys.iter().filter(|key| key.id.is_none()).count() > KEYS_WITHOUT_ID_MAX {
-        let message = format!("at most {KEYS_WITHOUT_ID_MAX} keys may have no id");
-        problems.push(error("jwt.keys", message));
-    }
-    keys
 }
 
 fn check_sources(sources: &[TokenSource], problems: &mut Vec<AuthProblem>) {

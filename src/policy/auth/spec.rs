@@ -3,10 +3,19 @@
 
 use std::{fmt, time::Duration};
 
-use crate::model::Secret;
+use crate::{
+    model::{CaBundle, Secret},
+    protocol::url::HttpUrl,
+};
 
 /// Default of `jwt.leeway`, the tolerance for clocks that differ.
 pub const LEEWAY_DEFAULT: Duration = Duration::from_mins(1);
+
+/// Default of `jwt.jwks.refresh`.
+pub const REFRESH_DEFAULT: Duration = Duration::from_hours(1);
+
+/// Default of `jwt.jwks.max_stale`.
+pub const MAX_STALE_DEFAULT: Duration = Duration::from_hours(24);
 
 /// The `jwt` section after defaults, variables and files.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +26,18 @@ pub struct AuthSpec {
     pub keys: Vec<KeySpec>,
     /// `jwt.jwks_file`: the bytes of a JWK set (RFC 7517 section 5), and its key path for messages.
     pub jwks: Option<Vec<u8>>,
+    /// `jwt.jwks_url`: where a JWK set is fetched from.
+    pub jwks_url: Option<HttpUrl>,
+    /// `jwt.discovery`: the place of the set is asked for at the issuer.
+    pub discovery: bool,
+    /// Times and certificates for fetching sets, those of providers too.
+    pub fetch: FetchSettings,
+    /// Names of the algorithms accepted for keys of a set; empty for the default.
+    pub algorithms: Vec<String>,
+    /// Further issuers, each with its own keys.
+    pub providers: Vec<ProviderSpec>,
+    /// Names of providers whose tokens may use the admin API; empty for the keys above only.
+    pub admin_providers: Vec<String>,
     /// Required `iss`, when set.
     pub issuer: Option<String>,
     /// Accepted `aud` values; empty accepts any.
@@ -40,6 +61,12 @@ impl Default for AuthSpec {
             enforced: false,
             keys: Vec::new(),
             jwks: None,
+            jwks_url: None,
+            discovery: false,
+            fetch: FetchSettings::default(),
+            algorithms: Vec::new(),
+            providers: Vec::new(),
+            admin_providers: Vec::new(),
             issuer: None,
             audience: Vec::new(),
             leeway: LEEWAY_DEFAULT,
@@ -56,6 +83,25 @@ impl Default for AuthSpec {
     }
 }
 
+impl AuthSpec {
+    /// Returns true if the section itself has keys, or a source of them.
+    pub fn has_own_keys(&self) -> bool {
+        !self.keys.is_empty() || self.jwks.is_some() || self.jwks_url.is_some() || self.discovery
+    }
+
+    /// Every configured key, those of providers included.
+    pub fn all_keys(&self) -> impl Iterator<Item = &KeySpec> {
+        self.keys.iter().chain(self.providers.iter().flat_map(|provider| &provider.keys))
+    }
+
+    /// Every configured JWK set, with the key path of its place.
+    pub fn all_sets(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let own = self.jwks.as_deref().map(|set| ("jwt", set));
+        let others = self.providers.iter();
+        own.into_iter().chain(others.filter_map(|one| Some((&*one.path, one.jwks.as_deref()?))))
+    }
+}
+
 impl fmt::Debug for AuthSpec {
     /// Leaves out the JWK set, which may hold HMAC secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,6 +109,12 @@ impl fmt::Debug for AuthSpec {
             .field("enforced", &self.enforced)
             .field("keys", &self.keys)
             .field("jwks_bytes", &self.jwks.as_ref().map(Vec::len))
+            .field("jwks_url", &self.jwks_url.as_ref().map(ToString::to_string))
+            .field("discovery", &self.discovery)
+            .field("fetch", &self.fetch)
+            .field("algorithms", &self.algorithms)
+            .field("providers", &self.providers)
+            .field("admin_providers", &self.admin_providers)
             .field("issuer", &self.issuer)
             .field("audience", &self.audience)
             .field("leeway", &self.leeway)
@@ -70,6 +122,73 @@ impl fmt::Debug for AuthSpec {
             .field("sources", &self.sources)
             .field("claims", &self.claims)
             .field("admin_claims", &self.admin_claims)
+            .finish()
+    }
+}
+
+/// Times and certificates for fetching JWK sets, `jwt.jwks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchSettings {
+    /// Time between two renewals, where the answer names none.
+    pub refresh: Duration,
+    /// Time for which the last good set is used.
+    pub max_stale: Duration,
+    /// Certificates trusted besides the system's.
+    pub ca: Option<CaBundle>,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        Self { refresh: REFRESH_DEFAULT, max_stale: MAX_STALE_DEFAULT, ca: None }
+    }
+}
+
+/// One issuer as configured.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProviderSpec {
+    /// Key path for messages, such as `jwt.providers[0]`.
+    pub path: String,
+    /// Name in `auth.providers`, metrics and logs.
+    pub name: String,
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    /// Accepted `aud` values; none for those of the section.
+    pub audience: Option<Vec<String>>,
+    /// Its keys.
+    pub keys: Vec<KeySpec>,
+    /// The bytes of a JWK set.
+    pub jwks: Option<Vec<u8>>,
+    /// Where a JWK set is fetched from.
+    pub jwks_url: Option<HttpUrl>,
+    /// The place of the set is asked for at the issuer.
+    pub discovery: bool,
+    /// Names of the algorithms accepted for keys of a set; empty for those of the section.
+    pub algorithms: Vec<String>,
+    /// Rules for every protected bucket; none for those of the section.
+    pub claims: Option<Vec<ClaimSpec>>,
+}
+
+impl ProviderSpec {
+    /// Returns true if it has keys, or a source of them.
+    pub fn has_keys(&self) -> bool {
+        !self.keys.is_empty() || self.jwks.is_some() || self.jwks_url.is_some() || self.discovery
+    }
+}
+
+impl fmt::Debug for ProviderSpec {
+    /// Leaves out the JWK set, which may hold HMAC secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProviderSpec")
+            .field("path", &self.path)
+            .field("name", &self.name)
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .field("keys", &self.keys)
+            .field("jwks_bytes", &self.jwks.as_ref().map(Vec::len))
+            .field("jwks_url", &self.jwks_url.as_ref().map(ToString::to_string))
+            .field("discovery", &self.discovery)
+            .field("algorithms", &self.algorithms)
+            .field("claims", &self.claims)
             .finish()
     }
 }

@@ -6,14 +6,25 @@ use serde_json::{Map, Value};
 
 use super::{denial::DenialReason, window::Window};
 
+/// The key that verified a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct VerifiedBy {
+    /// Index among all configured keys of the policy, if it is one of them.
+    pub(super) key_index: Option<usize>,
+    /// Version of the fetched set that it is in, if it is in one.
+    pub(super) set_version: Option<u64>,
+}
+
 /// Contents of a token that is known to be genuine: enough to decide any later request with it. It
 /// is never made from a token that failed a check.
 #[derive(Debug)]
 pub(super) struct Verified {
     /// Time in which it is good; checked on every use.
     pub(super) window: Window,
-    /// Index of the key that verified it.
-    pub(super) key_index: usize,
+    /// Index of its provider in the policy.
+    pub(super) provider: usize,
+    /// The key that verified it.
+    pub(super) key: VerifiedBy,
     /// `sub`, when it is a string.
     pub(super) subject: Option<Rc<str>>,
     /// All claims, for the rules of buckets, of the admin API and about object keys.
@@ -35,7 +46,8 @@ impl Verified {
         let window = Window::read(&claims, 0, false);
         Self {
             window: window.unwrap(),
-            key_index: 0,
+            provider: 0,
+            key: VerifiedBy { key_index: Some(0), set_version: None },
             subject: None,
             claims,
             general_rules_hold: true,

@@ -67,6 +67,17 @@ pub struct BucketRow<'a> {
     pub cells: &'a [Arc<BucketCells>],
 }
 
+/// State of the key set of one provider. Rows with the same provider are of one that has moved.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySetRow<'a> {
+    /// Label value.
+    pub provider: &'a str,
+    /// Seconds since the provider was last known to publish it; none if it never came.
+    pub age_seconds: Option<f64>,
+    /// Renewals by their result, which is a label value.
+    pub results: [(&'static str, u64); 3],
+}
+
 /// Version of the binary.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildInfo<'a> {
@@ -97,6 +108,8 @@ pub struct Scrape<'a> {
     pub buckets: &'a [BucketRow<'a>],
     /// Assignment of counters to JWT keys.
     pub jwt_keys: &'a KeySlots,
+    /// Key sets that are fetched, by provider.
+    pub key_sets: &'a [KeySetRow<'a>],
     /// Lines lost outside the cells.
     pub lost: LostLines,
     /// The kernel's view of the process.
@@ -239,6 +252,23 @@ fn clients(scrape: &Scrape<'_>, page: &mut Page) {
         for (slot, label, start) in scrape.jwt_keys.iter() {
             let uses: u64 = scrape.cores.iter().map(|core| core.jwt_key_uses(slot).get()).sum();
             series.value(&[label], count(uses.saturating_sub(start)));
+        }
+    });
+    // The last row of a provider is that of its present source, or as good as it.
+    let rows: BTreeMap<&str, &KeySetRow<'_>> =
+        scrape.key_sets.iter().map(|row| (row.provider, row)).collect();
+    page.add(&definitions::JWKS_AGE, |series| {
+        for (provider, row) in &rows {
+            if let Some(age) = row.age_seconds {
+                series.value(&[provider], age);
+            }
+        }
+    });
+    page.add(&definitions::JWKS_REFRESH, |series| {
+        for (provider, row) in &rows {
+            for (result, number) in row.results {
+                series.value(&[provider, result], count(number));
+            }
         }
     });
 }

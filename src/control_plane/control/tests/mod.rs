@@ -19,7 +19,7 @@ use super::*;
 use crate::{
     control_plane::{
         files::ProcessEnvironment,
-        live,
+        key_sets, live,
         prepare::{self, Job, Origin, Ready, Refusal},
         resolver,
         watcher::Seen,
@@ -97,7 +97,14 @@ impl Fixture {
         let resolver = resolver_of(&names, &live);
         prepare::learn_names(&resolver, &loaded.settings);
         let release = prepare::first(&loaded, workers).unwrap();
-        let origin = Origin { path, environment, live: live.clone(), resolver: resolver.clone() };
+        let key_sets = key_sets::start(live.clone());
+        let origin = Origin {
+            path,
+            environment,
+            live: live.clone(),
+            resolver: resolver.clone(),
+            key_sets: key_sets.clone(),
+        };
         let (preparation, prepared) =
             Preparation::start_with(move |job, seen| preparing(&origin, job, seen)).unwrap();
         let (watcher, looked) = Watcher::start().unwrap();
@@ -112,6 +119,7 @@ impl Fixture {
             preparation,
             live,
             resolver,
+            key_sets,
             watcher,
             service: ServiceManager::default(),
             scrapes,

@@ -12,6 +12,7 @@ struct Fixture {
     cores: Box<[Arc<CoreCells>]>,
     buckets: Vec<(String, Box<[Arc<BucketCells>]>)>,
     jwt_keys: KeySlots,
+    key_sets: Vec<KeySetRow<'static>>,
     lost: LostLines,
     process: ProcessInfo,
 }
@@ -24,6 +25,7 @@ impl Fixture {
             cores: CoreCells::for_workers(WORKERS),
             buckets: buckets.iter().map(cells).collect(),
             jwt_keys: KeySlots::new(),
+            key_sets: Vec::new(),
             lost: LostLines::default(),
             process: ProcessInfo::read(),
         }
@@ -37,6 +39,7 @@ impl Fixture {
             cores: &self.cores,
             buckets: &rows,
             jwt_keys: &self.jwt_keys,
+            key_sets: &self.key_sets,
             lost: self.lost,
             process: &self.process,
             build: BuildInfo { version: "1.2.3", revision: "abc" },
@@ -58,6 +61,11 @@ impl Fixture {
 fn everything() -> Fixture {
     let mut fixture = Fixture::new(&["products", "images"]);
     fixture.jwt_keys.assign(["primary"].into_iter());
+    fixture.key_sets.push(KeySetRow {
+        provider: "corp",
+        age_seconds: Some(1.5),
+        results: [("renewed", 1), ("unchanged", 2), ("failed", 3)],
+    });
     for (_, cells) in &fixture.buckets {
         for cells in cells {
             for method in Method::ALL {
