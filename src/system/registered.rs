@@ -43,10 +43,10 @@ pub struct Registered {
 enum Coalescing {
     #[default]
     Off,
-    /// Since the last tick or later.
-    Started,
-    /// For at least a tick.
-    Lasting,
+    /// So many bytes, since the last tick or later.
+    Started(usize),
+    /// So many bytes, for at least a tick.
+    Lasting(usize),
     /// It took too long.
     GivenUp,
 }
@@ -98,7 +98,8 @@ impl Registered {
     /// The time when the sweep has to look at it next, if it has to. 0 is the next time.
     pub(super) fn due(&self) -> Option<Monotonic> {
         let deadline = self.deadline.get();
-        let coalesces = matches!(self.coalescing.get(), Coalescing::Started | Coalescing::Lasting);
+        let coalesces =
+            matches!(self.coalescing.get(), Coalescing::Started(_) | Coalescing::Lasting(_));
         let begins_to_send = self.sending.get() != 0 && self.unacknowledged.get().is_none();
         if coalesces || (begins_to_send && deadline != 0) {
             return Some(Monotonic(0));
@@ -142,13 +143,15 @@ impl Registered {
     pub(super) fn coalesce(&self, bytes: usize) {
         let then = match (self.coalescing.get(), bytes > 1) {
             (Coalescing::Off, false) | (Coalescing::GivenUp, true) => return,
-            (Coalescing::Started | Coalescing::Lasting, true) => Coalescing::Started,
-            (Coalescing::GivenUp, false) => Coalescing::Off,
-            (Coalescing::Off, true) => {
-                fd::set_receive_low_water(self.fd, bytes);
-                Coalescing::Started
+            (Coalescing::Started(now) | Coalescing::Lasting(now), true) if now == bytes => {
+                Coalescing::Started(bytes)
             }
-            (Coalescing::Started | Coalescing::Lasting, false) => {
+            (Coalescing::GivenUp, false) => Coalescing::Off,
+            (Coalescing::Off | Coalescing::Started(_) | Coalescing::Lasting(_), true) => {
+                fd::set_receive_low_water(self.fd, bytes);
+                Coalescing::Started(bytes)
+            }
+            (Coalescing::Started(_) | Coalescing::Lasting(_), false) => {
                 fd::set_receive_low_water(self.fd, 1);
                 Coalescing::Off
             }
@@ -160,8 +163,8 @@ impl Registered {
     pub(super) fn coalesce_on(&self) {
         match self.coalescing.get() {
             Coalescing::Off | Coalescing::GivenUp => {}
-            Coalescing::Started => self.coalescing.set(Coalescing::Lasting),
-            Coalescing::Lasting => {
+            Coalescing::Started(bytes) => self.coalescing.set(Coalescing::Lasting(bytes)),
+            Coalescing::Lasting(_) => {
                 self.coalescing.set(Coalescing::GivenUp);
                 // The kernel reports at once what has come together.
                 fd::set_receive_low_water(self.fd, 1);

@@ -208,6 +208,14 @@ impl Stream {
         }
     }
 
+    /// Bytes that have arrived and are kept in memory, decrypted or not.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(secured) => secured.session.borrow().held_bytes(),
+        }
+    }
+
     /// Ends sending in order; the peer sees the end of the stream after everything that was sent.
     pub fn finish(&self) {
         if let Self::Tls(secured) = self {

@@ -8,9 +8,12 @@ use crate::{
     telemetry::{cells::BucketCells, labels::ConnectionState},
 };
 
-/// Bytes of a long body over TLS that are let come together. The kernel wakes up a reader for every
-/// record or two otherwise, which costs more than decrypting them.
-const COALESCED_BYTES: usize = 131_072;
+/// Bytes of a body over TLS that are let come together, at most. The kernel wakes up a reader for
+/// every record or two otherwise, which costs more than decrypting them.
+const COALESCED_BYTES_MAX: usize = 131_072;
+
+/// The same at least: for less, the two calls that it takes cost more than they save.
+const COALESCED_BYTES_MIN: usize = 24_576;
 
 /// Connections to an address that the resolver no longer gives are left within this time, not all
 /// at once: S3's own names give some of many addresses, and others each time.
@@ -133,8 +136,15 @@ impl Connection {
     /// waking up for them is worth it.
     pub(crate) async fn wait_for_body(&self, left: u64) {
         if self.stream.splice_fd().is_none() {
-            let is_long = left >= 2 * COALESCED_BYTES as u64;
-            self.stream.registration().coalesce(if is_long { COALESCED_BYTES } else { 1 });
+            // A record is longer than its plaintext, so at least so many bytes are still to come.
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            let to_come = left.saturating_sub(self.stream.held_bytes());
+            let bytes = to_come.min(COALESCED_BYTES_MAX);
+            self.stream.registration().coalesce(if bytes < COALESCED_BYTES_MIN {
+                1
+            } else {
+                bytes
+            });
         }
         self.wait().await;
     }

@@ -273,7 +273,17 @@ fn bytes_come_together_before_they_are_reported() {
             socket.readable().await;
             assert_eq!(socket.try_recv(&mut into).unwrap(), Some(1));
         }
-        socket.registration().coalesce(1_000);
+        // More, and then less, of what is left of a body.
+        socket.registration().coalesce(1_500);
+        peer.write_all(&[0; 1_200]).unwrap();
+        while !has_arrived(&socket) {
+            reactor.turns.next().await;
+        }
+        reactor.turns.next().await;
+        assert!(!socket.may_read());
+        socket.registration().coalesce(1_100);
+        socket.readable().await;
+        assert_eq!(socket.try_recv(&mut into).unwrap(), Some(1_200));
         drop(peer);
         socket.readable().await;
         assert_eq!(socket.try_recv(&mut into).unwrap(), Some(0));

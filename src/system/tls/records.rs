@@ -205,6 +205,11 @@ impl<S: Side> Records<S> {
         matches!(self.peer, Peer::Open) && self.incoming.is_none()
     }
 
+    /// Bytes that have arrived and were not read, decrypted or not.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.plain.iter().map(Range::len).sum::<usize>() + self.cipher.len()
+    }
+
     /// Room for ciphertext, behind what has arrived. All plaintext must have been read.
     ///
     /// # Errors

@@ -135,6 +135,11 @@ impl TlsSession {
         !records.plain().is_empty() || records.is_closed() || records.failure().is_some()
     }
 
+    /// Bytes that have arrived and were not read, decrypted or not.
+    pub(in crate::system) fn held_bytes(&self) -> usize {
+        self.records.held_bytes()
+    }
+
     /// Returns true if something arrived that was not read, not even by decrypting it.
     pub(in crate::system) fn has_leftover(&self) -> bool {
         !self.records.is_quiet()
