@@ -1,8 +1,9 @@
-//! Bytes to meaning and back: HTTP/1.1, what HTTP/2 adds to it, and the S3 side. No I/O, no clock,
-//! no await.
+//! Bytes to meaning and back: HTTP/1.1, what HTTP/2 adds to it, the PROXY protocol, and the S3
+//! side. No I/O, no clock, no await.
 
 pub mod http1;
 pub mod http2;
+pub mod proxy_protocol;
 pub mod s3;
 pub mod text;
 pub mod url;

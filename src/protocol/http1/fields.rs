@@ -1,6 +1,6 @@
 //! Field lines: finding values, list members, and the strict reading of the framing fields.
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::span::offset_in;
 use crate::protocol::text::token::is_token;
@@ -116,11 +116,35 @@ pub(super) fn values<'b, 'n>(
     memchr_iter(b'\n', lines).filter_map(move |line_feed| {
         let line = &lines[start..line_feed];
         start = line_feed + 1;
-        let (name, rest) = line.split_at_checked(name_lower.len())?;
-        let value = rest.strip_prefix(b":")?;
-        name.eq_ignore_ascii_case(name_lower)
-            .then(|| trim_ows(value.strip_suffix(b"\r").unwrap_or(value)))
+        value_of(line, name_lower)
     })
+}
+
+/// The same values, those of the last line first.
+pub(super) fn values_from_the_last<'b, 'n>(
+    lines: &'b [u8],
+    name_lower: &'n [u8],
+) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
+    let mut rest = lines;
+    std::iter::from_fn(move || {
+        loop {
+            let line_feed = rest.len().checked_sub(1)?;
+            let start = memrchr(b'\n', &rest[..line_feed]).map_or(0, |before| before + 1);
+            let line = &rest[start..line_feed];
+            rest = &rest[..start];
+            if let Some(value) = value_of(line, name_lower) {
+                return Some(value);
+            }
+        }
+    })
+}
+
+/// The value of a line without its line feed, if it has this name.
+fn value_of<'b>(line: &'b [u8], name_lower: &[u8]) -> Option<&'b [u8]> {
+    let (name, rest) = line.split_at_checked(name_lower.len())?;
+    let value = rest.strip_prefix(b":")?;
+    name.eq_ignore_ascii_case(name_lower)
+        .then(|| trim_ows(value.strip_suffix(b"\r").unwrap_or(value)))
 }
 
 /// The values of the fields of a head: the lines between its first line and `head_len`.
@@ -130,8 +154,13 @@ pub(super) fn head_values<'b, 'n>(
     head_len: usize,
     name_lower: &'n [u8],
 ) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
+    values(field_lines(buf, fields_start, head_len), name_lower)
+}
+
+/// The field lines of a head.
+pub(super) fn field_lines(buf: &[u8], fields_start: usize, head_len: usize) -> &[u8] {
     let end = head_len.saturating_sub(2);
-    values(buf.get(fields_start..end).unwrap_or_default(), name_lower)
+    buf.get(fields_start..end).unwrap_or_default()
 }
 
 /// Offset after the line that starts at `start`.
@@ -188,6 +217,20 @@ mod tests {
         let found: Vec<_> = values(lines, b"cookie").collect();
         assert_eq!(found, [&b"a=1"[..], b"b=2", b""]);
         assert_eq!(values(lines, b"authorization").count(), 0);
+    }
+
+    #[test]
+    fn values_are_found_from_the_last_line_too() {
+        let one = b"A: 1\r\n";
+        let lines = b"A: 1\r\nB: 2\r\na:3\r\nAA: 4\r\nA:\r\n";
+        for lines in [&b""[..], one, lines] {
+            for name in [&b"a"[..], b"b", b"aa", b"c"] {
+                let mut expected: Vec<_> = values(lines, name).collect();
+                expected.reverse();
+                assert_eq!(values_from_the_last(lines, name).collect::<Vec<_>>(), expected);
+            }
+        }
+        assert_eq!(values_from_the_last(lines, b"a").collect::<Vec<_>>(), [&b""[..], b"3", b"1"]);
     }
 
     #[test]

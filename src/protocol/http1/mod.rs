@@ -8,7 +8,9 @@
 //! Deliberately absent: I/O, clocks, routing, limits on time, and any leniency that lets two
 //! implementations read one message differently.
 
+mod address_field;
 mod chunked;
+mod correlation;
 mod date;
 mod discard;
 mod encode;
@@ -23,10 +25,12 @@ mod target;
 mod tests;
 mod via;
 
+pub use address_field::AddressField;
 pub use chunked::{
     CHUNK_END, CHUNK_LINE_BYTES_MAX, CHUNK_TRAILER_BYTES_MAX, ChunkError, ChunkStep,
     ChunkedDecoder, LAST_CHUNK, encode_chunk_head,
 };
+pub use correlation::{REQUEST_ID_BYTES_MAX, TraceParent, request_id};
 pub use date::{IMF_FIXDATE_BYTES, imf_fixdate};
 pub use discard::{BodyDiscard, CHUNK_OVERHEAD_BYTES_MAX, DiscardError, Discarded};
 pub use encode::{

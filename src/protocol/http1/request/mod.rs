@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use memchr::memchr;
 
 use super::fields::{
-    ConnectionOptions, TransferCoding, content_length, head_values, line_end, lines_end_in_crlf,
-    list_members, transfer_coding,
+    ConnectionOptions, TransferCoding, content_length, field_lines, head_values, line_end,
+    lines_end_in_crlf, list_members, transfer_coding, values_from_the_last,
 };
 use super::message::{Method, Progress, Version};
 use super::scan::{HeadScan, Scanned};
@@ -172,6 +172,15 @@ impl RequestHead {
         name_lower: &'n [u8],
     ) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
         head_values(buf, self.fields_start, self.head_len, name_lower)
+    }
+
+    /// The same values, those of the last field line first.
+    pub fn header_values_from_the_last<'b, 'n>(
+        &self,
+        buf: &'b [u8],
+        name_lower: &'n [u8],
+    ) -> impl Iterator<Item = &'b [u8]> + use<'b, 'n> {
+        values_from_the_last(field_lines(buf, self.fields_start, self.head_len), name_lower)
     }
 
     /// The values of its `Via` fields, if there are any.
