@@ -20,10 +20,14 @@ use yatagarasu::{
 };
 
 fn record() -> AccessRecord<'static> {
+    let address = SocketAddr::from((Ipv4Addr::new(203, 0, 113, 9), 51_234)).into();
     AccessRecord {
         unix_ms: 1_772_323_199_999,
         request_id: b"01JABCDEFGHJKMNPQRSTVWXYZ0",
-        client: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 9), 51_234)),
+        trace_id: b"4bf92f3577b34da6a3ce929d0e0e4736",
+        parent_id: None,
+        client: address,
+        peer: address,
         protocol: Some("HTTP/1.1"),
         method: b"GET",
         path: b"/products/2026/02/images/a%20photo-1920x1080.jpg",

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cli::Arguments,
-    config::{Loaded, Settings},
+    config::{Loaded, Settings, settings::ProxyProtocol},
     control_plane::{
         admin,
         control::{Control, Inputs, Retry},
@@ -84,6 +84,7 @@ pub(super) fn start(
     let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
     let shared = SharedSetup {
         io: settings.server.io,
+        proxy_headers: settings.server.proxy_protocol == ProxyProtocol::Require,
         max_connections: settings.server.max_connections as u64,
         pseudonym: Pseudonym::new(process::random_number()),
         release: &release,

@@ -37,6 +37,8 @@ const INBOX_MESSAGES_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct SharedSetup<'c> {
     pub(super) io: IoChoice,
+    /// Set if connections to the main address begin with a PROXY protocol header.
+    pub(super) proxy_headers: bool,
     /// Client connections that all of them together may have.
     pub(super) max_connections: u64,
     pub(super) pseudonym: Pseudonym,
@@ -67,6 +69,7 @@ pub(super) fn start_workers(
             io: shared.io,
             listener,
             admin_listener: admin_listeners.next(),
+            proxy_headers: shared.proxy_headers,
             max_connections: shared.max_connections,
             pseudonym: shared.pseudonym,
             release: shared.release.clone(),

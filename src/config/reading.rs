@@ -16,8 +16,18 @@ use crate::model::Secret;
 impl<'a> Section<'a> {
     /// The elements of a list of text.
     pub(super) fn texts(&self, name: &'static str) -> Vec<String> {
+        self.parsed_texts(name, |text| Ok(text.value.into_owned()))
+    }
+
+    /// The elements of a list of text that have a form of their own; an error of `parse` says what
+    /// is wrong with one.
+    pub(super) fn parsed_texts<T>(
+        &self,
+        name: &'static str,
+        mut parse: impl FnMut(Text<'a>) -> Result<T, String>,
+    ) -> Vec<T> {
         let list_at = At::Key(self.at, name);
-        let mut texts = Vec::new();
+        let mut parsed = Vec::new();
         for (index, node) in self.list(name).iter().enumerate() {
             let at = At::Index(&list_at, index);
             match self.text_at(node, &at, node.line) {
@@ -25,12 +35,17 @@ impl<'a> Section<'a> {
                     let message = "is empty; write text, or remove the element";
                     self.walk.error(at.to_string(), node.line, message.to_owned());
                 }
-                Ok(Some(text)) => texts.push(text.value.into_owned()),
+                Ok(Some(text)) => match parse(text) {
+                    Ok(value) => parsed.push(value),
+                    Err(message) => {
+                        self.walk.error(at.to_string(), node.line, message);
+                    }
+                },
                 Ok(None) => self.note_null(&at, node.line),
                 Err(Noted) => {}
             }
         }
-        texts
+        parsed
     }
 
     /// The scalar of a key with variables replaced; none when it is not written or null.

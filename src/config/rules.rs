@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     problem::cut,
-    settings::{AdminSettings, BucketSettings, ServerSettings, Settings},
+    settings::{AdminSettings, BucketSettings, ProxyProtocol, ServerSettings, Settings},
     walk::Walk,
     yaml::Node,
 };
@@ -71,6 +71,16 @@ pub(super) fn check(
                 );
             }
         }
+    }
+    if server.proxy_protocol == ProxyProtocol::Require && admin.listen.is_none() {
+        let path = "server.proxy_protocol";
+        walk.warning(
+            path.to_owned(),
+            root.line_of(path),
+            "applies to health probes and scrapes on this listener too, and most of them send no \
+             PROXY protocol header; set admin.listen for them"
+                .to_owned(),
+        );
     }
     if let Some(listen) = admin.listen {
         let same_address = listen.ip() == server.address

@@ -12,13 +12,15 @@ pub use super::bucket::{BucketAuthSettings, BucketSettings, S3Settings, Verify};
 use super::{
     declare::{Keys, Value, choice, declare, list_of, section_of, words},
     keys::{
-        DAY_SECONDS, HOUR_SECONDS, Key, Row, boolean, integer, rows, seconds, seconds_or_zero, text,
+        DAY_SECONDS, HOUR_SECONDS, Key, Row, boolean, integer, rows, seconds, seconds_or_zero,
+        text, texts,
     },
     section::Section,
 };
 use crate::{
     model::limits::{Http2, Limits, Timeouts},
-    policy::auth::spec::AuthSpec,
+    policy::{auth::spec::AuthSpec, networks::Networks},
+    protocol::http1::AddressField,
     system::ring::IoChoice,
 };
 
@@ -69,6 +71,9 @@ declare! {
         /// Client connections across all cores; over it 503. Cores accept at the same time, so a
         /// few more may get in.
         max_connections: usize = integer(1, 10_000_000, "connections").is("65536").restart(),
+        /// PROXY protocol header (version 1 or 2) at the start of each connection to `port`, and to
+        /// no other: `require` closes connections without a good one.
+        proxy_protocol: ProxyProtocol = choice::<ProxyProtocol>().is("none").restart(),
         /// Kernel interface; `auto` falls back to epoll with a warning.
         io: IoChoice = choice::<IoChoice>().is("auto").restart(),
         /// Limits on requests.
@@ -79,6 +84,28 @@ declare! {
         expose_generation: bool = boolean().is("false"),
         /// HTTP/2 for clients; a change is for new connections.
         http2: Http2 = section_of::<Http2>(),
+        /// Addresses and networks (`10.0.0.0/8`) of the proxies before this one whose
+        /// `client_address_header`, `X-Request-Id` and `traceparent` are believed.
+        trusted_proxies: Networks = texts().otherwise("none"),
+        /// Field in which they give the address of their client; the other one is ignored.
+        client_address_header: AddressField = choice::<AddressField>().is("x-forwarded-for"),
+    }
+}
+
+words! {
+    /// `server.proxy_protocol`.
+    pub enum ProxyProtocol {
+        /// Connections begin with the client's own bytes.
+        None = "none",
+        /// They begin with a header that names their source.
+        Require = "require",
+    }
+}
+
+words! {
+    impl AddressField {
+        XForwardedFor = "x-forwarded-for",
+        Forwarded = "forwarded",
     }
 }
 

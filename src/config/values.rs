@@ -8,9 +8,11 @@ use std::{
 use super::{
     declare::Value,
     keys::{Key, Preset},
+    scalar::Text,
     section::Section,
     walk::Noted,
 };
+use crate::policy::networks::{Network, NetworkError, Networks};
 
 impl Value for bool {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
@@ -108,6 +110,36 @@ impl Value for Option<SocketAddr> {
     fn shown(&self, key: &Key) -> String {
         shown_or_default(self.as_ref(), key)
     }
+}
+
+impl Value for Networks {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let networks = section.parsed_texts(key.name, |text| network(&text));
+        if networks.iter().any(Network::is_everything) {
+            section.warning(
+                key.name,
+                "holds every address of a version of IP, so each client is believed; write the \
+                 addresses of your proxies only",
+            );
+        }
+        networks.into_iter().collect()
+    }
+}
+
+fn network(text: &Text<'_>) -> Result<Network, String> {
+    Network::parse(&text.value).map_err(|error| match error {
+        NetworkError::Bits(network) if !text.from_variable => {
+            format!("has bits set behind its prefix; write {network}")
+        }
+        NetworkError::Bits(_) => "has bits set behind its prefix; write them as 0".to_owned(),
+        NetworkError::Prefix(bits) => {
+            format!("has a prefix that is longer than its address; write at most /{bits}")
+        }
+        NetworkError::Form => format!(
+            "expected an IP address or a network, such as 10.0.0.0/8 or 2001:db8::/32, found {}",
+            text.shown()
+        ),
+    })
 }
 
 fn parsed<T: std::str::FromStr>(section: Section<'_>, key: &Key, expected: &str) -> Option<T> {

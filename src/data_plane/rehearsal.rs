@@ -24,6 +24,7 @@ use crate::{
             context::Exchange,
             decision::{Decision, Plan},
             forward,
+            identity::Identity,
             outcome::Outcome,
             record,
             request::Request,
@@ -101,6 +102,7 @@ impl Rehearsal {
             all_cells,
             max_connections: u64::MAX,
             admin_elsewhere: false,
+            proxy_headers: false,
             pseudonym: Pseudonym::new(0),
             to_control,
         });
@@ -135,11 +137,12 @@ impl Rehearsal {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 51_234));
         let client_write = local.timeouts.client_write;
         let request = Request { local, role: Role::Main, peer, head: &self.head, bytes };
+        let identity = Identity::of(core, &request);
         let mut decision = Decision::of(core, &request, now, &mut path);
         let plan = std::mem::replace(&mut decision.plan, Plan::Options);
         let Plan::Object { bucket, key_at, permit } = plan else { return None };
         let allow = decision.allow;
-        let exchange = Exchange { core, request: &request, id: core.ids.next(), started, allow };
+        let exchange = Exchange { core, request: &request, identity, started, allow };
         if until == Step::Decision {
             return Some(());
         }

@@ -7,7 +7,7 @@ use crate::{
         live::{LiveTable, LiveVersion},
         release::Release,
     },
-    model::Generation,
+    model::{ClientAddress, Generation},
     system::ring::IoKind,
 };
 
@@ -161,6 +161,8 @@ pub enum Call {
         request_id: Box<str>,
         /// `sub` of the token, for the log.
         subject: Option<Box<str>>,
+        /// Its sender, for the log.
+        client: ClientAddress,
     },
 }
 

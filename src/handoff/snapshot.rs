@@ -14,6 +14,7 @@ use crate::{
     },
     policy::{
         auth::{AuthPolicy, BucketAuth},
+        proxies::TrustedProxies,
         router::Router,
     },
     system::tls::TlsClient,
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub expose_generation: bool,
     /// HTTP/2 for new connections.
     pub http2: Http2,
+    /// Proxies that are believed about their client.
+    pub trusted_proxies: TrustedProxies,
     /// Longest prefix to an index into `buckets`.
     pub router: Router,
     /// All buckets, in file order.

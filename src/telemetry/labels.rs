@@ -67,6 +67,8 @@ label_set! {
         FdExhausted => "fd_exhausted",
         /// `accept` failed for another reason.
         AcceptError => "accept_error",
+        /// No good PROXY protocol header (`server.proxy_protocol`).
+        ProxyProtocol => "proxy_protocol",
     }
 }
 

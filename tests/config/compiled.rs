@@ -10,6 +10,7 @@ use yatagarasu::{
     },
     handoff::release::Release,
     model::Generation,
+    protocol::http1::AddressField,
 };
 
 use super::{directory, load};
@@ -53,6 +54,11 @@ fn the_snapshot_says_what_the_file_says() {
     assert_eq!(snapshot.http2, settings.server.http2);
     assert!(snapshot.expose_generation && snapshot.metrics_enabled && snapshot.access_log);
     assert!(snapshot.auth.enforced());
+    let proxies = &snapshot.trusted_proxies;
+    assert_eq!(proxies.field, AddressField::Forwarded);
+    for (address, trusted) in [("10.1.2.3", true), ("127.0.0.1", true), ("127.0.0.2", false)] {
+        assert_eq!(proxies.trusts(address.parse().unwrap()), trusted, "{address}");
+    }
 
     let products = &snapshot.buckets[0];
     assert_eq!(&*products.name, "products");

@@ -16,7 +16,7 @@ use yatagarasu::{
 use crate::{page, root};
 
 /// Pages whose names are checked.
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "bench/TRIED.md",
     "docs/ARCHITECTURE.md",
@@ -28,6 +28,7 @@ const PAGES: [&str; 12] = [
     "docs/METRICS.md",
     "docs/OPERATIONS.md",
     "docs/PERFORMANCE.md",
+    "docs/PROXIES.md",
     "docs/RELOAD.md",
 ];
 

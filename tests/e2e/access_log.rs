@@ -65,10 +65,13 @@ fn the_access_log_has_one_record_a_request_without_the_query() {
 
 #[test]
 fn a_record_has_exactly_the_promised_fields() {
-    const FIELDS: [&str; 16] = [
+    const FIELDS: [&str; 19] = [
         "time",
         "request_id",
+        "trace_id",
+        "parent_id",
         "client",
+        "peer",
         "protocol",
         "method",
         "path",
@@ -108,7 +111,8 @@ fn a_record_has_exactly_the_promised_fields() {
     let records = proxy.stdout().records();
     let find = |status: u16| records.iter().find(|record| record["status"] == status).unwrap();
     let object = find(200);
-    assert_eq!(object["client"], peer);
+    assert_eq!((&object["client"], &object["peer"]), (&peer.clone().into(), &peer.into()));
+    assert_eq!((&object["trace_id"], &object["parent_id"]), (&object["request_id"], &Value::Null));
     assert_eq!(object["request_id"].as_str(), got.header("x-request-id"));
     assert_eq!((&object["method"], &object["path"]), (&"GET".into(), &"/private/a%20b".into()));
     assert_eq!((&object["bucket"], &object["sub"]), (&"private".into(), &"ann".into()));

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -137,6 +137,16 @@ impl Client {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).unwrap();
         socket.set_recv_buffer_size(bytes).unwrap();
+        socket.connect(&address.into()).expect("connect");
+        Self::from_stream(socket.into())
+    }
+
+    /// From this address of the same machine.
+    #[track_caller]
+    pub(crate) fn connect_from(from: IpAddr, address: SocketAddr) -> Self {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
         socket.connect(&address.into()).expect("connect");
         Self::from_stream(socket.into())
     }

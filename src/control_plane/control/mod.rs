@@ -306,10 +306,10 @@ impl Control {
                 self.scrapes.add(Scraper { worker, ticket });
                 self.render_metrics();
             }
-            Call::Command { command, request_id, subject } => {
+            Call::Command { command, request_id, subject, client } => {
                 // A terminal that shows the log must not obey the token's text.
                 let subject = subject.as_deref().map(|text| text.escape_debug().to_string());
-                tracing::info!(?command, subject, request_id, "admin command");
+                tracing::info!(?command, subject, %client, request_id, "admin command");
                 self.command(worker, ticket, command, request_id);
             }
         }

@@ -6,6 +6,7 @@ pub(crate) mod connection;
 mod http2;
 mod input;
 mod linger;
+pub(crate) mod proxy_header;
 pub(crate) mod refusal;
 mod send;
 mod splice;

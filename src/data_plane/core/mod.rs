@@ -52,6 +52,8 @@ pub(crate) struct Core {
     pub(crate) all_cells: Arc<[Arc<CoreCells>]>,
     pub(crate) max_connections: u64,
     pub(crate) admin_elsewhere: bool,
+    /// Set if connections of clients begin with a PROXY protocol header.
+    pub(crate) proxy_headers: bool,
     /// Name of this process in the `Via` of its requests.
     pub(crate) pseudonym: Pseudonym,
     /// Open connections and listeners, and the step of stopping.
@@ -66,8 +68,8 @@ pub(crate) struct Core {
     pub(crate) access_log: Rc<RefCell<AccessLogSink>>,
     pub(crate) ids: RequestIds,
     pub(crate) dates: Dates,
-    /// When a warning about a bucket was last logged, by index.
-    pub(crate) warned: RefCell<HashMap<Option<usize>, Monotonic>>,
+    /// When a warning was last logged, by topic.
+    pub(crate) warned: RefCell<HashMap<WarnTopic, Monotonic>>,
     /// When keys of a source were last asked for, by its id.
     pub(crate) wanted_keys: RefCell<HashMap<Arc<str>, Monotonic>>,
     /// Ticks so far, and how many of the last ones had no connection.
@@ -89,12 +91,22 @@ pub(crate) struct Setup {
     pub(crate) all_cells: Arc<[Arc<CoreCells>]>,
     pub(crate) max_connections: u64,
     pub(crate) admin_elsewhere: bool,
+    pub(crate) proxy_headers: bool,
     pub(crate) pseudonym: Pseudonym,
     pub(crate) to_control: Sender<FromWorker>,
     pub(crate) access_log: AccessLogSink,
 }
 
-/// Time between two warnings about the same bucket.
+/// Something that a client can cause as often as it likes, and that is worth a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum WarnTopic {
+    /// The bucket with this index, or none.
+    Bucket(Option<usize>),
+    /// Connections without a good PROXY protocol header.
+    ProxyHeader,
+}
+
+/// Time between two warnings about the same topic.
 const WARN_INTERVAL_NS: u64 = 60_000_000_000;
 
 /// Time between two messages about unknown keys of the same source: clients can invent key ids as
@@ -123,6 +135,7 @@ impl Core {
             all_cells: setup.all_cells,
             max_connections: setup.max_connections,
             admin_elsewhere: setup.admin_elsewhere,
+            proxy_headers: setup.proxy_headers,
             pseudonym: setup.pseudonym,
             open: Rc::new(open),
             commands: Commands::default(),
@@ -150,15 +163,15 @@ impl Core {
         self.open.step() >= DrainStep::Closing
     }
 
-    /// Returns true if a warning about this bucket is due: one per bucket and interval, so that a
-    /// client can't flood the log.
-    pub(crate) fn may_warn(&self, bucket: Option<usize>) -> bool {
+    /// Returns true if a warning about this is due: one per topic and interval, so that a client
+    /// can't flood the log.
+    pub(crate) fn may_warn(&self, topic: WarnTopic) -> bool {
         let now = self.reactor.clock.coarse();
         let mut warned = self.warned.borrow_mut();
-        match warned.get(&bucket) {
+        match warned.get(&topic) {
             Some(at) if now.since(*at) < WARN_INTERVAL_NS => false,
             _ => {
-                warned.insert(bucket, now);
+                warned.insert(topic, now);
                 true
             }
         }

@@ -112,9 +112,13 @@ pub(super) async fn respond(
         Builtin::Metrics => respond::fault(exchange, Fault::NoRoute, response).await,
         Builtin::Admin(path) => match command(exchange, path) {
             Ok(command) => {
-                let request_id = String::from_utf8_lossy(&exchange.id).into();
-                let subject = subject.map(Box::from);
-                call(exchange, Call::Command { command, request_id, subject }, response).await
+                let call = Call::Command {
+                    command,
+                    request_id: String::from_utf8_lossy(exchange.identity.request_id()).into(),
+                    subject: subject.map(Box::from),
+                    client: exchange.identity.client,
+                };
+                self::call(exchange, call, response).await
             }
             Err(fault) => respond::fault(exchange, fault, response).await,
         },

@@ -2,8 +2,8 @@
 
 use crate::{
     data_plane::{
-        core::{Core, generation::Local, request_ids::REQUEST_ID_CHARS},
-        exchange::request::Request,
+        core::{Core, generation::Local},
+        exchange::{identity::Identity, request::Request},
     },
     system::clock::Monotonic,
 };
@@ -13,7 +13,7 @@ use crate::{
 pub(crate) struct Exchange<'x> {
     pub(crate) core: &'x Core,
     pub(crate) request: &'x Request<'x>,
-    pub(crate) id: [u8; REQUEST_ID_CHARS],
+    pub(crate) identity: Identity<'x>,
     pub(crate) started: Monotonic,
     /// Methods that the resource takes, as `Allow` lists them.
     pub(crate) allow: &'static str,
@@ -22,13 +22,13 @@ pub(crate) struct Exchange<'x> {
 /// The fields that every response carries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnFields<'o> {
-    pub(crate) id: &'o [u8; REQUEST_ID_CHARS],
+    pub(crate) id: &'o [u8],
     pub(super) local: &'o Local,
 }
 
 impl Exchange<'_> {
     /// The fields that every response carries.
     pub(super) fn own(&self) -> OwnFields<'_> {
-        OwnFields { id: &self.id, local: &self.request.local }
+        OwnFields { id: self.identity.request_id(), local: &self.request.local }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     data_plane::{
-        core::{Core, generation::Local, open::Role},
+        core::{Core, WarnTopic, generation::Local, open::Role},
         exchange::{builtin::Builtin, request::Request, respond},
     },
     model::{Fault, limits::OBJECT_KEY_BYTES_MAX},
@@ -94,7 +94,7 @@ impl Decision {
         let bucket = local.buckets.get(routed.bucket).ok_or(Fault::Internal)?;
         self.bucket = Some(routed.bucket);
         if request.check_via(&core.pseudonym).is_err() {
-            if core.may_warn(self.bucket) {
+            if core.may_warn(WarnTopic::Bucket(self.bucket)) {
                 tracing::warn!(
                     bucket = &*bucket.name,
                     "a request came back: the S3 endpoint leads to this proxy itself"

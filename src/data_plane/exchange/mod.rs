@@ -11,6 +11,7 @@ mod condition;
 pub(crate) mod context;
 pub(crate) mod decision;
 pub(crate) mod forward;
+pub(crate) mod identity;
 pub(crate) mod outcome;
 pub(crate) mod record;
 pub(crate) mod request;
@@ -29,6 +30,7 @@ use crate::{
             client::{RequestBody, ResponseWriter},
             context::Exchange,
             decision::{Decision, Plan},
+            identity::Identity,
             outcome::Outcome,
             request::Request,
         },
@@ -56,11 +58,12 @@ pub(crate) async fn run(
     // Those of the main listener are waited for as connections.
     let _in_progress = (request.role == Role::Admin).then(|| AdminRequestGuard::new(&core.open));
     let started = core.reactor.clock.refresh();
+    let identity = Identity::of(core, request);
     let now = core.dates.unix_seconds(started);
     let mut path = core.buffers.scratch();
     let mut decision = Decision::of(core, request, now, &mut path);
     let allow = decision.allow;
-    let exchange = Exchange { core, request, id: core.ids.next(), started, allow };
+    let exchange = Exchange { core, request, identity, started, allow };
     let plan = std::mem::replace(&mut decision.plan, Plan::Options);
     let outcome = match plan {
         Plan::Object { bucket, key_at, permit } => {

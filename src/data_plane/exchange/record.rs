@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::{
     data_plane::{
-        core::{Core, request_ids::REQUEST_ID_CHARS},
+        core::Core,
         exchange::{context::Exchange, decision::Decision, outcome::Outcome},
     },
     protocol::http1::Version,
@@ -27,8 +27,11 @@ pub(crate) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Out
     if local.access_log {
         core.access_log.borrow_mut().push(&AccessRecord {
             unix_ms: core.dates.unix_millis(now),
-            request_id: &exchange.id,
-            client: request.peer,
+            request_id: exchange.identity.request_id(),
+            trace_id: exchange.identity.trace_id(),
+            parent_id: exchange.identity.parent_id(),
+            client: exchange.identity.client,
+            peer: request.peer.into(),
             protocol: Some(request.head.version.name()),
             method,
             path: request.path(),
@@ -51,7 +54,7 @@ pub(super) fn refused_head(
     core: &Core,
     peer: SocketAddr,
     version: Option<Version>,
-    id: &[u8; REQUEST_ID_CHARS],
+    id: &[u8],
     outcome: &Outcome,
 ) {
     let local = core.current();
@@ -60,7 +63,10 @@ pub(super) fn refused_head(
         core.access_log.borrow_mut().push(&AccessRecord {
             unix_ms: core.dates.unix_millis(core.reactor.clock.refresh()),
             request_id: id,
-            client: peer,
+            trace_id: id,
+            parent_id: None,
+            client: peer.into(),
+            peer: peer.into(),
             protocol: version.map(Version::name),
             method: b"",
             path: b"",

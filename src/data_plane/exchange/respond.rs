@@ -3,7 +3,7 @@
 
 use crate::{
     data_plane::{
-        core::{Core, request_ids::REQUEST_ID_CHARS},
+        core::Core,
         exchange::{
             client::{ClientGone, ResponseWriter},
             context::{Exchange, OwnFields},
@@ -45,7 +45,7 @@ pub(super) async fn fault(
     if ends_connection(fault) {
         response.end_connection();
     }
-    let body = fault_body(fault, &exchange.id);
+    let body = fault_body(fault, exchange.identity.request_id());
     send(exchange.core, &exchange.own(), &Reply::fault(fault, &body, exchange.allow), response)
         .await
 }
@@ -86,7 +86,7 @@ pub(super) async fn page(
 /// Responds to a request that could not be read, and ends the connection.
 pub(super) async fn refusal(
     core: &Core,
-    id: &[u8; REQUEST_ID_CHARS],
+    id: &[u8],
     fault: Fault,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
@@ -98,7 +98,7 @@ pub(super) async fn refusal(
 /// Begins the response to a request that could not be read, with the body of this fault.
 pub(super) fn begin_refusal(
     core: &Core,
-    id: &[u8; REQUEST_ID_CHARS],
+    id: &[u8],
     fault: Fault,
     body: &[u8],
     response: &mut impl ResponseWriter,
@@ -197,21 +197,26 @@ fn add_fields(core: &Core, reply: &Reply<'_>, response: &mut impl ResponseWriter
     response.field("Cache-Control", b"no-store");
 }
 
-/// The JSON body of a fault. Nothing in it comes from a client, so nothing needs escaping.
-pub(super) fn fault_body(fault: Fault, id: &[u8; REQUEST_ID_CHARS]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(192);
+/// The JSON body of a fault. Nothing in it comes from a client but for the id, which a trusted
+/// proxy may have given: visible ASCII.
+pub(super) fn fault_body(fault: Fault, id: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(192 + id.len());
     for part in [
         br#"{"status":"error","code":""#.as_slice(),
         fault.code().as_bytes(),
         br#"","message":""#,
         fault.message().as_bytes(),
         br#"","request_id":""#,
-        id,
-        br#""}"#,
     ] {
         body.extend_from_slice(part);
     }
-    body.push(b'\n');
+    for byte in id {
+        if matches!(byte, b'"' | b'\\') {
+            body.push(b'\\');
+        }
+        body.push(*byte);
+    }
+    body.extend_from_slice(b"\"}\n");
     body
 }
 
@@ -239,12 +244,13 @@ mod tests {
 
     #[test]
     fn every_fault_body_is_json_with_its_code() {
-        let id = [b'0'; REQUEST_ID_CHARS];
+        let id = br#"a"b\c\"#;
         for fault in [Fault::NoRoute, Fault::InvalidToken("Authentication failed: Invalid token")] {
-            let body: serde_json::Value = serde_json::from_slice(&fault_body(fault, &id)).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&fault_body(fault, id)).unwrap();
             assert_eq!(body["code"], fault.code());
             assert_eq!(body["status"], "error");
             assert_eq!(body["message"], fault.message());
+            assert_eq!(body["request_id"], str::from_utf8(id).unwrap());
         }
     }
 }

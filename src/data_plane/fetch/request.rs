@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     data_plane::{
-        core::{Core, generation::Local},
+        core::{Core, WarnTopic, generation::Local},
         upstream::{
             body::Body,
             endpoint::{EndpointState, Keeping},
@@ -138,7 +138,7 @@ impl<'r> ObjectRequest<'r> {
         let name = &*self.bucket.name;
         if error.fault() != Some(Fault::UpstreamCredentials) {
             self.endpoint.warn(name, error, self.core.reactor.clock.coarse());
-        } else if self.core.may_warn(Some(self.index)) {
+        } else if self.core.may_warn(WarnTopic::Bucket(Some(self.index))) {
             tracing::warn!(
                 bucket = name,
                 reason = reason.label(),

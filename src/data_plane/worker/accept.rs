@@ -1,10 +1,10 @@
 //! Accepting connections, within the limit, and closing the listener without losing any.
 
-use std::{panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{net::SocketAddr, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use crate::{
     data_plane::{
-        client::{connection, refusal},
+        client::{connection, proxy_header, refusal},
         core::{
             Core,
             open::{ConnectionGuard, ListenerGuard, Role},
@@ -99,18 +99,27 @@ fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
         refusal::refuse_connection(core, accepted.fd);
         return;
     }
-    let Ok(stream) = Socket::new(accepted.fd, &core.reactor).map(Stream::Plain) else {
+    let Ok(socket) = Socket::new(accepted.fd, &core.reactor) else {
         core.cells.rejected(RejectReason::FdExhausted).inc();
         return;
     };
     let guard = ConnectionGuard::new(&core.open, role);
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        let served = connection::serve(&core, stream, accepted.peer, &guard);
+        let served = serve(&core, socket, accepted.peer, &guard);
         if panic::caught(AssertUnwindSafe(served)).await.is_err() {
             core.cells.panics.inc();
             tracing::error!(worker = core.worker, "a connection's task panicked and was ended");
         }
         drop(guard);
     });
+}
+
+/// Serves an accepted connection until it ends.
+async fn serve(core: &Rc<Core>, socket: Socket, mut peer: SocketAddr, guard: &ConnectionGuard) {
+    if core.proxy_headers && guard.role() != Role::Admin {
+        let Some(named) = proxy_header::peer_of(core, &socket, peer).await else { return };
+        peer = named;
+    }
+    connection::serve(core, Stream::Plain(socket), peer, guard).await;
 }

@@ -39,6 +39,8 @@ pub struct Assignment {
     pub listener: TcpListener,
     /// Its share of the admin address, when that is another one.
     pub admin_listener: Option<TcpListener>,
+    /// Set if connections to the main address begin with a PROXY protocol header.
+    pub proxy_headers: bool,
     /// Client connections that all cores together may have.
     pub max_connections: u64,
     /// Name of the process in the `Via` of its requests.
@@ -91,6 +93,7 @@ async fn serve(
         all_cells: assignment.all_cells,
         max_connections: assignment.max_connections,
         admin_elsewhere: assignment.admin_listener.is_some(),
+        proxy_headers: assignment.proxy_headers,
         pseudonym: assignment.pseudonym,
         to_control: assignment.to_control.clone(),
         access_log: assignment.access_log,

@@ -88,6 +88,14 @@ impl Socket {
         Ok(received)
     }
 
+    /// Looks at what is there and leaves it there: `None` when that is nothing yet, `Some(0)` at
+    /// the end.
+    pub fn try_peek(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        let peeked = recv_peek(self.raw(), into)?;
+        self.registration.readiness.peeked(peeked);
+        Ok(peeked)
+    }
+
     /// Reads at least one byte, or 0 at the end. Tries before it waits.
     pub async fn recv(&self, into: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -126,12 +134,7 @@ impl Socket {
         if !self.registration.readiness.may_read() {
             return true;
         }
-        let mut byte = [0_u8; 1];
-        let peeked = recv_peek(self.raw(), &mut byte);
-        if let Ok(peeked) = peeked {
-            self.registration.readiness.peeked(peeked);
-        }
-        matches!(peeked, Ok(None))
+        matches!(self.try_peek(&mut [0]), Ok(None))
     }
 
     /// Ends sending; the peer sees the end of the stream after everything that was sent.
@@ -152,8 +155,8 @@ impl Socket {
     }
 }
 
-fn recv_peek(fd: RawFd, byte: &mut [u8; 1]) -> io::Result<Option<usize>> {
-    recv(fd, byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)
+fn recv_peek(fd: RawFd, into: &mut [u8]) -> io::Result<Option<usize>> {
+    recv(fd, into, libc::MSG_PEEK | libc::MSG_DONTWAIT)
 }
 
 // glibc's own `recv` and `send` are thread cancellation points and pay for that on every call in a

@@ -2,13 +2,16 @@
 
 use std::{
     io::Write,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
 };
 
-use crate::protocol::text::{
-    date::civil_from_days,
-    decimal::{append_decimal, last_digits},
-    hex,
+use crate::{
+    model::ClientAddress,
+    protocol::text::{
+        date::civil_from_days,
+        decimal::{append_decimal, last_digits},
+        hex,
+    },
 };
 
 /// Facts that are logged of one request. Bytes that came from the client may hold anything.
@@ -18,8 +21,14 @@ pub struct AccessRecord<'a> {
     pub unix_ms: u64,
     /// The id that was sent as `X-Request-Id`.
     pub request_id: &'a [u8],
-    /// The other end of the client's connection.
-    pub client: SocketAddr,
+    /// The trace that the request belongs to.
+    pub trace_id: &'a [u8],
+    /// Part of the trace that a trusted proxy sent the request in.
+    pub parent_id: Option<&'a [u8]>,
+    /// The client, as found behind trusted proxies.
+    pub client: ClientAddress,
+    /// The other end of the connection, or the source that its PROXY protocol header names.
+    pub peer: ClientAddress,
     /// Protocol with its version, such as `HTTP/1.1`; none if no request could be read.
     pub protocol: Option<&'static str>,
     /// Method token as received.
@@ -55,7 +64,10 @@ impl AccessRecord<'static> {
     pub(crate) const EXAMPLE: Self = Self {
         unix_ms: 1_772_323_199_999,
         request_id: b"01JABC",
-        client: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), 51_234),
+        trace_id: b"4bf92f3577b34da6a3ce929d0e0e4736",
+        parent_id: Some(b"00f067aa0ba902b7"),
+        client: ClientAddress::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), Some(51_234)),
+        peer: ClientAddress::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), Some(443)),
         protocol: Some("HTTP/1.1"),
         method: b"GET",
         path: b"/products/a%20b.jpg",
@@ -78,8 +90,24 @@ pub fn write_record(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     write_time(record.unix_ms, out);
     out.extend_from_slice(b"\",\"request_id\":");
     write_string(record.request_id, out);
+    // Digits, which stand for themselves.
+    out.extend_from_slice(b",\"trace_id\":\"");
+    out.extend_from_slice(record.trace_id);
+    out.extend_from_slice(b"\",\"parent_id\":");
+    match record.parent_id {
+        Some(id) => write_string(id, out),
+        None => out.extend_from_slice(b"null"),
+    }
     out.extend_from_slice(b",\"client\":\"");
-    write_client(record.client, out);
+    let start = out.len();
+    write_address(record.client, out);
+    let client = start..out.len();
+    out.extend_from_slice(b"\",\"peer\":\"");
+    if record.peer == record.client {
+        out.extend_from_within(client);
+    } else {
+        write_address(record.peer, out);
+    }
     // A name of ours holds nothing to escape.
     for part in match record.protocol {
         Some(name) => ["\",\"protocol\":\"", name, "\",\"method\":"],
@@ -190,15 +218,17 @@ fn write_escaped(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn write_client(client: SocketAddr, out: &mut Vec<u8>) {
-    // A dual-stack listener sees IPv4 clients as IPv6 addresses.
-    match client.ip().to_canonical() {
-        IpAddr::V4(address) => write_ipv4(address, out),
+/// As `Display` of the address.
+fn write_address(address: ClientAddress, out: &mut Vec<u8>) {
+    match address.ip() {
+        IpAddr::V4(ip) => write_ipv4(ip, out),
         // A Vec takes everything that is written to it.
-        IpAddr::V6(address) => drop(write!(out, "[{address}]")),
+        IpAddr::V6(ip) => drop(write!(out, "[{ip}]")),
     }
-    out.push(b':');
-    append_decimal(u64::from(client.port()), out);
+    if let Some(port) = address.port() {
+        out.push(b':');
+        append_decimal(u64::from(port), out);
+    }
 }
 
 fn write_ipv4(address: Ipv4Addr, out: &mut Vec<u8>) {
@@ -241,6 +271,8 @@ fn write_time(unix_ms: u64, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use proptest::prelude::*;
     use serde_json::Value;
 
@@ -261,7 +293,9 @@ mod tests {
         assert_eq!(
             line(&AccessRecord::EXAMPLE),
             "{\"time\":\"2026-02-28T23:59:59.999Z\",\"request_id\":\"01JABC\",\
-             \"client\":\"203.0.113.9:51234\",\"protocol\":\"HTTP/1.1\",\"method\":\"GET\",\"path\":\"/products/a%20b.jpg\",\
+             \"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"parent_id\":\"00f067aa0ba902b7\",\
+             \"client\":\"203.0.113.9:51234\",\"peer\":\"10.0.0.1:443\",\"protocol\":\"HTTP/1.1\",\
+             \"method\":\"GET\",\"path\":\"/products/a%20b.jpg\",\
              \"bucket\":\"products\",\"status\":200,\"code\":null,\"auth_reason\":null,\
              \"bytes\":1024,\"duration_ms\":1.234,\"upstream_ms\":0.987,\"generation\":42,\"sub\":\"alice\",\
              \"aborted\":false}\n"
@@ -288,12 +322,13 @@ mod tests {
             bucket: "",
             code: "no_route",
             upstream_us: None,
+            parent_id: None,
             sub: None,
             aborted: true,
             ..AccessRecord::EXAMPLE
         };
         let json = json(&record);
-        for field in ["protocol", "bucket", "auth_reason", "upstream_ms", "sub"] {
+        for field in ["parent_id", "protocol", "bucket", "auth_reason", "upstream_ms", "sub"] {
             assert_eq!(json[field], Value::Null, "{field}");
         }
         assert_eq!(json["code"], "no_route");
@@ -334,14 +369,23 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_written_as_address_and_port() {
-        for (client, text) in [
+    fn addresses_are_written_with_their_port_where_it_is_known() {
+        for (address, text) in [
             ("[2001:db8::1]:443", "[2001:db8::1]:443"),
             ("[::ffff:192.0.2.7]:80", "192.0.2.7:80"),
             ("255.255.255.255:0", "255.255.255.255:0"),
         ] {
-            let client = client.parse().unwrap();
-            assert_eq!(json(&AccessRecord { client, ..AccessRecord::EXAMPLE })["client"], text);
+            let whole = ClientAddress::from(address.parse::<SocketAddr>().unwrap());
+            let alone = ClientAddress::new(whole.ip(), None);
+            let text_alone = text.rsplit_once(':').unwrap().0;
+            for (client, peer, texts) in [
+                (whole, alone, [text, text_alone]),
+                (alone, whole, [text_alone, text]),
+                (whole, whole, [text, text]),
+            ] {
+                let json = json(&AccessRecord { client, peer, ..AccessRecord::EXAMPLE });
+                assert_eq!([&json["client"], &json["peer"]], texts);
+            }
         }
     }
 

@@ -35,6 +35,12 @@ use crate::{
     telemetry::{access_log, log},
 };
 
+/// An operator's command as a worker passes it on.
+fn command_call(command: Command) -> Call {
+    let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 1)).into();
+    Call::Command { command, request_id: "id".into(), subject: None, client }
+}
+
 /// Time for a message that is known to come.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -174,7 +180,7 @@ impl Fixture {
 
     fn ask(&self, worker: usize, ticket: u64, dry_run: bool) {
         let command = Command::Reload { dry_run, if_match: None };
-        let call = Call::Command { command, request_id: "id".into(), subject: None };
+        let call = command_call(command);
         let ticket = Ticket::new(ticket);
         self.to_control.send(FromWorker::Call { worker, ticket, call }).unwrap();
     }

@@ -166,7 +166,7 @@ fn a_file_that_only_the_old_content_names_is_watched_after_a_rollback() {
     fixture.write(&plain(12));
     reaches(&mut fixture, 3);
     let command = Command::Rollback { to: Generation(2), if_match: None };
-    let call = Call::Command { command, request_id: "id".into(), subject: None };
+    let call = command_call(command);
     fixture.to_control.send(FromWorker::Call { worker: 0, ticket: Ticket::new(1), call }).unwrap();
     reaches(&mut fixture, 4);
     assert_eq!(secret(&fixture).unwrap(), b"first");
