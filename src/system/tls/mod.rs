@@ -8,11 +8,15 @@
 //! Deliberately absent: records in the kernel (`CONFIG_TLS`). The place for it is where a session
 //! has shaken hands.
 
+mod certificate;
 mod client;
 mod in_place;
 mod records;
 mod session;
 
+pub use certificate::{
+    CHAIN_FILE_BYTES_MAX, CertificateProblem, KEY_FILE_BYTES_MAX, PairFile, ServerCertificate,
+};
 pub use client::{TlsClient, has_system_roots};
 pub(super) use session::{Handshake, TlsSession};
 
