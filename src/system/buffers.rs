@@ -180,6 +180,12 @@ impl Buffers {
         RecordBuffer { buffer, home: Rc::clone(self) }
     }
 
+    /// A buffer of the length of `bytes`, which it holds. For what has to be kept for long, and is
+    /// little; it is freed after use.
+    pub fn holding(self: &Rc<Self>, bytes: &[u8]) -> RecordBuffer {
+        RecordBuffer { buffer: bytes.to_vec(), home: Rc::clone(self) }
+    }
+
     /// An empty buffer to append to.
     pub fn scratch(&self) -> Scratch<'_> {
         Scratch { buffer: self.take_scratch(), home: self }
@@ -238,6 +244,8 @@ mod tests {
         assert_eq!(buffers.small().len(), SMALL_BYTES);
         let buffers = Rc::new(buffers);
         let at = buffers.records().as_ptr();
+        assert_eq!(buffers.records().as_ptr(), at);
+        drop(buffers.holding(b"little"));
         assert_eq!(buffers.records().as_ptr(), at);
     }
 

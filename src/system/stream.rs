@@ -2,8 +2,7 @@
 //!
 //! Whoever has a stream reads and writes the bytes of messages, whatever carries them. What belongs
 //! to one kind only is asked for: [`Stream::splice_fd`] is none where the bytes of the message are
-//! not those of the socket. A TLS server, when there is one, is a second kind of session here, and
-//! nothing above changes. All calls but the waits return at once, and a wait may be dropped: what
+//! not those of the socket. All calls but the waits return at once, and a wait may be dropped: what
 //! has arrived and what is still to be sent stays in the stream.
 //!
 //! A deadline ([`Registration`]) wakes the owner and does nothing else: the next call finds what
@@ -21,7 +20,10 @@ use crate::system::{
     buffers::Buffers,
     reactor::Registration,
     socket::Socket,
-    tls::{Handshake, TlsClient, TlsSession},
+    tls::{
+        ClientSession, Handshake, HandshakeFailure, Negotiated, ServerSession, Session, TlsClient,
+        TlsServer,
+    },
 };
 
 /// A connected stream that belongs to this core.
@@ -30,15 +32,33 @@ pub enum Stream {
     /// The bytes of the message are those of the socket.
     Plain(Socket),
     /// They come in TLS records.
-    Tls(Box<Secured>),
+    Tls(Secured),
 }
 
 /// A socket and the TLS session that it carries.
 #[derive(Debug)]
-pub struct Secured {
-    // Never borrowed across a wait.
-    session: RefCell<TlsSession>,
+pub struct Secured(Box<Carried<dyn Session>>);
+
+#[derive(Debug)]
+struct Carried<S: ?Sized> {
     socket: Socket,
+    /// The outcome of the handshake with a client.
+    negotiated: Option<Negotiated>,
+    // Never borrowed across a wait.
+    session: RefCell<S>,
+}
+
+/// A client with which no TLS session came about.
+#[derive(Debug)]
+pub struct Refused {
+    /// The reason, as a kind.
+    pub failure: HandshakeFailure,
+    /// The reason in detail.
+    pub error: io::Error,
+    /// The connection: to be closed, or for what is still to be said on it.
+    pub socket: Socket,
+    /// The first bytes of a client that speaks HTTP instead of TLS; it has been sent nothing.
+    pub plain_greeting: Option<Box<[u8]>>,
 }
 
 impl Stream {
@@ -52,27 +72,63 @@ impl Stream {
         client: &TlsClient,
         buffers: &Rc<Buffers>,
     ) -> io::Result<Self> {
-        let mut session = TlsSession::new(client, buffers)?;
+        let mut session = ClientSession::new(client, buffers)?;
+        while !wait_for(&socket, &session.shake_hands(&socket)?).await? {}
+        Ok(Self::secured(socket, None, session))
+    }
+
+    /// Shakes hands with a TLS client over an accepted socket.
+    ///
+    /// # Errors
+    /// The client is refused, or did not go on. It was told why if there is an alert for it.
+    pub async fn accept_tls(
+        socket: Socket,
+        server: &TlsServer,
+        buffers: &Rc<Buffers>,
+    ) -> Result<Self, Refused> {
+        let mut session = match ServerSession::accept(server, buffers) {
+            Ok(session) => session,
+            Err(error) => return Err(Refused::new(socket, error, None)),
+        };
+        let mut name = None;
         loop {
-            match session.shake_hands(&socket)? {
-                Handshake::Done => break,
-                Handshake::Reads => {
-                    socket.registration().check_open()?;
-                    socket.readable().await;
-                }
-                Handshake::Writes => {
-                    socket.registration().check_open()?;
-                    socket.writable().await;
+            let progress = session.shake_hands_as(server, &socket, &mut name);
+            let waited = match progress {
+                Ok(progress) => wait_for(&socket, &progress).await,
+                Err(error) => Err(error),
+            };
+            match waited {
+                Ok(false) => {}
+                Ok(true) => break,
+                Err(error) => {
+                    return Err(Refused::new(socket, error, session.plain_greeting()));
                 }
             }
         }
-        Ok(Self::Tls(Box::new(Secured { session: RefCell::new(session), socket })))
+        let negotiated = session.negotiated(name);
+        Ok(Self::secured(socket, Some(negotiated), session))
+    }
+
+    fn secured(
+        socket: Socket,
+        negotiated: Option<Negotiated>,
+        session: impl Session + 'static,
+    ) -> Self {
+        Self::Tls(Secured(Box::new(Carried { socket, negotiated, session: RefCell::new(session) })))
+    }
+
+    /// The outcome of the handshake, on the stream of a TLS client.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(secured) => secured.0.negotiated.as_ref(),
+        }
     }
 
     fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,
-            Self::Tls(secured) => &secured.socket,
+            Self::Tls(secured) => &secured.0.socket,
         }
     }
 
@@ -98,7 +154,7 @@ impl Stream {
     pub fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
         match self {
             // Decrypted bytes may wait inside the session while the socket is silent.
-            Self::Tls(secured) if secured.session.borrow().has_bytes() => Poll::Ready(()),
+            Self::Tls(secured) if secured.0.rest() => Poll::Ready(()),
             _ => self.registration().poll_readable(context),
         }
     }
@@ -120,7 +176,7 @@ impl Stream {
     pub fn try_read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
         match self {
             Self::Plain(socket) => socket.try_recv(into),
-            Self::Tls(secured) => secured.session.borrow_mut().try_read(&secured.socket, into),
+            Self::Tls(secured) => secured.0.session.borrow_mut().try_read(&secured.0.socket, into),
         }
     }
 
@@ -149,7 +205,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.try_send(first, second),
             Self::Tls(secured) => {
-                secured.session.borrow_mut().try_write(&secured.socket, first, second)
+                secured.0.session.borrow_mut().try_write(&secured.0.socket, first, second)
             }
         }
     }
@@ -171,17 +227,16 @@ impl Stream {
         self.flush().await
     }
 
-    /// Sends what a TLS session has taken and kept; whether that was all.
-    ///
-    /// # Errors
-    /// What the socket reports.
+    /// Sends what a TLS session has taken and kept, as far as the socket takes it; whether that was
+    /// all.
     pub fn try_flush(&self) -> io::Result<bool> {
         match self {
             Self::Plain(_) => Ok(true),
-            Self::Tls(secured) => secured.session.borrow_mut().flush(&secured.socket),
+            Self::Tls(secured) => secured.0.session.borrow_mut().flush(&secured.0.socket),
         }
     }
 
+    /// Sends what a TLS session has taken and kept.
     async fn flush(&self) -> io::Result<()> {
         while !self.try_flush()? {
             self.registration().check_open()?;
@@ -195,7 +250,7 @@ impl Stream {
     pub fn is_quiet(&self) -> bool {
         match self {
             Self::Plain(socket) => socket.is_quiet(),
-            Self::Tls(secured) => secured.session.borrow_mut().is_quiet(&secured.socket),
+            Self::Tls(secured) => secured.0.session.borrow_mut().is_quiet(&secured.0.socket),
         }
     }
 
@@ -204,7 +259,7 @@ impl Stream {
     pub fn has_leftover(&self) -> bool {
         match self {
             Self::Plain(_) => false,
-            Self::Tls(secured) => secured.session.borrow().has_leftover(),
+            Self::Tls(secured) => secured.0.session.borrow().has_leftover(),
         }
     }
 
@@ -212,16 +267,22 @@ impl Stream {
     pub fn held_bytes(&self) -> usize {
         match self {
             Self::Plain(_) => 0,
-            Self::Tls(secured) => secured.session.borrow().held_bytes(),
+            Self::Tls(secured) => secured.0.session.borrow().held_bytes(),
         }
     }
 
     /// Ends sending in order; the peer sees the end of the stream after everything that was sent.
     pub fn finish(&self) {
-        if let Self::Tls(secured) = self {
-            secured.session.borrow_mut().close(&secured.socket);
-        }
+        self.say_end();
         self.socket().finish();
+    }
+
+    /// Tells a TLS peer that this is the end (RFC 8446 section 6.1), for a stream that is dropped
+    /// then. Dropping a plain one says so by itself.
+    pub fn say_end(&self) {
+        if let Self::Tls(secured) = self {
+            secured.0.session.borrow_mut().close(&secured.0.socket);
+        }
     }
 
     /// Makes closing send a reset, so that the peer can't take what it got for a whole message; or
@@ -234,6 +295,35 @@ impl Stream {
     pub fn abort(self) {
         self.set_abortive(true);
     }
+}
+
+impl Carried<dyn Session> {
+    fn rest(&self) -> bool {
+        self.session.borrow_mut().rest(&self.socket)
+    }
+}
+
+impl Refused {
+    fn new(socket: Socket, error: io::Error, plain_greeting: Option<&[u8]>) -> Self {
+        let failure = HandshakeFailure::of(&error);
+        Self { failure, error, socket, plain_greeting: plain_greeting.map(Box::from) }
+    }
+}
+
+/// Waits for what a handshake needs; whether that is nothing, for it is over.
+async fn wait_for(socket: &Socket, progress: &Handshake) -> io::Result<bool> {
+    match progress {
+        Handshake::Done => return Ok(true),
+        Handshake::Reads => {
+            socket.registration().check_open()?;
+            socket.readable().await;
+        }
+        Handshake::Writes => {
+            socket.registration().check_open()?;
+            socket.writable().await;
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -11,14 +11,20 @@
 mod certificate;
 mod client;
 mod in_place;
+mod negotiated;
 mod records;
+mod server;
 mod session;
+mod tickets;
 
 pub use certificate::{
     CHAIN_FILE_BYTES_MAX, CertificateProblem, KEY_FILE_BYTES_MAX, PairFile, ServerCertificate,
 };
 pub use client::{TlsClient, has_system_roots};
-pub(super) use session::{Handshake, TlsSession};
+pub use negotiated::{Alpn, HandshakeFailure, Negotiated, TlsVersion};
+pub use server::{ServerPolicy, TlsServer};
+pub(super) use session::{ClientSession, Handshake, ServerSession, Session};
+pub use tickets::TicketKeys;
 
 #[cfg(test)]
 mod tests;

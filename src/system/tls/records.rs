@@ -42,8 +42,11 @@ const INCOMING_BYTES_MAX: usize = 4 * 65_536;
 const PLACES_KEPT_MAX: usize = 32;
 
 /// One end of a connection.
-pub(super) trait Side {
+pub(in crate::system) trait Side: 'static {
     type Data;
+
+    /// True if anybody may connect and let the rest of a record wait, many at a time.
+    const IS_OPEN_TO_ALL: bool;
 
     fn process<'c, 'i>(
         &'c mut self,
@@ -55,6 +58,8 @@ pub(super) trait Side {
 
 impl Side for UnbufferedClientConnection {
     type Data = ClientConnectionData;
+
+    const IS_OPEN_TO_ALL: bool = false;
 
     fn process<'c, 'i>(
         &'c mut self,
@@ -70,6 +75,8 @@ impl Side for UnbufferedClientConnection {
 
 impl Side for UnbufferedServerConnection {
     type Data = ServerConnectionData;
+
+    const IS_OPEN_TO_ALL: bool = true;
 
     fn process<'c, 'i>(
         &'c mut self,
@@ -217,6 +224,14 @@ impl<S: Side> Records<S> {
     pub(super) fn room(&mut self) -> io::Result<&mut [u8]> {
         debug_assert!(self.plain.is_empty(), "plaintext would be moved");
         let buffer = self.incoming.get_or_insert_with(|| self.buffers.records());
+        if buffer.len() < RECORDS_BYTES {
+            // What was stowed away.
+            let mut whole = self.buffers.records();
+            let stowed = buffer.get(self.cipher.clone()).unwrap_or_default();
+            whole.get_mut(..stowed.len()).unwrap_or_default().copy_from_slice(stowed);
+            self.cipher = 0..stowed.len();
+            *buffer = whole;
+        }
         if self.cipher.start > 0 {
             buffer.copy_within(self.cipher.clone(), 0);
             self.cipher = 0..self.cipher.len();
@@ -246,6 +261,32 @@ impl<S: Side> Records<S> {
         }
         self.seen = self.cipher.len();
         self.release();
+    }
+
+    /// Gives the buffer back, and keeps a part of a record in memory of its own size: for the time
+    /// until the rest arrives, which may be long.
+    pub(super) fn stow(&mut self) {
+        if !self.plain.is_empty() {
+            return;
+        }
+        let part = self.cipher.clone();
+        let whole = self.incoming.take_if(|buffer| part.len() < buffer.len());
+        let stowed = whole.as_deref().and_then(|buffer| buffer.get(part));
+        if let Some(stowed) = stowed.filter(|stowed| !stowed.is_empty()) {
+            self.cipher = 0..stowed.len();
+            self.incoming = Some(self.buffers.holding(stowed));
+        }
+    }
+
+    /// What rustls knows of the connection.
+    pub(super) fn common(&self) -> &CommonState {
+        self.side.common()
+    }
+
+    /// Memory that is held for what arrives, in bytes.
+    #[cfg(test)]
+    pub(super) fn incoming_bytes(&self) -> usize {
+        self.incoming.as_ref().map_or(0, |buffer| buffer.len())
     }
 
     /// Begins the handshake of a client.

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a failed test shows the seed that replays it")]
 
 mod handshake_messages;
+mod server;
 
 use std::{
     io::{Read, Write},
