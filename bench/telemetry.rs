@@ -15,7 +15,9 @@ use yatagarasu::{
         key_slots::KeySlots,
         labels::Method,
         process::ProcessInfo,
-        render::{BucketRow, BuildInfo, LostLines, ReloadMetrics, Scrape, render},
+        render::{
+            BucketRow, BuildInfo, CertificateMetrics, LostLines, ReloadMetrics, Scrape, render,
+        },
     },
 };
 
@@ -97,6 +99,7 @@ fn scraping(criterion: &mut Criterion) {
         cores: &cores,
         buckets: &rows,
         jwt_keys: &KeySlots::new(),
+        certificates: &CertificateMetrics::default(),
         lost: LostLines::default(),
         process: &ProcessInfo::default(),
         build: BuildInfo { version: "0", revision: "" },

@@ -14,6 +14,8 @@ mod pages;
 #[path = "documents/reload.rs"]
 mod reload;
 mod support;
+#[path = "documents/tls.rs"]
+mod tls;
 
 use std::path::{Path, PathBuf};
 

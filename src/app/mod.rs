@@ -20,6 +20,7 @@ use self::{
 use crate::{
     cli::Arguments,
     control_plane::{
+        certificates::paths,
         control::{Control, End, Inputs, level},
         files::ProcessEnvironment,
         prepare::load,
@@ -59,6 +60,8 @@ pub fn run(arguments: &Arguments) -> Exit {
     };
     let exit = match start(arguments, environment, signals, &content, loaded, log.clone()) {
         Ok((mut control, inputs)) => {
+            let certificates = paths(&arguments.config, &control.running.settings);
+            control.watcher.watch_certificates(certificates, &seen);
             control.watcher.read_file(seen, true);
             control.watcher.watch(control.running.settings.reload.watch);
             control.service.ready("serving generation 1");

@@ -15,6 +15,7 @@ use crate::{
     config::{Loaded, Settings, settings::ProxyProtocol},
     control_plane::{
         admin,
+        certificates::Certificates,
         control::{Control, Inputs, Retry},
         files::ProcessEnvironment,
         history::{GoodGeneration, History, Trigger},
@@ -25,6 +26,7 @@ use crate::{
         scrapes::Scrapes,
         sd_notify::ServiceManager,
         signals::{self, Signal},
+        tls,
         watcher::Watcher,
         workers::Workers,
     },
@@ -34,6 +36,7 @@ use crate::{
     system::{
         clock::{Monotonic, unix_seconds},
         cpu, process,
+        tls::TicketKeys,
     },
     telemetry::{
         access_log::{self, AccessLogHandle, AccessLogSinks},
@@ -78,6 +81,10 @@ pub(super) fn start(
     for warning in key_sets.learn(&loaded.policies.auth, key_sets::PATIENCE) {
         tracing::warn!("{warning}");
     }
+    let tickets = TicketKeys::of_process().map_err(Failure::CouldNotStart)?;
+    if let Some(server) = tls::server(&settings.server, &tickets)? {
+        live.set_tls_server(server);
+    }
     let release = prepare::first(&loaded, workers)?;
     check_descriptors(open_file_limit, settings, &release, workers);
     let first_values = live.newest();
@@ -100,10 +107,13 @@ pub(super) fn start(
         live: live.clone(),
         resolver: resolver.clone(),
         key_sets: key_sets.clone(),
+        tickets: tickets.clone(),
     };
     let (preparation, prepared) =
         Preparation::start(origin).map_err(because("the preparation thread"))?;
     let (watcher, looked) = Watcher::start().map_err(because("the watching thread"))?;
+    let (certificates, read) = Certificates::start(arguments.config.clone(), tickets)
+        .map_err(because("the thread for certificates"))?;
     let service = ServiceManager::open(std::env::var_os("NOTIFY_SOCKET").as_deref())
         .unwrap_or_else(|error| {
             tracing::warn!(%error, "NOTIFY_SOCKET cannot be used; the service manager is not told");
@@ -115,6 +125,7 @@ pub(super) fn start(
     announce(settings, addresses, workers);
 
     let control = Control {
+        config: arguments.config.clone(),
         workers: Workers::new(inboxes, Generation::FIRST, first_values.version()),
         cores: counters,
         history: first_history(content),
@@ -129,6 +140,7 @@ pub(super) fn start(
         resolver,
         key_sets,
         watcher,
+        certificates,
         service,
         scrapes,
         access_log,
@@ -141,7 +153,8 @@ pub(super) fn start(
         retry: Retry::default(),
         drain: None,
     };
-    let inputs = Inputs { workers: from_workers, signals, prepared, live: bell, rendered, looked };
+    let inputs =
+        Inputs { workers: from_workers, signals, prepared, live: bell, rendered, looked, read };
     Ok((control, inputs))
 }
 

@@ -355,7 +355,8 @@ impl Value for Option<CaBundle> {
     }
 }
 
-fn certificates(pem: &[u8]) -> Result<Certificates, String> {
+/// PEM with at least one certificate that can be trusted, and its digest.
+pub(super) fn certificates(pem: &[u8]) -> Result<Certificates, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let number = roots.len() + 1;

@@ -28,6 +28,7 @@ mod reading;
 mod rules;
 mod scalar;
 mod section;
+mod tls;
 mod values;
 mod walk;
 mod yaml;

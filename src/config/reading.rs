@@ -1,7 +1,11 @@
 //! Reading the values of a section's keys: variables replaced, defaults filled in, types and bounds
 //! checked.
 
-use std::{path::Path, rc::Rc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
 
 use super::{
     expand::{SCALAR_BYTES_MAX, expand},
@@ -12,6 +16,9 @@ use super::{
     yaml::{Entry, Node, Shape},
 };
 use crate::model::Secret;
+
+/// The path of a file, as it is written, and the file's whole content.
+pub(super) type NamedFile = (PathBuf, Rc<Vec<u8>>);
 
 impl<'a> Section<'a> {
     /// The elements of a list of text.
@@ -237,9 +244,15 @@ impl<'a> Section<'a> {
 
     /// The whole content of the file that a key names; none when it names none.
     pub(super) fn named_file(&self, name: &str) -> Result<Option<Rc<Vec<u8>>>, Noted> {
+        Ok(self.named_file_at(name)?.map(|(_, content)| content))
+    }
+
+    /// The same with the path, as it is written.
+    pub(super) fn named_file_at(&self, name: &str) -> Result<Option<NamedFile>, Noted> {
         let Kind::File(bytes_max) = self.key(name).kind else { unreachable!("{name} is no file") };
         let Some(path) = self.security_text(name)? else { return Ok(None) };
-        self.content_of(name, &path, bytes_max).map(Some)
+        let content = self.content_of(name, &path, bytes_max)?;
+        Ok(Some((PathBuf::from(&*path.value), content)))
     }
 
     fn content_of(

@@ -82,14 +82,27 @@ pub(super) fn check(
                 .to_owned(),
         );
     }
+    let tls_port = server.tls.as_ref().map(|tls| tls.port).filter(|port| *port != 0);
+    if tls_port == Some(server.port) {
+        error(
+            "server.tls.port".to_owned(),
+            "is the port of the main listener; write another port".to_owned(),
+        );
+    }
     if let Some(listen) = admin.listen {
         let same_address = listen.ip() == server.address
             || listen.ip().is_unspecified()
             || server.address.is_unspecified();
-        if listen.port() != 0 && listen.port() == server.port && same_address {
+        let other = match listen.port() {
+            0 => None,
+            port if port == server.port => Some("the main listener"),
+            port if tls_port == Some(port) => Some("the TLS listener"),
+            _ => None,
+        };
+        if let Some(other) = other.filter(|_| same_address) {
             error(
                 "admin.listen".to_owned(),
-                "has the port of the main listener; write another port".to_owned(),
+                format!("has the port of {other}; write another port"),
             );
         }
     }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-pub use super::bucket::{BucketAuthSettings, BucketSettings, S3Settings, Verify};
+pub use super::{
+    bucket::{BucketAuthSettings, BucketSettings, S3Settings, Verify},
+    tls::{CertificatePair, ClientCa, PlainMode, TicketKeysFile, TlsSettings},
+};
 use super::{
     declare::{Keys, Value, choice, declare, list_of, section_of, words},
     keys::{
@@ -82,6 +85,8 @@ declare! {
         timeouts: Timeouts = section_of::<Timeouts>(),
         /// Adds `X-Config-Generation` to every response.
         expose_generation: bool = boolean().is("false"),
+        /// The listener for TLS.
+        tls: Option<TlsSettings> = section_of::<TlsSettings>().otherwise("plain HTTP only"),
         /// HTTP/2 for clients; a change is for new connections.
         http2: Http2 = section_of::<Http2>(),
         /// Addresses and networks (`10.0.0.0/8`) of the proxies before this one whose

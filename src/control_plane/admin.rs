@@ -5,13 +5,14 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    config::settings::CertificatePair,
     control_plane::{
         history::History,
         key_sets::SourceStatus,
         report::{self, Report},
     },
     handoff::{
-        live::{LiveTable, LiveVersion},
+        live::{HostPort, LiveTable, LiveVersion},
         message::CallReply,
         snapshot::Snapshot,
     },
@@ -46,6 +47,75 @@ pub struct StatusPage<'s> {
     pub last_reload: Option<&'s (Report, &'static str)>,
     /// Keys that wait for a restart.
     pub restart_required: &'s [String],
+    /// Certificates of the listener for TLS.
+    pub certificates: &'s [CertificateStatus<'s>],
+    /// Hosts of all endpoints.
+    pub hosts: &'s [HostStatus],
+}
+
+/// A host on the status page.
+#[derive(Clone, Debug)]
+pub struct HostStatus {
+    /// The host.
+    pub host: HostPort,
+    /// Seconds since its addresses were last confirmed; none of an address.
+    pub age_seconds: Option<u64>,
+    /// Reason why it was not resolved the last time.
+    pub error: Option<String>,
+}
+
+/// The part of the page about addresses.
+fn addresses(page: &StatusPage<'_>) -> Vec<Value> {
+    let hosts = page.hosts.iter().map(|HostStatus { host, age_seconds, error }| {
+        let found = page.live.addresses(host).map(|found| &**found).unwrap_or_default();
+        let version = page.live.addresses_version(host);
+        json!({
+            "host": &*host.0,
+            "port": host.1,
+            "addresses": found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "age_seconds": age_seconds,
+            "version": version.0,
+            "worker_versions": worker_versions(page, version),
+            "error": error,
+        })
+    });
+    hosts.collect()
+}
+
+/// The version of a live value on each worker: that of the table which it has, or of the value if
+/// that is older.
+fn worker_versions(page: &StatusPage<'_>, version: LiveVersion) -> Vec<u64> {
+    page.live_versions.iter().map(|live| live.0.min(version.0)).collect()
+}
+
+/// A certificate on the status page.
+#[derive(Clone, Copy, Debug)]
+pub struct CertificateStatus<'s> {
+    /// The certificate in use, and its files.
+    pub pair: &'s CertificatePair,
+    /// Reason why its files could not be used the last time.
+    pub error: Option<&'s str>,
+}
+
+/// The part of the page about certificates. Their version is that of the live values that brought
+/// them; a worker with an older one still shows those before.
+fn certificates(page: &StatusPage<'_>) -> Vec<Value> {
+    let version = page.live.tls_version();
+    let workers = worker_versions(page, version);
+    let certificates = page.certificates.iter().map(|CertificateStatus { pair, error }| {
+        let certificate = &pair.certificate;
+        json!({
+            "name": certificate.name(),
+            "names": certificate.names(),
+            "cert_file": pair.cert_file.display().to_string(),
+            "not_before": certificate.not_before(),
+            "not_after": certificate.not_after(),
+            "version": version.0,
+            "worker_versions": workers,
+            "error": error,
+        })
+    });
+    certificates.collect()
 }
 
 /// `GET /admin/status`
@@ -100,6 +170,8 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> CallReply {
     body.insert("buckets".to_owned(), json!(buckets));
     let key_sets: Vec<Value> = page.key_sets.iter().map(key_set).collect();
     body.insert("jwks".to_owned(), json!(key_sets));
+    body.insert("addresses".to_owned(), json!(addresses(page)));
+    body.insert("certificates".to_owned(), json!(certificates(page)));
     if let Some((last, trigger)) = page.last_reload {
         let mut last = last.json();
         last.insert("trigger".to_owned(), json!(trigger));

@@ -7,11 +7,11 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use crate::{
     config::{
         Policies, Problem, Problems, Settings,
-        settings::{BucketSettings, PerBucket},
+        settings::{BucketSettings, PerBucket, PlainMode, TlsSettings},
     },
     handoff::{
         release::{BucketCounters, Counters, Release},
-        snapshot::{Bucket, Endpoint, Snapshot},
+        snapshot::{Bucket, Endpoint, Plain, Snapshot},
     },
     model::Generation,
     policy::{auth::BucketAuth, proxies::TrustedProxies, router::Router},
@@ -85,6 +85,7 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Rele
         limits: settings.server.limits,
         timeouts: settings.server.timeouts,
         expose_generation: settings.server.expose_generation,
+        plain: settings.server.tls.as_ref().map(plain).unwrap_or_default(),
         http2: settings.server.http2,
         trusted_proxies: TrustedProxies {
             networks: settings.server.trusted_proxies.clone(),
@@ -98,6 +99,15 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Rele
         access_log: settings.logging.access_log.enabled,
     };
     Ok(Release { snapshot: Arc::new(snapshot), counters: Arc::new(counters) })
+}
+
+fn plain(tls: &TlsSettings) -> Plain {
+    match tls.plain {
+        PlainMode::Serve => Plain::Serve,
+        PlainMode::Redirect if tls.redirect_port == 0 => Plain::Redirect { port: tls.port },
+        PlainMode::Redirect => Plain::Redirect { port: tls.redirect_port },
+        PlainMode::Refuse => Plain::Refuse,
+    }
 }
 
 fn compile_bucket(

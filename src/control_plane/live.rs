@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::{
     handoff::live::{HostPort, LiveTable, LiveVersion},
     policy::auth::{KeySet, KeySets as _},
+    system::tls::TlsServer,
 };
 
 /// The one place of the live values. Cheap to clone.
@@ -61,6 +62,13 @@ impl LiveValues {
             let _ = self.bell.try_send(());
         }
         table.version()
+    }
+
+    /// Replaces what the next TLS handshakes use.
+    pub fn set_tls_server(&self, server: TlsServer) {
+        Arc::make_mut(&mut self.table()).set_tls_server(server);
+        // A full channel has rung already.
+        let _ = self.bell.try_send(());
     }
 
     /// Drops the addresses of all other hosts.

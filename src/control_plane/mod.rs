@@ -8,11 +8,12 @@
 //! | 5 | `control` |
 //! | 4 | `scrapes` |
 //! | 3 | `admin`, `sd_notify` |
-//! | 2 | `prepare`, `reload`, `report` |
+//! | 2 | `certificates`, `prepare`, `reload`, `report` |
 //! | 1 | `credential_check`, `key_sets`, `resolver`, `signals`, `watcher` |
-//! | 0 | `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `workers` |
+//! | 0 | `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `tls`, `workers` |
 
 pub mod admin;
+pub mod certificates;
 pub mod compile;
 pub mod control;
 pub mod credential_check;
@@ -30,5 +31,6 @@ pub mod resolver;
 pub mod scrapes;
 pub mod sd_notify;
 pub mod signals;
+pub mod tls;
 pub mod watcher;
 pub mod workers;

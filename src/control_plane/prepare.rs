@@ -3,7 +3,6 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,24 +14,28 @@ use crossbeam_channel::Receiver;
 
 use crate::{
     config::{
-        Difference, FileReader, Loaded, Problem, Problems, Settings, diff, parse_beside,
-        settings::S3Settings,
+        Difference, Loaded, Problem, Problems, Settings, diff, parse_beside, settings::S3Settings,
     },
     control_plane::{
         compile::{CompileContext, compile},
         credential_check,
-        files::{FilesBeside, ProcessEnvironment, read},
+        files::{ProcessEnvironment, read},
         jobs::{Failure, Finished, JobId, Purpose, Runner},
         key_sets::{self, KeyFetcher},
         live::LiveValues,
         resolver::{RESOLVE_TIMEOUT, Resolver},
-        watcher::{Fingerprint, Seen},
+        tls,
+        watcher::{Fingerprint, NotedFiles, Seen},
     },
     handoff::{live::HostPort, release::Release, snapshot::Snapshot},
     model::Generation,
     policy::auth::spec::{KeyMaterial, KeySpec},
     protocol::s3::{address, endpoint::Scheme},
-    system::{clock::Monotonic, process, tls::has_system_roots},
+    system::{
+        clock::{Monotonic, unix_seconds},
+        process,
+        tls::{TicketKeys, TlsServer, has_system_roots},
+    },
     telemetry::access_log::AccessLogTarget,
 };
 
@@ -122,6 +125,8 @@ pub struct Ready {
     pub warnings: Vec<String>,
     /// The new generation; none when nothing changes without a restart.
     pub next: Option<Running>,
+    /// Certificates and rules of the listener for TLS, where they change.
+    pub tls_server: Option<TlsServer>,
     /// The access log's new target, opened.
     pub access_log: Option<AccessLogTarget>,
 }
@@ -153,6 +158,8 @@ pub struct Origin {
     pub resolver: Resolver,
     /// Key sets from the network.
     pub key_sets: KeyFetcher,
+    /// Keys of the session tickets that no file gives.
+    pub tickets: TicketKeys,
 }
 
 impl Preparation {
@@ -248,6 +255,7 @@ pub fn load(
 /// Problems that would stop the start.
 pub fn rehearse(loaded: &Loaded) -> Result<(), Problems> {
     first(loaded, 1)?;
+    tls::check(&loaded.settings.server)?;
     check_access_log(&loaded.settings)
 }
 
@@ -284,15 +292,12 @@ fn parse_noting(
     running: Option<&Settings>,
     seen: &mut Seen,
 ) -> Result<Loaded, Problems> {
-    let files = NotedFiles {
-        files: FilesBeside::new(path),
-        directory: path.parent().unwrap_or_else(|| Path::new("")),
-        seen: RefCell::new(std::mem::take(seen)),
-    };
+    let files = NotedFiles::new(path, std::mem::take(seen));
     let loaded = parse_beside(content, environment, &files, running);
-    *seen = files.seen.into_inner();
+    *seen = files.into_seen();
     let mut loaded = loaded?;
     loaded.warnings.extend(without_roots(&loaded.settings));
+    loaded.warnings.extend(tls::warnings(&loaded.settings.server, unix_seconds()));
     Ok(loaded)
 }
 
@@ -323,22 +328,6 @@ fn without_roots(settings: &Settings) -> Option<Problem> {
     })
 }
 
-/// Files beside the configuration, each noted as it was before it was read.
-struct NotedFiles<'p> {
-    files: FilesBeside,
-    directory: &'p Path,
-    seen: RefCell<Seen>,
-}
-
-impl FileReader for NotedFiles<'_> {
-    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-        let place = self.directory.join(path);
-        let print = Fingerprint::of(&place);
-        self.seen.borrow_mut().insert(place, print);
-        self.files.read(path, bytes_max)
-    }
-}
-
 pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Ready, Refusal> {
     let running = &job.running;
     let beside = Some(&*running.settings);
@@ -355,9 +344,11 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
         warnings.extend(of_going_back(&origin.path, content, running, &loaded.settings));
     }
     if !difference.hot_changed {
-        return Ok(Ready { difference, warnings, next: None, access_log: None });
+        let (next, tls_server, access_log) = (None, None, None);
+        return Ok(Ready { difference, warnings, next, tls_server, access_log });
     }
     let settings = loaded.settings.with_restart_keys_of(&running.settings);
+    let tls_server = tls::successor(&running.settings.server, &settings.server, &origin.tickets)?;
     warnings.extend(learn_names(&origin.resolver, &settings));
     warnings.extend(origin.key_sets.learn(&loaded.policies.auth, key_sets::PATIENCE));
     let release = compile(
@@ -384,7 +375,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
         access_log.take().into_iter().for_each(AccessLogTarget::discard);
     }
     let next = Running { release, settings: Arc::new(settings), content };
-    Ok(Ready { difference, warnings, next: Some(next), access_log })
+    Ok(Ready { difference, warnings, next: Some(next), tls_server, access_log })
 }
 
 /// Warnings for an operator who goes back to an earlier configuration.

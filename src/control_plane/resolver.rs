@@ -2,10 +2,10 @@
 //! on, and the last good answer kept when a refresh fails.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -34,6 +34,32 @@ struct Shared {
     /// Names that were asked for and whose look-up has not ended.
     asked: Mutex<HashSet<HostPort>>,
     ended: Condvar,
+    /// The last look-ups of names.
+    last: Mutex<HashMap<HostPort, LastLookUp>>,
+}
+
+/// The last look-ups of a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastLookUp {
+    /// Time of the last one that gave addresses.
+    pub succeeded: Option<Monotonic>,
+    /// Reason why the last one gave none.
+    pub error: Option<String>,
+}
+
+impl Shared {
+    fn last(&self) -> MutexGuard<'_, HashMap<HostPort, LastLookUp>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_success(&self, host: &HostPort) {
+        let succeeded = Some(Monotonic::now());
+        self.last().insert(host.clone(), LastLookUp { succeeded, error: None });
+    }
+
+    fn note_failure(&self, host: &HostPort, error: &str) {
+        self.last().entry(host.clone()).or_default().error = Some(error.to_owned());
+    }
 }
 
 /// The resolver: cheap to clone, used by the preparation and the control thread. What it finds is
@@ -82,9 +108,16 @@ fn look_up(
         match ask(&host) {
             Ok(addresses) if !addresses.is_empty() => {
                 live.set_addresses(&host, addresses);
+                shared.note_success(&host);
             }
-            Ok(_) => tracing::warn!(host = &*host.0, "the host name has no address"),
-            Err(error) => tracing::warn!(host = &*host.0, %error, "the host name does not resolve"),
+            Ok(_) => {
+                shared.note_failure(&host, "no address");
+                tracing::warn!(host = &*host.0, "the host name has no address");
+            }
+            Err(error) => {
+                shared.note_failure(&host, &error.to_string());
+                tracing::warn!(host = &*host.0, %error, "the host name does not resolve");
+            }
         }
     }
 }
@@ -141,8 +174,15 @@ impl Resolver {
         !self.shared.asked.lock().unwrap().is_empty()
     }
 
-    /// Looks names up again, without waiting.
+    /// The last look-ups of a host; none of an address, which needs none.
+    pub fn last(&self, host: &HostPort) -> LastLookUp {
+        self.shared.last().get(host).cloned().unwrap_or_default()
+    }
+
+    /// Looks names up again, without waiting, and forgets what was found out about others.
     pub fn refresh(&self, hosts: &[HostPort]) {
+        let kept: HashSet<&HostPort> = hosts.iter().collect();
+        self.shared.last().retain(|host, _| kept.contains(host));
         self.ask(hosts.iter());
     }
 
@@ -195,6 +235,31 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(live.newest().version(), first.version());
+    }
+
+    #[test]
+    fn the_last_look_up_is_told_with_its_error_and_forgotten_with_its_name() {
+        let (live, _bell) = live::start();
+        let asked = AtomicUsize::new(0);
+        let resolver = start_with(live, move |host| match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => Ok(vec![SocketAddr::from(([10, 0, 0, 1], host.1))]),
+            _ => Err(io::Error::other("no name server")),
+        });
+        let hosts = [(Box::from("a.test"), 9)];
+        assert!(resolver.learn(&hosts, Duration::from_secs(20)).is_empty());
+        let first = resolver.last(&hosts[0]);
+        assert!(first.succeeded.is_some() && first.error.is_none());
+        resolver.refresh(&hosts);
+        while resolver.is_busy() {
+            thread::yield_now();
+        }
+        let second = resolver.last(&hosts[0]);
+        assert_eq!(
+            (second.succeeded, second.error.as_deref()),
+            (first.succeeded, Some("no name server"))
+        );
+        resolver.refresh(&[]);
+        assert_eq!(resolver.last(&hosts[0]), LastLookUp::default());
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::{
         cells::CoreCells,
         process::ProcessInfo,
         render::{
-            BucketRow, BuildInfo, CONTENT_TYPE, KeySetRow, LostLines, ReloadMetrics, Scrape, render,
+            BucketRow, BuildInfo, CONTENT_TYPE, CertificateMetrics, KeySetRow, LostLines,
+            ReloadMetrics, Scrape, render,
         },
     },
 };
@@ -38,6 +39,8 @@ pub struct ScrapeJob {
     pub key_sets: Vec<SourceStatus>,
     /// All cores' counters.
     pub cores: Arc<[Arc<CoreCells>]>,
+    /// Certificates for clients.
+    pub certificates: CertificateMetrics,
     /// Log lines that were lost.
     pub lost: LostLines,
 }
@@ -146,6 +149,7 @@ pub(super) fn scrape(job: &ScrapeJob) -> CallReply {
         buckets: &buckets,
         jwt_keys: &job.counters.jwt_keys,
         key_sets: &key_sets,
+        certificates: &job.certificates,
         lost: job.lost,
         process: &ProcessInfo::read(),
         build: BuildInfo { version: VERSION, revision: REVISION },

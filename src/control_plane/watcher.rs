@@ -9,11 +9,15 @@
 //! written is not read half. What a reload has read already is no news: the preparation notes
 //! what it saw before it read, and hands that over here.
 //!
+//! Certificates change without the configuration. Their files are looked at whether the others are
+//! watched or not, and a change of them is told apart.
+//!
 //! After a rollback the running content is not that of the file. Files that only the running
 //! content names are watched too, and a change of them is told apart: the file on disk is not what
 //! it asks for.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     fs, io,
     os::unix::fs::MetadataExt,
@@ -24,12 +28,19 @@ use std::{
 use crossbeam_channel::Receiver;
 
 use crate::{
-    control_plane::jobs::{Finished, JobId, Purpose, Runner},
+    config::FileReader,
+    control_plane::{
+        files::FilesBeside,
+        jobs::{Finished, JobId, Purpose, Runner},
+    },
     system::clock::Monotonic,
 };
 
 /// Time between two looks.
 const POLL: Duration = Duration::from_millis(100);
+
+/// Time between two looks at certificates only. Nobody waits for them.
+const CERTIFICATE_POLL: Duration = Duration::from_millis(500);
 
 /// Time without a change after which a change is believed to be complete. Editors and copy
 /// programs write within milliseconds; who writes slower than this should rename.
@@ -73,13 +84,56 @@ impl Fingerprint {
 /// Files, as they were just before they were read.
 pub type Seen = BTreeMap<PathBuf, Option<Fingerprint>>;
 
-/// Files that changed.
+/// Files beside a configuration, each noted as it was before it was read.
+#[derive(Debug)]
+pub struct NotedFiles<'p> {
+    files: FilesBeside,
+    directory: &'p Path,
+    seen: RefCell<Seen>,
+}
+
+impl<'p> NotedFiles<'p> {
+    /// For the configuration file at `config`, after others that were noted.
+    pub fn new(config: &'p Path, seen: Seen) -> Self {
+        Self { files: FilesBeside::new(config), directory: directory_of(config), seen: seen.into() }
+    }
+
+    /// All that was noted.
+    pub fn into_seen(self) -> Seen {
+        self.seen.into_inner()
+    }
+}
+
+impl FileReader for NotedFiles<'_> {
+    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+        let place = self.directory.join(path);
+        let print = Fingerprint::of(&place);
+        self.seen.borrow_mut().insert(place, print);
+        self.files.read(path, bytes_max)
+    }
+}
+
+/// The directory that relative paths in the configuration file at `config` start at.
+pub fn directory_of(config: &Path) -> &Path {
+    config.parent().unwrap_or_else(|| Path::new(""))
+}
+
+/// Files that changed, the certificates aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changed {
     /// The configuration file, or a file that it names.
     File,
     /// A file that only the running content names, which is not the file's.
     RunningContent,
+}
+
+/// Changes that a look has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Of the configuration.
+    pub changed: Option<Changed>,
+    /// Set if certificates changed.
+    pub certificates: bool,
 }
 
 /// Files as they were found, and how long finding them took.
@@ -137,9 +191,25 @@ impl Watcher {
         Ok((watcher, looked))
     }
 
-    /// Switches watching on or off.
-    pub const fn watch(&mut self, on: bool) {
-        self.is_on = on;
+    /// Switches watching on or off, for all files but certificates.
+    pub fn watch(&mut self, on: bool) {
+        if self.is_on != on {
+            self.is_on = on;
+            // A look under way may be at other files.
+            self.looking = None;
+        }
+    }
+
+    /// Watches these files as certificates, and no others; notes what was read of them.
+    pub fn watch_certificates(&mut self, files: impl IntoIterator<Item = PathBuf>, seen: &Seen) {
+        self.watch.watch_certificates(files, seen);
+        self.looking = None;
+    }
+
+    /// Notes what was read of certificates.
+    pub fn read_certificates(&mut self, seen: Seen) {
+        self.watch.read_certificates(seen);
+        self.looking = None;
     }
 
     /// Notes what an attempt has read for the configuration file. One that failed may not have come
@@ -159,30 +229,37 @@ impl Watcher {
     /// Begins a look when it is time for one.
     pub fn turn(&mut self, now: Monotonic) {
         self.looks.check(now);
-        if self.is_on && self.looking.is_none() && now >= self.next_look {
-            self.looking = Some(self.looks.submit(self.watch.paths()));
+        if self.looking.is_some() || now < self.next_look {
+            return;
+        }
+        let paths = self.watch.paths(self.is_on);
+        if !paths.is_empty() {
+            self.looking = Some(self.looks.submit(paths));
         }
     }
 
     /// Takes what a look has found. Returns what has changed and settled.
-    pub fn looked(&mut self, look: Finished<Look>, now: Monotonic) -> Option<Changed> {
+    pub fn looked(&mut self, look: Finished<Look>, now: Monotonic) -> News {
         if self.looking != Some(look.job) {
-            return None;
+            return News::default();
         }
         self.looking = None;
         match look.outcome {
             Ok(Look { found, took }) => {
                 self.is_blind = false;
-                self.next_look = now.plus(POLL.max(took * PAUSE_FACTOR));
-                self.watch.look(found, now).filter(|_| self.is_on)
+                let poll = if self.is_on { POLL } else { CERTIFICATE_POLL };
+                self.next_look = now.plus(poll.max(took * PAUSE_FACTOR));
+                let certificates = self.watch.look_at_certificates(&found, now);
+                let changed = if self.is_on { self.watch.look(found, now) } else { None };
+                News { changed, certificates }
             }
             Err(failure) => {
                 if !self.is_blind {
-                    tracing::error!("reload.watch: the files cannot be looked at: {failure}");
+                    tracing::error!("the watched files cannot be looked at: {failure}");
                 }
                 self.is_blind = true;
                 self.next_look = now.plus(FAILED_PAUSE);
-                None
+                News::default()
             }
         }
     }
@@ -197,9 +274,58 @@ struct WatchedFiles {
     of_running: Seen,
     /// Found to differ, and since when.
     unsettled: Option<(Seen, Monotonic)>,
+    /// Files of certificates, as read last, which count neither among those of the file nor among
+    /// those of the running content.
+    certificates: Seen,
+    /// Certificates that were found to differ, and since when.
+    unsettled_certificates: Option<(Seen, Monotonic)>,
 }
 
 impl WatchedFiles {
+    fn watch_certificates(&mut self, files: impl IntoIterator<Item = PathBuf>, seen: &Seen) {
+        let known = std::mem::take(&mut self.certificates);
+        for file in files {
+            // Of a file that was not read now, what was read earlier is still what is used.
+            let print = seen.get(&file).or_else(|| known.get(&file)).copied().flatten();
+            self.certificates.insert(file, print);
+        }
+        self.unsettled_certificates = None;
+    }
+
+    fn read_certificates(&mut self, seen: Seen) {
+        for (file, print) in seen {
+            if let Some(known) = self.certificates.get_mut(&file) {
+                *known = print;
+            }
+        }
+        self.unsettled_certificates = None;
+    }
+
+    /// Returns true if certificates changed and are settled at `now`.
+    fn look_at_certificates(&mut self, found: &Seen, now: Monotonic) -> bool {
+        if self.certificates.iter().all(|(file, print)| found.get(file) == Some(print)) {
+            self.unsettled_certificates = None;
+            return false;
+        }
+        let print_of = |file: &PathBuf| found.get(file).copied().flatten();
+        let found: Seen =
+            self.certificates.keys().map(|file| (file.clone(), print_of(file))).collect();
+        match &self.unsettled_certificates {
+            Some((same, since)) if *same == found => {
+                if now < since.plus(SETTLE) {
+                    return false;
+                }
+                self.certificates = found;
+                self.unsettled_certificates = None;
+                true
+            }
+            _ => {
+                self.unsettled_certificates = Some((found, now));
+                false
+            }
+        }
+    }
+
     fn read_file(&mut self, seen: Seen, complete: bool) {
         if complete {
             self.of_file = seen;
@@ -223,14 +349,20 @@ impl WatchedFiles {
         self.unsettled = None;
     }
 
-    fn paths(&self) -> Vec<PathBuf> {
-        self.of_file.keys().chain(self.of_running.keys()).cloned().collect()
+    /// The certificates, and all other files where they are watched too.
+    fn paths(&self, others: bool) -> Vec<PathBuf> {
+        let content = self.of_file.keys().chain(self.of_running.keys()).filter(|_| others);
+        let content = content.filter(|path| !self.certificates.contains_key(*path));
+        self.certificates.keys().chain(content).cloned().collect()
     }
 
-    /// Returns what changed if it is settled at `now`.
-    fn look(&mut self, found: Seen, now: Monotonic) -> Option<Changed> {
-        let differs =
-            |known: &Seen| known.iter().any(|(path, print)| found.get(path) != Some(print));
+    /// Returns what changed, the certificates aside, if it is settled at `now`.
+    fn look(&mut self, mut found: Seen, now: Monotonic) -> Option<Changed> {
+        found.retain(|path, _| !self.certificates.contains_key(path));
+        let differs = |known: &Seen| {
+            let mut known = known.iter().filter(|(path, _)| !self.certificates.contains_key(*path));
+            known.any(|(path, print)| found.get(path) != Some(print))
+        };
         let changed = if differs(&self.of_file) {
             Changed::File
         } else if differs(&self.of_running) {
@@ -246,7 +378,9 @@ impl WatchedFiles {
                 }
                 for known in [&mut self.of_file, &mut self.of_running] {
                     for (path, print) in known {
-                        *print = found.get(path).copied().flatten();
+                        if !self.certificates.contains_key(path) {
+                            *print = found.get(path).copied().flatten();
+                        }
                     }
                 }
                 self.unsettled = None;
@@ -399,9 +533,9 @@ mod tests {
         assert_eq!(watch.look(found(2, 3), at(500)), Some(Changed::File));
         // A refused file leaves the running content what it was; an adopted one replaces it.
         watch.read_file(one(2), false);
-        assert_eq!(watch.paths().len(), 2);
+        assert_eq!(watch.paths(true).len(), 2);
         watch.read_file(one(2), true);
-        assert_eq!(watch.paths().len(), 1);
+        assert_eq!(watch.paths(true).len(), 1);
     }
 
     #[test]
@@ -421,16 +555,16 @@ mod tests {
         started.recv().unwrap();
         let late = Monotonic::now().plus(LOOK_TIMEOUT);
         watcher.turn(late);
-        assert_eq!(watcher.looked(looks.recv().unwrap(), late), None);
+        assert_eq!(watcher.looked(looks.recv().unwrap(), late), News::default());
         watcher.turn(late);
         assert!(started.try_recv().is_err(), "not before the pause is over");
         drop(release);
         let mut now = late.plus(FAILED_PAUSE);
         watcher.turn(now);
-        assert_eq!(watcher.looked(looks.recv().unwrap(), now), None);
+        assert_eq!(watcher.looked(looks.recv().unwrap(), now), News::default());
         now = now.plus(SETTLE);
         watcher.turn(now);
-        assert_eq!(watcher.looked(looks.recv().unwrap(), now), Some(Changed::File));
+        assert_eq!(watcher.looked(looks.recv().unwrap(), now).changed, Some(Changed::File));
     }
 
     #[test]
@@ -441,7 +575,91 @@ mod tests {
         watcher.turn(Monotonic::now());
         let found = looks.recv().unwrap();
         watcher.read_file(one(2), true);
-        assert_eq!(watcher.looked(found, Monotonic::now()), None);
+        assert_eq!(watcher.looked(found, Monotonic::now()), News::default());
         assert!(watcher.watch.unsettled.is_none());
+    }
+
+    /// The configuration of [`one`], and certificates of so many bytes.
+    fn with_certificates(config: u64, certificates: [u64; 2]) -> Seen {
+        let mut found = one(config);
+        for (file, bytes) in ["site.pem", "site.key"].into_iter().zip(certificates) {
+            found.insert(PathBuf::from(file), print(bytes));
+        }
+        found
+    }
+
+    fn watching_certificates() -> WatchedFiles {
+        let mut watch = WatchedFiles::default();
+        let seen = with_certificates(1, [1, 1]);
+        watch.read_file(seen.clone(), true);
+        watch.watch_certificates(["site.pem", "site.key"].map(PathBuf::from), &seen);
+        watch
+    }
+
+    #[test]
+    fn certificates_are_told_apart_from_the_configuration_that_names_them() {
+        let mut watch = watching_certificates();
+        assert_eq!(watch.paths(false).len(), 2);
+        assert_eq!(watch.paths(true).len(), 3);
+        for (ms, told) in [(0, false), (199, false), (200, true), (400, false)] {
+            let found = with_certificates(1, [2, 2]);
+            assert_eq!(watch.look_at_certificates(&found, at(ms)), told, "{ms}");
+            assert_eq!(watch.look(found, at(ms)), None, "{ms}");
+        }
+        // The other way round.
+        for (ms, told) in [(500, None), (700, Some(Changed::File))] {
+            let found = with_certificates(2, [2, 2]);
+            assert!(!watch.look_at_certificates(&found, at(ms)), "{ms}");
+            assert_eq!(watch.look(found, at(ms)), told, "{ms}");
+        }
+    }
+
+    #[test]
+    fn one_file_of_a_pair_is_told_of_and_the_other_when_it_follows() {
+        let mut watch = watching_certificates();
+        let mut look = |certificates, ms| {
+            watch.look_at_certificates(&with_certificates(1, certificates), at(ms))
+        };
+        assert_eq!([look([2, 1], 0), look([2, 1], 200)], [false, true]);
+        assert_eq!([look([2, 1], 400), look([2, 2], 500)], [false, false]);
+        // It has not settled while it changes.
+        assert_eq!([look([2, 3], 699), look([2, 3], 899)], [false, true]);
+        watch.read_certificates(with_certificates(9, [2, 3]));
+        assert!(!watch.look_at_certificates(&with_certificates(1, [2, 3]), at(2_000)));
+    }
+
+    #[test]
+    fn what_a_reload_has_read_of_certificates_is_no_news_and_what_it_dropped_is_not_watched() {
+        let mut watch = watching_certificates();
+        let seen = with_certificates(1, [5, 5]);
+        watch.read_file(seen.clone(), true);
+        watch.watch_certificates(["site.pem", "site.key"].map(PathBuf::from), &seen);
+        for ms in [0, 500] {
+            assert!(!watch.look_at_certificates(&seen, at(ms)));
+        }
+        watch.watch_certificates([], &one(1));
+        assert!(watch.paths(false).is_empty());
+        let found = with_certificates(1, [6, 6]);
+        for ms in [1_000, 2_000] {
+            assert!(!watch.look_at_certificates(&found, at(ms)));
+        }
+    }
+
+    #[test]
+    fn certificates_are_looked_at_although_nothing_else_is_watched() {
+        let (mut watcher, looks) = Watcher::start_with(|_| print(2)).unwrap();
+        watcher.read_file(one(1), true);
+        watcher.turn(Monotonic::now());
+        assert!(looks.try_recv().is_err());
+        watcher.watch_certificates([PathBuf::from("site.pem")], &with_certificates(1, [1, 1]));
+        let mut now = Monotonic::now();
+        let mut look = |watcher: &mut Watcher, pause| {
+            now = now.plus(pause);
+            watcher.turn(now);
+            watcher.looked(looks.recv().unwrap(), now)
+        };
+        assert_eq!(look(&mut watcher, Duration::ZERO), News::default());
+        let news = look(&mut watcher, CERTIFICATE_POLL);
+        assert_eq!(news, News { changed: None, certificates: true });
     }
 }

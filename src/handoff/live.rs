@@ -11,7 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::policy::auth::{KeySet, KeySets};
+use crate::{
+    policy::auth::{KeySet, KeySets},
+    system::tls::TlsServer,
+};
 
 /// Number of a table. It grows by at least one with every change of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,9 +27,12 @@ pub type HostPort = (Box<str>, u16);
 #[derive(Clone, Debug, Default)]
 pub struct LiveTable {
     version: LiveVersion,
-    addresses: HashMap<HostPort, Arc<[SocketAddr]>>,
+    /// With the version of the table that they came in.
+    addresses: HashMap<HostPort, (LiveVersion, Arc<[SocketAddr]>)>,
     /// By the id of their source.
     key_sets: HashMap<Arc<str>, Arc<KeySet>>,
+    /// With the version of the table that it came in.
+    tls_server: Option<(LiveVersion, TlsServer)>,
 }
 
 impl KeySets for LiveTable {
@@ -44,13 +50,34 @@ impl LiveTable {
     /// Addresses of a host in the order in which the name server gave them; none when the name was
     /// never resolved. Never empty.
     pub fn addresses(&self, host: &HostPort) -> Option<&Arc<[SocketAddr]>> {
-        self.addresses.get(host)
+        self.addresses.get(host).map(|(_, addresses)| addresses)
+    }
+
+    /// Version of the table that brought the present addresses of a host.
+    pub fn addresses_version(&self, host: &HostPort) -> LiveVersion {
+        self.addresses.get(host).map(|(version, _)| *version).unwrap_or_default()
     }
 
     /// Replaces the addresses of a host.
     pub fn set_addresses(&mut self, host: HostPort, addresses: Arc<[SocketAddr]>) {
         self.version.0 += 1;
-        self.addresses.insert(host, addresses);
+        self.addresses.insert(host, (self.version, addresses));
+    }
+
+    /// Certificates and rules for the next TLS handshake; none without a listener for TLS.
+    pub fn tls_server(&self) -> Option<&TlsServer> {
+        self.tls_server.as_ref().map(|(_, server)| server)
+    }
+
+    /// Version of the table that brought the present [`LiveTable::tls_server`].
+    pub fn tls_version(&self) -> LiveVersion {
+        self.tls_server.as_ref().map(|(version, _)| *version).unwrap_or_default()
+    }
+
+    /// Replaces what the next handshakes use.
+    pub fn set_tls_server(&mut self, server: TlsServer) {
+        self.version.0 += 1;
+        self.tls_server = Some((self.version, server));
     }
 
     /// Replaces the key set of a source, or takes it away.
@@ -114,6 +141,9 @@ mod tests {
         table.set_addresses(host("a"), Arc::clone(&addresses));
         table.set_addresses(host("b"), addresses);
         assert_eq!(table.version(), LiveVersion(2));
+        assert_eq!(table.addresses_version(&host("a")), LiveVersion(1));
+        assert_eq!(table.addresses_version(&host("b")), LiveVersion(2));
+        assert_eq!(table.addresses_version(&host("c")), LiveVersion(0));
         let older = table.clone();
         table.keep_hosts(&HashSet::from([&host("b")]));
         assert_eq!(table.version(), LiveVersion(3));

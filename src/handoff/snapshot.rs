@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
     /// Adds `X-Config-Generation` to every response.
     pub expose_generation: bool,
+    /// Requests without TLS, the built-in endpoints aside.
+    pub plain: Plain,
     /// HTTP/2 for new connections.
     pub http2: Http2,
     /// Proxies that are believed about their client.
@@ -47,6 +49,21 @@ pub struct Snapshot {
     pub metrics_enabled: bool,
     /// Set if access-log records are written.
     pub access_log: bool,
+}
+
+/// Answer to a request without TLS that is for none of the built-in endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plain {
+    /// Served like any other.
+    #[default]
+    Serve,
+    /// 308 to https.
+    Redirect {
+        /// Port to go to; 0 is that of the TLS listener, which took any free one.
+        port: u16,
+    },
+    /// 403.
+    Refuse,
 }
 
 /// A bucket that is ready to be served.

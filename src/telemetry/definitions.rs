@@ -114,6 +114,10 @@ definitions! {
         "Open connections to S3; an idle one belongs to the bucket that used it last.";
     UPSTREAM_CONNECTS: Counter "upstream_connects_total" [] "connections",
         "Connections to S3 that were established.";
+    TLS_CERTIFICATE_EXPIRY: Gauge "yatagarasu_tls_certificate_expiry_timestamp_seconds" ["name"] "seconds since 1970",
+        "End of the validity of each certificate in use, by the first DNS name in it.";
+    TLS_CERTIFICATE_RENEWALS: Counter "yatagarasu_tls_certificate_renewals_total" ["result"] "renewals",
+        "Changed certificate files that were put to use, and readings of files that could not be.";
     ACCESS_LOG_DROPPED: Counter "access_log_dropped_total" [] "lines",
         "Access-log lines lost because the file or pipe did not keep up or failed.";
     LOG_DROPPED: Counter "log_dropped_total" [] "lines",

@@ -122,6 +122,8 @@ fn diff_reports_text_keys_by_path() {
             "admin.listen: running 127.0.0.1:9090, file 127.0.0.1:9091",
         ),
         ("admin.listen", "", "admin.listen: running 127.0.0.1:9090, file the main listener"),
+        ("server.tls.client_ca_file", "", "server.tls.client_ca_file"),
+        ("server.tls.ticket_keys_file", "", "server.tls.ticket_keys_file"),
         ("buckets[].path_prefix", "/p", "buckets[products].path_prefix"),
         ("buckets[].s3.bucket", "other", "buckets[products].s3.bucket"),
         ("buckets[].s3.region", "other", "buckets[products].s3.region"),
@@ -176,6 +178,49 @@ fn deleting_the_jwt_section_is_one_change() {
 }
 
 #[test]
+fn certificates_are_compared_by_path_and_content() {
+    let full = full();
+    let pair = |cert: &str, key: &str| {
+        let (cert, key) = (format!("../../tls/{cert}"), format!("../../tls/{key}"));
+        serde_yaml::from_str::<Value>(&format!("{{ cert_file: {cert}, key_file: {key} }}")).unwrap()
+    };
+    let (ec, rsa) = (pair("ec.pem", "ec-sec1.key"), pair("rsa.pem", "rsa-pkcs1.key"));
+    let applied = |pairs: &[&Value]| {
+        let mut changed = full.clone();
+        changed["server"]["tls"]["certificates"] =
+            Value::Sequence(pairs.iter().map(|pair| (*pair).clone()).collect());
+        let difference = change(&full, &changed);
+        assert_eq!(difference.restart_required, [""; 0]);
+        difference.applied
+    };
+    let at = |rest: &str| format!("server.tls.certificates[{rest}");
+    assert_eq!(applied(&[&ec, &rsa]), [""; 0]);
+    assert_eq!(applied(&[&ec]), [at("1]")]);
+    assert_eq!(applied(&[&ec, &rsa, &ec]), [at("2]")]);
+    let swapped = ["0].cert_file", "0].key_file", "1].cert_file", "1].key_file"].map(at);
+    assert_eq!(applied(&[&rsa, &ec]), swapped);
+    let elsewhere = pair("../tls/ec.pem", "ec-sec1.key");
+    assert_eq!(applied(&[&elsewhere, &rsa]), [at("0].cert_file")]);
+}
+
+#[test]
+fn a_tls_section_that_comes_or_goes_waits_for_a_restart() {
+    let full = full();
+    let mut without = full.clone();
+    without["server"].as_mapping_mut().unwrap().remove("tls");
+    let gone = "server.tls: running a listener on port 8444, file nothing";
+    let new = "server.tls: running nothing, file a listener on port 8444";
+    for (running, file, line) in [(&full, &without, gone), (&without, &full, new)] {
+        let difference = change(running, file);
+        assert_eq!((&difference.applied[..], difference.hot_changed), (&[][..], false));
+        assert_eq!(difference.restart_required, [line]);
+        let (running, file) = (settings(running), settings(file));
+        let adopted = file.with_restart_keys_of(&running);
+        assert_eq!(diff(&running, &adopted), Difference::default());
+    }
+}
+
+#[test]
 fn a_secret_that_moves_into_a_file_unchanged_is_no_change() {
     let full = full();
     let mut inline = full.clone();
@@ -211,10 +256,12 @@ fn a_running_process_keeps_its_restart_keys() {
 
 #[test]
 fn the_defaults_of_the_table_are_those_of_the_model() {
-    use yatagarasu::model::limits::{Limits, Timeouts, UpstreamTimeouts};
+    use yatagarasu::model::limits::{Http2, Limits, Timeouts, UpstreamTimeouts};
     let least = super::load(&directory("valid").join("least.yaml"));
     assert_eq!(least.server.limits, Limits::default());
     assert_eq!(least.server.timeouts, Timeouts::default());
+    assert_eq!(least.server.http2, Http2::default());
+    assert!(least.server.tls.is_none());
     assert_eq!(least.buckets[0].s3.timeouts, UpstreamTimeouts::default());
     assert_eq!(least.admin.reload_timeout, std::time::Duration::from_secs(10));
     let auth = super::load(&directory("valid").join("variables.yaml")).auth.unwrap();
@@ -233,7 +280,8 @@ fn every_default_may_be_written() {
     .unwrap();
     for key in KEYS.iter() {
         let Preset::Is(default) = key.default else { continue };
-        if key.path.starts_with("jwt") || key.path == "buckets[].s3.anonymous" {
+        let of_a_section = ["jwt", "server.tls."].iter().any(|name| key.path.starts_with(name));
+        if of_a_section || key.path == "buckets[].s3.anonymous" {
             continue;
         }
         let mut written = least.clone();

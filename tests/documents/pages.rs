@@ -16,7 +16,7 @@ use yatagarasu::{
 use crate::{page, root};
 
 /// Pages whose names are checked.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "bench/TRIED.md",
     "docs/ARCHITECTURE.md",
@@ -30,6 +30,7 @@ const PAGES: [&str; 13] = [
     "docs/PERFORMANCE.md",
     "docs/PROXIES.md",
     "docs/RELOAD.md",
+    "docs/TLS.md",
 ];
 
 /// Text between single backticks, outside of code blocks.

@@ -72,6 +72,22 @@ fn from_to(path: &'static str, before: Value, after: Value) -> Change {
     Change { before: vec![(path, before)], after: vec![(path, after)] }
 }
 
+fn pair(chain: &str, key: &str) -> Value {
+    json!({ "cert_file": format!("{chain}.pem"), "key_file": format!("{key}.key") })
+}
+
+/// The section with its least keys and one more.
+fn tls_with(key: &str, value: impl Into<Value>) -> Value {
+    let mut section = json!({ "port": 0, "certificates": [pair("site", "site")] });
+    section[key] = value.into();
+    section
+}
+
+/// A change of one key of `server.tls`.
+fn tls(key: &'static str, value: impl Into<Value>) -> Change {
+    from_to("server.tls", tls_with("port", 0), tls_with(key, value))
+}
+
 fn rules(claim: &str, operator: &str, value: &str) -> Value {
     json!([{ "claim": claim, "operator": operator, "value": value }])
 }
@@ -108,6 +124,20 @@ fn change(key: &str) -> Change {
         "server.http2.max_concurrent_streams" => simple("server.http2.max_concurrent_streams", 7),
         "server.trusted_proxies" => simple("server.trusted_proxies", json!(["10.0.0.0/8"])),
         "server.client_address_header" => simple("server.client_address_header", "forwarded"),
+        "server.tls.port" => tls("port", 8443),
+        "server.tls.certificates" => {
+            tls("certificates", json!([pair("site", "site"), pair("other", "other")]))
+        }
+        "server.tls.certificates[].cert_file" => tls("certificates", json!([pair("copy", "site")])),
+        "server.tls.certificates[].key_file" => tls("certificates", json!([pair("site", "copy")])),
+        "server.tls.min_version" => tls("min_version", "1.3"),
+        "server.tls.client_ca_file" => tls("client_ca_file", "ca.pem"),
+        "server.tls.ticket_keys_file" => tls("ticket_keys_file", "ticket-keys"),
+        "server.tls.plain" => tls("plain", "refuse"),
+        "server.tls.redirect_port" => Change {
+            before: vec![("server.tls", tls_with("plain", "redirect"))],
+            after: vec![("server.tls.redirect_port", 443.into())],
+        },
         "buckets" => simple("buckets.1", Value::Null),
         "buckets[].name" => simple("buckets.0.name", "renamed"),
         "buckets[].path_prefix" => simple("buckets.0.path_prefix", "/elsewhere"),
@@ -317,13 +347,16 @@ fn claim_change(key: &str) -> Change {
 
 /// Name of a key in the report; none where it names a whole that the key is a part of.
 fn name_in_report(key: &str) -> Option<String> {
-    let is_part = key.ends_with("_file") || key.matches("[]").count() > 1;
+    let is_part = (key.ends_with("_file") && !key.starts_with("server.tls."))
+        || key.matches("[]").count() > 1;
     let in_list =
         ["jwt.keys", "jwt.providers", "jwt.token_sources[]", "jwt.claims[]", "jwt.admin_claims[]"];
     if is_part || in_list.iter().any(|list| key.starts_with(list)) {
         return None;
     }
+    let key = &*key.replace("server.tls.certificates[]", "server.tls.certificates[0]");
     match key {
+        "server.tls.certificates" => Some("server.tls.certificates[1]".to_owned()),
         "buckets" | "buckets[].name" | "jwt.algorithm" | "jwt.secret" => None,
         _ => Some(key.replace("buckets[]", "buckets[products]")),
     }
@@ -341,6 +374,8 @@ fn with(config: &Config, settings: &[Setting]) -> Config {
 fn every_key_of_the_table_is_what_the_table_says() {
     let s3 = S3Server::start(&[("AKIDX", "a secret")]);
     let front = TlsFront::start(s3.address());
+    let identity = || rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+    let (site, other) = (identity(), identity());
     let pem = || rcgen::KeyPair::generate().unwrap().public_key_pem();
     let jwks = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k",
         "k": "YW5vdGhlci1zZWNyZXQtb2YtbW9yZS10aGFuLWVub3VnaC1jaGFyYWN0ZXJz" }] });
@@ -358,6 +393,11 @@ fn every_key_of_the_table_is_what_the_table_says() {
         launch.write("public.pem", &pem());
         launch.write("public-2.pem", &pem());
         launch.write("jwks.json", &jwks.to_string());
+        launch.write("ticket-keys", &page("tests/tls/ticket-keys"));
+        for (name, chain) in [("site", &site), ("copy", &site), ("other", &other)] {
+            launch.write(&format!("{name}.pem"), &chain.cert.pem());
+            launch.write(&format!("{name}.key"), &chain.signing_key.serialize_pem());
+        }
         let first = with(&base, &before);
         let proxy = launch.config(&first).start();
         proxy.write_config(&with(&first, &after));
@@ -397,9 +437,9 @@ fn every_key_of_the_table_is_what_the_table_says() {
 #[test]
 fn alerts_and_dashboard_name_metrics_that_exist() {
     let known: BTreeSet<&str> = definitions::ALL.iter().map(|metric| metric.name).collect();
-    let families =
-        ["config_", "http_", "auth_", "jwt_", "upstream_", "process_", "yatagarasu_jwks_"];
-    for name in ["alerts/reload.yaml", "alerts/jwks.yaml", "grafana/reload.json"] {
+    let families = ["config_", "http_", "auth_", "jwt_", "upstream_", "process_", "yatagarasu_"];
+    let alerts = ["alerts/reload.yaml", "alerts/jwks.yaml", "alerts/tls.yaml"];
+    for name in alerts.into_iter().chain(["grafana/reload.json"]) {
         let text = page(&format!("docs/{name}"));
         // JSON is YAML too.
         let _: Value = serde_yaml::from_str(&text).unwrap();

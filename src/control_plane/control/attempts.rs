@@ -6,6 +6,7 @@ use super::{Control, level, log};
 use crate::{
     config::Difference,
     control_plane::{
+        certificates::paths,
         history::{GoodGeneration, Trigger},
         prepare::{Job, Prepared, Ready, Refusal, Running, Source},
         reload::{Attempt, Change, Phase, ReloadRequest, Requester, Started},
@@ -78,6 +79,11 @@ impl Control {
             return;
         }
         let dry = attempt.change == Change::DryRun;
+        if !dry && let Ok(Ready { next, .. }) = &prepared.outcome {
+            let settings = next.as_ref().map_or(&self.running.settings, |next| &next.settings);
+            self.watcher.watch_certificates(paths(&self.config, settings), &prepared.seen);
+            self.certificates.read_by_reload();
+        }
         match &attempt.change {
             Change::File => self.watcher.read_file(prepared.seen, prepared.outcome.is_ok()),
             Change::Rollback(_) if prepared.outcome.is_ok() => {
@@ -100,7 +106,7 @@ impl Control {
                 self.note_restart_keys(&difference);
                 self.end(Outcome::Success, difference, warnings);
             }
-            Ok(Ready { difference, warnings, next: Some(next), access_log }) => {
+            Ok(Ready { difference, warnings, next: Some(next), tls_server, access_log }) => {
                 let timeout = next.settings.admin.reload_timeout;
                 attempt.phase = Phase::Awaiting {
                     until: Monotonic::now().plus(timeout),
@@ -111,6 +117,10 @@ impl Control {
                 self.note_restart_keys(&difference);
                 if let Some(target) = access_log {
                     self.access_log.switch(target);
+                }
+                // Part of the live values that the generation is sent with.
+                if let Some(server) = tls_server {
+                    self.live.set_tls_server(server);
                 }
                 self.commit(next, trigger, difference.applied);
             }

@@ -3,16 +3,18 @@
 
 mod attempts;
 mod log;
+mod renewal;
 mod retry;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crossbeam_channel::{Receiver, never, select};
 use tracing::Level;
 
 use crate::{
     control_plane::{
-        admin::{self, StatusPage},
+        admin::{self, HostStatus, StatusPage},
+        certificates::{Certificates, Reading},
         drain::{Drain, Next},
         history::{History, Trigger},
         jobs::Finished,
@@ -21,14 +23,17 @@ use crate::{
         prepare::{Preparation, Prepared, Running, hosts_of},
         reload::{Change, Phase, Queue, ReloadRequest, Requester},
         report::Report,
-        resolver::{REFRESH, Resolver},
+        resolver::{LastLookUp, REFRESH, Resolver},
         scrapes::{ScrapeJob, Scraper, Scrapes},
         sd_notify::ServiceManager,
         signals::Signal,
-        watcher::{Changed, Look, Watcher},
+        watcher::{Changed, Look, News, Watcher},
         workers::Workers,
     },
-    handoff::message::{Call, CallReply, Command, DrainStep, FromWorker, Ticket},
+    handoff::{
+        live::HostPort,
+        message::{Call, CallReply, Command, DrainStep, FromWorker, Ticket},
+    },
     system::clock::Monotonic,
     telemetry::{
         access_log::AccessLogHandle,
@@ -62,11 +67,15 @@ pub struct Inputs {
     pub rendered: Receiver<Finished<CallReply>>,
     /// Looks at the files that are watched.
     pub looked: Receiver<Finished<Look>>,
+    /// Certificates that were read again.
+    pub read: Receiver<Finished<Reading>>,
 }
 
 /// Everything that the control thread owns.
 #[derive(Debug)]
 pub struct Control {
+    /// The configuration file.
+    pub config: PathBuf,
     /// The workers.
     pub workers: Workers,
     /// All cores' counters.
@@ -83,6 +92,8 @@ pub struct Control {
     pub key_sets: KeyFetcher,
     /// The files that are watched.
     pub watcher: Watcher,
+    /// Certificates that are read again when their files change.
+    pub certificates: Certificates,
     /// The service manager, if one started the process.
     pub service: ServiceManager,
     /// The requests for the metrics page.
@@ -196,16 +207,12 @@ impl Control {
                 self.render_metrics();
             }
             recv(inputs.looked) -> look => {
-                let changed = look.ok().and_then(|look| self.watcher.looked(look, Monotonic::now()));
-                match changed {
-                    None => {}
-                    Some(Changed::File) => self.request_reload(Change::File, Trigger::Watch),
-                    Some(Changed::RunningContent) => {
-                        let running = self.running.release.generation;
-                        self.request_reload(Change::Rollback(running), Trigger::Watch);
-                    }
-                }
+                let news = look.ok().map(|look| self.watcher.looked(look, Monotonic::now()));
+                self.looked(news.unwrap_or_default());
             }
+            recv(inputs.read) -> reading => if let Ok(reading) = reading {
+                self.certificates_read(reading);
+            },
             default(wait) => {
                 self.service.flush();
                 self.workers.nudge(self.running.release.generation);
@@ -219,9 +226,26 @@ impl Control {
         end
     }
 
+    fn looked(&mut self, news: News) {
+        if news.certificates {
+            self.certificates_changed();
+        }
+        match news.changed {
+            None => {}
+            Some(Changed::File) => self.request_reload(Change::File, Trigger::Watch),
+            Some(Changed::RunningContent) => {
+                let running = self.running.release.generation;
+                self.request_reload(Change::Rollback(running), Trigger::Watch);
+            }
+        }
+    }
+
     /// Gives up jobs that take too long, and begins those whose time has come.
     fn supervise(&mut self) {
         let now = Monotonic::now();
+        let generation = self.running.release.generation;
+        let is_preparing = self.is_preparing();
+        self.certificates.turn(&self.running.settings, generation, is_preparing, now);
         self.preparation.check(now);
         self.scrapes.check(now);
         self.watcher.turn(now);
@@ -322,6 +346,7 @@ impl Control {
                 reload: self.metrics,
                 key_sets: self.key_sets.status(),
                 cores: Arc::clone(&self.cores),
+                certificates: self.certificate_metrics(),
                 lost: LostLines {
                     access_log: self.access_log.lost_lines(),
                     log: self.log.lost_lines(),
@@ -343,6 +368,8 @@ impl Control {
                     cores: &self.cores,
                     uptime_seconds: Monotonic::now().since(self.started) / 1_000_000_000,
                     last_reload: self.last.as_ref(),
+                    certificates: &self.certificate_status(),
+                    hosts: &self.host_status(),
                     restart_required: &self.restart_required,
                 };
                 return self.workers.reply(worker, ticket, admin::status(&page, &request_id));
@@ -371,6 +398,21 @@ impl Control {
         });
     }
 
+    fn host_status(&self) -> Vec<HostStatus> {
+        let now = Monotonic::now();
+        let status = |host: HostPort| {
+            let LastLookUp { succeeded, error } = self.resolver.last(&host);
+            let age_seconds = succeeded.map(|at| now.since(at) / 1_000_000_000);
+            HostStatus { host, age_seconds, error }
+        };
+        hosts_of(&self.running.release).into_iter().map(status).collect()
+    }
+
+    fn is_preparing(&self) -> bool {
+        let current = self.queue.current.as_ref();
+        current.is_some_and(|attempt| matches!(attempt.phase, Phase::Preparing))
+    }
+
     fn refresh_names(&mut self) {
         let now = Monotonic::now();
         if now < self.refresh_at {
@@ -379,9 +421,7 @@ impl Control {
         self.refresh_at = now.plus(REFRESH);
         let hosts = hosts_of(&self.running.release);
         // What an attempt has just learned belongs to no running generation yet.
-        let preparing =
-            self.queue.current.as_ref().is_some_and(|a| matches!(a.phase, Phase::Preparing));
-        if !preparing {
+        if !self.is_preparing() {
             self.live.keep_hosts(&hosts);
             self.key_sets.keep(&self.running.release.auth);
         }

@@ -278,7 +278,7 @@ impl<S: Side> Records<S> {
         }
     }
 
-    /// What rustls knows of the connection.
+    /// The state of the connection, as rustls knows it.
     pub(super) fn common(&self) -> &CommonState {
         self.side.common()
     }

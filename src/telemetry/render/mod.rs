@@ -97,6 +97,17 @@ pub struct LostLines {
     pub log: u64,
 }
 
+/// Certificates for clients, of which the control thread alone knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateMetrics {
+    /// Name of each, and the end of its validity in seconds since 1970.
+    pub ends: Vec<(Box<str>, i64)>,
+    /// Renewals that were put to use.
+    pub renewed: u64,
+    /// Readings of which a part could not be used.
+    pub failed: u64,
+}
+
 /// Everything that a page is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Scrape<'a> {
@@ -110,6 +121,8 @@ pub struct Scrape<'a> {
     pub jwt_keys: &'a KeySlots,
     /// Key sets that are fetched, by provider.
     pub key_sets: &'a [KeySetRow<'a>],
+    /// Certificates for clients.
+    pub certificates: &'a CertificateMetrics,
     /// Lines lost outside the cells.
     pub lost: LostLines,
     /// The kernel's view of the process.
@@ -126,6 +139,7 @@ pub fn render(scrape: &Scrape<'_>) -> Vec<u8> {
     requests(&rows, &mut page);
     clients(scrape, &mut page);
     upstream(&rows, scrape.cores, &mut page);
+    certificates(scrape.certificates, &mut page);
     losses(scrape, &mut page);
     process(scrape, &mut page);
 
@@ -181,6 +195,29 @@ fn reload(reload: &ReloadMetrics, cores: &[Arc<CoreCells>], page: &mut Page) {
             series.value(&[&worker.to_string()], count(core.generation.get()));
         }
     });
+}
+
+fn certificates(certificates: &CertificateMetrics, page: &mut Page) {
+    // Of several with one name, that of the first to end.
+    let mut ends: BTreeMap<&str, i64> = BTreeMap::new();
+    for (name, end) in &certificates.ends {
+        let first = ends.entry(name).or_insert(*end);
+        *first = (*first).min(*end);
+    }
+    page.add(&definitions::TLS_CERTIFICATE_EXPIRY, |series| {
+        for (name, end) in &ends {
+            series.value(&[name], seconds_since_1970(*end));
+        }
+    });
+    page.add(&definitions::TLS_CERTIFICATE_RENEWALS, |series| {
+        series.value(&["success"], count(certificates.renewed));
+        series.value(&["failure"], count(certificates.failed));
+    });
+}
+
+#[expect(clippy::cast_precision_loss, reason = "dates are far below 2^52")]
+fn seconds_since_1970(seconds: i64) -> f64 {
+    seconds as f64
 }
 
 fn requests(rows: &Rows<'_>, page: &mut Page) {

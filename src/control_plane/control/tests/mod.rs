@@ -1,5 +1,6 @@
 //! The control thread with workers that a test plays: stalled, slow, deaf, or well.
 
+mod certificates;
 mod interleavings;
 mod live_values;
 mod supervision;
@@ -8,6 +9,7 @@ use std::{
     collections::HashMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     sync::Mutex,
 };
 
@@ -21,7 +23,7 @@ use crate::{
         files::ProcessEnvironment,
         key_sets, live,
         prepare::{self, Job, Origin, Ready, Refusal},
-        resolver,
+        resolver, tls,
         watcher::Seen,
         workers::RENEW_INTERVAL,
     },
@@ -31,7 +33,10 @@ use crate::{
     },
     model::Generation,
     policy::auth::install_crypto,
-    system::inbox::{UnclaimedInbox, inbox},
+    system::{
+        inbox::{UnclaimedInbox, inbox},
+        tls::TicketKeys,
+    },
     telemetry::{access_log, log},
 };
 
@@ -91,10 +96,22 @@ impl Fixture {
     }
 
     fn preparing(workers: usize, capacity: usize, timeout: f64, preparing: Preparing) -> Self {
+        Self::with_files(workers, capacity, &content(FIRST_VERSION, timeout), |_| (), preparing)
+    }
+
+    /// With files that the configuration names, written into the directory that is passed.
+    fn with_files(
+        workers: usize,
+        capacity: usize,
+        text: &str,
+        files: impl FnOnce(&Path),
+        preparing: Preparing,
+    ) -> Self {
         install_crypto();
         let directory = tempfile::tempdir().unwrap();
+        files(directory.path());
         let path = directory.path().join("config.yaml");
-        fs::write(&path, content(FIRST_VERSION, timeout)).unwrap();
+        fs::write(&path, text).unwrap();
         let environment = ProcessEnvironment::capture();
         let (content, loaded) = prepare::load(&path, &environment, None, &mut Seen::new())
             .expect("a good configuration");
@@ -104,12 +121,18 @@ impl Fixture {
         prepare::learn_names(&resolver, &loaded.settings);
         let release = prepare::first(&loaded, workers).unwrap();
         let key_sets = key_sets::start(live.clone());
+        let tickets = TicketKeys::of_process().unwrap();
+        if let Some(server) = tls::server(&loaded.settings.server, &tickets).unwrap() {
+            live.set_tls_server(server);
+        }
+        let (certificates, read) = Certificates::start(path.clone(), tickets.clone()).unwrap();
         let origin = Origin {
-            path,
+            path: path.clone(),
             environment,
             live: live.clone(),
             resolver: resolver.clone(),
             key_sets: key_sets.clone(),
+            tickets,
         };
         let (preparation, prepared) =
             Preparation::start_with(move |job, seen| preparing(&origin, job, seen)).unwrap();
@@ -119,6 +142,7 @@ impl Fixture {
         let (signals, signalled) = unbounded();
         let (sending, receiving) = (0..workers).map(|_| inbox(capacity).unwrap()).unzip();
         let control = Control {
+            config: path,
             workers: Workers::new(sending, Generation::FIRST, live.newest().version()),
             cores: CoreCells::for_workers(workers).into_vec().into(),
             running: Running { release, settings: Arc::new(loaded.settings), content },
@@ -127,6 +151,7 @@ impl Fixture {
             resolver,
             key_sets,
             watcher,
+            certificates,
             service: ServiceManager::default(),
             scrapes,
             access_log: access_log::start("/dev/null").unwrap().0,
@@ -152,6 +177,7 @@ impl Fixture {
             live: bell,
             rendered,
             looked,
+            read,
         };
         Self { control, inputs, to_control, signals, workers: receiving, names, directory }
     }

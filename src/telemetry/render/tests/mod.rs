@@ -13,6 +13,7 @@ struct Fixture {
     buckets: Vec<(String, Box<[Arc<BucketCells>]>)>,
     jwt_keys: KeySlots,
     key_sets: Vec<KeySetRow<'static>>,
+    certificates: CertificateMetrics,
     lost: LostLines,
     process: ProcessInfo,
 }
@@ -26,6 +27,7 @@ impl Fixture {
             buckets: buckets.iter().map(cells).collect(),
             jwt_keys: KeySlots::new(),
             key_sets: Vec::new(),
+            certificates: CertificateMetrics::default(),
             lost: LostLines::default(),
             process: ProcessInfo::read(),
         }
@@ -40,6 +42,7 @@ impl Fixture {
             buckets: &rows,
             jwt_keys: &self.jwt_keys,
             key_sets: &self.key_sets,
+            certificates: &self.certificates,
             lost: self.lost,
             process: &self.process,
             build: BuildInfo { version: "1.2.3", revision: "abc" },
@@ -66,6 +69,7 @@ fn everything() -> Fixture {
         age_seconds: Some(1.5),
         results: [("renewed", 1), ("unchanged", 2), ("failed", 3)],
     });
+    fixture.certificates.ends.push(("a.test".into(), 1_800_000_000));
     for (_, cells) in &fixture.buckets {
         for cells in cells {
             for method in Method::ALL {
@@ -319,4 +323,27 @@ fn a_page_made_under_load_is_consistent() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(result.is_ok());
     });
+}
+
+#[test]
+fn of_certificates_with_one_name_the_first_to_end_is_shown() {
+    let mut fixture = Fixture::new(&[]);
+    let text = fixture.text();
+    assert!(text.contains("yatagarasu_tls_certificate_renewals_total{result=\"failure\"} 0\n"));
+    assert!(!text.contains("yatagarasu_tls_certificate_expiry_timestamp_seconds{"));
+    fixture.certificates = CertificateMetrics {
+        ends: vec![("a.test".into(), 30), ("b.test".into(), 20), ("a.test".into(), 10)],
+        renewed: 3,
+        failed: 4,
+    };
+    fixture.page();
+    let text = fixture.text();
+    for line in [
+        "yatagarasu_tls_certificate_expiry_timestamp_seconds{name=\"a.test\"} 10",
+        "yatagarasu_tls_certificate_expiry_timestamp_seconds{name=\"b.test\"} 20",
+        "yatagarasu_tls_certificate_renewals_total{result=\"success\"} 3",
+        "yatagarasu_tls_certificate_renewals_total{result=\"failure\"} 4",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}");
+    }
 }
