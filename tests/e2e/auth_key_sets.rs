@@ -273,6 +273,23 @@ fn a_provider_that_is_down_at_the_start_is_a_warning_and_its_tokens_wait_for_it(
 }
 
 #[test]
+fn a_certificate_that_is_not_trusted_brings_no_keys() {
+    let origin = ScriptedOrigin::serving("object");
+    let keys = KeySet::generate("provider");
+    let identity = IdentityServer::start(&[jwk(&keys, "1")]);
+    let (front, other) = (TlsFront::start(identity.address()), TlsFront::start(identity.address()));
+    let url = format!("{}/keys", front.named_url());
+    let config = config(&origin, json!({ "issuer": "https://id.example/", "jwks_url": url }))
+        .set("jwt.jwks.ca_file", "ca.pem");
+    let proxy = Launch::trusting(&other).config(&config).start();
+    let error = status(&proxy)["jwks"][0]["last_error"].as_str().unwrap().to_owned();
+    assert!(error.contains("the TLS handshake failed"), "{error}");
+    let token = signed(&keys, "1", "https://id.example/", "user");
+    everywhere(&proxy, &token, 401);
+    assert!(identity.asked().is_empty());
+}
+
+#[test]
 fn discovery_takes_the_keys_of_the_issuer_itself_only() {
     let origin = ScriptedOrigin::serving("object");
     let keys = KeySet::generate("provider");

@@ -6,6 +6,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
@@ -161,7 +162,9 @@ fn what_is_no_usable_set_is_refused() {
         ("internal error", status(500)),
         ("unavailable", status(503)),
     ] {
-        let (_, end) = play(&source, Some(&known), vec![answer]);
+        // Whatever a status says, what comes with it is no set.
+        let body = if answer.status == 200 { answer.body } else { set(&["b"]) };
+        let (_, end) = play(&source, Some(&known), vec![Answer { body, ..answer }]);
         let why = end.expect_err(name);
         assert!(!why.contains("log in") && !why.contains(&secret), "{name}: {why}");
     }
@@ -226,6 +229,23 @@ fn metadata_must_be_the_issuers_and_name_a_protected_place() {
     ] {
         let found = ask(ISSUER, answer);
         assert!(found.is_err_and(|why| !why.contains("evil")), "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_of_a_provider_make_it_panic(
+        body in prop::collection::vec(any::<u8>(), 0..300),
+        text in "[\\[\\]{}:,\"a-z0-9]{0,60}",
+        status in 200_u16..600,
+    ) {
+        for policy in [by_url(), by_discovery(ISSUER)] {
+            let source = source(&policy);
+            for body in [body.clone(), text.clone().into_bytes(), format!("{{\"keys\":[{text}]}}").into()] {
+                let (mut round, _) = Round::begin(&source, None);
+                let _ = round.answer(Answer { status, body, ..Answer::default() });
+            }
+        }
     }
 }
 
