@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     config::Config,
+    http2_client::{Http2Client, get},
     proxy::{Proxy, field},
     raw_client::{Client, request_bytes},
     reload::{adopt, reload},
@@ -171,6 +172,35 @@ fn ids_that_cannot_be_used_are_made_anew() {
     let record = record(&proxy, 9);
     assert_eq!(record["request_id"], answer.header("x-request-id").unwrap());
     assert_eq!(record["trace_id"], TRACE);
+}
+
+#[test]
+fn the_fields_of_requests_over_http2_are_judged_in_the_same_way() {
+    let config = trusting(Config::unreachable()).set("server.http2.cleartext", true);
+    let proxy = Proxy::start(&config);
+    let client = Http2Client::connect(proxy.address());
+    let mut request = get("/nothing");
+    let lines = [
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-request-id", "given"),
+        ("x-forwarded-for", "203.0.113.5:99, 10.0.0.2"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("traceparent", &traceparent()),
+    ];
+    for (name, value) in lines {
+        let name: http::HeaderName = name.parse().unwrap();
+        request.headers_mut().append(name, value.parse().unwrap());
+    }
+    let reply = client.request(request);
+    assert_eq!(reply.header("x-request-id"), Some("given"));
+    let record = record(&proxy, 1);
+    assert_eq!((&record["protocol"], &record["status"]), (&json!("HTTP/2"), &json!(404)));
+    assert_eq!(
+        (&record["client"], &record["request_id"]),
+        (&json!("203.0.113.5:99"), &json!("given"))
+    );
+    assert_eq!((&record["trace_id"], &record["parent_id"]), (&TRACE.into(), &PARENT.into()));
+    assert!(record["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{record}");
 }
 
 #[test]

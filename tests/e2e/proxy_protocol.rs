@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     config::Config,
+    http2_frames::{PREFACE, request, settings},
     proxy::{Proxy, field},
     raw_client::{Client, request_bytes},
     reload::reload,
@@ -226,6 +227,20 @@ fn trust_applies_to_the_source_that_the_header_names() {
         let answer = connection.response("GET");
         assert_eq!(answer.header("x-request-id") == Some("given"), id_given);
         assert_eq!(record(&proxy, number + 1)["client"], client);
+    }
+}
+
+#[test]
+fn the_header_comes_before_the_preface_of_http2() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&config(&origin).set("server.http2.cleartext", true));
+    for (number, header) in [V1.to_vec(), v2_with(b"")].into_iter().enumerate() {
+        let mut client = proxy.client();
+        let begin = [&header[..], PREFACE, &settings(&[]), &request(1, "/products/x")].concat();
+        client.send(begin);
+        let record = record(&proxy, number + 1);
+        assert_eq!((&record["protocol"], &record["status"]), (&json!("HTTP/2"), &json!(200)));
+        assert_eq!(record["peer"], SOURCE);
     }
 }
 
