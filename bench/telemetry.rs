@@ -34,6 +34,7 @@ fn record() -> AccessRecord<'static> {
         method: b"GET",
         path: b"/products/2026/02/images/a%20photo-1920x1080.jpg",
         bucket: "products",
+        credentials: "",
         status: 200,
         code: "",
         auth_reason: "",
@@ -101,6 +102,7 @@ fn scraping(criterion: &mut Criterion) {
         jwt_keys: &KeySlots::new(),
         certificates: &CertificateMetrics::default(),
         lost: LostLines::default(),
+        credentials: &[],
         process: &ProcessInfo::default(),
         build: BuildInfo { version: "0", revision: "" },
     };

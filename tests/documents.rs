@@ -5,6 +5,8 @@
     reason = "a failed expectation of a test tool is a failed test, also outside #[test] functions"
 )]
 
+#[path = "documents/aws.rs"]
+mod aws;
 #[path = "documents/config.rs"]
 mod config;
 #[path = "documents/layout.rs"]

@@ -15,6 +15,7 @@ use aws_sigv4::{
 use proptest::prelude::*;
 use yatagarasu::protocol::s3::{
     AmzDate, SigningInput, SigningKey, append_signed_headers, encode_key,
+    sigv4::form::{FORM_TYPE, FormInput, append_signed_form},
 };
 
 /// One request to sign, in plain values.
@@ -141,6 +142,99 @@ proptest! {
     #[test]
     fn signs_exactly_like_the_sdk(case in case()) {
         prop_assert_eq!(case.ours(), case.theirs());
+    }
+}
+
+/// A form to sign, in plain values.
+#[derive(Clone, Debug)]
+struct FormCase {
+    host: String,
+    body: String,
+    access_key: String,
+    secret: String,
+    session_token: Option<String>,
+    region: String,
+    seconds: u64,
+}
+
+impl FormCase {
+    fn ours(&self) -> Vec<(String, String)> {
+        let date = AmzDate::from_unix(self.seconds);
+        let key = SigningKey::derive_for("sts", self.secret.as_bytes(), &date, &self.region);
+        let input = FormInput {
+            host: &self.host,
+            body: self.body.as_bytes(),
+            access_key: &self.access_key,
+            session_token: self.session_token.as_deref().map(str::as_bytes),
+        };
+        let mut out = Vec::new();
+        append_signed_form(&key, &date, &input, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let lines = text.strip_suffix("\r\n").unwrap().split("\r\n");
+        let mut fields: Vec<(String, String)> = lines
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        fields.sort();
+        fields
+    }
+
+    fn theirs(&self) -> Vec<(String, String)> {
+        let identity = Credentials::new(
+            self.access_key.clone(),
+            self.secret.clone(),
+            self.session_token.clone(),
+            None,
+            "test",
+        )
+        .into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name("sts")
+            .time(UNIX_EPOCH + Duration::from_secs(self.seconds))
+            .settings(SigningSettings::default())
+            .build()
+            .unwrap()
+            .into();
+        let uri = format!("https://{}/", self.host);
+        let headers = [("host", self.host.as_str()), ("content-type", FORM_TYPE)];
+        let body = SignableBody::Bytes(self.body.as_bytes());
+        let request = SignableRequest::new("POST", uri, headers.into_iter(), body).unwrap();
+        let (instructions, _) = sign(request, &params).unwrap().into_parts();
+        let mut fields: Vec<(String, String)> = instructions
+            .headers()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        fields.sort();
+        fields
+    }
+}
+
+fn form_case() -> impl Strategy<Value = FormCase> {
+    (
+        host(),
+        "[A-Za-z0-9%&=._~-]{0,300}",
+        "[A-Za-z0-9_-]{1,40}",
+        "[A-Za-z0-9/+=]{1,100}",
+        prop::option::of("[A-Za-z0-9/+=]{1,1200}"),
+        "[a-z]{2}-[a-z]{4,9}-[1-9]",
+        0..253_402_300_800_u64,
+    )
+        .prop_map(|(host, body, access_key, secret, session_token, region, seconds)| {
+            FormCase { host, body, access_key, secret, session_token, region, seconds }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn signs_a_form_exactly_like_the_sdk(case in form_case()) {
+        prop_assert_eq!(case.ours(), case.theirs());
+        let mut other = case.clone();
+        other.body.push('x');
+        prop_assert_ne!(other.ours(), case.theirs());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tasks that need no running process: `--validate` and `--diff`.
 
-use std::{io, path::Path, sync::Arc};
+use std::{fmt::Write as _, io, path::Path, sync::Arc};
 
 use super::exit::{Exit, refused, say};
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     control_plane::{
         files::ProcessEnvironment,
         prepare::{self, load},
+        providers::credentials::source::described,
         report::{Outcome, Report},
         watcher::Seen,
     },
@@ -17,24 +18,38 @@ use crate::{
 };
 
 pub(super) fn validate(path: &Path, environment: &ProcessEnvironment) -> Exit {
-    let (warnings, asked) = match load(path, environment, None, &mut Seen::new()) {
+    let loaded = match load(path, environment, None, &mut Seen::new()) {
         Ok((_, loaded)) => match prepare::rehearse(&loaded) {
-            Ok(()) => (loaded.warnings, sources(&loaded.policies.auth)),
+            Ok(()) => loaded,
             Err(problems) => return refused(path, &problems),
         },
         Err(problems) => return refused(path, &problems),
     };
+    let sources = of_sources(&loaded.settings);
     let mut problems = Problems::default();
-    problems.warnings = warnings;
-    say(
-        &mut io::stdout(),
-        &format!("{problems}{asked}{}: the configuration is valid\n", path.display()),
-    );
+    problems.warnings = loaded.warnings;
+    let key_sets = of_key_sets(&loaded.policies.auth);
+    let valid = format!("{}: the configuration is valid\n", path.display());
+    say(&mut io::stdout(), &format!("{problems}{sources}{key_sets}{valid}"));
     Exit::Clean
 }
 
-/// A line for each source on the network that a process would ask. None is asked here.
-fn sources(policy: &AuthPolicy) -> String {
+/// A line for each source of credentials in use: a start would ask it, this does not.
+fn of_sources(settings: &Settings) -> String {
+    let mut text = String::new();
+    for source in settings.sources() {
+        let _ = writeln!(
+            text,
+            "credentials[{}]: not asked here; a start asks {}",
+            source.name,
+            described(&source)
+        );
+    }
+    text
+}
+
+/// A line for each key set on the network that a process would ask. None is asked here.
+fn of_key_sets(policy: &AuthPolicy) -> String {
     let line = |source: &Arc<KeySource>| {
         let KeySource { provider, place, .. } = &**source;
         let how = match place {

@@ -21,6 +21,7 @@ use crate::{
         history::{GoodGeneration, History, Trigger},
         key_sets, live,
         prepare::{self, Origin, Preparation, Running},
+        providers::credentials::{CredentialSources, LEARN_TIMEOUT, outside::RealWorld},
         reload::Queue,
         resolver::{self, REFRESH},
         scrapes::Scrapes,
@@ -85,6 +86,11 @@ pub(super) fn start(
     if let Some(server) = tls::server(&settings.server, &tickets)? {
         live.set_tls_server(server);
     }
+    let outside = Arc::new(RealWorld::new(environment.clone()));
+    let credentials = CredentialSources::new(live.clone(), outside);
+    for warning in credentials.learn(&settings.sources(), LEARN_TIMEOUT) {
+        tracing::warn!("{warning}");
+    }
     let release = prepare::first(&loaded, workers)?;
     check_descriptors(open_file_limit, settings, &release, workers);
     let first_values = live.newest();
@@ -108,6 +114,7 @@ pub(super) fn start(
         resolver: resolver.clone(),
         key_sets: key_sets.clone(),
         tickets: tickets.clone(),
+        credentials: credentials.clone(),
     };
     let (preparation, prepared) =
         Preparation::start(origin).map_err(because("the preparation thread"))?;
@@ -139,6 +146,7 @@ pub(super) fn start(
         live,
         resolver,
         key_sets,
+        credentials,
         watcher,
         certificates,
         service,

@@ -24,7 +24,7 @@ use super::{
     walk::{At, Certificates, Noted},
 };
 use crate::{
-    handoff::snapshot::Credentials,
+    handoff::credentials::Credentials,
     model::{CaBundle, limits::UpstreamTimeouts},
     policy::{auth::spec::ClaimSpec, router::validate_path_prefix},
     protocol::{
@@ -101,7 +101,7 @@ declare! {
         /// Place of the bucket name; `auto` is path with an endpoint, virtual for AWS (path if
         /// the name has a dot).
         addressing: Addressing = choice::<Addressing>().is("auto"),
-        credentials: Option<Credentials> = group(CREDENTIALS),
+        signing: SigningSettings = group(SIGNING),
         /// Text before every object key.
         key_prefix: String = text().is("").checked(validate_key_prefix),
         /// PEM certificates trusted besides the system's, for an https endpoint.
@@ -120,8 +120,29 @@ declare! {
     }
 }
 
-/// Two forms of each: a value, or a file that holds it.
-const CREDENTIALS: &[Key] = keys! {
+/// Origin of the credentials of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SigningSettings {
+    /// `anonymous: true`.
+    Anonymous,
+    /// `access_key`, `secret_key` and `session_token`.
+    Keys(Credentials),
+    /// The name of a source in `credentials`.
+    Source(String),
+}
+
+impl SigningSettings {
+    /// The name of the source, if it is one.
+    pub fn source(&self) -> Option<&str> {
+        match self {
+            Self::Source(name) => Some(name),
+            Self::Anonymous | Self::Keys(_) => None,
+        }
+    }
+}
+
+/// Two forms of each key: a value, or a file that holds it.
+const SIGNING: &[Key] = keys! {
     /// Access key id.
     access_key = text(),
     /// The same from a file.
@@ -134,6 +155,8 @@ const CREDENTIALS: &[Key] = keys! {
     session_token = secret(),
     /// The same from a file.
     session_token_file = file(),
+    /// Name of a source in `credentials`, instead of keys; `default` needs no entry there.
+    credentials = text(),
     /// Sends unsigned requests, for a public bucket; the keys must not be written then.
     anonymous = boolean().is("false"),
 };
@@ -218,7 +241,7 @@ fn check_s3(s3: &S3Settings, section: Section<'_>) {
             "is not used, because the endpoint is http; remove it, or write an https endpoint",
         );
     }
-    if s3.credentials.as_ref().is_some_and(|credentials| credentials.session_token.is_some()) {
+    if matches!(&s3.signing, SigningSettings::Keys(keys) if keys.session_token.is_some()) {
         let name = written_of(section, "session_token", "session_token_file");
         section.warning(
             name,
@@ -257,14 +280,14 @@ fn note_bad_address(
     }
 }
 
-impl Value for Option<Credentials> {
+impl Value for SigningSettings {
     fn read(section: Section<'_>, _key: &'static Key) -> Self {
-        credentials(section).ok().flatten()
+        signing(section).unwrap_or(Self::Anonymous)
     }
 
     fn compare(&self, new: &Self, _key: &'static Key, at: &At<'_>, changes: &mut Changes) {
         match (self, new) {
-            (Some(running), Some(new)) => {
+            (Self::Keys(running), Self::Keys(new)) => {
                 let Credentials { access_key, secret_key, session_token } = running;
                 for (name, differs) in [
                     ("access_key", *access_key != new.access_key),
@@ -276,36 +299,56 @@ impl Value for Option<Credentials> {
                     }
                 }
             }
-            (None, None) => {}
+            (running, new) if running == new => {}
+            (Self::Source(_), _) | (_, Self::Source(_)) => changes.hot(At::Key(at, "credentials")),
             _ => changes.hot(At::Key(at, "anonymous")),
         }
     }
 }
 
-fn credentials(section: Section<'_>) -> Result<Option<Credentials>, Noted> {
+fn signing(section: Section<'_>) -> Result<SigningSettings, Noted> {
     let anonymous = section.boolean("anonymous");
     let access_key = section.secret("access_key", "access_key_file", check_access_key);
     let secret_key = section.secret("secret_key", "secret_key_file", check_secret_key);
     let session_token =
         section.secret("session_token", "session_token_file", validate_session_token);
+    let source = section.security_text("credentials");
     let (access_key, secret_key, session_token) = (access_key?, secret_key?, session_token?);
+    let source = source?;
+    let has_keys = access_key.is_some() || secret_key.is_some() || session_token.is_some();
     if anonymous {
-        if access_key.is_some() || secret_key.is_some() || session_token.is_some() {
+        if has_keys {
             return Err(section.error(
                 "anonymous",
                 "is true, so requests are not signed; remove access_key, secret_key and \
                  session_token, or write false",
             ));
         }
-        return Ok(None);
+        if source.is_some() {
+            return Err(section.error(
+                "anonymous",
+                "is true, so requests are not signed; remove credentials, or write false",
+            ));
+        }
+        return Ok(SigningSettings::Anonymous);
+    }
+    if let Some(source) = source {
+        if has_keys {
+            return Err(section.error(
+                "credentials",
+                "is written beside access_key, secret_key or session_token; keep the keys, or the \
+                 source",
+            ));
+        }
+        return Ok(SigningSettings::Source(source.value.into_owned()));
     }
     let (access_key, secret_key) = match (access_key, secret_key) {
         (Some(access_key), Some(secret_key)) => (access_key, secret_key),
         (None, None) => {
             return Err(section.error(
                 "access_key",
-                "access_key and secret_key are missing or empty; write both, or anonymous: true \
-                 for a public bucket",
+                "access_key and secret_key are missing or empty; write both, credentials: default \
+                 for those of the environment, or anonymous: true for a public bucket",
             ));
         }
         (Some(_), None) => {
@@ -322,7 +365,7 @@ fn credentials(section: Section<'_>) -> Result<Option<Credentials>, Noted> {
         }
     };
     let access_key = String::from_utf8_lossy(access_key.expose()).into();
-    Ok(Some(Credentials { access_key, secret_key, session_token }))
+    Ok(SigningSettings::Keys(Credentials { access_key, secret_key, session_token }))
 }
 
 fn check_access_key(key: &[u8]) -> Result<(), &'static str> {

@@ -11,6 +11,7 @@
 //! control plane reads the file, and brings the environment and a reader of further files
 //! ([`inputs`]). It also makes the snapshot that workers run.
 
+pub mod credentials;
 pub mod inputs;
 pub mod keys;
 pub mod problem;

@@ -87,6 +87,7 @@ fn read_settings(
     walk.jwt_written.set(top.has("jwt"));
     let settings = Settings::read_keys(top);
     rules::check(walk, root, &settings.server, &settings.admin, &settings.buckets, running);
+    rules::check_sources(walk, root, &settings.credentials, &settings.buckets);
     rules::check_protection(walk, settings.auth.is_some(), running);
     let (policies, problems) = Policies::compile(&settings);
     for AuthProblem { path, message, warning } in problems {

@@ -1,10 +1,13 @@
 //! Rules between keys of different sections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
+    credentials::DEFAULT_SOURCE,
     problem::cut,
-    settings::{AdminSettings, BucketSettings, ProxyProtocol, ServerSettings, Settings},
+    settings::{
+        AdminSettings, BucketSettings, ProxyProtocol, ServerSettings, Settings, SourceSettings,
+    },
     walk::Walk,
     yaml::Node,
 };
@@ -105,6 +108,42 @@ pub(super) fn check(
                 format!("has the port of {other}; write another port"),
             );
         }
+    }
+}
+
+/// Notes names of sources that stand twice, and buckets that name a source which is not there.
+pub(super) fn check_sources(
+    walk: &Walk<'_>,
+    root: &Node<'_>,
+    sources: &[SourceSettings],
+    buckets: &[BucketSettings],
+) {
+    for indexes in repeated(sources.iter().map(|source| source.name.as_str())) {
+        let is_written =
+            indexes.iter().all(|index| root.is_written(&format!("credentials[{index}].name")));
+        let name = &sources[indexes[0]].name;
+        let shown = if is_written { format!(" '{}'", cut(name)) } else { String::new() };
+        let places = list(&indexes, |index| format!("credentials[{index}]"));
+        walk.error_in(
+            root,
+            format!("credentials[{}].name", indexes[1]),
+            format!("Duplicate name{shown} found in {places}"),
+        );
+    }
+    let known: HashSet<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+    for (index, bucket) in buckets.iter().enumerate() {
+        let Some(name) = bucket.s3.signing.source() else { continue };
+        if name == DEFAULT_SOURCE || known.contains(name) {
+            continue;
+        }
+        let path = format!("buckets[{index}].s3.credentials");
+        let which = if root.is_written(&path) {
+            format!("called '{}'", cut(name))
+        } else {
+            "of this name".to_owned()
+        };
+        let message = format!("credentials has no source {which}; add one, or write default");
+        walk.error_in(root, path, message);
     }
 }
 

@@ -2,6 +2,7 @@
 //! section is declared here, `buckets` and `jwt` in files of their own.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -9,7 +10,8 @@ use std::{
 };
 
 pub use super::{
-    bucket::{BucketAuthSettings, BucketSettings, S3Settings, Verify},
+    bucket::{BucketAuthSettings, BucketSettings, S3Settings, SigningSettings, Verify},
+    credentials::{RoleSettings, SourceKind, SourceSettings},
     tls::{CertificatePair, ClientCa, PlainMode, TicketKeysFile, TlsSettings},
 };
 use super::{
@@ -35,6 +37,8 @@ declare! {
     pub struct Settings {
         /// The listener and what it accepts.
         server: ServerSettings = section_of::<ServerSettings>(),
+        /// Sources of temporary credentials.
+        credentials: Vec<SourceSettings> = list_of::<SourceSettings>(),
         /// The buckets that are served; at least one.
         buckets: Vec<BucketSettings> = list_of::<BucketSettings>().required(),
         /// Token verification.
@@ -52,6 +56,19 @@ declare! {
 }
 
 impl Settings {
+    /// The sources of credentials that buckets name, each once.
+    pub fn sources(&self) -> Vec<SourceSettings> {
+        let names: BTreeSet<&str> =
+            self.buckets.iter().filter_map(|bucket| bucket.s3.signing.source()).collect();
+        names.into_iter().map(|name| self.source(name)).collect()
+    }
+
+    /// The source of this name. One that is not there is `default`, as the rules see to.
+    pub fn source(&self, name: &str) -> SourceSettings {
+        let found = self.credentials.iter().find(|source| source.name == name);
+        found.cloned().unwrap_or_else(SourceSettings::default_chain)
+    }
+
     /// These settings as a process that runs `running` can have them: its own restart keys.
     #[must_use]
     pub fn with_restart_keys_of(mut self, running: &Self) -> Self {

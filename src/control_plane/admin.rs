@@ -9,6 +9,7 @@ use crate::{
     control_plane::{
         history::History,
         key_sets::SourceStatus,
+        providers::credentials::CredentialStatus,
         report::{self, Report},
     },
     handoff::{
@@ -51,6 +52,8 @@ pub struct StatusPage<'s> {
     pub certificates: &'s [CertificateStatus<'s>],
     /// Hosts of all endpoints.
     pub hosts: &'s [HostStatus],
+    /// The sources of credentials in use.
+    pub credentials: &'s [CredentialStatus],
 }
 
 /// A host on the status page.
@@ -153,7 +156,8 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> CallReply {
                 "endpoint": endpoint.map(|e| format!("{}:{}", e.host, e.port)),
                 "addresses": addresses,
                 "tls": endpoint.is_some_and(|e| e.tls.is_some()),
-                "signed": bucket.credentials.is_some(),
+                "signed": bucket.signing.is_signed(),
+                "credentials": Some(bucket.signing.source_name()).filter(|name| !name.is_empty()),
                 "auth": page.snapshot.auth.enforced() && bucket.auth.enabled(),
             })
         })
@@ -172,6 +176,7 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> CallReply {
     body.insert("jwks".to_owned(), json!(key_sets));
     body.insert("addresses".to_owned(), json!(addresses(page)));
     body.insert("certificates".to_owned(), json!(certificates(page)));
+    body.insert("credentials".to_owned(), page.credentials.iter().map(source).collect());
     if let Some((last, trigger)) = page.last_reload {
         let mut last = last.json();
         last.insert("trigger".to_owned(), json!(trigger));
@@ -205,6 +210,30 @@ pub fn refreshing_keys(providers: &[Box<str>], request_id: &str) -> CallReply {
     body.insert("status".to_owned(), json!("success"));
     body.insert("message".to_owned(), json!(message));
     body.insert("providers".to_owned(), json!(providers));
+    report::reply(202, "", body, request_id)
+}
+
+fn source(status: &CredentialStatus) -> Value {
+    json!({
+        "source": &*status.source,
+        "version": status.version,
+        "worker_versions": status.workers,
+        "age_seconds": status.age_seconds,
+        "ends": status.ends,
+        "last_error": status.last_error,
+    })
+}
+
+/// `POST /admin/credentials/refresh`
+pub fn refreshed(sources: &[Arc<str>], request_id: &str) -> CallReply {
+    let names: Vec<&str> = sources.iter().map(|name| &**name).collect();
+    let mut body = Map::new();
+    body.insert("status".to_owned(), json!("success"));
+    body.insert(
+        "message".to_owned(),
+        json!("These sources are asked now; GET /admin/status shows what they give"),
+    );
+    body.insert("sources".to_owned(), json!(names));
     report::reply(202, "", body, request_id)
 }
 

@@ -7,9 +7,10 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use crate::{
     config::{
         Policies, Problem, Problems, Settings,
-        settings::{BucketSettings, PerBucket, PlainMode, TlsSettings},
+        settings::{BucketSettings, PerBucket, PlainMode, SigningSettings, TlsSettings},
     },
     handoff::{
+        credentials::{Signing, Source},
         release::{BucketCounters, Counters, Release},
         snapshot::{Bucket, Endpoint, Plain, Snapshot},
     },
@@ -46,7 +47,7 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Rele
     let mut buckets = Vec::with_capacity(settings.buckets.len());
     let rules = &context.policies.buckets;
     for (index, (bucket, rules)) in settings.buckets.iter().zip(rules).enumerate() {
-        match compile_bucket(bucket, rules, &mut endpoints) {
+        match compile_bucket(settings, bucket, rules, &mut endpoints) {
             Ok(bucket) => buckets.push(Arc::new(bucket)),
             Err(message) => {
                 let key = if bucket.s3.ca.is_some() { "ca_file" } else { "endpoint" };
@@ -111,6 +112,7 @@ fn plain(tls: &TlsSettings) -> Plain {
 }
 
 fn compile_bucket(
+    all: &Settings,
     settings: &BucketSettings,
     rules: &Arc<BucketAuth>,
     endpoints: &mut Endpoints<'_>,
@@ -127,12 +129,23 @@ fn compile_bucket(
         host: addressed.host.into(),
         target_prefix: addressed.target_prefix.into(),
         region: s3.region.as_str().into(),
-        credentials: s3.credentials.clone(),
+        signing: compile_signing(all, &s3.signing),
         timeouts: s3.timeouts,
         max_idle_connections: s3.max_idle_connections,
         max_connection_age: s3.max_connection_age,
         auth: Arc::clone(rules),
     })
+}
+
+fn compile_signing(all: &Settings, signing: &SigningSettings) -> Signing {
+    match signing {
+        SigningSettings::Anonymous => Signing::Anonymous,
+        SigningSettings::Keys(keys) => Signing::Keys(keys.clone()),
+        SigningSettings::Source(name) => {
+            let source = all.source(name);
+            Signing::Source(Source { id: source.id(), name: source.name.into() })
+        }
+    }
 }
 
 /// The counters of a generation in the making, taken over from the running one by label.

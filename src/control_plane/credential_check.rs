@@ -19,12 +19,13 @@ use std::{
 use crate::{
     config::{
         Problem, Problems, Settings,
-        settings::{BucketSettings, Verify},
+        settings::{BucketSettings, SigningSettings, Verify},
     },
     control_plane::http_client::{Method, Request, Response, Server, Wanted, fetch},
     handoff::{
+        credentials::{Credentials, Signing},
         live::LiveTable,
-        snapshot::{Bucket, Credentials, Snapshot},
+        snapshot::{Bucket, Snapshot},
     },
     model::{Secret, limits::ERROR_BODY_BYTES_MAX},
     protocol::s3::{
@@ -78,8 +79,15 @@ pub fn verify(
         .buckets
         .iter()
         .enumerate()
-        .filter(|(_, bucket)| bucket.s3.verify != Verify::None && bucket.s3.credentials.is_some())
-        .filter(|(_, bucket)| is_changed(before.get(bucket.name.as_str()).copied(), bucket))
+        .filter(|(_, bucket)| {
+            bucket.s3.verify != Verify::None && bucket.s3.signing != SigningSettings::Anonymous
+        })
+        .filter(|(_, bucket)| {
+            let source =
+                |settings: &Settings| bucket.s3.signing.source().map(|name| settings.source(name));
+            is_changed(before.get(bucket.name.as_str()).copied(), bucket)
+                || source(running) != source(new)
+        })
         .map(|(index, _)| index)
         .collect();
     let mut problems = Problems::default();
@@ -110,7 +118,7 @@ fn is_changed(running: Option<&BucketSettings>, new: &BucketSettings) -> bool {
         || a.region != b.region
         || a.endpoint != b.endpoint
         || a.addressing != b.addressing
-        || a.credentials != b.credentials
+        || a.signing != b.signing
         || a.ca != b.ca
 }
 
@@ -145,7 +153,19 @@ fn verdict(snapshot: &Snapshot, live: &LiveTable, index: usize) -> Verdict {
         .get(index)
         .and_then(|bucket| Some((bucket, snapshot.endpoints.get(bucket.endpoint)?)));
     let Some((bucket, endpoint)) = found else { return Verdict::Good };
-    let Some(credentials) = &bucket.credentials else { return Verdict::Good };
+    let credentials = match &bucket.signing {
+        Signing::Anonymous => return Verdict::Good,
+        Signing::Keys(keys) => keys,
+        Signing::Source(source) => match live.credentials(source.id) {
+            Some(newest) => &newest.credentials,
+            None => {
+                return Verdict::Doubtful(format!(
+                    "the source '{}' has given no credentials yet, so they could not be checked",
+                    source.name
+                ));
+            }
+        },
+    };
     let addresses = live.addresses(&endpoint.host_port()).map_or(&[][..], |found| found);
     let asked = request(bucket, credentials).and_then(|request| {
         let server = Server { addresses, tls: endpoint.tls.as_deref() };

@@ -12,7 +12,10 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::{
-    handoff::live::{HostPort, LiveTable, LiveVersion},
+    handoff::{
+        credentials::{Credentials, SourceId},
+        live::{HostPort, LiveTable, LiveVersion},
+    },
     policy::auth::{KeySet, KeySets as _},
     system::tls::TlsServer,
 };
@@ -77,6 +80,30 @@ impl LiveValues {
         let mut table = self.table();
         if table.has_other_hosts(&hosts) {
             Arc::make_mut(&mut table).keep_hosts(&hosts);
+        }
+    }
+
+    /// Replaces the credentials of a source by the next version. Returns the version of the table.
+    pub fn set_credentials(
+        &self,
+        source: SourceId,
+        credentials: Credentials,
+        ends: Option<u64>,
+    ) -> LiveVersion {
+        let mut table = self.table();
+        Arc::make_mut(&mut table).set_credentials(source, credentials, ends);
+        let version = table.version();
+        drop(table);
+        // A full channel has rung already.
+        let _ = self.bell.try_send(());
+        version
+    }
+
+    /// Drops the credentials of all other sources.
+    pub fn keep_sources(&self, sources: &HashSet<SourceId>) {
+        let mut table = self.table();
+        if table.all_credentials().any(|(source, _)| !sources.contains(&source)) {
+            Arc::make_mut(&mut table).keep_sources(sources);
         }
     }
 

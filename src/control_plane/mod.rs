@@ -5,10 +5,11 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 5 | `control` |
-//! | 4 | `scrapes` |
-//! | 3 | `admin`, `sd_notify` |
-//! | 2 | `certificates`, `prepare`, `reload`, `report` |
+//! | 6 | `control` |
+//! | 5 | `scrapes` |
+//! | 4 | `admin`, `sd_notify` |
+//! | 3 | `certificates`, `prepare`, `reload`, `report` |
+//! | 2 | `providers` |
 //! | 1 | `credential_check`, `key_sets`, `resolver`, `signals`, `watcher` |
 //! | 0 | `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `tls`, `workers` |
 
@@ -25,6 +26,7 @@ pub mod jobs;
 pub mod key_sets;
 pub mod live;
 pub mod prepare;
+pub mod providers;
 pub mod reload;
 pub mod report;
 pub mod resolver;

@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    collections::HashSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,11 +24,17 @@ use crate::{
         jobs::{Failure, Finished, JobId, Purpose, Runner},
         key_sets::{self, KeyFetcher},
         live::LiveValues,
+        providers::credentials::{CredentialSources, LEARN_TIMEOUT},
         resolver::{RESOLVE_TIMEOUT, Resolver},
         tls,
         watcher::{Fingerprint, NotedFiles, Seen},
     },
-    handoff::{live::HostPort, release::Release, snapshot::Snapshot},
+    handoff::{
+        credentials::{Signing, SourceId},
+        live::HostPort,
+        release::Release,
+        snapshot::Snapshot,
+    },
     model::Generation,
     policy::auth::spec::{KeyMaterial, KeySpec},
     protocol::s3::{address, endpoint::Scheme},
@@ -39,8 +46,8 @@ use crate::{
     telemetry::access_log::AccessLogTarget,
 };
 
-/// Time for preparing an attempt: names, which have 2 s, and credential checks, which have 25, are
-/// among it.
+/// Time for preparing an attempt: names, which have 2 s, credentials, which have 5, and credential
+/// checks, which have 25, are among it.
 pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Readings of a file that changes under the reader, in one attempt.
@@ -160,6 +167,8 @@ pub struct Origin {
     pub key_sets: KeyFetcher,
     /// Keys of the session tickets that no file gives.
     pub tickets: TicketKeys,
+    /// Sources of credentials.
+    pub credentials: CredentialSources,
 }
 
 impl Preparation {
@@ -351,6 +360,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     let tls_server = tls::successor(&running.settings.server, &settings.server, &origin.tickets)?;
     warnings.extend(learn_names(&origin.resolver, &settings));
     warnings.extend(origin.key_sets.learn(&loaded.policies.auth, key_sets::PATIENCE));
+    warnings.extend(origin.credentials.learn(&settings.sources(), LEARN_TIMEOUT));
     let release = compile(
         &settings,
         &CompileContext {
@@ -484,6 +494,15 @@ fn hosts(settings: &Settings) -> Vec<HostPort> {
 /// The hosts of a snapshot's endpoints.
 pub fn hosts_of(snapshot: &Snapshot) -> Vec<HostPort> {
     snapshot.endpoints.iter().map(|endpoint| endpoint.host_port()).collect()
+}
+
+/// The sources of credentials that a snapshot's buckets name.
+pub fn sources_of(snapshot: &Snapshot) -> HashSet<SourceId> {
+    let of = |signing: &Signing| match signing {
+        Signing::Source(source) => Some(source.id),
+        Signing::Anonymous | Signing::Keys(_) => None,
+    };
+    snapshot.buckets.iter().filter_map(|bucket| of(&bucket.signing)).collect()
 }
 
 /// Generation 1, for a process that starts.

@@ -9,6 +9,7 @@ use crate::{
         admin::{REVISION, VERSION},
         jobs::{Finished, Purpose, Runner},
         key_sets::SourceStatus,
+        providers::credentials::CredentialStatus,
     },
     handoff::{
         message::{CallReply, Ticket},
@@ -20,7 +21,7 @@ use crate::{
         process::ProcessInfo,
         render::{
             BucketRow, BuildInfo, CONTENT_TYPE, CertificateMetrics, KeySetRow, LostLines,
-            ReloadMetrics, Scrape, render,
+            ReloadMetrics, Scrape, SourceRow, render,
         },
     },
 };
@@ -43,6 +44,8 @@ pub struct ScrapeJob {
     pub certificates: CertificateMetrics,
     /// Log lines that were lost.
     pub lost: LostLines,
+    /// The sources of credentials in use.
+    pub credentials: Vec<CredentialStatus>,
 }
 
 /// A request for the page.
@@ -143,6 +146,16 @@ pub(super) fn scrape(job: &ScrapeJob) -> CallReply {
             ],
         })
         .collect();
+    let credentials: Vec<SourceRow<'_>> = job
+        .credentials
+        .iter()
+        .map(|source| SourceRow {
+            name: &source.source,
+            ends: source.ends,
+            successes: source.successes,
+            failures: source.failures,
+        })
+        .collect();
     let body = render(&Scrape {
         reload: &job.reload,
         cores: &job.cores,
@@ -151,6 +164,7 @@ pub(super) fn scrape(job: &ScrapeJob) -> CallReply {
         key_sets: &key_sets,
         certificates: &job.certificates,
         lost: job.lost,
+        credentials: &credentials,
         process: &ProcessInfo::read(),
         build: BuildInfo { version: VERSION, revision: REVISION },
     });

@@ -156,7 +156,7 @@ impl Rehearsal {
             fields: &fields,
             client: Some(response.presence()),
         };
-        let object = ObjectRequest::new(core, &request.local, bucket, wanted, permit)?;
+        let object = ObjectRequest::new(core, &request.local, bucket, wanted, permit).ok()?;
         let mut upstream = core.buffers.scratch();
         object.append_to(&mut upstream);
         black_box(&*upstream);

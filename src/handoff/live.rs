@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    handoff::credentials::{Credentials, LiveCredentials, SourceId},
     policy::auth::{KeySet, KeySets},
     system::tls::TlsServer,
 };
@@ -33,6 +34,7 @@ pub struct LiveTable {
     key_sets: HashMap<Arc<str>, Arc<KeySet>>,
     /// With the version of the table that it came in.
     tls_server: Option<(LiveVersion, TlsServer)>,
+    credentials: HashMap<SourceId, Arc<LiveCredentials>>,
 }
 
 impl KeySets for LiveTable {
@@ -89,6 +91,38 @@ impl LiveTable {
         };
     }
 
+    /// The newest credentials of a source; none before the first ones have come.
+    pub fn credentials(&self, source: SourceId) -> Option<&Arc<LiveCredentials>> {
+        self.credentials.get(&source)
+    }
+
+    /// All credentials.
+    pub fn all_credentials(&self) -> impl Iterator<Item = (SourceId, &Arc<LiveCredentials>)> {
+        self.credentials.iter().map(|(source, credentials)| (*source, credentials))
+    }
+
+    /// Replaces the credentials of a source by the next version.
+    pub fn set_credentials(
+        &mut self,
+        source: SourceId,
+        credentials: Credentials,
+        ends: Option<u64>,
+    ) {
+        self.version.0 += 1;
+        let version = self.credentials.get(&source).map_or(1, |before| before.version + 1);
+        let serial = self.version.0;
+        let next = Arc::new(LiveCredentials { version, serial, credentials, ends });
+        self.credentials.insert(source, next);
+    }
+
+    /// Drops the credentials of all other sources.
+    pub fn keep_sources(&mut self, sources: &HashSet<SourceId>) {
+        if self.credentials.keys().any(|source| !sources.contains(source)) {
+            self.version.0 += 1;
+            self.credentials.retain(|source, _| sources.contains(source));
+        }
+    }
+
     /// Replaces the table that a worker holds by one that arrives, unless a newer one came before
     /// it. Returns the version that the worker then has.
     pub fn renew(held: &mut Arc<Self>, arrived: Arc<Self>) -> LiveVersion {
@@ -132,6 +166,34 @@ mod tests {
         assert_eq!(LiveTable::renew(&mut held, Arc::clone(&newer)), LiveVersion(2));
         assert_eq!(LiveTable::renew(&mut held, older), LiveVersion(2));
         assert!(Arc::ptr_eq(&held, &newer));
+    }
+
+    #[test]
+    fn credentials_have_a_version_and_a_number_that_nothing_else_has() {
+        let of = |key: &str| Credentials {
+            access_key: key.into(),
+            secret_key: crate::model::Secret::new("s"),
+            session_token: None,
+        };
+        let (one, two) = (SourceId(1), SourceId(2));
+        let mut table = LiveTable::default();
+        table.set_credentials(one, of("a"), Some(100));
+        table.set_credentials(two, of("b"), None);
+        table.set_credentials(one, of("c"), Some(200));
+        let found = |table: &LiveTable, source| {
+            table.credentials(source).map(|found| (found.version, found.serial, found.ends))
+        };
+        assert_eq!(found(&table, one), Some((2, 3, Some(200))));
+        assert_eq!(found(&table, two), Some((1, 2, None)));
+        assert!(table.credentials(one).unwrap().are_good(199));
+        assert!(!table.credentials(one).unwrap().are_good(200));
+        // Those that come back are others than those that went.
+        table.keep_sources(&HashSet::from([two]));
+        assert_eq!((found(&table, one), table.version()), (None, LiveVersion(4)));
+        table.keep_sources(&HashSet::from([two]));
+        assert_eq!(table.version(), LiveVersion(4), "nothing changed");
+        table.set_credentials(one, of("a"), None);
+        assert_eq!(found(&table, one), Some((1, 5, None)));
     }
 
     #[test]

@@ -182,6 +182,8 @@ pub enum Command {
     Status,
     /// `GET /admin/config/history`
     History,
+    /// `POST /admin/credentials/refresh`
+    RefreshCredentials,
     /// `POST /admin/rollback?to=N`
     Rollback {
         /// The generation whose content to adopt.

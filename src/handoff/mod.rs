@@ -2,6 +2,7 @@
 //! [`snapshot::Snapshot`] of one generation with its counters beside it ([`release::Release`]), the
 //! [`live::LiveTable`] of what renews itself, and the messages that carry them.
 
+pub mod credentials;
 pub mod live;
 pub mod message;
 pub mod release;

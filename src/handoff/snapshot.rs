@@ -7,9 +7,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    handoff::live::HostPort,
+    handoff::{credentials::Signing, live::HostPort},
     model::{
-        Generation, Secret,
+        Generation,
         limits::{Http2, Limits, Timeouts, UpstreamTimeouts},
     },
     policy::{
@@ -82,8 +82,8 @@ pub struct Bucket {
     pub target_prefix: Box<[u8]>,
     /// AWS region of the credential scope.
     pub region: Box<str>,
-    /// Credentials, or none for an anonymous bucket.
-    pub credentials: Option<Credentials>,
+    /// Origin of the credentials that sign its requests.
+    pub signing: Signing,
     /// Time-outs towards S3.
     pub timeouts: UpstreamTimeouts,
     /// Idle upstream connections kept, per core.
@@ -92,17 +92,6 @@ pub struct Bucket {
     pub max_connection_age: Duration,
     /// Rules for reading it.
     pub auth: Arc<BucketAuth>,
-}
-
-/// AWS credentials of one bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// Access key id.
-    pub access_key: Box<str>,
-    /// Secret access key.
-    pub secret_key: Secret,
-    /// Session token of temporary credentials, sent and signed as `x-amz-security-token`.
-    pub session_token: Option<Secret>,
 }
 
 /// Where connections go. Two buckets with equal [`Endpoint::key`] share connections.

@@ -165,7 +165,7 @@ impl Fault {
             Self::UpstreamRefused => "The S3 endpoint could not be reached",
             Self::UpstreamTimeout => "The S3 endpoint did not respond in time",
             Self::UpstreamProtocol => "The S3 endpoint sent a malformed response",
-            Self::UpstreamCredentials => "The S3 endpoint refused this proxy's credentials",
+            Self::UpstreamCredentials => "This proxy's credentials for S3 are refused or missing",
             Self::OutOfDescriptors => {
                 "The proxy has no file descriptor left for a connection to S3"
             }

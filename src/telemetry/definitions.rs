@@ -118,6 +118,10 @@ definitions! {
         "End of the validity of each certificate in use, by the first DNS name in it.";
     TLS_CERTIFICATE_RENEWALS: Counter "yatagarasu_tls_certificate_renewals_total" ["result"] "renewals",
         "Changed certificate files that were put to use, and readings of files that could not be.";
+    CREDENTIALS_EXPIRY: Gauge "yatagarasu_credentials_expiry_timestamp_seconds" ["source"]
+        "seconds since 1970", "When the newest credentials of a source end.";
+    CREDENTIALS_REFRESH: Counter "yatagarasu_credentials_refresh_total" ["source", "result"] "fetches",
+        "Fetches of credentials from their source, by result.";
     ACCESS_LOG_DROPPED: Counter "access_log_dropped_total" [] "lines",
         "Access-log lines lost because the file or pipe did not keep up or failed.";
     LOG_DROPPED: Counter "log_dropped_total" [] "lines",

@@ -67,6 +67,7 @@ fn another(key: &Key, current: &Value) -> Option<Value> {
 fn reported(key: &Row) -> String {
     let path = key.path.replace("buckets[]", "buckets[products]");
     let path = path.replace("providers[]", "providers[corp]");
+    let path = path.replace("credentials[]", "credentials[prod]");
     // Lists of rules and sources are reported as a whole.
     for list in ["claims[]", "token_sources[]"] {
         if let Some(end) = path.find(list) {
@@ -280,8 +281,10 @@ fn every_default_may_be_written() {
     .unwrap();
     for key in KEYS.iter() {
         let Preset::Is(default) = key.default else { continue };
-        let of_a_section = ["jwt", "server.tls."].iter().any(|name| key.path.starts_with(name));
-        if of_a_section || key.path == "buckets[].s3.anonymous" {
+        // A list that is not there has no element to write them in; see the next test.
+        let elsewhere =
+            ["jwt", "server.tls.", "credentials[]"].iter().any(|name| key.path.starts_with(name));
+        if elsewhere || key.path == "buckets[].s3.anonymous" {
             continue;
         }
         let mut written = least.clone();
@@ -301,6 +304,28 @@ fn every_default_may_be_written() {
         parent.as_mapping_mut().unwrap().insert(key.name.into(), value);
         assert_eq!(change(&least, &written), Difference::default(), "{}", key.path);
     }
+}
+
+#[test]
+fn the_defaults_of_a_source_may_be_written() {
+    let of = |source: &str| {
+        let bucket =
+            "{ name: a, path_prefix: /a, s3: { bucket: aaa, region: r, anonymous: true } }";
+        let text = format!("credentials: [{source}]\nbuckets: [{bucket}]");
+        settings(&serde_yaml::from_str(&text).unwrap())
+    };
+    let arn = "role_arn: \"arn:aws:iam::1:role/a\"";
+    let least = of(&format!("{{ name: a, assume_role: {{ {arn} }} }}"));
+    let written = of(&format!(
+        "{{ name: a, source: default, profile: \"\", endpoint: \"\", assume_role: {{ {arn}, \
+         external_id: \"\", session_name: yatagarasu, duration: 3600, region: \"\", \
+         sts_endpoint: \"\" }} }}"
+    ));
+    assert_eq!(diff(&least, &written), Difference::default());
+    assert_eq!(least.credentials[0].id(), written.credentials[0].id());
+    let other = of(&format!("{{ name: a, assume_role: {{ {arn}, duration: 3601 }} }}"));
+    assert_eq!(diff(&least, &other).applied, ["credentials[a].assume_role.duration"]);
+    assert_ne!(least.credentials[0].id(), other.credentials[0].id());
 }
 
 #[test]

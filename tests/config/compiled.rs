@@ -8,7 +8,7 @@ use yatagarasu::{
         compile::{CompileContext, compile},
         files::FilesBeside,
     },
-    handoff::release::Release,
+    handoff::{credentials::Signing, release::Release},
     model::Generation,
     protocol::http1::AddressField,
 };
@@ -67,7 +67,7 @@ fn the_snapshot_says_what_the_file_says() {
     assert_eq!(products.max_idle_connections, 0);
     assert_eq!(products.max_connection_age, Duration::from_millis(20_500));
     assert!(products.auth.enabled());
-    let credentials = products.credentials.as_ref().unwrap();
+    let Signing::Keys(credentials) = &products.signing else { panic!("{:?}", products.signing) };
     assert_eq!(&*credentials.access_key, "AKIAFIXTURE");
     assert_eq!(credentials.secret_key.expose(), b"fixture/secret+key");
     let token = credentials.session_token.as_ref().unwrap();
@@ -77,9 +77,16 @@ fn the_snapshot_says_what_the_file_says() {
     let open = &snapshot.buckets[1];
     assert_eq!(&*open.host, "open-data.s3.eu-west-1.amazonaws.com");
     assert_eq!(&*open.target_prefix, b"/");
-    assert!(open.credentials.is_none() && !open.auth.enabled());
+    assert!(open.signing == Signing::Anonymous && !open.auth.enabled());
 
-    assert_eq!(snapshot.endpoints.len(), 2);
+    let of_source = |index: usize| match &snapshot.buckets[index].signing {
+        Signing::Source(source) => (&*source.name, source.id),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(of_source(2), ("prod", settings.credentials[0].id()));
+    assert_eq!(of_source(3), ("default", settings.source("default").id()));
+
+    assert_eq!(snapshot.endpoints.len(), 4);
     let minio = &snapshot.endpoints[products.endpoint];
     let (url, digest) = minio.key.split_once('#').unwrap();
     assert_eq!((url, digest.len()), ("https://minio.internal:9000", 64));

@@ -16,11 +16,12 @@ use yatagarasu::{
 use crate::{page, root};
 
 /// Pages whose names are checked.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "README.md",
     "bench/TRIED.md",
     "docs/ARCHITECTURE.md",
     "docs/AUTH.md",
+    "docs/AWS.md",
     "docs/CHANGELOG.md",
     "docs/CONFIG.md",
     "docs/DEVELOPMENT.md",

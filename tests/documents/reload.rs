@@ -165,6 +165,15 @@ fn change(key: &str) -> Change {
             ],
         },
         "buckets[].s3.session_token_file" => simple("buckets.0.s3.session_token_file", "text"),
+        "buckets[].s3.credentials" => Change {
+            before: vec![],
+            after: vec![
+                ("credentials", json!([{ "name": "prod", "source": "env" }])),
+                ("buckets.0.s3.access_key", Value::Null),
+                ("buckets.0.s3.secret_key", Value::Null),
+                ("buckets.0.s3.credentials", "prod".into()),
+            ],
+        },
         "buckets[].s3.anonymous" => Change {
             before: vec![],
             after: vec![
@@ -269,6 +278,7 @@ fn change(key: &str) -> Change {
         "logging.access_log.enabled" => simple("logging.access_log.enabled", false),
         "logging.access_log.path" => simple("logging.access_log.path", "access.log"),
         "reload.watch" => simple("reload.watch", true),
+        _ if key.starts_with("credentials") => source_change(key),
         key => match key.strip_prefix("jwt.providers[].") {
             Some(part) => provider_change(part),
             None => claim_change(key),
@@ -327,6 +337,46 @@ fn provider_change(part: &str) -> Change {
     from_to("jwt.providers", json!([provider(&before)]), json!([provider(&after)]))
 }
 
+/// Changes of a source of credentials that no bucket uses.
+fn source_change(key: &str) -> Change {
+    let sources = |source: Value| json!([source]);
+    let role = |part: &str, value: Value| {
+        let mut role = json!({ "role_arn": "arn:aws:iam::123456789012:role/a" });
+        role[part] = value;
+        json!([{ "name": "prod", "assume_role": role }])
+    };
+    let (before, after) = match key {
+        "credentials" => (json!([]), sources(json!({ "name": "prod" }))),
+        "credentials[].name" => {
+            (sources(json!({ "name": "prod" })), sources(json!({ "name": "other" })))
+        }
+        "credentials[].source" => (
+            sources(json!({ "name": "prod", "source": "env" })),
+            sources(json!({ "name": "prod", "source": "imds" })),
+        ),
+        "credentials[].profile" => (
+            sources(json!({ "name": "prod", "profile": "a" })),
+            sources(json!({ "name": "prod", "profile": "b" })),
+        ),
+        "credentials[].endpoint" => (
+            sources(json!({ "name": "prod", "source": "imds", "endpoint": "http://a:1" })),
+            sources(json!({ "name": "prod", "source": "imds", "endpoint": "http://b:1" })),
+        ),
+        _ => {
+            let part = key.strip_prefix("credentials[].assume_role.").unwrap();
+            let (before, after) = match part {
+                "role_arn" => (json!("arn:aws:iam::1:role/a"), json!("arn:aws:iam::1:role/b")),
+                "duration" => (json!(900), json!(1_800)),
+                "sts_endpoint" => (json!("http://a:1"), json!("http://b:1")),
+                "external_id" | "session_name" | "region" => (json!("one"), json!("two")),
+                _ => panic!("no change for {key}"),
+            };
+            (role(part, before), role(part, after))
+        }
+    };
+    from_to("credentials", before, after)
+}
+
 /// Changes inside a claim rule; what stands before fits the operator's token.
 fn claim_change(key: &str) -> Change {
     let (list, part) = key.rsplit_once("[].").unwrap_or_else(|| panic!("no change for {key}"));
@@ -357,8 +407,12 @@ fn name_in_report(key: &str) -> Option<String> {
     let key = &*key.replace("server.tls.certificates[]", "server.tls.certificates[0]");
     match key {
         "server.tls.certificates" => Some("server.tls.certificates[1]".to_owned()),
-        "buckets" | "buckets[].name" | "jwt.algorithm" | "jwt.secret" => None,
-        _ => Some(key.replace("buckets[]", "buckets[products]")),
+        "buckets" | "buckets[].name" | "credentials" | "credentials[].name" | "jwt.algorithm"
+        | "jwt.secret" => None,
+        _ => {
+            let key = key.replace("buckets[]", "buckets[products]");
+            Some(key.replace("credentials[]", "credentials[prod]"))
+        }
     }
 }
 
@@ -438,7 +492,8 @@ fn every_key_of_the_table_is_what_the_table_says() {
 fn alerts_and_dashboard_name_metrics_that_exist() {
     let known: BTreeSet<&str> = definitions::ALL.iter().map(|metric| metric.name).collect();
     let families = ["config_", "http_", "auth_", "jwt_", "upstream_", "process_", "yatagarasu_"];
-    let alerts = ["alerts/reload.yaml", "alerts/jwks.yaml", "alerts/tls.yaml"];
+    let alerts =
+        ["alerts/reload.yaml", "alerts/credentials.yaml", "alerts/jwks.yaml", "alerts/tls.yaml"];
     for name in alerts.into_iter().chain(["grafana/reload.json"]) {
         let text = page(&format!("docs/{name}"));
         // JSON is YAML too.

@@ -23,6 +23,8 @@ mod client_address;
 mod config_files;
 mod config_memory;
 mod config_secrets;
+mod credentials;
+mod credentials_load;
 mod disconnects;
 mod endpoints;
 mod fairness;

@@ -3,6 +3,7 @@
 //! it cannot hide itself.
 #![allow(dead_code, reason = "shared by several targets, each of which uses a part")]
 
+pub(crate) mod aws_services;
 pub(crate) mod config;
 pub(crate) mod gate;
 pub(crate) mod http2_client;

@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -50,9 +51,12 @@ struct Seen {
     connections: AtomicUsize,
 }
 
-/// The pairs of access key and secret key that are good now.
+/// A secret key, and the time until which it is good if it ends.
+type LastingKey = (SecretKey, Option<Instant>);
+
+/// The secret keys that are good, by access key.
 #[derive(Clone, Debug, Default)]
-struct Keys(Arc<Mutex<HashMap<String, SecretKey>>>);
+struct Keys(Arc<Mutex<HashMap<String, LastingKey>>>);
 
 impl S3Auth for Keys {
     // As the macro of async-trait would write it.
@@ -66,7 +70,25 @@ impl S3Auth for Keys {
         Self: 'f,
     {
         let found = self.0.lock().unwrap().get(access_key).cloned();
-        Box::pin(async { found.ok_or_else(|| s3_error!(InvalidAccessKeyId)) })
+        Box::pin(async {
+            let (secret_key, ends) = found.ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
+            if ends.is_some_and(|end| Instant::now() >= end) {
+                return Err(s3_error!(ExpiredToken));
+            }
+            Ok(secret_key)
+        })
+    }
+}
+
+/// The keys that an S3 server accepts, from the outside.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyRing(Keys);
+
+impl KeyRing {
+    /// Accepts a pair, for so long if it ends.
+    pub(crate) fn accept(&self, access_key: &str, secret_key: &str, life: Option<Duration>) {
+        let pair = (secret_key.into(), life.map(|life| Instant::now() + life));
+        self.0.0.lock().unwrap().insert(access_key.to_owned(), pair);
     }
 }
 
@@ -87,7 +109,8 @@ impl S3Server {
         let directory = tempfile::tempdir().unwrap();
         let accepted = Keys::default();
         for (access_key, secret_key) in keys {
-            accepted.0.lock().unwrap().insert((*access_key).to_owned(), (*secret_key).into());
+            let accepted_key = ((*secret_key).into(), None);
+            accepted.0.lock().unwrap().insert((*access_key).to_owned(), accepted_key);
         }
         let mut builder = S3ServiceBuilder::new(FileSystem::new(directory.path()).unwrap());
         builder.set_auth(accepted.clone());
@@ -120,7 +143,12 @@ impl S3Server {
 
     /// Accepts this secret key for the access key from now on, and no other.
     pub(crate) fn accept(&self, access_key: &str, secret_key: &str) {
-        self.keys.0.lock().unwrap().insert(access_key.to_owned(), secret_key.into());
+        self.key_ring().accept(access_key, secret_key, None);
+    }
+
+    /// The keys that are good, for whoever hands out temporary ones.
+    pub(crate) fn key_ring(&self) -> KeyRing {
+        KeyRing(self.keys.clone())
     }
 
     /// Accepts nothing of this access key any more.

@@ -20,7 +20,8 @@ use crate::{
         jobs::Finished,
         key_sets::KeyFetcher,
         live::LiveValues,
-        prepare::{Preparation, Prepared, Running, hosts_of},
+        prepare::{Preparation, Prepared, Running, hosts_of, sources_of},
+        providers::credentials::{CredentialSources, CredentialStatus, renewal::Moment},
         reload::{Change, Phase, Queue, ReloadRequest, Requester},
         report::Report,
         resolver::{LastLookUp, REFRESH, Resolver},
@@ -90,6 +91,8 @@ pub struct Control {
     pub resolver: Resolver,
     /// Key sets from the network.
     pub key_sets: KeyFetcher,
+    /// The sources of credentials.
+    pub credentials: CredentialSources,
     /// The files that are watched.
     pub watcher: Watcher,
     /// Certificates that are read again when their files change.
@@ -249,6 +252,8 @@ impl Control {
         self.preparation.check(now);
         self.scrapes.check(now);
         self.watcher.turn(now);
+        self.credentials.check(now);
+        self.credentials.turn(Moment::now());
         if self.retry.is_due(now) {
             self.request_reload(Change::File, Trigger::Watch);
         }
@@ -351,8 +356,15 @@ impl Control {
                     access_log: self.access_log.lost_lines(),
                     log: self.log.lost_lines(),
                 },
+                credentials: self.credentials_status(),
             });
         }
+    }
+
+    fn credentials_status(&self) -> Vec<CredentialStatus> {
+        let wanted = sources_of(&self.running.release);
+        let workers = self.workers.live_versions();
+        self.credentials.status(&wanted, &workers, Moment::now())
     }
 
     fn command(&mut self, worker: usize, ticket: Ticket, command: Command, request_id: Box<str>) {
@@ -371,8 +383,13 @@ impl Control {
                     certificates: &self.certificate_status(),
                     hosts: &self.host_status(),
                     restart_required: &self.restart_required,
+                    credentials: &self.credentials_status(),
                 };
                 return self.workers.reply(worker, ticket, admin::status(&page, &request_id));
+            }
+            Command::RefreshCredentials => {
+                let page = admin::refreshed(&self.credentials.refresh(), &request_id);
+                return self.workers.reply(worker, ticket, page);
             }
             Command::History => {
                 let page = admin::history(&self.history, running, &request_id);
@@ -424,6 +441,10 @@ impl Control {
         if !self.is_preparing() {
             self.live.keep_hosts(&hosts);
             self.key_sets.keep(&self.running.release.auth);
+            // A worker that lags still serves with what an older generation names.
+            if self.workers.lagging(self.running.release.generation).is_empty() {
+                self.credentials.keep(&sources_of(&self.running.release));
+            }
         }
         self.resolver.refresh(&hosts);
     }

@@ -6,10 +6,11 @@
 //! connection of its own. Redirects are not followed: where a key set or credentials come from is
 //! configured.
 //!
-//! Deliberately absent: names (addresses are the caller's, who knows how long to look for them),
-//! proxies of the environment, connection reuse, compression.
+//! Deliberately absent: names (addresses are the caller's, who knows how long to look for them; a
+//! [`ServiceUrl`] looks them up), proxies of the environment, connection reuse, compression.
 
 mod request;
+mod service;
 mod timed;
 
 #[cfg(test)]
@@ -25,8 +26,11 @@ use std::{
 
 use rustls::{ClientConnection, StreamOwned};
 
-pub use self::request::{InvalidRequest, Method, Request};
 use self::timed::Timed;
+pub use self::{
+    request::{InvalidRequest, Method, Request},
+    service::ServiceUrl,
+};
 use crate::{
     protocol::http1::{
         BodyLength, ChunkedDecoder, Progress, ResponseError, ResponseHead, parse_response,

@@ -100,7 +100,7 @@ impl Request {
         self.body = body;
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(in crate::control_plane) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::from(self.method.as_str());
         bytes.push(b' ');
         bytes.extend_from_slice(&self.target);

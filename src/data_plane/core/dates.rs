@@ -52,6 +52,11 @@ impl Dates {
         second
     }
 
+    /// Seconds since the Unix epoch when a request or a tick last asked.
+    pub(crate) fn now(&self) -> u64 {
+        self.second.get()
+    }
+
     fn render(&self, second: u64) {
         self.second.set(second);
         self.http.set(imf_fixdate(second));

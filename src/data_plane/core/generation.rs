@@ -12,7 +12,7 @@ use crate::{
         snapshot::{Bucket, Snapshot},
     },
     policy::auth::TokenCache,
-    protocol::s3::{AmzDate, DailyKey, RecentSignatures, SigningKey},
+    protocol::s3::{AmzDate, DailyKey, RecentSignatures, Signer, SigningKey},
     telemetry::cells::BucketCells,
 };
 
@@ -76,20 +76,19 @@ impl Local {
         self.deferred.add(self.tokens.take());
     }
 
-    /// Gives `sign` the signing key of a bucket for a day, which is derived once per day, core and
-    /// generation, and the signatures made lately.
+    /// Gives `sign` the signing key of a bucket for a day, which is derived once per day, core,
+    /// generation and version of the credentials, and the signatures made lately.
     pub(crate) fn with_signing_key(
         &self,
-        index: usize,
-        bucket: &Bucket,
+        signer: Signer,
+        secret: &[u8],
+        region: &str,
         date: &AmzDate,
         sign: impl FnOnce(&SigningKey, &mut RecentSignatures),
     ) {
-        let Some(credentials) = &bucket.credentials else { return };
-        if let Some(daily) = self.signing.get(index) {
-            let secret = credentials.secret_key.expose();
+        if let Some(daily) = self.signing.get(signer.bucket) {
             let mut daily = daily.borrow_mut();
-            let key = daily.get(secret, date, &bucket.region);
+            let key = daily.get(signer.serial, secret, date, region);
             sign(key, &mut self.signatures.borrow_mut());
         }
     }

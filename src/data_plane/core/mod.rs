@@ -1,6 +1,7 @@
 //! Everything that one core owns.
 
 pub(crate) mod commands;
+pub(crate) mod credentials;
 pub(crate) mod dates;
 pub(crate) mod deferred_drop;
 pub(crate) mod generation;
@@ -19,8 +20,8 @@ use crossbeam_channel::Sender;
 use crate::{
     data_plane::{
         core::{
-            commands::Commands, dates::Dates, deferred_drop::DeferredDrop, generation::Local,
-            open::Open, request_ids::RequestIds,
+            commands::Commands, credentials::NewestCredentials, dates::Dates,
+            deferred_drop::DeferredDrop, generation::Local, open::Open, request_ids::RequestIds,
         },
         upstream::endpoint::EndpointState,
     },
@@ -42,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) current: RefCell<Rc<Local>>,
     /// Values that renew themselves, at the newest version that arrived here.
     pub(crate) live: RefCell<Arc<LiveTable>>,
+    /// The credentials of these values.
+    pub(crate) credentials: NewestCredentials,
     pub(crate) reactor: Rc<Reactor>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pipes: Pipes,
@@ -126,6 +129,7 @@ impl Core {
         let core = Self {
             worker,
             current: RefCell::new(Rc::new(local)),
+            credentials: NewestCredentials::of_table(&live),
             live: RefCell::new(live),
             reactor,
             buffers: Rc::default(),
@@ -194,7 +198,10 @@ impl Core {
 
     /// Uses live values from now on, unless newer ones came before them.
     pub(crate) fn renew(&self, live: Arc<LiveTable>) {
-        let version = LiveTable::renew(&mut self.live.borrow_mut(), live);
+        let mut held = self.live.borrow_mut();
+        let version = LiveTable::renew(&mut held, live);
+        self.credentials.renew(&held);
+        drop(held);
         let _ = self.to_control.try_send(FromWorker::Renewed { worker: self.worker, version });
     }
 

@@ -42,7 +42,15 @@ pub(crate) enum AdminPath {
     History,
     Rollback,
     RefreshKeys,
+    RefreshCredentials,
     Unknown,
+}
+
+impl AdminPath {
+    /// Returns true if it changes something.
+    const fn is_post(self) -> bool {
+        matches!(self, Self::Reload | Self::Rollback | Self::RefreshCredentials | Self::RefreshKeys)
+    }
 }
 
 impl Builtin {
@@ -58,6 +66,7 @@ impl Builtin {
             b"/admin/config/history" => Some(Self::Admin(AdminPath::History)),
             b"/admin/rollback" => Some(Self::Admin(AdminPath::Rollback)),
             b"/admin/jwks/refresh" => Some(Self::Admin(AdminPath::RefreshKeys)),
+            b"/admin/credentials/refresh" => Some(Self::Admin(AdminPath::RefreshCredentials)),
             _ if path == b"/admin" || path.starts_with(b"/admin/") => {
                 Some(Self::Admin(AdminPath::Unknown))
             }
@@ -68,18 +77,14 @@ impl Builtin {
     /// Methods of the endpoint, as `Allow` lists them.
     pub(crate) fn allowed(self) -> &'static str {
         match self {
-            Self::Admin(AdminPath::Reload | AdminPath::Rollback | AdminPath::RefreshKeys) => {
-                "POST, OPTIONS"
-            }
+            Self::Admin(path) if path.is_post() => "POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
 
     pub(crate) fn allows(self, method: Method, token: &[u8]) -> bool {
         match self {
-            Self::Admin(AdminPath::Reload | AdminPath::Rollback | AdminPath::RefreshKeys) => {
-                token == b"POST"
-            }
+            Self::Admin(path) if path.is_post() => token == b"POST",
             // Whether it exists is not for everybody to know: the token is looked at first.
             Self::Admin(AdminPath::Unknown) => method != Method::Options,
             _ => matches!(method, Method::Get | Method::Head),
@@ -169,6 +174,7 @@ fn command(exchange: &Exchange<'_>, path: AdminPath) -> Result<Command, Fault> {
         AdminPath::Status => Ok(Command::Status),
         AdminPath::History => Ok(Command::History),
         AdminPath::RefreshKeys => Ok(Command::RefreshKeys),
+        AdminPath::RefreshCredentials => Ok(Command::RefreshCredentials),
         AdminPath::Rollback => {
             condition::rollback_to(query).map(|to| Command::Rollback { to, if_match })
         }
@@ -184,11 +190,7 @@ async fn call(exchange: &Exchange<'_>, call: Call, response: &mut impl ResponseW
         Call::Command { command: Command::Reload { .. } | Command::Rollback { .. }, .. } => {
             RELOAD_CALL_TIMEOUT
         }
-        Call::Command {
-            command: Command::Status | Command::History | Command::RefreshKeys,
-            ..
-        }
-        | Call::Metrics => CALL_TIMEOUT,
+        Call::Command { .. } | Call::Metrics => CALL_TIMEOUT,
     };
     let (ticket, reply) = core.commands.open();
     // When the control thread is gone the message is dropped, and with it the ticket.

@@ -18,7 +18,7 @@ use crate::{
             error::{Kind, Phase, UpstreamError},
         },
     },
-    model::{Fault, limits::ERROR_BODY_BYTES_MAX},
+    model::limits::ERROR_BODY_BYTES_MAX,
     policy::auth::Permit,
     protocol::{
         http1::ResponseHead,
@@ -47,9 +47,10 @@ pub(super) async fn forward(
         fields: &fields,
         client: Some(response.presence()),
     };
-    let Some(request) = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit)
-    else {
-        return respond::fault(exchange, Fault::Internal, response).await;
+    let request = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit);
+    let request = match request {
+        Ok(request) => request,
+        Err(fault) => return respond::fault(exchange, fault, response).await,
     };
     let mut upstream_ns = None;
     // Too large to be moved about.
@@ -92,7 +93,7 @@ async fn relay(
 ) -> Outcome {
     let message = fetched.message();
     add_head(exchange, head, message, response);
-    let may_be_ours = request.bucket().credentials.is_some()
+    let may_be_ours = request.bucket().signing.is_signed()
         && may_be_credentials_error(head.status)
         && response.has_body();
     let is_coded = may_be_ours && is_coded(head, message);

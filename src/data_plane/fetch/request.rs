@@ -1,25 +1,28 @@
 //! The request for an object: its parts, and the bytes of one attempt.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use crate::{
     data_plane::{
-        core::{Core, WarnTopic, generation::Local},
+        core::{Core, WarnTopic, credentials::CoreCredentials, generation::Local},
         upstream::{
             body::Body,
             endpoint::{EndpointState, Keeping},
             error::UpstreamError,
         },
     },
-    handoff::snapshot::Bucket,
+    handoff::{
+        credentials::{Credentials, Signing, Source},
+        snapshot::Bucket,
+    },
     model::{Fault, Secret},
     policy::auth::Permit,
     protocol::{
         http1::append_field,
-        s3::{SigningInput, append_signed_headers_once, encode_key},
+        s3::{Signer, SigningInput, append_signed_headers_once, encode_key},
     },
     system::reactor::Presence,
-    telemetry::cells::BucketCells,
+    telemetry::{cells::BucketCells, labels::UpstreamErrorReason},
 };
 
 /// A request for an object. Making one takes the [`Permit`]: nothing is signed without.
@@ -35,7 +38,27 @@ pub(crate) struct ObjectRequest<'r> {
     fields: &'r [u8],
     pub(super) is_head: bool,
     pub(super) client: Option<Presence>,
+    credentials: Held<'r>,
     _permit: Permit,
+}
+
+/// Credentials that a request keeps from its beginning to its last attempt.
+#[derive(Debug)]
+enum Held<'r> {
+    Nothing,
+    Keys(&'r Credentials),
+    Live(Rc<CoreCredentials>),
+}
+
+impl Held<'_> {
+    /// The credentials and their number.
+    fn get(&self) -> Option<(&Credentials, u64)> {
+        match self {
+            Self::Nothing => None,
+            Self::Keys(keys) => Some((keys, 0)),
+            Self::Live(live) => Some((&live.credentials, live.serial)),
+        }
+    }
 }
 
 /// The requester's part of a request.
@@ -53,27 +76,44 @@ pub(crate) struct Wanted<'r> {
 }
 
 impl<'r> ObjectRequest<'r> {
-    /// A request to the bucket of this index; none when the generation has no such bucket.
+    /// A request to the bucket of this index.
+    ///
+    /// # Errors
+    /// The generation has no such bucket, or the bucket's source has no credentials that are good.
     pub(crate) fn new(
         core: &'r Core,
         local: &'r Local,
         index: usize,
         wanted: Wanted<'r>,
         permit: Permit,
-    ) -> Option<Self> {
-        let bucket = local.buckets.get(index)?;
+    ) -> Result<Self, Fault> {
+        let bucket = local.buckets.get(index).ok_or(Fault::Internal)?;
         let Wanted { key, is_head, fields, client } = wanted;
-        Some(Self {
+        let cells = local.cells_of(index, core.worker).ok_or(Fault::Internal)?;
+        let credentials = match &bucket.signing {
+            Signing::Keys(keys) => Held::Keys(keys),
+            Signing::Anonymous => Held::Nothing,
+            Signing::Source(source) => match core.credentials.of(source.id) {
+                Some(live) if live.are_good(core.dates.now()) => Held::Live(live),
+                _ => {
+                    cells.upstream.error(UpstreamErrorReason::Credentials).inc();
+                    warn_of_lack(core, index, bucket, source);
+                    return Err(Fault::UpstreamCredentials);
+                }
+            },
+        };
+        Ok(Self {
             core,
             local,
             index,
             bucket,
-            endpoint: local.endpoint_of(bucket)?,
-            cells: local.cells_of(index, core.worker)?,
+            endpoint: local.endpoint_of(bucket).ok_or(Fault::Internal)?,
+            cells,
             key,
             fields,
             is_head,
             client,
+            credentials,
             _permit: permit,
         })
     }
@@ -88,8 +128,7 @@ impl<'r> ObjectRequest<'r> {
         self.cells
     }
 
-    /// Appends the request as one attempt sends it, signed with the date and the credentials of the
-    /// moment.
+    /// Appends the request as one attempt sends it, signed with the date of the moment.
     pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
         let bucket = self.bucket;
         let method = if self.is_head { "HEAD" } else { "GET" };
@@ -102,11 +141,13 @@ impl<'r> ObjectRequest<'r> {
         out.extend_from_slice(b" HTTP/1.1\r\n");
         append_field("Host", bucket.host.as_bytes(), out);
         out.extend_from_slice(self.fields);
-        if let Some(credentials) = &bucket.credentials {
+        if let Some((credentials, serial)) = self.credentials.get() {
+            let signer = Signer { bucket: self.index, serial };
+            let secret = credentials.secret_key.expose();
             let date = self.core.dates.amz();
             let mut scratch = self.core.buffers.scratch();
-            let mut signed = self.core.buffers.scratch();
-            self.local.with_signing_key(self.index, bucket, &date, |key, recent| {
+            let mut fields = self.core.buffers.scratch();
+            self.local.with_signing_key(signer, secret, &bucket.region, &date, |key, recent| {
                 let input = SigningInput {
                     method,
                     host: &bucket.host,
@@ -114,10 +155,10 @@ impl<'r> ObjectRequest<'r> {
                     access_key: &credentials.access_key,
                     session_token: credentials.session_token.as_ref().map(Secret::expose),
                 };
-                let (scratch, signed) = (&mut scratch, &mut signed);
-                append_signed_headers_once(recent, self.index, key, &date, &input, scratch, signed);
+                let (scratch, fields) = (&mut scratch, &mut fields);
+                append_signed_headers_once(recent, signer, key, &date, &input, scratch, fields);
             });
-            out.extend_from_slice(&signed);
+            out.extend_from_slice(&fields);
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -145,5 +186,17 @@ impl<'r> ObjectRequest<'r> {
                 "S3 refused this proxy's own credentials or clock; clients get 502"
             );
         }
+    }
+}
+
+/// Logs that a source has no credentials, once a minute for each bucket.
+#[cold]
+fn warn_of_lack(core: &Core, index: usize, bucket: &Bucket, source: &Source) {
+    if core.may_warn(WarnTopic::Bucket(Some(index))) {
+        tracing::warn!(
+            bucket = &*bucket.name,
+            source = &*source.name,
+            "the source has given no credentials that are still good; clients get 502"
+        );
     }
 }

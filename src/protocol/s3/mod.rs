@@ -27,6 +27,6 @@ pub use name::{
 };
 pub use path::{PathError, canonical_path};
 pub use sigv4::{
-    AmzDate, DailyKey, RecentSignatures, SigningInput, SigningKey, append_signed_headers,
+    AmzDate, DailyKey, RecentSignatures, Signer, SigningInput, SigningKey, append_signed_headers,
     append_signed_headers_once,
 };

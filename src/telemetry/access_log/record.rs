@@ -37,6 +37,8 @@ pub struct AccessRecord<'a> {
     pub path: &'a [u8],
     /// Bucket that the path was routed to; empty if none.
     pub bucket: &'a str,
+    /// Name of the source of the bucket's credentials; empty for keys of the configuration.
+    pub credentials: &'a str,
     /// Status of the response.
     pub status: u16,
     /// Error code of a response of the proxy's own ([`Fault::code`](crate::model::Fault::code));
@@ -72,6 +74,7 @@ impl AccessRecord<'static> {
         method: b"GET",
         path: b"/products/a%20b.jpg",
         bucket: "products",
+        credentials: "",
         status: 200,
         code: "",
         auth_reason: "",
@@ -120,6 +123,8 @@ pub fn write_record(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     write_string(without_query(record.path), out);
     out.extend_from_slice(b",\"bucket\":");
     write_optional(Some(record.bucket).filter(|bucket| !bucket.is_empty()), out);
+    out.extend_from_slice(b",\"credentials\":");
+    write_optional(Some(record.credentials).filter(|source| !source.is_empty()), out);
     out.extend_from_slice(b",\"status\":");
     append_decimal(u64::from(record.status), out);
     out.extend_from_slice(b",\"code\":");
@@ -296,7 +301,7 @@ mod tests {
              \"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"parent_id\":\"00f067aa0ba902b7\",\
              \"client\":\"203.0.113.9:51234\",\"peer\":\"10.0.0.1:443\",\"protocol\":\"HTTP/1.1\",\
              \"method\":\"GET\",\"path\":\"/products/a%20b.jpg\",\
-             \"bucket\":\"products\",\"status\":200,\"code\":null,\"auth_reason\":null,\
+             \"bucket\":\"products\",\"credentials\":null,\"status\":200,\"code\":null,\"auth_reason\":null,\
              \"bytes\":1024,\"duration_ms\":1.234,\"upstream_ms\":0.987,\"generation\":42,\"sub\":\"alice\",\
              \"aborted\":false}\n"
         );
@@ -328,7 +333,9 @@ mod tests {
             ..AccessRecord::EXAMPLE
         };
         let json = json(&record);
-        for field in ["parent_id", "protocol", "bucket", "auth_reason", "upstream_ms", "sub"] {
+        for field in
+            ["parent_id", "protocol", "bucket", "credentials", "auth_reason", "upstream_ms", "sub"]
+        {
             assert_eq!(json[field], Value::Null, "{field}");
         }
         assert_eq!(json["code"], "no_route");

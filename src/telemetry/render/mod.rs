@@ -78,6 +78,19 @@ pub struct KeySetRow<'a> {
     pub results: [(&'static str, u64); 3],
 }
 
+/// Counts of a source of credentials.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceRow<'a> {
+    /// Label value.
+    pub name: &'a str,
+    /// End of its credentials, in seconds since 1970; none when they have none.
+    pub ends: Option<u64>,
+    /// Fetches that gave credentials.
+    pub successes: u64,
+    /// Fetches that did not.
+    pub failures: u64,
+}
+
 /// Version of the binary.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildInfo<'a> {
@@ -125,6 +138,8 @@ pub struct Scrape<'a> {
     pub certificates: &'a CertificateMetrics,
     /// Lines lost outside the cells.
     pub lost: LostLines,
+    /// Sources of credentials in use.
+    pub credentials: &'a [SourceRow<'a>],
     /// The kernel's view of the process.
     pub process: &'a ProcessInfo,
     /// Version of the binary.
@@ -140,6 +155,7 @@ pub fn render(scrape: &Scrape<'_>) -> Vec<u8> {
     clients(scrape, &mut page);
     upstream(&rows, scrape.cores, &mut page);
     certificates(scrape.certificates, &mut page);
+    credentials(scrape.credentials, &mut page);
     losses(scrape, &mut page);
     process(scrape, &mut page);
 
@@ -345,6 +361,22 @@ fn upstream(rows: &Rows<'_>, cores: &[Arc<CoreCells>], page: &mut Page) {
     });
     let connects = cores.iter().map(|core| core.upstream_connects.get()).sum();
     page.one(&definitions::UPSTREAM_CONNECTS, count(connects));
+}
+
+fn credentials(sources: &[SourceRow<'_>], page: &mut Page) {
+    page.add(&definitions::CREDENTIALS_EXPIRY, |series| {
+        for source in sources {
+            if let Some(end) = source.ends {
+                series.value(&[source.name], count(end));
+            }
+        }
+    });
+    page.add(&definitions::CREDENTIALS_REFRESH, |series| {
+        for source in sources {
+            series.value(&[source.name, "success"], count(source.successes));
+            series.value(&[source.name, "failure"], count(source.failures));
+        }
+    });
 }
 
 fn losses(scrape: &Scrape<'_>, page: &mut Page) {

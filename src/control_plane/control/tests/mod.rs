@@ -23,6 +23,7 @@ use crate::{
         files::ProcessEnvironment,
         key_sets, live,
         prepare::{self, Job, Origin, Ready, Refusal},
+        providers::credentials::outside::RealWorld,
         resolver, tls,
         watcher::Seen,
         workers::RENEW_INTERVAL,
@@ -126,6 +127,8 @@ impl Fixture {
             live.set_tls_server(server);
         }
         let (certificates, read) = Certificates::start(path.clone(), tickets.clone()).unwrap();
+        let outside = Arc::new(RealWorld::new(environment.clone()));
+        let credentials = CredentialSources::new(live.clone(), outside);
         let origin = Origin {
             path: path.clone(),
             environment,
@@ -133,6 +136,7 @@ impl Fixture {
             resolver: resolver.clone(),
             key_sets: key_sets.clone(),
             tickets,
+            credentials: credentials.clone(),
         };
         let (preparation, prepared) =
             Preparation::start_with(move |job, seen| preparing(&origin, job, seen)).unwrap();
@@ -150,6 +154,7 @@ impl Fixture {
             live,
             resolver,
             key_sets,
+            credentials,
             watcher,
             certificates,
             service: ServiceManager::default(),

@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     config::{Problem, Problems},
     control_plane::prepare::PREPARE_TIMEOUT,
+    handoff::credentials::Signing,
 };
 
 /// Makes a named pipe, whose opening waits until somebody opens its other end.
@@ -150,7 +151,10 @@ fn a_file_that_only_the_old_content_names_is_watched_after_a_rollback() {
     let plain = |version| format!("{}reload: {{ watch: true }}\n", content(version, 10.0));
     let secret = |fixture: &Fixture| {
         let bucket = &fixture.control.running.release.buckets[0];
-        bucket.credentials.as_ref().map(|found| found.secret_key.expose().to_vec())
+        match &bucket.signing {
+            Signing::Keys(keys) => Some(keys.secret_key.expose().to_vec()),
+            Signing::Anonymous | Signing::Source(_) => None,
+        }
     };
     let work = |fixture: &mut Fixture| fixture.work(0, &mut Vec::new());
     let reaches = |fixture: &mut Fixture, generation| {

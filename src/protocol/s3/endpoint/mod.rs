@@ -280,7 +280,7 @@ pub fn address(
         Addressing::Virtual => !endpoint.is_some_and(EndpointUrl::is_ip_address),
         Addressing::Auto => endpoint.is_none() && !bucket.contains('.'),
     };
-    let mut url = endpoint.cloned().unwrap_or_else(|| aws_endpoint(region));
+    let mut url = endpoint.cloned().unwrap_or_else(|| aws_service("s3", region));
     let mut target_prefix = b"/".to_vec();
     if virtual_host {
         url.host = format!("{bucket}.{}", url.host);
@@ -312,10 +312,10 @@ pub fn check_addressing(
     }
 }
 
-/// The regional endpoint of Amazon S3 (AWS General Reference, "Amazon S3 endpoints and quotas").
-/// The partition decides the domain; the regional name is used for us-east-1 too, because the
-/// global one may redirect.
-fn aws_endpoint(region: &str) -> EndpointUrl {
+/// The regional endpoint of a service of AWS (AWS General Reference, "Service endpoints and
+/// quotas"). The partition decides the domain; the regional name is used for us-east-1 too, because
+/// the global one may redirect, or be another service of another region.
+pub fn aws_service(service: &str, region: &str) -> EndpointUrl {
     let domain = if region.starts_with("cn-") {
         "amazonaws.com.cn"
     } else if region.starts_with("eusc-") {
@@ -325,7 +325,7 @@ fn aws_endpoint(region: &str) -> EndpointUrl {
     };
     EndpointUrl {
         scheme: Scheme::Https,
-        host: format!("s3.{}.{domain}", region.to_ascii_lowercase()),
+        host: format!("{service}.{}.{domain}", region.to_ascii_lowercase()),
         port: Scheme::Https.default_port(),
         default_port: true,
     }

@@ -4,6 +4,8 @@
 //! Transferring Payload in a Single Chunk". An upstream request has no query and no body, so the
 //! canonical query is always empty and the payload hash is that of nothing.
 //!
+//! Requests to other services, which have a form as their body, are signed in [`form`].
+//!
 //! Signed are `host` and all `x-amz-*` fields, which is what AWS requires. `range` and the
 //! conditional fields are not: servers disagree on how white space inside a value is
 //! canonicalised, and a client must not be able to make our signature look wrong.
@@ -16,13 +18,15 @@ use std::fmt;
 use aws_lc_rs::{digest, hmac};
 use zeroize::Zeroizing;
 
-pub use self::{date::AmzDate, recent::RecentSignatures};
+pub use self::{date::AmzDate, recent::RecentSignatures, signer::Signer};
 use recent::{HASH_DIGITS, Signature};
 
 use crate::protocol::text::hex;
 
 mod date;
+pub mod form;
 mod recent;
+mod signer;
 
 /// Lower-case hexadecimal SHA-256 of the empty body, as a literal for `concat!`.
 macro_rules! empty_sha256 {
@@ -60,8 +64,14 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Derives the key. Four HMACs take about 2 us, so it is kept for the day (see [`DailyKey`]).
+    /// Derives the key for S3. Four HMACs take about 2 us, so it is kept for the day (see
+    /// [`DailyKey`]).
     pub fn derive(secret: &[u8], date: &AmzDate, region: &str) -> Self {
+        Self::derive_for("s3", secret, date, region)
+    }
+
+    /// Derives the key for a service.
+    pub fn derive_for(service: &str, secret: &[u8], date: &AmzDate, region: &str) -> Self {
         let hmac_of =
             |key: &[u8], data: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
         let mut start = Zeroizing::new(Vec::with_capacity(4 + secret.len()));
@@ -69,11 +79,11 @@ impl SigningKey {
         start.extend_from_slice(secret);
         let of_date = hmac_of(&start, date.date().as_bytes());
         let of_region = hmac_of(of_date.as_ref(), region.as_bytes());
-        let of_service = hmac_of(of_region.as_ref(), b"s3");
+        let of_service = hmac_of(of_region.as_ref(), service.as_bytes());
         let signing = hmac_of(of_service.as_ref(), b"aws4_request");
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, signing.as_ref()),
-            scope: format!("{}/{region}/s3/aws4_request", date.date()).into_boxed_str(),
+            scope: format!("{}/{region}/{service}/aws4_request", date.date()).into_boxed_str(),
         }
     }
 
@@ -89,23 +99,30 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The signing key of one bucket for the current day, derived again when the day changes.
+/// The signing key of one bucket for the current day, derived again when the day or the credentials
+/// change.
 ///
-/// It belongs to one core and one configuration generation and ends with it, so that new
-/// credentials never meet an old key.
+/// It belongs to one core and one configuration generation and ends with it. Credentials that
+/// change within a generation have a number, so that new ones never meet an old key.
 ///
 /// The key is boxed: a core makes room for one of each bucket when it adopts a generation, and most
 /// of thousands of buckets are not asked for on each core.
 #[derive(Debug, Default)]
-pub struct DailyKey(Option<Box<SigningKey>>);
+pub struct DailyKey {
+    key: Option<Box<SigningKey>>,
+    serial: u64,
+}
 
 impl DailyKey {
-    /// The key for the day of `date`. The secret and the region must be the same every time.
-    pub fn get(&mut self, secret: &[u8], date: &AmzDate, region: &str) -> &SigningKey {
-        if self.0.as_ref().is_some_and(|key| !key.is_for(date)) {
-            self.0 = None;
+    /// The key for the day of `date`. The region must be the same every time, and the secret
+    /// wherever its number is.
+    pub fn get(&mut self, serial: u64, secret: &[u8], date: &AmzDate, region: &str) -> &SigningKey {
+        let is_another = self.serial != serial;
+        if is_another || self.key.as_ref().is_some_and(|key| !key.is_for(date)) {
+            self.key = None;
+            self.serial = serial;
         }
-        self.0.get_or_insert_with(|| Box::new(SigningKey::derive(secret, date, region)))
+        self.key.get_or_insert_with(|| Box::new(SigningKey::derive(secret, date, region)))
     }
 }
 
@@ -151,11 +168,10 @@ pub fn append_signed_headers(
     append_fields(key, date, input, &signature, out);
 }
 
-/// The same, with a signature that is made only if `recent` does not know it. `bucket` stands for
-/// the credentials and the region, which must not change while `recent` lives.
+/// The same, with a signature that is made only if `recent` does not know it.
 pub fn append_signed_headers_once(
     recent: &mut RecentSignatures,
-    bucket: usize,
+    signer: Signer,
     key: &SigningKey,
     date: &AmzDate,
     input: &SigningInput<'_>,
@@ -164,7 +180,7 @@ pub fn append_signed_headers_once(
 ) {
     let sign = || signature(key, date, input, scratch);
     let SigningInput { method, host, target, .. } = *input;
-    let signature = recent.get_or(bucket, date, method, host, target, sign);
+    let signature = recent.get_or(signer, date, method, host, target, sign);
     append_fields(key, date, input, &signature, out);
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
 
-use super::date::AmzDate;
+use super::{date::AmzDate, signer::Signer};
 use crate::protocol::text::hash;
 
 /// Hexadecimal digits of a SHA-256 value.
@@ -37,7 +37,7 @@ pub struct RecentSignatures {
 #[derive(Clone)]
 struct Slot {
     date: AmzDate,
-    bucket: usize,
+    signer: Signer,
     is_head: bool,
     host_bytes: usize,
     url_bytes: usize,
@@ -47,11 +47,10 @@ struct Slot {
 }
 
 impl RecentSignatures {
-    /// The signature of a request with the credentials of that bucket, from `sign` unless it is
-    /// known.
+    /// The signature of a request by that signer, from `sign` unless it is known.
     pub(super) fn get_or(
         &mut self,
-        bucket: usize,
+        signer: Signer,
         date: &AmzDate,
         method: &str,
         host: &str,
@@ -67,15 +66,15 @@ impl RecentSignatures {
             self.slots.resize(SLOTS, Slot::unused());
         }
         let is_head = method == "HEAD";
-        let Some(slot) = self.slots.get_mut(slot_of(bucket, target)) else { return sign() };
+        let Some(slot) = self.slots.get_mut(slot_of(signer.bucket, target)) else { return sign() };
         let known = slot.date == *date
-            && slot.bucket == bucket
+            && slot.signer == signer
             && slot.is_head == is_head
             && slot.url.get(slot.host_bytes..slot.url_bytes) == Some(target)
             && slot.url.get(..slot.host_bytes) == Some(host);
         if !known {
             slot.signature = sign();
-            (slot.date, slot.bucket, slot.is_head) = (*date, bucket, is_head);
+            (slot.date, slot.signer, slot.is_head) = (*date, signer, is_head);
             (slot.host_bytes, slot.url_bytes) = (host.len(), url_bytes);
             let url = host.iter().chain(target);
             slot.url.iter_mut().zip(url).for_each(|(kept, byte)| *kept = *byte);
@@ -89,7 +88,7 @@ impl Slot {
     fn unused() -> Self {
         Self {
             date: AmzDate::from_unix(0),
-            bucket: 0,
+            signer: Signer::default(),
             is_head: false,
             host_bytes: 0,
             url_bytes: 0,
@@ -114,6 +113,10 @@ fn slot_of(bucket: usize, target: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    fn signer(bucket: usize, serial: u64) -> Signer {
+        Signer { bucket, serial }
+    }
+
     fn signature(number: u8) -> Signature {
         [number; HASH_DIGITS]
     }
@@ -125,23 +128,24 @@ mod tests {
         let mut number = 0;
         let mut made = Vec::new();
         for _ in 0..2 {
-            for (bucket, date, method, host, target) in [
-                (0, seconds[0], "GET", "x", b"/a".as_slice()),
-                (1, seconds[0], "GET", "x", b"/a"),
-                (0, seconds[1], "GET", "x", b"/a"),
-                (0, seconds[1], "HEAD", "x", b"/a"),
-                (0, seconds[1], "HEAD", "x", b"/b"),
-                (0, seconds[1], "HEAD", "x", b"/b/"),
-                (0, seconds[1], "HEAD", "y", b"/b/"),
-                (0, seconds[1], "HEAD", "y/b", b"/"),
+            for (signer, date, method, host, target) in [
+                (signer(0, 0), seconds[0], "GET", "x", b"/a".as_slice()),
+                (signer(1, 0), seconds[0], "GET", "x", b"/a"),
+                (signer(1, 1), seconds[0], "GET", "x", b"/a"),
+                (signer(0, 0), seconds[1], "GET", "x", b"/a"),
+                (signer(0, 0), seconds[1], "HEAD", "x", b"/a"),
+                (signer(0, 0), seconds[1], "HEAD", "x", b"/b"),
+                (signer(0, 0), seconds[1], "HEAD", "x", b"/b/"),
+                (signer(0, 0), seconds[1], "HEAD", "y", b"/b/"),
+                (signer(0, 0), seconds[1], "HEAD", "y/b", b"/"),
             ] {
                 number += 1;
                 let new = signature(number);
-                let mut get = |made| recent.get_or(bucket, &date, method, host, target, || made);
+                let mut get = |made| recent.get_or(signer, &date, method, host, target, || made);
                 let got = get(new);
                 let again = get(signature(0));
                 assert_eq!(got, again);
-                made.push(((bucket, date, method, host, target), got));
+                made.push(((signer, date, method, host, target), got));
             }
         }
         for (one, of_one) in &made {
@@ -157,10 +161,11 @@ mod tests {
         let date = AmzDate::from_unix(0);
         let mut recent = RecentSignatures::default();
         for number in 1..3 {
-            let got = recent.get_or(0, &date, "GET", "x", &LONG, || signature(number));
+            let got = recent.get_or(signer(0, 0), &date, "GET", "x", &LONG, || signature(number));
             assert_eq!(got, signature(number));
         }
-        let mut get = |made| recent.get_or(0, &date, "GET", "x", &LONG[1..], || signature(made));
+        let mut get =
+            |made| recent.get_or(signer(0, 0), &date, "GET", "x", &LONG[1..], || signature(made));
         assert_eq!(get(3), signature(3));
         assert_eq!(get(4), signature(3));
     }

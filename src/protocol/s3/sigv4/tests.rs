@@ -109,8 +109,19 @@ fn a_daily_key_is_right_on_both_sides_of_midnight_and_back() {
     for date in [before, before, after, after, before, after] {
         let derived = SigningKey::derive(SECRET, &date, "us-east-1");
         let expected = signed(&derived, &date, &input());
-        let key = daily.get(SECRET, &date, "us-east-1");
+        let key = daily.get(0, SECRET, &date, "us-east-1");
         assert!(key.is_for(&date));
+        assert_eq!(signed(key, &date, &input()), expected);
+    }
+}
+
+#[test]
+fn credentials_of_another_number_never_meet_an_old_key() {
+    let date = AmzDate::from_unix(MAY_24_2013);
+    let mut daily = DailyKey::default();
+    for (serial, secret) in [(1, b"one".as_slice()), (2, b"two"), (2, b"two"), (1, b"one")] {
+        let expected = signed(&SigningKey::derive(secret, &date, "us-east-1"), &date, &input());
+        let key = daily.get(serial, secret, &date, "us-east-1");
         assert_eq!(signed(key, &date, &input()), expected);
     }
 }
@@ -123,13 +134,13 @@ fn a_remembered_signature_gives_the_same_fields() {
         let key = SigningKey::derive(SECRET, &date, "us-east-1");
         for method in ["GET", "HEAD"] {
             for session_token in [None, Some(b"T0K".as_slice())] {
-                // Another token is another bucket's, or another generation's.
-                let bucket = usize::from(session_token.is_some());
+                // Another token is another bucket's, another generation's, or has another number.
+                let signer = Signer { bucket: 0, serial: u64::from(session_token.is_some()) };
                 let input = SigningInput { method, session_token, ..input() };
                 let (mut scratch, mut out) = (Vec::new(), b"GET / HTTP/1.1\r\n".to_vec());
                 append_signed_headers_once(
                     &mut recent,
-                    bucket,
+                    signer,
                     &key,
                     &date,
                     &input,
@@ -160,7 +171,7 @@ fn keys_differ_by_secret_day_and_region() {
 fn debug_shows_no_key_and_no_token() {
     let date = AmzDate::from_unix(MAY_24_2013);
     let mut daily = DailyKey::default();
-    let key = format!("{:?}", daily.get(SECRET, &date, "us-east-1"));
+    let key = format!("{:?}", daily.get(0, SECRET, &date, "us-east-1"));
     assert_eq!(key, "SigningKey { scope: \"20130524/us-east-1/s3/aws4_request\", .. }");
     let shown = format!("{:?}", SigningInput { session_token: Some(b"T0K"), ..input() });
     assert!(!shown.contains("T0K") && !shown.contains(ACCESS_KEY), "{shown}");

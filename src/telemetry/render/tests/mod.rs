@@ -15,6 +15,7 @@ struct Fixture {
     key_sets: Vec<KeySetRow<'static>>,
     certificates: CertificateMetrics,
     lost: LostLines,
+    sources: Vec<SourceRow<'static>>,
     process: ProcessInfo,
 }
 
@@ -29,6 +30,7 @@ impl Fixture {
             key_sets: Vec::new(),
             certificates: CertificateMetrics::default(),
             lost: LostLines::default(),
+            sources: Vec::new(),
             process: ProcessInfo::read(),
         }
     }
@@ -44,6 +46,7 @@ impl Fixture {
             key_sets: &self.key_sets,
             certificates: &self.certificates,
             lost: self.lost,
+            credentials: &self.sources,
             process: &self.process,
             build: BuildInfo { version: "1.2.3", revision: "abc" },
         };
@@ -63,6 +66,8 @@ impl Fixture {
 /// A fixture in which no series is left out.
 fn everything() -> Fixture {
     let mut fixture = Fixture::new(&["products", "images"]);
+    let source = |name, ends| SourceRow { name, ends, successes: 3, failures: 2 };
+    fixture.sources = vec![source("prod", Some(1_700_000_000)), source("permanent", None)];
     fixture.jwt_keys.assign(["primary"].into_iter());
     fixture.key_sets.push(KeySetRow {
         provider: "corp",

@@ -1,0 +1,3 @@
+//! Providers of values that renew themselves, where that takes more than a look-up.
+
+pub mod credentials;
