@@ -2,8 +2,11 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    thread,
     time::Duration,
 };
+
+use crossbeam_channel::bounded;
 
 use super::round::{Answer, Ask};
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
     system::{clock::Monotonic, tls::TlsClient},
 };
 
-/// Asks once. All of it ends before the deadline, but for a name server that does not respond.
+/// Asks once. All of it ends before the deadline.
 ///
 /// # Errors
 /// A sentence for the operator.
@@ -29,9 +32,10 @@ pub(super) fn ask(ask: &Ask, ca: Option<&CaBundle>, deadline: Monotonic) -> Resu
             Some(tls.map_err(|error| in_words(&error))?)
         }
     };
-    let addresses = addresses(url).ok_or_else(|| in_words(&FetchError::NoAddress))?;
+    let left = || Duration::from_nanos(deadline.since(Monotonic::now()));
+    let addresses = addresses(url, left()).ok_or_else(|| in_words(&FetchError::NoAddress))?;
     let server = Server { addresses: &addresses, tls: tls.as_ref() };
-    let left = Duration::from_nanos(deadline.since(Monotonic::now()));
+    let left = left();
     let response = fetch(&server, &request, Wanted::Whole(JWKS_BYTES_MAX), left);
     response.map(Answer::of).map_err(|error| in_words(&error))
 }
@@ -52,12 +56,50 @@ fn request(ask: &Ask) -> Result<Request, crate::control_plane::http_client::Inva
 
 /// Addresses of the host. The name of this machine itself is not looked up: what the name server
 /// says about it does not count (RFC 6761 section 6.3).
-fn addresses(url: &HttpUrl) -> Option<Vec<SocketAddr>> {
-    let (host, port) = (&*url.endpoint.host, url.endpoint.port);
+fn addresses(url: &HttpUrl, timeout: Duration) -> Option<Vec<SocketAddr>> {
+    let (host, port) = (url.endpoint.host.clone(), url.endpoint.port);
     if host == "localhost" {
         let both: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         return Some(both.map(|address| SocketAddr::new(address, port)).to_vec());
     }
-    let found: Vec<SocketAddr> = (host, port).to_socket_addrs().ok()?.collect();
-    Some(found).filter(|found| !found.is_empty())
+    let found = within(timeout, move || (host, port).to_socket_addrs().map(Vec::from_iter))?;
+    found.ok().filter(|found: &Vec<SocketAddr>| !found.is_empty())
+}
+
+/// The result of what may block, if it comes within `timeout`. `getaddrinfo` has times of its own,
+/// which a name server that does not respond makes long; its thread ends with it.
+fn within<T: Send + 'static>(
+    timeout: Duration,
+    block: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, result) = bounded(1);
+    let body = move || {
+        // A result that comes too late is wanted by nobody.
+        let _ = done.send(block());
+    };
+    thread::Builder::new().name("yt-jwks-name".to_owned()).spawn(body).ok()?;
+    result.recv_timeout(timeout).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_server_that_does_not_respond_is_given_up() {
+        let (release, held) = bounded::<()>(0);
+        let hangs = move || {
+            let _ = held.recv();
+        };
+        assert_eq!(within(Duration::from_millis(10), hangs), None);
+        drop(release);
+        assert_eq!(within(Duration::from_mins(1), || 7), Some(7));
+    }
+
+    #[test]
+    fn this_machine_is_not_looked_up() {
+        let url = HttpUrl::parse("http://localhost:81/keys").unwrap();
+        let found = addresses(&url, Duration::ZERO).unwrap();
+        assert_eq!(found, ["127.0.0.1:81".parse().unwrap(), "[::1]:81".parse().unwrap()]);
+    }
 }
