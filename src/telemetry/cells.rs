@@ -15,6 +15,7 @@ use std::sync::{
 
 use crate::telemetry::labels::{
     AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason, STATUS_SLOTS,
+    TlsCipher, TlsFailure,
     UpstreamErrorReason, status_slot,
 };
 
@@ -380,6 +381,9 @@ pub struct CoreCells {
     jwt_key_uses: [Counter; JWT_KEY_SLOTS + 1],
     /// HTTP/2 towards clients.
     pub http2: Http2Cells,
+    /// Full handshakes, and those that resumed a session.
+    tls_handshakes: [[Counter; 2]; TlsCipher::COUNT],
+    tls_failures: [Counter; TlsFailure::COUNT],
     /// Requests that no bucket served.
     pub unrouted: RequestCells,
 }
@@ -398,6 +402,8 @@ impl CoreCells {
             auth_failures: [const { Counter::new() }; AuthFailure::COUNT],
             jwt_key_uses: [const { Counter::new() }; JWT_KEY_SLOTS + 1],
             http2: Http2Cells::new(),
+            tls_handshakes: [const { [const { Counter::new() }; 2] }; TlsCipher::COUNT],
+            tls_failures: [const { Counter::new() }; TlsFailure::COUNT],
             unrouted: RequestCells::new(),
         }
     }
@@ -430,6 +436,18 @@ impl CoreCells {
     #[inline]
     pub fn auth_failures(&self, reason: AuthFailure) -> &Counter {
         &self.auth_failures[reason.index()]
+    }
+
+    /// Counter of TLS handshakes with clients.
+    #[inline]
+    pub fn tls_handshakes(&self, cipher: TlsCipher, resumed: bool) -> &Counter {
+        &self.tls_handshakes[cipher.index()][usize::from(resumed)]
+    }
+
+    /// Counter of TLS handshakes with clients that failed for one reason.
+    #[inline]
+    pub fn tls_failures(&self, reason: TlsFailure) -> &Counter {
+        &self.tls_failures[reason.index()]
     }
 
     /// Counter of tokens accepted with the key in `slot`

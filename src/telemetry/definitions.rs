@@ -84,6 +84,10 @@ definitions! {
         "Client connections accepted.";
     CONNECTIONS_REJECTED: Counter "connections_rejected_total" ["reason"] "connections",
         "Client connections turned away, and accepts that failed.";
+    TLS_HANDSHAKES: Counter "yatagarasu_tls_handshakes_total" ["version", "cipher", "resumed"] "handshakes",
+        "TLS handshakes with clients; a resumed one continued an earlier session.";
+    TLS_HANDSHAKE_FAILURES: Counter "yatagarasu_tls_handshake_failures_total" ["reason"] "handshakes",
+        "TLS handshakes with clients that failed.";
     CLIENT_CONNECTIONS: Gauge "yatagarasu_client_connections" ["protocol"] "connections",
         "Open client connections by the protocol that they speak.";
     HTTP2_STREAMS: Gauge "yatagarasu_http2_streams" [] "streams",
@@ -154,7 +158,8 @@ mod tests {
     use crate::telemetry::{
         cells::DURATION_BOUNDS_US,
         labels::{
-            AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason,
+            AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason, TlsCipher,
+            TlsFailure,
             UpstreamErrorReason, status_label, status_slot,
         },
     };
@@ -204,6 +209,12 @@ mod tests {
         for row in [
             row("method", Method::ALL, Method::label),
             row("reason of connections_rejected_total", RejectReason::ALL, RejectReason::label),
+            row("cipher", TlsCipher::ALL, TlsCipher::label),
+            row(
+                "reason of yatagarasu_tls_handshake_failures_total",
+                TlsFailure::ALL,
+                TlsFailure::label,
+            ),
             row("reason of auth_failures_total", AuthFailure::ALL, AuthFailure::label),
             row(
                 "reason of upstream_errors_total",

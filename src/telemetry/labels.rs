@@ -73,6 +73,71 @@ label_set! {
 }
 
 label_set! {
+    /// Labels `cipher` and `version` of `yatagarasu_tls_handshakes_total`: names of IANA's registry.
+    pub enum TlsCipher {
+        /// TLS 1.3.
+        Aes128 => "TLS_AES_128_GCM_SHA256",
+        /// TLS 1.3.
+        Aes256 => "TLS_AES_256_GCM_SHA384",
+        /// TLS 1.3.
+        ChaCha20 => "TLS_CHACHA20_POLY1305_SHA256",
+        /// TLS 1.2, with an ECDSA or Ed25519 certificate.
+        EcdsaAes128 => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        /// TLS 1.2, with an ECDSA or Ed25519 certificate.
+        EcdsaAes256 => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        /// TLS 1.2, with an ECDSA or Ed25519 certificate.
+        EcdsaChaCha20 => "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        /// TLS 1.2, with an RSA certificate.
+        RsaAes128 => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        /// TLS 1.2, with an RSA certificate.
+        RsaAes256 => "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        /// TLS 1.2, with an RSA certificate.
+        RsaChaCha20 => "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    }
+}
+
+impl TlsCipher {
+    /// The cipher of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|cipher| cipher.label() == name).copied()
+    }
+
+    /// The version of TLS that has it.
+    pub const fn version(self) -> &'static str {
+        match self {
+            Self::Aes128 | Self::Aes256 | Self::ChaCha20 => "1.3",
+            _ => "1.2",
+        }
+    }
+}
+
+label_set! {
+    /// Label `reason` of `yatagarasu_tls_handshake_failures_total`.
+    pub enum TlsFailure {
+        /// The handshake was not over within `timeouts.client_header`, or before the process ended.
+        Timeout => "timeout",
+        /// The client closed the connection.
+        Closed => "closed",
+        /// HTTP without TLS, or something else that is not TLS.
+        NotTls => "not_tls",
+        /// No version in common.
+        Version => "version",
+        /// No cipher suite, group or signature in common.
+        Cipher => "cipher",
+        /// No protocol in common (ALPN).
+        Protocol => "protocol",
+        /// The client has shown no certificate.
+        CertificateMissing => "certificate_missing",
+        /// The client's certificate is not good.
+        CertificateRefused => "certificate_refused",
+        /// The client ended the handshake with an alert, because of our certificate above all.
+        Alert => "alert",
+        /// A message that breaks the rules.
+        Malformed => "malformed",
+    }
+}
+
+label_set! {
     /// Label `reason` of `auth_failures_total`: finer than the response to the client.
     pub enum AuthFailure {
         /// No token in any configured source.
@@ -280,6 +345,14 @@ mod tests {
         assert_eq!(Method::from_token(b"OPTIONS"), Method::Options);
         assert_eq!(Method::from_token(b"get"), Method::Other);
         assert_eq!(Method::from_token(b""), Method::Other);
+    }
+
+    #[test]
+    fn a_cipher_is_known_by_its_name() {
+        for cipher in TlsCipher::ALL {
+            assert_eq!(TlsCipher::named(cipher.label()), Some(*cipher));
+        }
+        assert_eq!(TlsCipher::named("TLS_NULL_WITH_NULL_NULL"), None);
     }
 
     #[test]

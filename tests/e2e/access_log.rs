@@ -65,13 +65,16 @@ fn the_access_log_has_one_record_a_request_without_the_query() {
 
 #[test]
 fn a_record_has_exactly_the_promised_fields() {
-    const FIELDS: [&str; 19] = [
+    const FIELDS: [&str; 22] = [
         "time",
         "request_id",
         "trace_id",
         "parent_id",
         "client",
         "peer",
+        "tls_version",
+        "tls_cipher",
+        "sni",
         "protocol",
         "method",
         "path",

@@ -18,7 +18,7 @@ use crossbeam_channel::bounded;
 
 pub use self::{
     batch::BATCH_BYTES,
-    record::{AccessRecord, write_record},
+    record::{AccessRecord, TlsFacts, write_record},
     sink::{AccessLogSink, AccessLogSinks},
     writer::{AccessLogHandle, AccessLogTarget},
 };

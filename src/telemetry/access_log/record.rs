@@ -29,6 +29,8 @@ pub struct AccessRecord<'a> {
     pub client: ClientAddress,
     /// The other end of the connection, or the source that its PROXY protocol header names.
     pub peer: ClientAddress,
+    /// The TLS session that the request came through; none without TLS.
+    pub tls: Option<TlsFacts<'a>>,
     /// Protocol with its version, such as `HTTP/1.1`; none if no request could be read.
     pub protocol: Option<&'static str>,
     /// Method token as received.
@@ -60,6 +62,17 @@ pub struct AccessRecord<'a> {
     pub aborted: bool,
 }
 
+/// Facts about a TLS session.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsFacts<'a> {
+    /// Version, such as `TLSv1.3`.
+    pub version: &'static str,
+    /// Cipher suite, as IANA names it.
+    pub cipher: &'static str,
+    /// Host name that the client asked for.
+    pub sni: Option<&'a str>,
+}
+
 #[cfg(test)]
 impl AccessRecord<'static> {
     /// A request for an object that was served.
@@ -70,6 +83,7 @@ impl AccessRecord<'static> {
         parent_id: Some(b"00f067aa0ba902b7"),
         client: ClientAddress::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), Some(51_234)),
         peer: ClientAddress::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), Some(443)),
+        tls: None,
         protocol: Some("HTTP/1.1"),
         method: b"GET",
         path: b"/products/a%20b.jpg",
@@ -111,10 +125,15 @@ pub fn write_record(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     } else {
         write_address(record.peer, out);
     }
+    out.push(b'"');
+    match &record.tls {
+        None => out.extend_from_slice(NO_TLS),
+        Some(tls) => write_tls(tls, out),
+    }
     // A name of ours holds nothing to escape.
     for part in match record.protocol {
-        Some(name) => ["\",\"protocol\":\"", name, "\",\"method\":"],
-        None => ["\",\"protocol\":", "null", ",\"method\":"],
+        Some(name) => [",\"protocol\":\"", name, "\",\"method\":"],
+        None => [",\"protocol\":", "null", ",\"method\":"],
     } {
         out.extend_from_slice(part.as_bytes());
     }
@@ -149,6 +168,17 @@ pub fn write_record(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     } else {
         b",\"aborted\":false}\n"
     });
+}
+
+const NO_TLS: &[u8] = b",\"tls_version\":null,\"tls_cipher\":null,\"sni\":null";
+
+fn write_tls(tls: &TlsFacts<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"tls_version\":");
+    write_string(tls.version.as_bytes(), out);
+    out.extend_from_slice(b",\"tls_cipher\":");
+    write_string(tls.cipher.as_bytes(), out);
+    out.extend_from_slice(b",\"sni\":");
+    write_optional(tls.sni, out);
 }
 
 /// Cuts off a query, which may carry a token, even if the caller forgot to; and a fragment, which
@@ -299,7 +329,8 @@ mod tests {
             line(&AccessRecord::EXAMPLE),
             "{\"time\":\"2026-02-28T23:59:59.999Z\",\"request_id\":\"01JABC\",\
              \"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"parent_id\":\"00f067aa0ba902b7\",\
-             \"client\":\"203.0.113.9:51234\",\"peer\":\"10.0.0.1:443\",\"protocol\":\"HTTP/1.1\",\
+             \"client\":\"203.0.113.9:51234\",\"peer\":\"10.0.0.1:443\",\"tls_version\":null,\
+             \"tls_cipher\":null,\"sni\":null,\"protocol\":\"HTTP/1.1\",\
              \"method\":\"GET\",\"path\":\"/products/a%20b.jpg\",\
              \"bucket\":\"products\",\"credentials\":null,\"status\":200,\"code\":null,\"auth_reason\":null,\
              \"bytes\":1024,\"duration_ms\":1.234,\"upstream_ms\":0.987,\"generation\":42,\"sub\":\"alice\",\
@@ -340,6 +371,21 @@ mod tests {
         }
         assert_eq!(json["code"], "no_route");
         assert_eq!(json["aborted"], true);
+    }
+
+    #[test]
+    fn a_tls_session_is_described() {
+        let tls = TlsFacts {
+            version: "TLSv1.3",
+            cipher: "TLS_AES_128_GCM_SHA256",
+            sni: Some("s3.example"),
+        };
+        let described = json(&AccessRecord { tls: Some(tls), ..AccessRecord::EXAMPLE });
+        assert_eq!(described["tls_version"], "TLSv1.3");
+        assert_eq!(described["tls_cipher"], "TLS_AES_128_GCM_SHA256");
+        assert_eq!(described["sni"], "s3.example");
+        let tls = Some(TlsFacts { sni: None, ..tls });
+        assert_eq!(json(&AccessRecord { tls, ..AccessRecord::EXAMPLE })["sni"], Value::Null);
     }
 
     #[test]

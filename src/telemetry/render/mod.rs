@@ -26,7 +26,7 @@ use crate::{
         key_slots::KeySlots,
         labels::{
             AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason,
-            STATUS_SLOTS, UpstreamErrorReason, status_label,
+            STATUS_SLOTS, TlsCipher, TlsFailure, UpstreamErrorReason, status_label,
         },
         process::ProcessInfo,
     },
@@ -274,6 +274,20 @@ fn clients(scrape: &Scrape<'_>, page: &mut Page) {
     page.add(&definitions::CONNECTIONS_REJECTED, |series| {
         for reason in RejectReason::ALL {
             series.value(&[reason.label()], total(&|core| core.rejected(*reason).get()));
+        }
+    });
+    page.add(&definitions::TLS_HANDSHAKES, |series| {
+        for cipher in TlsCipher::ALL {
+            for (resumed, label) in [(false, "false"), (true, "true")] {
+                let labels = [cipher.version(), cipher.label(), label];
+                let value = total(&|core| core.tls_handshakes(*cipher, resumed).get());
+                series.value(&labels, value);
+            }
+        }
+    });
+    page.add(&definitions::TLS_HANDSHAKE_FAILURES, |series| {
+        for reason in TlsFailure::ALL {
+            series.value(&[reason.label()], total(&|core| core.tls_failures(*reason).get()));
         }
     });
     page.add(&definitions::CLIENT_CONNECTIONS, |series| {

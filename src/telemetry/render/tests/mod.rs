@@ -132,6 +132,16 @@ fn fixed_series_exist_at_zero_from_the_start() {
     for reason in RejectReason::ALL {
         zero("connections_rejected_total", &[("reason", reason.label())]);
     }
+    for reason in TlsFailure::ALL {
+        zero("yatagarasu_tls_handshake_failures_total", &[("reason", reason.label())]);
+    }
+    for cipher in TlsCipher::ALL {
+        for resumed in ["false", "true"] {
+            let labels =
+                [("version", cipher.version()), ("cipher", cipher.label()), ("resumed", resumed)];
+            zero("yatagarasu_tls_handshakes_total", &labels);
+        }
+    }
     for reason in AuthFailure::ALL {
         zero("auth_failures_total", &[("reason", reason.label())]);
     }
@@ -218,6 +228,8 @@ fn values_of_cores_and_the_control_thread_arrive() {
         core.connections(ConnectionState::Active).set(8);
         core.rejected(RejectReason::FdExhausted).inc();
         core.auth_failures(AuthFailure::Expired).add(4);
+        core.tls_handshakes(TlsCipher::Aes128, true).add(5);
+        core.tls_failures(TlsFailure::NotTls).add(6);
         core.jwt_key_uses(slot).add(9);
         core.unrouted.record(Method::Other, 405, 1, 1);
     }
@@ -240,6 +252,12 @@ fn values_of_cores_and_the_control_thread_arrive() {
         ("connections", &[("state", "active")], 16.0),
         ("connections_rejected_total", &[("reason", "fd_exhausted")], 2.0),
         ("auth_failures_total", &[("reason", "expired")], 8.0),
+        (
+            "yatagarasu_tls_handshakes_total",
+            &[("version", "1.3"), ("cipher", "TLS_AES_128_GCM_SHA256"), ("resumed", "true")],
+            10.0,
+        ),
+        ("yatagarasu_tls_handshake_failures_total", &[("reason", "not_tls")], 12.0),
         ("jwt_key_uses_total", &[("key", "k2")], 18.0),
         ("http_response_bytes_total", &[("bucket", NO_BUCKET)], 2.0),
     ] {
