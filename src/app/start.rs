@@ -207,6 +207,9 @@ fn announce(settings: &Settings, addresses: Addresses, workers: usize) {
     if let Some(address) = addresses.admin {
         tracing::info!(%address, "admin listening");
     }
+    if let Some(address) = addresses.tls {
+        tracing::info!(%address, "TLS listening");
+    }
     if let Some(address) = addresses.main {
         tracing::info!(
             %address,

@@ -58,6 +58,7 @@ pub(super) fn start_workers(
 ) -> Result<(Vec<InboxSender<ToWorker>>, Receiver<FromWorker>), Failure> {
     let (to_control, from_workers) = unbounded();
     let mut inboxes = Vec::with_capacity(shared.all_cells.len());
+    let mut tls_listeners = listeners.tls.into_iter();
     let mut admin_listeners = listeners.admin.into_iter();
     for ((worker, cells), listener) in shared.all_cells.iter().enumerate().zip(listeners.main) {
         let (sender, inbox) =
@@ -68,6 +69,7 @@ pub(super) fn start_workers(
             core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
             io: shared.io,
             listener,
+            tls_listener: tls_listeners.next(),
             admin_listener: admin_listeners.next(),
             proxy_headers: shared.proxy_headers,
             max_connections: shared.max_connections,

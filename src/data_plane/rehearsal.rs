@@ -103,6 +103,7 @@ impl Rehearsal {
             max_connections: u64::MAX,
             admin_elsewhere: false,
             proxy_headers: false,
+            tls_port: 0,
             pseudonym: Pseudonym::new(0),
             to_control,
         });
@@ -136,7 +137,14 @@ impl Rehearsal {
         let mut path = core.buffers.scratch();
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 51_234));
         let client_write = local.timeouts.client_write;
-        let request = Request { local, role: Role::Main, peer, head: &self.head, bytes };
+        let request = Request {
+            local,
+            role: Role::Main,
+            peer,
+            tls: self.client.negotiated(),
+            head: &self.head,
+            bytes,
+        };
         let identity = Identity::of(core, &request);
         let mut decision = Decision::of(core, &request, now, &mut path);
         let plan = std::mem::replace(&mut decision.plan, Plan::Options);

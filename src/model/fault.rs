@@ -14,6 +14,10 @@ pub enum Fault {
     BadPath,
     /// A target with scheme `https` on a plain connection (RFC 9110 section 7.4).
     Misdirected,
+    /// A request on a plain connection, where only TLS is served.
+    HttpsRequired,
+    /// A request in plain where TLS is spoken.
+    PlainHttp,
     /// The object key is longer than S3 allows.
     KeyTooLong,
     /// The message breaks RFC 9112 (syntax or framing).
@@ -74,9 +78,13 @@ impl Fault {
     /// HTTP status that the client gets.
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadPath | Self::KeyTooLong | Self::BadRequest | Self::InvalidQuery => 400,
+            Self::BadPath
+            | Self::KeyTooLong
+            | Self::BadRequest
+            | Self::PlainHttp
+            | Self::InvalidQuery => 400,
             Self::MissingToken | Self::InvalidToken(_) => 401,
-            Self::ClaimsRefused | Self::AdminClosed => 403,
+            Self::ClaimsRefused | Self::AdminClosed | Self::HttpsRequired => 403,
             Self::NoRoute | Self::NoKey | Self::AdminNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::HeadTimeout => 408,
@@ -107,6 +115,8 @@ impl Fault {
             Self::BadPath => "bad_path",
             Self::KeyTooLong => "key_too_long",
             Self::Misdirected => "misdirected",
+            Self::HttpsRequired => "https_required",
+            Self::PlainHttp => "plain_http",
             Self::BadRequest => "bad_request",
             Self::UnknownTransferCoding => "unknown_transfer_coding",
             Self::VersionNotSupported => "version_not_supported",
@@ -144,6 +154,8 @@ impl Fault {
             Self::BadPath => "The path is not valid",
             Self::KeyTooLong => "The object key is longer than 1024 bytes",
             Self::Misdirected => "An https target cannot be served on a plain connection",
+            Self::HttpsRequired => "Objects are served over https only",
+            Self::PlainHttp => "A plain HTTP request was sent to the TLS port; use https",
             Self::BadRequest => "The request is malformed",
             Self::UnknownTransferCoding => "Unknown transfer coding",
             Self::VersionNotSupported => "Only HTTP/1.0 and HTTP/1.1 are supported",
@@ -189,9 +201,9 @@ mod tests {
     fn each_fault_has_a_code_of_its_own() {
         use Fault::{
             AdminClosed, AdminNotFound, BadPath, BadRequest, BodyTooLarge, ClaimsRefused,
-            ExpectationFailed, HeadTimeout, HeadTooLarge, Internal, InvalidQuery, InvalidToken,
-            KeyTooLong, MethodNotAllowed, MissingToken, NoKey, NoRoute, OutOfDescriptors,
-            ShuttingDown, TooManyConnections, UnknownTransferCoding, UpstreamCredentials,
+            ExpectationFailed, HeadTimeout, HeadTooLarge, HttpsRequired, Internal, InvalidQuery,
+            InvalidToken, KeyTooLong, MethodNotAllowed, MissingToken, NoKey, NoRoute,
+            OutOfDescriptors, PlainHttp, ShuttingDown, TooManyConnections, UnknownTransferCoding, UpstreamCredentials,
             UpstreamProtocol, UpstreamRefused, UpstreamTimeout, UriTooLong, VersionNotSupported,
         };
         let faults = [
@@ -199,6 +211,8 @@ mod tests {
             NoKey,
             BadPath,
             KeyTooLong,
+            HttpsRequired,
+            PlainHttp,
             BadRequest,
             UnknownTransferCoding,
             VersionNotSupported,

@@ -27,7 +27,7 @@ use crate::{
         http1::{Progress, RequestHead, parse_request},
         http2::{Begins, begins},
     },
-    system::{reactor::CloseReason, stream::Stream, turn::TURN_REQUESTS},
+    system::{reactor::CloseReason, stream::Stream, tls::Alpn, turn::TURN_REQUESTS},
     telemetry::labels::ConnectionState,
 };
 
@@ -59,6 +59,11 @@ pub(crate) async fn serve(
     guard: &ConnectionGuard,
 ) {
     let mut input = Input::default();
+    if stream.negotiated().is_some_and(|tls| tls.alpn == Alpn::Http2) {
+        // In a box, so that a connection of HTTP/1 is not larger for it.
+        Box::pin(http2::connection::serve(core, stream, peer, guard, input)).await;
+        return;
+    }
     let mut first = true;
     let mut head = RequestHead::default();
     let mut this_turn = 0;
@@ -68,7 +73,6 @@ pub(crate) async fn serve(
                 serve_request(core, &stream, peer, guard.role(), &mut input, &head).await
             }
             Ok(Begun::Http2) => {
-                // In a box, so that a connection of HTTP/1 is not larger for it.
                 Box::pin(http2::connection::serve(core, stream, peer, guard, input)).await;
                 return;
             }
@@ -78,7 +82,10 @@ pub(crate) async fn serve(
                     End::Cut => Next::Abort,
                 }
             }
-            Err(None) => break,
+            Err(None) => {
+                stream.say_end();
+                break;
+            }
         };
         first = false;
         match next {
@@ -119,7 +126,8 @@ async fn serve_request<'c>(
     if body.ends_connection() {
         response.end_connection();
     }
-    let request = Request { local, role, peer, head, bytes };
+    let tls = stream.negotiated();
+    let request = Request { local, role, peer, tls, head, bytes };
     let mut next = match exchange::run(core, &request, &mut body, &mut response).await {
         End::Complete if response.keeps_alive() => Next::KeepAlive,
         End::Complete => Next::Close,
@@ -159,7 +167,10 @@ async fn read_head<'c>(
     loop {
         if started {
             let local = core.current();
-            let may_be_http2 = first && local.http2.cleartext && guard.role() == Role::Main;
+            let may_be_http2 = first
+                && local.http2.cleartext
+                && guard.role() == Role::Main
+                && stream.negotiated().is_none();
             let begins = if may_be_http2 { begins(input.bytes()) } else { Begins::Otherwise };
             let parsed = match begins {
                 Begins::Http2 => return Ok(Begun::Http2),

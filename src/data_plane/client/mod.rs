@@ -3,6 +3,7 @@
 
 mod body;
 pub(crate) mod connection;
+pub(crate) mod handshake;
 mod http2;
 mod input;
 mod linger;

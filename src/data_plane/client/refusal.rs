@@ -23,7 +23,8 @@ pub(super) async fn refuse_head(
 ) -> End {
     let client_write = core.current().timeouts.client_write;
     let mut response = Writer::new(core, stream, client_write, unknown(arrived));
-    exchange::refuse(core, peer, None, fault, &mut response).await
+    let client = (peer, stream.negotiated());
+    exchange::refuse(core, client, None, fault, &mut response).await
 }
 
 /// Responds with 503 on a connection over the limit: one attempt to send, and closed.

@@ -35,7 +35,19 @@ pub(super) async fn deliver(
             Err(_) => return (Err(ClientGone), taken),
         }
     }
-    (Ok(()), taken)
+    // What follows may be long in coming: nothing is kept until then.
+    let sent = loop {
+        match stream.try_flush() {
+            Ok(true) => break Ok(()),
+            Ok(false) => {
+                if let Err(gone) = writable(stream, client_write).await {
+                    break Err(gone);
+                }
+            }
+            Err(_) => break Err(ClientGone),
+        }
+    };
+    (sent, taken)
 }
 
 /// Waits until the client takes more.

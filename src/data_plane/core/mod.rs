@@ -57,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) admin_elsewhere: bool,
     /// Set if connections of clients begin with a PROXY protocol header.
     pub(crate) proxy_headers: bool,
+    /// Port of the TLS listener; 0 without one.
+    pub(crate) tls_port: u16,
     /// Name of this process in the `Via` of its requests.
     pub(crate) pseudonym: Pseudonym,
     /// Open connections and listeners, and the step of stopping.
@@ -95,6 +97,7 @@ pub(crate) struct Setup {
     pub(crate) max_connections: u64,
     pub(crate) admin_elsewhere: bool,
     pub(crate) proxy_headers: bool,
+    pub(crate) tls_port: u16,
     pub(crate) pseudonym: Pseudonym,
     pub(crate) to_control: Sender<FromWorker>,
     pub(crate) access_log: AccessLogSink,
@@ -140,6 +143,7 @@ impl Core {
             max_connections: setup.max_connections,
             admin_elsewhere: setup.admin_elsewhere,
             proxy_headers: setup.proxy_headers,
+            tls_port: setup.tls_port,
             pseudonym: setup.pseudonym,
             open: Rc::new(open),
             commands: Commands::default(),

@@ -6,6 +6,7 @@ use crate::{
         core::{Core, WarnTopic, generation::Local, open::Role},
         exchange::{builtin::Builtin, request::Request, respond},
     },
+    handoff::snapshot::Plain,
     model::{Fault, limits::OBJECT_KEY_BYTES_MAX},
     policy::auth::{Denial, DenialReason, Permit, permit_admin, permit_object},
     protocol::http1::Method,
@@ -17,6 +18,10 @@ use crate::{
 pub(crate) enum Plan {
     Object { bucket: usize, key_at: usize, permit: Permit },
     Builtin(Builtin),
+    /// To the same target over TLS, on this port.
+    Redirect {
+        port: u16,
+    },
     Options,
     Refuse(Fault),
 }
@@ -56,8 +61,8 @@ impl Decision {
         now: u64,
         path: &mut Vec<u8>,
     ) -> Result<Plan, Fault> {
-        if request.head.https {
-            // The listeners are plain (RFC 9110 section 7.4).
+        if request.head.https && request.tls.is_none() {
+            // RFC 9110 section 7.4
             return Err(Fault::Misdirected);
         }
         let (local, method) = (&request.local, request.method());
@@ -75,6 +80,16 @@ impl Decision {
         let builtin_here = request.role == Role::Admin || !core.admin_elsewhere;
         if builtin_here && let Some(builtin) = builtin {
             return self.builtin(core, request, now, builtin);
+        }
+        if request.tls.is_none() && request.role == Role::Main {
+            match local.plain {
+                Plain::Serve => {}
+                // HTTP/1.0 may name no host to go to.
+                Plain::Redirect { port } if !request.host_name().is_empty() => {
+                    return Ok(Plan::Redirect { port: if port == 0 { core.tls_port } else { port } });
+                }
+                Plain::Redirect { .. } | Plain::Refuse => return Err(Fault::HttpsRequired),
+            }
         }
         let routed = local.router.route(path);
         if builtin.is_some() && routed.is_none() {

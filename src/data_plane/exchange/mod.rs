@@ -37,6 +37,7 @@ use crate::{
     },
     model::Fault,
     protocol::http1::Version,
+    system::tls::Negotiated,
 };
 
 /// The end of a response.
@@ -79,6 +80,7 @@ pub(crate) async fn run(
         Plan::Builtin(what) => {
             builtin::respond(&exchange, what, decision.subject.as_deref(), response).await
         }
+        Plan::Redirect { port } => respond::redirect(&exchange, port, response).await,
         Plan::Options => respond::options(&exchange, response).await,
         Plan::Refuse(fault) => respond::fault(&exchange, fault, response).await,
     };
@@ -86,18 +88,18 @@ pub(crate) async fn run(
     outcome.end()
 }
 
-/// Refuses a head that could not be read: one response, and the connection or stream ends. The
-/// version is known where another layer told.
+/// Refuses a head that could not be read, of this client with its TLS session: one response, and
+/// the connection or stream ends. The version is known where another layer told.
 pub(crate) async fn refuse(
     core: &Core,
-    peer: SocketAddr,
+    client: (SocketAddr, Option<&Negotiated>),
     version: Option<Version>,
     fault: Fault,
     response: &mut impl ResponseWriter,
 ) -> End {
     let id = core.ids.next();
     let outcome = respond::refusal(core, &id, fault, response).await;
-    record::refused_head(core, peer, version, &id, &outcome);
+    record::refused_head(core, client, version, &id, &outcome);
     outcome.end()
 }
 

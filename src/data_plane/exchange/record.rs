@@ -8,7 +8,11 @@ use crate::{
         exchange::{context::Exchange, decision::Decision, outcome::Outcome},
     },
     protocol::http1::Version,
-    telemetry::{access_log::AccessRecord, labels::Method as MethodLabel},
+    system::tls::{Negotiated, TlsVersion},
+    telemetry::{
+        access_log::{AccessRecord, TlsFacts},
+        labels::Method as MethodLabel,
+    },
 };
 
 /// Counts and logs a request that is over.
@@ -32,6 +36,7 @@ pub(crate) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Out
             parent_id: exchange.identity.parent_id(),
             client: exchange.identity.client,
             peer: request.peer.into(),
+            tls: request.tls.map(facts_of),
             protocol: Some(request.head.version.name()),
             method,
             path: request.path(),
@@ -53,7 +58,7 @@ pub(crate) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Out
 /// Counts and logs a head that could not be read.
 pub(super) fn refused_head(
     core: &Core,
-    peer: SocketAddr,
+    (peer, tls): (SocketAddr, Option<&Negotiated>),
     version: Option<Version>,
     id: &[u8],
     outcome: &Outcome,
@@ -68,6 +73,7 @@ pub(super) fn refused_head(
             parent_id: None,
             client: peer.into(),
             peer: peer.into(),
+            tls: tls.map(facts_of),
             protocol: version.map(Version::name),
             method: b"",
             path: b"",
@@ -83,5 +89,16 @@ pub(super) fn refused_head(
             sub: None,
             aborted: outcome.aborted,
         });
+    }
+}
+
+fn facts_of(tls: &Negotiated) -> TlsFacts<'_> {
+    TlsFacts {
+        version: match tls.version {
+            TlsVersion::Tls12 => "TLSv1.2",
+            TlsVersion::Tls13 => "TLSv1.3",
+        },
+        cipher: tls.cipher,
+        sni: tls.sni.as_deref(),
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         http1::{Looped, Method, Pseudonym, RequestHead, append_field},
         s3::{PathError, canonical_path},
     },
+    system::tls::Negotiated,
 };
 
 /// A request whose head is complete.
@@ -18,6 +19,8 @@ pub(crate) struct Request<'r> {
     pub(crate) local: Rc<Local>,
     pub(crate) role: Role,
     pub(crate) peer: SocketAddr,
+    /// The TLS session that it came through; none on a plain connection.
+    pub(crate) tls: Option<&'r Negotiated>,
     pub(crate) head: &'r RequestHead,
     /// The bytes that the head's spans point into.
     pub(crate) bytes: &'r [u8],
@@ -37,6 +40,17 @@ impl<'r> Request<'r> {
     /// The path as sent, without query.
     pub(super) fn path(&self) -> &'r [u8] {
         self.head.path.of(self.bytes)
+    }
+
+    /// The host that is asked, without a port; empty where HTTP/1.0 names none.
+    pub(super) fn host_name(&self) -> &'r [u8] {
+        let host = self.head.host.of(self.bytes);
+        let port = match host.iter().rposition(|byte| *byte == b':') {
+            // Those of an IPv6 address are in brackets.
+            Some(colon) if !host[colon..].contains(&b']') => colon,
+            _ => host.len(),
+        };
+        &host[..port]
     }
 
     /// Writes the canonical path to `path`, which is empty.

@@ -12,6 +12,7 @@ use crate::{
     },
     handoff::message::CallReply,
     model::Fault,
+    policy::auth::TokenCarrier as _,
     protocol::{
         http1::{BodyLength, reason_phrase},
         text::decimal::append_decimal,
@@ -20,6 +21,9 @@ use crate::{
 
 /// Methods that are served, as `Allow` lists them.
 pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+/// The port of `https` where a URI names none (RFC 9110 section 4.2.2).
+const HTTPS_PORT: u16 = 443;
 
 const JSON: &str = "application/json";
 
@@ -64,6 +68,36 @@ pub(super) async fn options(
         allow: exchange.allow,
     };
     send(exchange.core, &exchange.own(), &reply, response).await
+}
+
+/// Sends the client to the same target over TLS, on this port (RFC 9110 section 15.4.9).
+pub(super) async fn redirect(
+    exchange: &Exchange<'_>,
+    port: u16,
+    response: &mut impl ResponseWriter,
+) -> Outcome {
+    let request = exchange.request;
+    let mut location = exchange.core.buffers.scratch();
+    location.extend_from_slice(b"https://");
+    location.extend_from_slice(request.host_name());
+    if port != HTTPS_PORT {
+        location.push(b':');
+        append_decimal(u64::from(port), &mut location);
+    }
+    location.extend_from_slice(request.path());
+    if let Some(query) = request.query() {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    let own = exchange.own();
+    response.begin(308, reason_phrase(308).as_bytes());
+    response.field("Date", &exchange.core.dates.http());
+    response.field("Location", &location);
+    // Where TLS is offered may change.
+    response.field("Cache-Control", b"no-store");
+    add_own_fields(&own, response);
+    response.end_head(BodyLength::Fixed(0), Some(0));
+    finish(308, "", b"", response).await
 }
 
 /// Responds with a page of this process: health, metrics, or what the control plane said.
@@ -232,6 +266,7 @@ fn ends_connection(fault: Fault) -> bool {
             | Fault::HeadTooLarge
             | Fault::BodyTooLarge
             | Fault::HeadTimeout
+            | Fault::PlainHttp
             | Fault::TooManyConnections
             | Fault::ShuttingDown
             | Fault::Internal

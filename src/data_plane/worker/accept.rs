@@ -4,7 +4,7 @@ use std::{net::SocketAddr, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 
 use crate::{
     data_plane::{
-        client::{connection, proxy_header, refusal},
+        client::{connection, handshake, proxy_header, refusal},
         core::{
             Core,
             open::{ConnectionGuard, ListenerGuard, Role},
@@ -34,10 +34,23 @@ const HANDSHAKE_GRACE: Duration = Duration::from_millis(200);
 /// Pause between two looks at the queue of such a listener.
 const HANDSHAKE_PAUSE: Duration = Duration::from_millis(10);
 
+/// The kind of a listener.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Door {
+    role: Role,
+    is_tls: bool,
+}
+
+impl Door {
+    pub(super) const MAIN: Self = Self { role: Role::Main, is_tls: false };
+    pub(super) const MAIN_TLS: Self = Self { role: Role::Main, is_tls: true };
+    pub(super) const ADMIN: Self = Self { role: Role::Admin, is_tls: false };
+}
+
 /// Starts accepting on a listener.
-pub(super) fn spawn(core: &Rc<Core>, listener: CoreListener, role: Role) {
-    let guard = ListenerGuard::new(&core.open, role);
-    monoio::spawn(accept(Rc::clone(core), listener, role, guard));
+pub(super) fn spawn(core: &Rc<Core>, listener: CoreListener, door: Door) {
+    let guard = ListenerGuard::new(&core.open, door.role);
+    monoio::spawn(accept(Rc::clone(core), listener, door, guard));
 }
 
 fn closes_at(role: Role) -> DrainStep {
@@ -47,7 +60,8 @@ fn closes_at(role: Role) -> DrainStep {
     }
 }
 
-async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, guard: ListenerGuard) {
+async fn accept(core: Rc<Core>, listener: CoreListener, door: Door, guard: ListenerGuard) {
+    let role = door.role;
     let mut closes = None;
     while core.open.step() < DrainStep::Ending {
         if closes.is_none() && core.open.step() >= closes_at(role) {
@@ -59,7 +73,7 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, guard: Liste
         let mut more = true;
         for _ in 0..ACCEPTS_PER_TURN {
             match listener.try_accept() {
-                Ok(Some(accepted)) => admit(&core, accepted, role),
+                Ok(Some(accepted)) => admit(&core, accepted, door),
                 Ok(None) if closing => {
                     // The queue is empty, and nothing has come into it: closing resets nobody.
                     drop(listener);
@@ -91,22 +105,25 @@ async fn accept(core: Rc<Core>, listener: CoreListener, role: Role, guard: Liste
     }
 }
 
-fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
+fn admit(core: &Rc<Core>, accepted: Accepted, door: Door) {
     core.cells.accepted.inc();
     let open: u64 = core.all_cells.iter().map(|cells| cells.connections_open()).sum();
-    if role == Role::Main && open >= core.max_connections {
+    if door.role == Role::Main && open >= core.max_connections {
         core.cells.rejected(RejectReason::Limit).inc();
-        refusal::refuse_connection(core, accepted.fd);
+        // Without a handshake there is no way to say why.
+        if !door.is_tls {
+            refusal::refuse_connection(core, accepted.fd);
+        }
         return;
     }
     let Ok(socket) = Socket::new(accepted.fd, &core.reactor) else {
         core.cells.rejected(RejectReason::FdExhausted).inc();
         return;
     };
-    let guard = ConnectionGuard::new(&core.open, role);
+    let guard = ConnectionGuard::new(&core.open, door.role);
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        let served = serve(&core, socket, accepted.peer, &guard);
+        let served = serve(&core, socket, accepted.peer, door, &guard);
         if panic::caught(AssertUnwindSafe(served)).await.is_err() {
             core.cells.panics.inc();
             tracing::error!(worker = core.worker, "a connection's task panicked and was ended");
@@ -116,10 +133,24 @@ fn admit(core: &Rc<Core>, accepted: Accepted, role: Role) {
 }
 
 /// Serves an accepted connection until it ends.
-async fn serve(core: &Rc<Core>, socket: Socket, mut peer: SocketAddr, guard: &ConnectionGuard) {
-    if core.proxy_headers && guard.role() != Role::Admin {
+async fn serve(
+    core: &Rc<Core>,
+    socket: Socket,
+    mut peer: SocketAddr,
+    door: Door,
+    guard: &ConnectionGuard,
+) {
+    if core.proxy_headers && door.role != Role::Admin {
         let Some(named) = proxy_header::peer_of(core, &socket, peer).await else { return };
         peer = named;
     }
-    connection::serve(core, Stream::Plain(socket), peer, guard).await;
+    let stream = if door.is_tls {
+        match handshake::shake_hands(core, socket, peer).await {
+            Some(stream) => stream,
+            None => return,
+        }
+    } else {
+        Stream::Plain(socket)
+    };
+    connection::serve(core, stream, peer, guard).await;
 }

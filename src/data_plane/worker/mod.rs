@@ -9,7 +9,10 @@ use std::{net::TcpListener, rc::Rc, sync::Arc};
 use crossbeam_channel::Sender;
 
 use crate::{
-    data_plane::core::{Core, Setup, open::Role},
+    data_plane::{
+        core::{Core, Setup},
+        worker::accept::Door,
+    },
     handoff::{
         live::LiveTable,
         message::{FromWorker, ToWorker},
@@ -37,6 +40,8 @@ pub struct Assignment {
     pub io: IoChoice,
     /// Its share of the main address.
     pub listener: TcpListener,
+    /// Its share of the address for TLS, if there is one.
+    pub tls_listener: Option<TcpListener>,
     /// Its share of the admin address, when that is another one.
     pub admin_listener: Option<TcpListener>,
     /// Set if connections to the main address begin with a PROXY protocol header.
@@ -94,13 +99,19 @@ async fn serve(
         max_connections: assignment.max_connections,
         admin_elsewhere: assignment.admin_listener.is_some(),
         proxy_headers: assignment.proxy_headers,
+        tls_port: assignment.tls_listener.as_ref().map_or(Ok(0), port_of)?,
         pseudonym: assignment.pseudonym,
         to_control: assignment.to_control.clone(),
         access_log: assignment.access_log,
     }));
-    accept::spawn(&core, CoreListener::new(assignment.listener, &core.reactor)?, Role::Main);
-    if let Some(listener) = assignment.admin_listener {
-        accept::spawn(&core, CoreListener::new(listener, &core.reactor)?, Role::Admin);
+    for (listener, door) in [
+        (Some(assignment.listener), Door::MAIN),
+        (assignment.tls_listener, Door::MAIN_TLS),
+        (assignment.admin_listener, Door::ADMIN),
+    ] {
+        if let Some(listener) = listener {
+            accept::spawn(&core, CoreListener::new(listener, &core.reactor)?, door);
+        }
     }
     let _ = assignment.to_control.send(FromWorker::Running {
         worker: core.worker,
@@ -112,6 +123,10 @@ async fn serve(
     monoio::spawn(async move { beating.reactor.every_tick(|| beat(&beating)).await });
     inbox::read(&core, inbox).await;
     Ok(())
+}
+
+fn port_of(listener: &TcpListener) -> std::io::Result<u16> {
+    listener.local_addr().map(|address| address.port())
 }
 
 /// Ticks between two looks at idle upstream connections.

@@ -52,13 +52,13 @@ pub(in crate::data_plane::client) async fn serve(
     let _counted = Counted::new(&core.cells.http2.connections);
     let http2 = core.current().http2;
     let budget = Budget::new(http2.max_concurrent_streams, core.reactor.clock.coarse());
-    let is_secured = matches!(stream, Stream::Tls(_));
-    let shared = Rc::new(Shared::new(core, guard.role(), peer, is_secured, budget));
+    let tls = stream.negotiated().cloned();
+    let shared = Rc::new(Shared::new(core, guard.role(), peer, tls, budget));
     let ended = drive(&shared, &stream, guard, input).await;
     match ended {
         Ended::Told => linger(core, &stream).await,
         Ended::Lost => stream.set_abortive(true),
-        Ended::Left => {}
+        Ended::Left => stream.say_end(),
     }
     drop(stream);
     // They have heard of it, and may still have something to finish.

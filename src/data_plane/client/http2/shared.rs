@@ -13,6 +13,7 @@ use crate::{
         client::http2::budget::Budget,
         core::{Core, open::Role},
     },
+    system::tls::Negotiated,
     telemetry::labels::Http2Reset,
 };
 
@@ -22,8 +23,8 @@ pub(super) struct Shared {
     pub(super) core: Rc<Core>,
     pub(super) role: Role,
     pub(super) peer: SocketAddr,
-    /// Set if the connection is TLS.
-    pub(super) is_secured: bool,
+    /// The TLS session that carries the connection, if there is one.
+    pub(super) tls: Option<Negotiated>,
     pub(super) budget: RefCell<Budget>,
     streams: Cell<usize>,
     /// The task of the connection.
@@ -35,14 +36,14 @@ impl Shared {
         core: &Rc<Core>,
         role: Role,
         peer: SocketAddr,
-        is_secured: bool,
+        tls: Option<Negotiated>,
         budget: Budget,
     ) -> Self {
         Self {
             core: Rc::clone(core),
             role,
             peer,
-            is_secured,
+            tls,
             budget: RefCell::new(budget),
             streams: Cell::new(0),
             task: RefCell::default(),

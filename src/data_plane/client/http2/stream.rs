@@ -95,11 +95,11 @@ async fn respond_to(
     let end = match parsed {
         Ok((Progress::Complete, is_https)) => {
             head.version = Version::Http2;
-            head.https = is_https && !shared.is_secured;
+            head.https = is_https;
             let bounds = (local.limits.body_bytes, local.timeouts.client_header);
             let mut body = Body::new(stream, &substream, bounds, &head);
-            let (role, peer) = (shared.role, shared.peer);
-            let request = Request { local, role, peer, head: &head, bytes: &text };
+            let (role, peer, tls) = (shared.role, shared.peer, shared.tls.as_ref());
+            let request = Request { local, role, peer, tls, head: &head, bytes: &text };
             let run = exchange::run(core, &request, &mut body, &mut response);
             let (end, is_gone) = watch(&substream, outlet, run).await;
             if end == End::Complete && !response.ends() && !body.is_over() {
@@ -115,7 +115,7 @@ async fn respond_to(
         Err(error) => {
             let refuse = exchange::refuse(
                 core,
-                shared.peer,
+                (shared.peer, shared.tls.as_ref()),
                 Some(Version::Http2),
                 fault_of(&error),
                 &mut response,

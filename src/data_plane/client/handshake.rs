@@ -1,0 +1,90 @@
+//! The TLS handshake with a client, and what a client is told that does not get through it.
+
+use std::net::SocketAddr;
+
+use crate::{
+    data_plane::{
+        client::{linger::linger, refusal},
+        core::Core,
+        exchange::End,
+    },
+    model::Fault,
+    system::{
+        socket::Socket,
+        stream::{Refused, Stream},
+        tls::{HandshakeFailure, Negotiated},
+    },
+    telemetry::labels::{TlsCipher, TlsFailure},
+};
+
+/// Shakes hands with a client that has as much time for it as for a request's head. None when
+/// nothing came of it; the connection is then over.
+pub(crate) async fn shake_hands(core: &Core, socket: Socket, peer: SocketAddr) -> Option<Stream> {
+    let server = core.live.borrow().tls_server().cloned()?;
+    let timeouts = core.current().timeouts;
+    let mut most = timeouts.client_header;
+    if core.is_closing() {
+        most = most.min(timeouts.drain_idle);
+    }
+    let registration = socket.registration();
+    registration.arm(most);
+    // No request is in progress that a stop would have to wait for.
+    registration.set_idle(true);
+    match Stream::accept_tls(socket, &server, &core.buffers).await {
+        Ok(stream) => {
+            stream.registration().set_idle(false);
+            stream.registration().disarm();
+            if let Some(negotiated) = stream.negotiated() {
+                count(core, negotiated);
+            }
+            Some(stream)
+        }
+        Err(refused) => {
+            core.cells.tls_failures(label_of(refused.failure)).inc();
+            let error = &refused.error;
+            tracing::debug!(worker = core.worker, %peer, %error, "a TLS handshake failed");
+            end(core, peer, refused).await;
+            None
+        }
+    }
+}
+
+fn count(core: &Core, negotiated: &Negotiated) {
+    if let Some(cipher) = TlsCipher::named(negotiated.cipher) {
+        core.cells.tls_handshakes(cipher, negotiated.resumed).inc();
+    }
+}
+
+/// Ends a connection without a session.
+async fn end(core: &Core, peer: SocketAddr, refused: Refused) {
+    let Refused { failure, socket, plain_greeting, .. } = refused;
+    socket.registration().set_idle(false);
+    let stream = Stream::Plain(socket);
+    match (failure, plain_greeting) {
+        (HandshakeFailure::Timeout | HandshakeFailure::Closed, _) => {}
+        (_, Some(greeting)) => {
+            let fault = Fault::PlainHttp;
+            match refusal::refuse_head(core, &stream, peer, &greeting, fault).await {
+                End::Complete => linger(core, &stream).await,
+                End::Cut => stream.abort(),
+            }
+        }
+        // The client may be sending what would answer the alert with a reset.
+        _ => linger(core, &stream).await,
+    }
+}
+
+fn label_of(failure: HandshakeFailure) -> TlsFailure {
+    match failure {
+        HandshakeFailure::Timeout => TlsFailure::Timeout,
+        HandshakeFailure::Closed => TlsFailure::Closed,
+        HandshakeFailure::NotTls => TlsFailure::NotTls,
+        HandshakeFailure::Version => TlsFailure::Version,
+        HandshakeFailure::Cipher => TlsFailure::Cipher,
+        HandshakeFailure::Protocol => TlsFailure::Protocol,
+        HandshakeFailure::CertificateMissing => TlsFailure::CertificateMissing,
+        HandshakeFailure::CertificateRefused => TlsFailure::CertificateRefused,
+        HandshakeFailure::Alert => TlsFailure::Alert,
+        HandshakeFailure::Malformed => TlsFailure::Malformed,
+    }
+}
