@@ -112,6 +112,19 @@ impl Config {
         self.set("admin.listen", "127.0.0.1:0")
     }
 
+    /// Adds a TLS listener on a free port, which shows a certificate of the files `site.pem` and
+    /// `site.key`.
+    #[must_use]
+    pub(crate) fn with_tls(self) -> Self {
+        let pair = json!({ "cert_file": "site.pem", "key_file": "site.key" });
+        self.set("server.tls", json!({ "port": 0, "certificates": [pair] }))
+    }
+
+    /// Whether there is a TLS listener to wait for.
+    pub(crate) fn has_tls_listener(&self) -> bool {
+        !self.0["server"]["tls"].is_null()
+    }
+
     /// Whether there is an admin listener to wait for.
     pub(crate) fn has_admin_listener(&self) -> bool {
         self.0["admin"]["listen"].as_str().is_some_and(|listen| !listen.is_empty())

@@ -16,6 +16,7 @@ pub(crate) mod raw_client;
 pub(crate) mod reload;
 pub(crate) mod s3_server;
 pub(crate) mod scripted_origin;
+pub(crate) mod site;
 pub(crate) mod tls_front;
 pub(crate) mod tls_relay;
 pub(crate) mod token;

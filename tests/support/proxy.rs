@@ -84,6 +84,7 @@ pub(crate) struct Launch {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     admin_listener: bool,
+    tls_listener: bool,
     own_group: bool,
     own_session: bool,
 }
@@ -129,6 +130,7 @@ impl Launch {
             arguments: Vec::new(),
             environment: Vec::new(),
             admin_listener: false,
+            tls_listener: false,
             own_group: false,
             own_session: false,
         }
@@ -138,6 +140,7 @@ impl Launch {
     #[must_use]
     pub(crate) fn config(mut self, config: &Config) -> Self {
         self.admin_listener = config.has_admin_listener();
+        self.tls_listener = config.has_tls_listener();
         self.config_text(&config.to_yaml())
     }
 
@@ -262,7 +265,8 @@ impl Launch {
         };
         let address = address_of("listening");
         let admin = self.admin_listener.then(|| address_of("admin listening"));
-        Proxy { process, address, admin, stdout, stderr, launch: self, panics_expected: false }
+        let tls = self.tls_listener.then(|| address_of("TLS listening"));
+        Proxy { process, address, admin, tls, stdout, stderr, launch: self, panics_expected: false }
     }
 }
 
@@ -292,6 +296,7 @@ pub(crate) struct Proxy {
     process: Process,
     address: SocketAddr,
     admin: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
     stdout: Lines,
     stderr: Lines,
     launch: Launch,
@@ -319,6 +324,15 @@ impl Proxy {
     /// The admin listener, or the main one.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.admin.unwrap_or(self.address)
+    }
+
+    /// The TLS listener.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        self.tls.expect("a TLS listener")
     }
 
     /// A new connection to the main listener.

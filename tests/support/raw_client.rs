@@ -3,8 +3,10 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{IpAddr, Shutdown, SocketAddr, TcpStream},
+    sync::Arc,
 };
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
@@ -22,6 +24,8 @@ pub(crate) enum End {
     Fin,
     /// A reset (RST).
     Reset,
+    /// The end of the connection without the TLS session's (`close_notify`).
+    Unannounced,
 }
 
 /// How the length of a body was known (RFC 9112 section 6.3).
@@ -110,8 +114,43 @@ impl Response {
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Wire,
     buffer: Vec<u8>,
+}
+
+/// What carries the bytes.
+#[derive(Debug)]
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Wire {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(tls) => tls.get_ref(),
+        }
+    }
+
+    fn as_write(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(tls) => &mut **tls,
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(into),
+            Self::Tls(tls) => tls.read(into),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.as_write().write_all(bytes)?;
+        self.as_write().flush()
+    }
 }
 
 /// What a read brought.
@@ -155,12 +194,54 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self { stream: Wire::Plain(stream), buffer: Vec::new() }
+    }
+
+    /// The connection with a TLS session in it, or what hindered the handshake.
+    pub(crate) fn secure(self, config: Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut session = ClientConnection::new(config, name).unwrap();
+        let Wire::Plain(mut stream) = self.stream else { panic!("a session in a session") };
+        while session.is_handshaking() {
+            if session.complete_io(&mut stream)? == (0, 0) {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(Self { stream: Wire::Tls(Box::new(StreamOwned::new(session, stream))), ..self })
+    }
+
+    /// The error that ends a session whose peer has not finished the handshake after all.
+    ///
+    /// # Panics
+    /// If the peer serves it.
+    #[track_caller]
+    pub(crate) fn session_error(&mut self) -> String {
+        let sent = self.stream.write_all(&request_bytes("GET", "/health", &[]));
+        let read = sent.and_then(|()| self.stream.read(&mut [0; 1]));
+        read.expect_err("no session").to_string()
+    }
+
+    /// Ends the session in order, and this side's direction with it.
+    pub(crate) fn end_session(&mut self) {
+        self.session().send_close_notify();
+        let _ = self.stream.as_write().flush();
+        self.finish_sending_if_open();
+    }
+
+    /// The TLS session.
+    ///
+    /// # Panics
+    /// On a plain connection.
+    pub(crate) fn session(&mut self) -> &mut ClientConnection {
+        match &mut self.stream {
+            Wire::Plain(_) => panic!("a plain connection"),
+            Wire::Tls(tls) => &mut tls.conn,
+        }
     }
 
     /// This side's address.
     pub(crate) fn local(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
+        self.stream.tcp().local_addr().unwrap()
     }
 
     /// Bytes that were read from the socket and not asked for yet.
@@ -181,22 +262,22 @@ impl Client {
 
     /// Ends this side's direction only.
     pub(crate) fn finish_sending(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.tcp().shutdown(Shutdown::Write).unwrap();
     }
 
     /// Ends this side's direction of a connection that may be gone already.
     pub(crate) fn finish_sending_if_open(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.tcp().shutdown(Shutdown::Write);
     }
 
     /// The same connection for another thread to write to.
     pub(crate) fn sending_half(&self) -> TcpStream {
-        self.stream.try_clone().unwrap()
+        self.stream.tcp().try_clone().unwrap()
     }
 
     /// Resets the connection.
     pub(crate) fn reset(self) {
-        let socket = socket2::SockRef::from(&self.stream);
+        let socket = socket2::SockRef::from(self.stream.tcp());
         socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
@@ -293,7 +374,7 @@ impl Client {
                 match self.fill() {
                     Got::Bytes => {}
                     Got::Ended(End::Fin) => return Ok(()),
-                    Got::Ended(End::Reset) => return Err(End::Reset),
+                    Got::Ended(end) => return Err(end),
                 }
             },
         }
@@ -387,6 +468,9 @@ impl Client {
                 Got::Bytes
             }
             Err(error) if is_reset(&error) => Got::Ended(End::Reset),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Got::Ended(End::Unannounced)
+            }
             // A process that was stopped and continued (signal(7)).
             Err(error) if error.kind() == ErrorKind::Interrupted => Got::Bytes,
             Err(error) => panic!(

@@ -1,0 +1,327 @@
+//! Handshakes that do not come to their end, and what they leave behind.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+    time::{Duration, Instant},
+};
+
+use rustls::{
+    SupportedProtocolVersion,
+    crypto::{CryptoProvider, aws_lc_rs},
+    version::{TLS12, TLS13},
+};
+
+use crate::support::{
+    config::Config,
+    proxy::Proxy,
+    raw_client::{Client, End, request_bytes},
+    scripted_origin::ScriptedOrigin,
+    site::{Site, VERSIONS, Visitor},
+    waiting::{DEADLINE, wait_refused, wait_until},
+};
+
+fn failures(proxy: &Proxy, reason: &str) -> f64 {
+    let series = format!("yatagarasu_tls_handshake_failures_total{{reason=\"{reason}\"}}");
+    proxy.metric(&series).expect("exists from the start")
+}
+
+/// Everything up to the end of a connection, and whether that was in order.
+fn read_to_end(mut stream: &TcpStream) -> (Vec<u8>, End) {
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut read = Vec::new();
+    match stream.read_to_end(&mut read) {
+        Ok(_) => (read, End::Fin),
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => (read, End::Reset),
+        Err(error) => panic!("{error} after {read:?}"),
+    }
+}
+
+/// The first message of a client.
+fn hello(site: &Site, version: &'static SupportedProtocolVersion) -> Vec<u8> {
+    let mut hello = Vec::new();
+    let mut session = site.visitor_with(version).session();
+    while session.wants_write() {
+        session.write_tls(&mut hello).unwrap();
+    }
+    hello
+}
+
+/// The content of an alert record in plain (RFC 8446 section 6).
+fn alert(bytes: &[u8]) -> Option<[u8; 2]> {
+    match bytes {
+        [21, 3, _, 0, 2, level, description, ..] => Some([*level, *description]),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_handshake_has_the_time_of_a_head_and_no_more() {
+    let site = Site::new();
+    let config = Config::unreachable().with_tls().set("server.timeouts.client_header", 0.5);
+    let proxy = site.start(&config);
+    let silent = Visitor::tcp(&proxy);
+    let half = Visitor::tcp(&proxy);
+    let hello = hello(&site, &TLS13);
+    (&half).write_all(&hello[..hello.len() / 2]).unwrap();
+    // One that goes on, byte by byte, and would take far longer.
+    let dripping = Visitor::tcp(&proxy);
+    let begun = Instant::now();
+    let mut sent = 0;
+    for byte in &hello {
+        if (&dripping).write_all(&[*byte]).is_err() {
+            break;
+        }
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(sent < hello.len(), "{sent} bytes in {:?}", begun.elapsed());
+    assert_eq!(read_to_end(&silent), (Vec::new(), End::Fin));
+    let (bytes, _) = read_to_end(&half);
+    assert_eq!(bytes, b"");
+    wait_until("the failures", || failures(&proxy, "timeout") > 2.5);
+    assert_eq!(site.visitor().get(&proxy, "/health").status, 200);
+}
+
+#[test]
+fn a_session_that_sends_no_request_has_the_time_of_a_head_too() {
+    let site = Site::new();
+    let config = Config::unreachable().with_tls().set("server.timeouts.client_header", 0.5);
+    let proxy = site.start(&config);
+    for version in VERSIONS {
+        let mut silent = site.visitor_with(version).connect(&proxy);
+        assert_eq!(silent.expect_end(), End::Fin);
+        let mut half = site.visitor_with(version).connect(&proxy);
+        half.send("GET /health HT");
+        half.response("GET").assert_fault(408, "head_timeout");
+        assert_eq!(half.expect_end(), End::Fin);
+    }
+}
+
+#[test]
+fn a_hello_that_drips_works_in_time() {
+    let site = Site::new();
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = site.start(&Config::products(origin.url()).with_tls());
+    for version in VERSIONS {
+        let mut session = site.visitor_with(version).session();
+        let mut tcp = Visitor::tcp(&proxy);
+        tcp.set_nodelay(true).unwrap();
+        tcp.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut answered = false;
+        use std::io::Write as _;
+        session.writer().write_all(&request_bytes("GET", "/products/x", &[])).unwrap();
+        while !answered {
+            while session.wants_write() {
+                let mut bytes = Vec::new();
+                session.write_tls(&mut bytes).unwrap();
+                for byte in bytes {
+                    tcp.write_all(&[byte]).unwrap();
+                }
+            }
+            session.read_tls(&mut tcp).unwrap();
+            let state = session.process_new_packets().unwrap();
+            answered = state.plaintext_bytes_to_read() > 0;
+        }
+        let mut head = [0; 12];
+        session.reader().read_exact(&mut head).unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+    }
+}
+
+#[test]
+fn plain_http_on_the_tls_port_is_told_so() {
+    let site = Site::new();
+    let proxy = site.start(&Config::unreachable().with_tls());
+    for (number, method) in ["GET", "HEAD", "POST"].into_iter().enumerate() {
+        let mut client = Client::connect(proxy.tls_address());
+        let response = client.request(method, "/products/x", &[]);
+        assert_eq!(response.status, 400);
+        if method != "HEAD" {
+            response.assert_fault(400, "plain_http");
+        }
+        assert!(response.says_close());
+        assert_eq!(client.expect_end(), End::Fin);
+        assert!((failures(&proxy, "not_tls") - (number + 1) as f64).abs() < f64::EPSILON);
+    }
+    // A body that is still on its way does not reset the response.
+    let mut client = Client::connect(proxy.tls_address());
+    client.send("PUT /products/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(vec![b'x'; 1_000_000]);
+    client.response("PUT").assert_fault(400, "plain_http");
+    assert_eq!(site.visitor().get(&proxy, "/health").status, 200);
+}
+
+#[test]
+fn tls_on_the_plain_port_ends_with_a_response_in_plain() {
+    let site = Site::new();
+    let proxy = site.start(&Config::unreachable().with_tls());
+    for version in VERSIONS {
+        let mut client = proxy.client();
+        client.send(hello(&site, version));
+        let response = client.response("GET");
+        response.assert_fault(400, "bad_request");
+        assert_eq!(client.expect_end(), End::Fin);
+    }
+}
+
+#[test]
+fn bytes_that_are_no_handshake_are_answered_with_an_alert() {
+    let site = Site::new();
+    let proxy = site.start(&Config::unreachable().with_tls());
+    let unexpected_message = Some([2, 10]);
+    let decode_error = Some([2, 50]);
+    for (bytes, expected, reason) in [
+        // SSL 2, and other bytes that no record begins with.
+        (&b"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10"[..], decode_error, "not_tls"),
+        // Data before any handshake.
+        (b"\x17\x03\x03\x00\x05hello", unexpected_message, "malformed"),
+        // A message that no client sends.
+        (b"\x16\x03\x01\x00\x04\x0e\x00\x00\x00", unexpected_message, "malformed"),
+    ] {
+        let before = failures(&proxy, reason);
+        let mut tcp = Visitor::tcp(&proxy);
+        tcp.write_all(bytes).unwrap();
+        tcp.shutdown(Shutdown::Write).unwrap();
+        let (got, end) = read_to_end(&tcp);
+        assert_eq!((alert(&got), end), (expected, End::Fin), "{bytes:?}: {got:?}");
+        wait_until("the count", || failures(&proxy, reason) > before);
+    }
+}
+
+#[test]
+fn garbage_leaves_the_service_up() {
+    let site = Site::new();
+    let proxy = site.start(&Config::unreachable().with_tls());
+    let good = [hello(&site, &TLS12), hello(&site, &TLS13)];
+    let mut state = 0x2545_F491_u32;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as usize % below
+    };
+    for number in 0..300 {
+        let mut bytes = good[number % 2].clone();
+        for _ in 0..=random(4) {
+            let at = random(bytes.len());
+            bytes[at] = u8::try_from(random(256)).unwrap();
+        }
+        bytes.truncate(1 + random(bytes.len()));
+        let mut tcp = Visitor::tcp(&proxy);
+        tcp.write_all(&bytes).unwrap();
+        tcp.shutdown(Shutdown::Write).unwrap();
+        read_to_end(&tcp);
+    }
+    assert_eq!(site.visitor().get(&proxy, "/health").status, 200);
+    assert_eq!(proxy.metric("worker_panics_total"), Some(0.0));
+    wait_until("the connections to end", || {
+        proxy.metric("connections{state=\"active\"}") == Some(1.0)
+    });
+}
+
+#[test]
+fn clients_with_nothing_in_common_are_refused_with_a_reason() {
+    let site = Site::new();
+    let config = Config::unreachable().with_tls().set("server.tls.min_version", "1.3");
+    let proxy = site.start(&config);
+    let old = site.visitor_with(&TLS12).refusal(&proxy);
+    assert!(old.contains("ProtocolVersion"), "{old}");
+    assert!((failures(&proxy, "version") - 1.0).abs() < f64::EPSILON);
+    assert_eq!(site.visitor_with(&TLS13).get(&proxy, "/health").status, 200);
+
+    let other = site.visitor().with(|config| config.alpn_protocols = vec![b"imap".to_vec()]);
+    let refusal = other.refusal(&proxy);
+    assert!(refusal.contains("NoApplicationProtocol"), "{refusal}");
+    assert!((failures(&proxy, "protocol") - 1.0).abs() < f64::EPSILON);
+    let http = site.visitor().with(|config| config.alpn_protocols = vec![b"http/1.1".to_vec()]);
+    let mut client = http.connect(&proxy);
+    assert_eq!(client.session().alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+#[test]
+fn clients_without_a_cipher_or_trust_in_common_are_counted() {
+    let site = Site::new();
+    let proxy = site.start(&Config::unreachable().with_tls());
+    // Only RSA, which the certificate is not.
+    let provider = CryptoProvider {
+        cipher_suites: vec![aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256],
+        ..aws_lc_rs::default_provider()
+    };
+    let rsa = site.visitor_by(provider, &[&TLS12]).refusal(&proxy);
+    assert!(rsa.contains("HandshakeFailure"), "{rsa}");
+    assert!((failures(&proxy, "cipher") - 1.0).abs() < f64::EPSILON);
+    let stranger = Site::new().visitor();
+    stranger.try_connect(proxy.tls_address(), "localhost").unwrap_err();
+    wait_until("the alert", || failures(&proxy, "alert") > 0.5);
+    drop(Visitor::tcp(&proxy));
+    wait_until("the end", || failures(&proxy, "closed") > 0.5);
+}
+
+#[test]
+fn handshakes_count_among_the_connections_and_their_limit() {
+    let site = Site::new();
+    let config = Config::unreachable().with_tls().set("server.max_connections", 5);
+    let proxy = site.start(&config);
+    let waiting: Vec<_> = (0..5).map(|_| Visitor::tcp(&proxy)).collect();
+    wait_until("five handshakes", || {
+        let mut over = Visitor::tcp(&proxy);
+        over.write_all(&hello(&site, &TLS13)).is_ok() && read_to_end(&over).0.is_empty()
+    });
+    // The plain listener has the same limit.
+    assert_eq!(proxy.get("/health").status, 503);
+    drop(waiting);
+    wait_until("room", || proxy.get("/health").status == 200);
+    let rejected = proxy.metric("connections_rejected_total{reason=\"limit\"}").unwrap();
+    assert!(rejected > 1.5, "{rejected}");
+    wait_until("room for a session", || {
+        site.visitor()
+            .try_connect(proxy.tls_address(), "localhost")
+            .is_ok_and(|mut client| client.get("/health").status == 200)
+    });
+}
+
+#[test]
+fn a_client_in_its_handshake_is_served_at_the_stop() {
+    let origin = ScriptedOrigin::serving("x");
+    let site = Site::new();
+    // As long as a busy machine needs.
+    let config = Config::products(origin.url()).with_tls().set("server.timeouts.drain_idle", 20);
+    let mut proxy = site.start(&config);
+    let mut session = site.visitor_with(&TLS13).session();
+    let mut tcp = Visitor::tcp(&proxy);
+    tcp.set_read_timeout(Some(DEADLINE)).unwrap();
+    while session.wants_write() {
+        session.write_tls(&mut tcp).unwrap();
+    }
+    session.read_tls(&mut tcp).unwrap();
+    proxy.signal("TERM");
+    wait_refused(proxy.tls_address());
+    session.process_new_packets().unwrap();
+    session.writer().write_all(&request_bytes("GET", "/products/x", &[])).unwrap();
+    let mut tls = rustls::Stream::new(&mut session, &mut tcp);
+    let mut response = Vec::new();
+    tls.read_to_end(&mut response).unwrap();
+    let response = String::from_utf8(response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert!(response.contains("onnection: close"), "{response}");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_client_that_does_not_go_on_with_its_handshake_does_not_hold_up_the_stop() {
+    let site = Site::new();
+    let config = Config::unreachable()
+        .with_tls()
+        .set("server.timeouts.client_header", 600)
+        .set("server.timeouts.drain_idle", 0.2)
+        .set("server.timeouts.drain", 600);
+    let mut proxy = site.start(&config);
+    let silent = Visitor::tcp(&proxy);
+    let half = Visitor::tcp(&proxy);
+    (&half).write_all(&hello(&site, &TLS13)[..100]).unwrap();
+    wait_until("both", || proxy.metric("connections{state=\"active\"}") == Some(3.0));
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    drop((silent, half));
+}
