@@ -30,6 +30,7 @@ fn record() -> AccessRecord<'static> {
         parent_id: None,
         client: address,
         peer: address,
+        tls: None,
         protocol: Some("HTTP/1.1"),
         method: b"GET",
         path: b"/products/2026/02/images/a%20photo-1920x1080.jpg",

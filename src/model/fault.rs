@@ -203,8 +203,9 @@ mod tests {
             AdminClosed, AdminNotFound, BadPath, BadRequest, BodyTooLarge, ClaimsRefused,
             ExpectationFailed, HeadTimeout, HeadTooLarge, HttpsRequired, Internal, InvalidQuery,
             InvalidToken, KeyTooLong, MethodNotAllowed, MissingToken, NoKey, NoRoute,
-            OutOfDescriptors, PlainHttp, ShuttingDown, TooManyConnections, UnknownTransferCoding, UpstreamCredentials,
-            UpstreamProtocol, UpstreamRefused, UpstreamTimeout, UriTooLong, VersionNotSupported,
+            OutOfDescriptors, PlainHttp, ShuttingDown, TooManyConnections, UnknownTransferCoding,
+            UpstreamCredentials, UpstreamProtocol, UpstreamRefused, UpstreamTimeout, UriTooLong,
+            VersionNotSupported,
         };
         let faults = [
             NoRoute,

@@ -15,8 +15,7 @@ use std::sync::{
 
 use crate::telemetry::labels::{
     AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason, STATUS_SLOTS,
-    TlsCipher, TlsFailure,
-    UpstreamErrorReason, status_slot,
+    TlsCipher, TlsFailure, UpstreamErrorReason, status_slot,
 };
 
 /// A number that only grows. Single writer.

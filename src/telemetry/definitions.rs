@@ -159,8 +159,7 @@ mod tests {
         cells::DURATION_BOUNDS_US,
         labels::{
             AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason, TlsCipher,
-            TlsFailure,
-            UpstreamErrorReason, status_label, status_slot,
+            TlsFailure, UpstreamErrorReason, status_label, status_slot,
         },
     };
 

@@ -1,11 +1,7 @@
 //! `server.tls.plain`: what becomes of requests on the plain listener.
 
 use crate::support::{
-    config::Config,
-    raw_client::End,
-    reload::adopt,
-    scripted_origin::ScriptedOrigin,
-    site::Site,
+    config::Config, raw_client::End, reload::adopt, scripted_origin::ScriptedOrigin, site::Site,
     token,
 };
 
@@ -39,7 +35,10 @@ fn redirect_sends_clients_to_the_same_target_over_tls() {
     }
     // The same connection went on; nothing was asked of S3.
     assert_eq!(client.get("/health").status, 200);
-    assert_eq!(proxy.metric("http_requests_total{bucket=\"-\",method=\"GET\",status=\"3xx\"}"), Some(7.0));
+    assert_eq!(
+        proxy.metric("http_requests_total{bucket=\"-\",method=\"GET\",status=\"3xx\"}"),
+        Some(7.0)
+    );
     assert!(origin.requests().is_empty());
     // Over TLS it is served.
     assert_eq!(site.visitor().get(&proxy, "/products/x").text(), "x");

@@ -78,6 +78,7 @@ pub(crate) fn field<'a>(record: &'a Value, name: &str) -> Option<&'a Value> {
 
 /// The binary, a directory for its files, and how to start it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent properties of a process")]
 pub(crate) struct Launch {
     binary: PathBuf,
     directory: TempDir,

@@ -468,9 +468,7 @@ impl Client {
                 Got::Bytes
             }
             Err(error) if is_reset(&error) => Got::Ended(End::Reset),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                Got::Ended(End::Unannounced)
-            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Got::Ended(End::Unannounced),
             // A process that was stopped and continued (signal(7)).
             Err(error) if error.kind() == ErrorKind::Interrupted => Got::Bytes,
             Err(error) => panic!(

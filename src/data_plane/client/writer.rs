@@ -17,7 +17,11 @@ use crate::{
         Version, append_connection, append_field, append_framing, client_framing,
         encode_chunk_head,
     },
-    system::{buffers::Scratch, reactor::Presence, stream::Stream},
+    system::{
+        buffers::{LARGE_BYTES, Scratch},
+        reactor::Presence,
+        stream::Stream,
+    },
 };
 
 /// Frames up to this length, in bytes, are gathered with the head or with others into one plain
@@ -27,6 +31,10 @@ const GATHER_BYTES_MAX: usize = 4_096;
 
 /// Length, in bytes, at which gathered bytes go out.
 const COALESCED_BYTES: usize = 16_384;
+
+/// Length, in bytes, of a frame to a TLS client. Encrypting costs so much that fewer reads would
+/// save little, and a slow client holds records besides the frame.
+const TLS_FRAME_BYTES_MAX: usize = 131_072;
 
 /// The request that a response is for, as far as its framing depends on it.
 #[derive(Clone, Copy, Debug)]
@@ -201,6 +209,13 @@ impl ResponseWriter for Writer<'_> {
 
     fn has_body(&self) -> bool {
         self.framing != ClientFraming::None
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        match self.stream {
+            Stream::Plain(_) => LARGE_BYTES,
+            Stream::Tls(_) => TLS_FRAME_BYTES_MAX,
+        }
     }
 
     async fn write(&mut self, frame: &[u8]) -> Result<(), ClientGone> {

@@ -65,6 +65,10 @@ pub(crate) trait ResponseWriter {
     /// True if the body goes to the client; it does not in a response to HEAD.
     fn has_body(&self) -> bool;
 
+    /// Length of a frame that it takes at a time, in bytes: what is read of a body is held until
+    /// the client has taken it.
+    fn frame_bytes_max(&self) -> usize;
+
     /// Passes a frame of the body on, now or together with what follows.
     async fn write(&mut self, frame: &[u8]) -> Result<(), ClientGone>;
 

@@ -16,7 +16,11 @@ use crate::{
 /// The next step for a request.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    Object { bucket: usize, key_at: usize, permit: Permit },
+    Object {
+        bucket: usize,
+        key_at: usize,
+        permit: Permit,
+    },
     Builtin(Builtin),
     /// To the same target over TLS, on this port.
     Redirect {
@@ -86,7 +90,9 @@ impl Decision {
                 Plain::Serve => {}
                 // HTTP/1.0 may name no host to go to.
                 Plain::Redirect { port } if !request.host_name().is_empty() => {
-                    return Ok(Plan::Redirect { port: if port == 0 { core.tls_port } else { port } });
+                    return Ok(Plan::Redirect {
+                        port: if port == 0 { core.tls_port } else { port },
+                    });
                 }
                 Plain::Redirect { .. } | Plain::Refuse => return Err(Fault::HttpsRequired),
             }

@@ -160,7 +160,7 @@ async fn inspect(body: &mut Body<'_>, response: &mut impl ResponseWriter) -> Res
         match body.buffered().map_err(Cut::Upstream)? {
             Frame::Data(frame) => read.extend_from_slice(body.bytes(frame)),
             Frame::End => break,
-            Frame::Wait => body.wait().await.map_err(Cut::Upstream)?,
+            Frame::Wait => body.wait(ERROR_BODY_BYTES_MAX).await.map_err(Cut::Upstream)?,
         }
     }
     let kind = match error_code(&read) {

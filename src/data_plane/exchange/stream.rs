@@ -34,7 +34,7 @@ pub(super) async fn stream(
                     this_turn = 0;
                 }
                 if !response.splice(body).await? {
-                    body.wait().await.map_err(Cut::Upstream)?;
+                    body.wait(response.frame_bytes_max()).await.map_err(Cut::Upstream)?;
                 }
             }
             Frame::End => return Ok(response.finish().await?),

@@ -128,11 +128,12 @@ impl<'c> Body<'c> {
         frame
     }
 
-    /// Waits for more bytes. The frames that were handed out must have been used.
+    /// Waits for more bytes, of which it takes at most `most` at a time. The frames that were handed
+    /// out must have been used.
     ///
     /// # Errors
     /// The upstream is silent for too long, fails, or ends the connection before the body's end.
-    pub(crate) async fn wait(&mut self) -> Result<(), UpstreamError> {
+    pub(crate) async fn wait(&mut self, most: usize) -> Result<(), UpstreamError> {
         self.release_buffer();
         let deadline = self.connection.stream().registration().deadline(self.read_timeout);
         let left = if let Framing::Fixed(left) = self.framing { left } else { 0 };
@@ -146,6 +147,8 @@ impl<'c> Body<'c> {
         let Some(room) = buffer.get_mut(self.window.end..).filter(|room| !room.is_empty()) else {
             return Err(malformed());
         };
+        let most = most.min(room.len());
+        let room = &mut room[..most];
         let received = self.connection.recv(room).await;
         drop(deadline);
         match received {

@@ -145,7 +145,8 @@ async fn serve(
         peer = named;
     }
     let stream = if door.is_tls {
-        match handshake::shake_hands(core, socket, peer).await {
+        // In memory of its own, which the connection does not hold for longer.
+        match Box::pin(handshake::shake_hands(core, socket, peer)).await {
             Some(stream) => stream,
             None => return,
         }

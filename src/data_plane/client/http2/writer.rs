@@ -29,6 +29,10 @@ use crate::{
 /// Fields of a response of S3 with room for our own, so that the map grows once.
 const FIELDS_USUAL: usize = 24;
 
+/// Part of a body that a stream holds while the client's windows are closed, in bytes: many streams
+/// may be slow at once.
+const BODY_PART_BYTES_MAX: usize = 65_536;
+
 /// The response on one stream.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent properties of a response")]
@@ -200,6 +204,10 @@ impl ResponseWriter for Writer<'_> {
 
     fn has_body(&self) -> bool {
         self.has_body
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        BODY_PART_BYTES_MAX
     }
 
     async fn write(&mut self, mut frame: &[u8]) -> Result<(), ClientGone> {
