@@ -202,10 +202,22 @@ impl Stream {
     /// Takes what fits, of two slices as if they were one: `None` when nothing fits. A TLS session
     /// may keep the last records of what it took, to be sent with what comes next.
     pub fn try_write(&self, first: &[u8], second: &[u8]) -> io::Result<Option<usize>> {
+        self.try_write_part(first, second, false)
+    }
+
+    /// The same, with the last bytes before [`Stream::finish`] if `ends` is set: a TLS peer is told
+    /// of the end together with them.
+    pub fn try_write_part(
+        &self,
+        first: &[u8],
+        second: &[u8],
+        ends: bool,
+    ) -> io::Result<Option<usize>> {
         match self {
             Self::Plain(socket) => socket.try_send(first, second),
             Self::Tls(secured) => {
-                secured.0.session.borrow_mut().try_write(&secured.0.socket, first, second)
+                let Carried { socket, session, .. } = &*secured.0;
+                session.borrow_mut().try_write(socket, [first, second], ends)
             }
         }
     }

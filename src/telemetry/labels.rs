@@ -73,7 +73,7 @@ label_set! {
 }
 
 label_set! {
-    /// Labels `cipher` and `version` of `yatagarasu_tls_handshakes_total`: names of IANA's registry.
+    /// Labels `cipher` and `version` of `yatagarasu_tls_handshakes_total`, as IANA names them.
     pub enum TlsCipher {
         /// TLS 1.3.
         Aes128 => "TLS_AES_128_GCM_SHA256",

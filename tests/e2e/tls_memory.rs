@@ -22,8 +22,8 @@ const SLOW_KIB_MAX: u64 = 320;
 /// Each of them fills some megabytes of the kernel's buffers first.
 const SLOW_STREAMS: usize = 64;
 
-/// Receive buffer of a slow client, in bytes. In less the kernel has no room for a segment, drops it,
-/// and waits ever longer before it is sent again.
+/// Receive buffer of a slow client, in bytes. In less the kernel has no room for a segment, drops
+/// it, and waits ever longer before it is sent again.
 const RECEIVE_BYTES: usize = 65_536;
 
 /// Length of an object whose client is slow, in bytes.

@@ -8,19 +8,19 @@ use crate::{
 };
 
 /// Sends both slices, giving the client `client_write` for each step of progress; also the bytes
-/// that its socket took.
+/// that its socket took. Where `ends` is set they are the last ones on the connection.
 pub(super) async fn deliver(
     stream: &Stream,
     client_write: Duration,
-    mut first: &[u8],
-    mut second: &[u8],
+    [mut first, mut second]: [&[u8]; 2],
+    ends: bool,
 ) -> (Result<(), ClientGone>, usize) {
     let mut taken = 0;
     while !first.is_empty() || !second.is_empty() {
         if first.is_empty() {
             first = std::mem::take(&mut second);
         }
-        match stream.try_write(first, second) {
+        match stream.try_write_part(first, second, ends) {
             Ok(Some(sent)) => {
                 taken += sent;
                 let of_first = sent.min(first.len());

@@ -131,14 +131,15 @@ impl<'w> Writer<'w> {
         }
     }
 
-    async fn send(&mut self, more: &[u8]) -> Result<(), ClientGone> {
+    /// Sends what was gathered and `more`: the last bytes on the connection if `ends` is set.
+    async fn send(&mut self, more: &[u8], ends: bool) -> Result<(), ClientGone> {
         let Some(out) = self.out.as_deref_mut() else { return Ok(()) };
         if out.is_empty() && more.is_empty() {
             return Ok(());
         }
         self.started = true;
         let body = self.gathered + more.len();
-        let (delivered, taken) = deliver(self.stream, self.client_write, out, more).await;
+        let (delivered, taken) = deliver(self.stream, self.client_write, [out, more], ends).await;
         // Head and chunk sizes go before the body, so what was taken of a part is body last.
         let framing = out.len() - self.gathered;
         self.sent += taken.saturating_sub(framing).min(body) as u64;
@@ -221,19 +222,19 @@ impl ResponseWriter for Writer<'_> {
     async fn write(&mut self, frame: &[u8]) -> Result<(), ClientGone> {
         self.chunk_head(frame.len());
         if frame.len() > GATHER_BYTES_MAX {
-            return self.send(frame).await;
+            return self.send(frame, false).await;
         }
         self.gathered += frame.len();
         let out = self.out();
         out.extend_from_slice(frame);
         if out.len() >= COALESCED_BYTES {
-            return self.send(&[]).await;
+            return self.send(&[], false).await;
         }
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), ClientGone> {
-        self.send(&[]).await
+        self.send(&[], false).await
     }
 
     async fn finish(&mut self) -> Result<(), ClientGone> {
@@ -241,7 +242,7 @@ impl ResponseWriter for Writer<'_> {
             self.close_chunk();
             self.out().extend_from_slice(LAST_CHUNK);
         }
-        self.send(&[]).await?;
+        self.send(&[], !self.keep_alive).await?;
         if self.framing.must_close() {
             self.stream.set_abortive(false);
         }

@@ -128,8 +128,8 @@ impl<'c> Body<'c> {
         frame
     }
 
-    /// Waits for more bytes, of which it takes at most `most` at a time. The frames that were handed
-    /// out must have been used.
+    /// Waits for more bytes, and takes at most `most` of them. The frames that were handed out must
+    /// have been used.
     ///
     /// # Errors
     /// The upstream is silent for too long, fails, or ends the connection before the body's end.

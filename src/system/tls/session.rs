@@ -93,12 +93,13 @@ pub(in crate::system) trait Session: fmt::Debug {
     fn try_read(&mut self, socket: &Socket, into: &mut [u8]) -> io::Result<Option<usize>>;
 
     /// Encrypts what fits of two slices and sends of it what the socket takes: `None` when there is
-    /// no room before the socket takes what was encrypted before.
+    /// no room before the socket takes what was encrypted before. Where `ends` is set nothing
+    /// follows, which the peer is told together with the last bytes.
     fn try_write(
         &mut self,
         socket: &Socket,
-        first: &[u8],
-        second: &[u8],
+        slices: [&[u8]; 2],
+        ends: bool,
     ) -> io::Result<Option<usize>>;
 
     /// Sends what was encrypted; whether that was all.
@@ -299,14 +300,17 @@ impl<S: Side> Session for TlsSession<S> {
     fn try_write(
         &mut self,
         socket: &Socket,
-        first: &[u8],
-        second: &[u8],
+        [first, second]: [&[u8]; 2],
+        ends: bool,
     ) -> io::Result<Option<usize>> {
         loop {
             // Behind what the handshake has left to send, or an earlier call.
             let mut taken = self.records.encrypt(first)?;
             if taken == first.len() {
                 taken += self.records.encrypt(second)?;
+            }
+            if ends && taken == first.len() + second.len() {
+                self.records.close()?;
             }
             let is_sent = self.flush(socket)?;
             if taken > 0 {
