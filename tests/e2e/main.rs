@@ -53,6 +53,7 @@ mod tls;
 mod tls_handshake;
 mod tls_memory;
 mod tls_plain;
+mod tls_renewal;
 mod tls_resumption;
 mod upstream_errors;
 mod upstream_pool;
