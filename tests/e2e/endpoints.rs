@@ -174,6 +174,31 @@ fn everything_on_the_status_page_is_true() {
     let addresses = page["buckets"][2]["addresses"].as_array_mut().unwrap();
     addresses.sort_by_key(Value::to_string);
     let (plain, secure) = (origin.address().to_string(), front.address().to_string());
+    let mut found = page.as_object_mut().unwrap().remove("addresses").unwrap();
+    let hosts = [("127.0.0.1", origin.address()), ("127.0.0.1", front.address())];
+    let hosts = hosts.into_iter().chain([("localhost", origin.address())]);
+    for ((host, address), found) in hosts.zip(found.as_array_mut().unwrap()) {
+        let version = found["version"].as_u64().unwrap();
+        assert!((1..=live).contains(&version), "{found}");
+        // An address needs no look-up, whose age could be told.
+        assert_eq!(found["age_seconds"].is_u64(), host == "localhost", "{found}");
+        found["addresses"].as_array_mut().unwrap().sort_by_key(Value::to_string);
+        let addresses = match host {
+            "localhost" => localhost.clone(),
+            _ => vec![address.to_string()],
+        };
+        let expected = json!({
+            "host": host,
+            "port": address.port(),
+            "addresses": addresses,
+            "age_seconds": found["age_seconds"],
+            "version": version,
+            "worker_versions": [version, version],
+            "error": null,
+        });
+        assert_eq!(*found, expected);
+    }
+    assert_eq!(found.as_array().unwrap().len(), 3, "{found}");
     let bucket = |name: &str, endpoint: &str, addresses: &[String]| {
         json!({
             "name": name,
@@ -200,6 +225,8 @@ fn everything_on_the_status_page_is_true() {
             bucket("encrypted", &secure, std::slice::from_ref(&secure)),
             bucket("unsigned", &format!("localhost:{port}"), &localhost),
         ],
+        "certificates": [],
+        "jwks": [],
         "last_reload": without_id(&refused, "api"),
     });
     assert_eq!(page, expected, "{page:#}");
