@@ -45,19 +45,22 @@ struct Place(TempDir);
 impl Place {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        for directory in ["files", "config"] {
-            fs::create_dir(place.0.path().join(directory)).unwrap();
-        }
-        for entry in fs::read_dir(fixtures("files")).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), place.0.path().join("files").join(entry.file_name())).unwrap();
+        fs::create_dir_all(place.path("")).unwrap();
+        // As they lie in the tree.
+        for (from, to) in [("files", "config/files"), ("../tls", "tls")] {
+            let to = place.0.path().join(to);
+            fs::create_dir(&to).unwrap();
+            for entry in fs::read_dir(fixtures(from)).unwrap() {
+                let entry = entry.unwrap();
+                fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            }
         }
         place.write("running.yaml", RUNNING.as_bytes());
         place
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join("config").join(name)
+        self.0.path().join("config/valid").join(name)
     }
 
     fn write(&self, name: &str, content: &[u8]) {
@@ -167,6 +170,9 @@ fn a_file_that_one_way_accepts_is_accepted_by_all() {
         let mut value: Value = serde_yaml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         set(&mut value, &["server", "port"], 0);
         set(&mut value, &["server", "address"], "127.0.0.1");
+        if value.get("server").is_some_and(|server| server.get("tls").is_some()) {
+            set(&mut value, &["server", "tls", "port"], 0);
+        }
         if value.get("admin").is_some_and(|admin| admin.get("listen").is_some()) {
             set(&mut value, &["admin", "listen"], "127.0.0.1:0");
         }
