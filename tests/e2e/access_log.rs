@@ -65,7 +65,7 @@ fn the_access_log_has_one_record_a_request_without_the_query() {
 
 #[test]
 fn a_record_has_exactly_the_promised_fields() {
-    const FIELDS: [&str; 22] = [
+    const FIELDS: [&str; 23] = [
         "time",
         "request_id",
         "trace_id",
@@ -79,6 +79,7 @@ fn a_record_has_exactly_the_promised_fields() {
         "method",
         "path",
         "bucket",
+        "credentials",
         "status",
         "code",
         "auth_reason",
