@@ -313,7 +313,7 @@ impl<S: Side> Session for TlsSession<S> {
                 self.records.close()?;
             }
             let is_sent = self.flush(socket)?;
-            if taken > 0 {
+            if taken > 0 || first.len() + second.len() == 0 {
                 return Ok(Some(taken));
             }
             if !is_sent {

@@ -243,6 +243,7 @@ fn what_was_agreed_on_is_known() {
                 assert_eq!(agreed.sni.as_deref(), Some("localhost"));
                 assert_eq!(agreed.alpn, if is_new { Alpn::Http11 } else { Alpn::None });
                 assert!(!agreed.resumed);
+                assert_eq!(stream.try_write(&[], &[]).unwrap(), Some(0), "nothing is done at once");
                 serve(&stream).await;
                 assert!(!stream.has_leftover());
                 client.join().unwrap().unwrap();
