@@ -22,6 +22,8 @@ pub enum FrameKind {
     RstStream,
     /// Settings, or that they were taken over.
     Settings,
+    /// Announces a stream of a server, which a client may not send (RFC 9113 section 8.4).
+    PushPromise,
     /// Asks for an answer, or is one.
     Ping,
     /// The end of the connection is near.
@@ -30,7 +32,7 @@ pub enum FrameKind {
     WindowUpdate,
     /// More of a field section.
     Continuation,
-    /// A type that is not known, or that clients do not send.
+    /// A type that is not known.
     Other,
 }
 
@@ -42,6 +44,7 @@ impl FrameKind {
             2 => Self::Priority,
             3 => Self::RstStream,
             4 => Self::Settings,
+            5 => Self::PushPromise,
             6 => Self::Ping,
             7 => Self::GoAway,
             8 => Self::WindowUpdate,

@@ -163,6 +163,10 @@ fn frames_out_of_place_are_protocol_errors() {
         ("a stream of the server", request(2, "/products/x")),
         ("DATA on an idle stream", frame(DATA, 0, 1, b"x")),
         ("a window of nothing", window_update(0, 0)),
+        (
+            "a push",
+            [request(1, "/products/x"), frame(5, END_HEADERS, 1, [0, 0, 0, 2, 0x82])].concat(),
+        ),
         ("CONTINUATION alone", frame(CONTINUATION, END_HEADERS, 1, b"")),
         ("PING on a stream", frame(PING, 0, 1, [0; 8])),
         ("an older stream", [request(3, "/products/x"), request(1, "/products/x")].concat()),

@@ -23,7 +23,7 @@ use crate::{
                 limits,
                 shared::Shared,
                 stream,
-                transport::{Io, Transport},
+                transport::{Io, Offence, Transport},
             },
             input::Input,
             linger::linger,
@@ -210,8 +210,12 @@ impl Driver<'_> {
         if let Poll::Ready(ended) = self.poll_frames(context) {
             return Poll::Ready(Step::Over(ended));
         }
-        if self.transport.is_flooded() && !self.is_going {
-            self.go_away(Reason::ENHANCE_YOUR_CALM, Some(Http2GoAway::Flood));
+        if let Some(offence) = self.transport.offence().filter(|_| !self.is_going) {
+            let (reason, why) = match offence {
+                Offence::Flood => (Reason::ENHANCE_YOUR_CALM, Http2GoAway::Flood),
+                Offence::Push => (Reason::PROTOCOL_ERROR, Http2GoAway::Protocol),
+            };
+            self.go_away(reason, Some(why));
             if let Poll::Ready(ended) = self.poll_frames(context) {
                 return Poll::Ready(Step::Over(ended));
             }

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     data_plane::client::{http2::shared::Shared, input::Input},
-    protocol::http2::FrameScan,
+    protocol::http2::{FrameKind, FrameScan},
     system::{buffers::RecordBuffer, stream::Stream},
 };
 
@@ -46,8 +46,17 @@ struct Incoming<'t> {
     this_turn: usize,
     /// Set if there is more to be read, in the next turn.
     is_cut_short: bool,
-    /// Set once the client has sent more than it may: nothing more is read.
-    is_flooded: bool,
+    /// Set once the client has sent something that it may not: nothing more is read.
+    offence: Option<Offence>,
+}
+
+/// Something that a client may not send and that `h2` lets pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offence {
+    /// More frames or resets than it has use for.
+    Flood,
+    /// A promise to push (RFC 9113 section 8.4).
+    Push,
 }
 
 /// Frames that wait to be sent. No buffer is held while there are none.
@@ -68,7 +77,7 @@ impl<'t> Transport<'t> {
             scan: FrameScan::default(),
             this_turn: TURN_READ_BYTES,
             is_cut_short: false,
-            is_flooded: false,
+            offence: None,
         };
         let (incoming, outgoing) = (RefCell::new(incoming), RefCell::default());
         Self { shared, stream, incoming, outgoing }
@@ -86,9 +95,9 @@ impl<'t> Transport<'t> {
         self.incoming.borrow().is_cut_short
     }
 
-    /// Returns true if the client has sent more frames or resets than it may.
-    pub(super) fn is_flooded(&self) -> bool {
-        self.incoming.borrow().is_flooded
+    /// Something that the client sent although it may not, if it did.
+    pub(super) fn offence(&self) -> Option<Offence> {
+        self.incoming.borrow().offence
     }
 
     /// Number of the field section that the client has begun and not completed.
@@ -147,7 +156,7 @@ impl<'t> Transport<'t> {
 
     fn poll_read(&self, context: &Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let incoming = &mut *self.incoming.borrow_mut();
-        if incoming.is_flooded {
+        if incoming.offence.is_some() {
             // The task of the connection sees it, and says so to the client.
             return Poll::Pending;
         }
@@ -172,8 +181,14 @@ impl<'t> Transport<'t> {
         let taken = arrived.get(..count).unwrap_or_default();
         let now = self.shared.core.reactor.clock.coarse();
         let mut budget = self.shared.budget.borrow_mut();
-        let is_flooded = &mut incoming.is_flooded;
-        incoming.scan.advance(taken, |frame| *is_flooded |= budget.take(frame, now).is_err());
+        let offence = &mut incoming.offence;
+        incoming.scan.advance(taken, |frame| {
+            if frame.kind == FrameKind::PushPromise {
+                *offence = Some(Offence::Push);
+            } else if budget.take(frame, now).is_err() {
+                *offence = Some(Offence::Flood);
+            }
+        });
         into.put_slice(taken);
         incoming.input.consume(count);
         Poll::Ready(Ok(()))
