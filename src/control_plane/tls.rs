@@ -10,9 +10,6 @@ use crate::{
     system::tls::{ServerCertificate, ServerPolicy, TicketKeys, TlsServer},
 };
 
-/// Set if connections of HTTP/2 are served, so that it may be offered.
-const HTTP2_IS_SERVED: bool = false;
-
 /// Time before the end of a certificate from which it is worth a warning, in seconds: a week, or a
 /// fifth of its validity where that is less. Who renews a certificate does it at a third.
 const ENDS_SOON_SECONDS: i64 = 7 * 86_400;
@@ -35,7 +32,7 @@ pub fn server(
     let policy = ServerPolicy {
         min_version: tls.min_version,
         client_ca: tls.client_ca.as_ref().map(|ca| &*ca.bundle.pem),
-        http2: settings.http2.enabled && HTTP2_IS_SERVED,
+        http2: settings.http2.enabled,
         tickets: tls.ticket_keys.as_ref().map_or(of_process, |file| &file.keys),
     };
     TlsServer::new(&policy, &certificates).map(Some).map_err(|message| {

@@ -124,10 +124,23 @@ pub(crate) fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
     frame(SETTINGS, 0, 0, payload)
 }
 
+/// What carries the frames: TCP, or TLS over it.
+trait Carrier: Read + Write + std::fmt::Debug {}
+
+impl<T: Read + Write + std::fmt::Debug> Carrier for T {}
+
+/// A connection on which every wait has an end.
+fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct RawHttp2 {
-    stream: TcpStream,
+    stream: Box<dyn Carrier>,
     buffer: Vec<u8>,
 }
 
@@ -169,11 +182,18 @@ impl RawHttp2 {
         connection
     }
 
+    /// Connects by TLS and begins. The session must offer `h2`.
+    #[track_caller]
+    pub(crate) fn over_tls(address: SocketAddr, session: rustls::ClientConnection) -> Self {
+        let tcp = patient(TcpStream::connect(address).expect("connect"));
+        let stream = Box::new(rustls::StreamOwned::new(session, tcp));
+        let mut connection = Self { stream, buffer: Vec::new() };
+        connection.send([PREFACE, &settings(&[])].concat());
+        connection
+    }
+
     fn from_stream(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self { stream: Box::new(patient(stream)), buffer: Vec::new() }
     }
 
     /// Sends bytes as they are.

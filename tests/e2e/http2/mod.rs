@@ -5,6 +5,7 @@ mod fields;
 mod floods;
 mod flow;
 mod serve;
+mod tls;
 
 use crate::support::{config::Config, proxy::Proxy, scripted_origin::ScriptedOrigin};
 
