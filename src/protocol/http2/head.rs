@@ -2,7 +2,9 @@
 //!
 //! The `h2` crate has refused upper-case names, fields that belong to a connection, other values of
 //! `TE` than `trailers`, unknown, repeated, late and missing pseudo-header fields, and control
-//! characters in values (RFC 9113 sections 8.2 and 8.3). The rest is refused here.
+//! characters in values (RFC 9113 sections 8.2 and 8.3). The rest is refused here, but for what
+//! cannot be seen: a fragment, which a path may not have and which `h2` has dropped, and
+//! pseudo-header fields among trailers, which nobody reads.
 
 use http::{
     HeaderMap, HeaderValue, Method, Uri,
