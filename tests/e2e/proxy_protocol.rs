@@ -11,6 +11,7 @@ use crate::support::{
     raw_client::{Client, request_bytes},
     reload::reload,
     scripted_origin::ScriptedOrigin,
+    site::Site,
     waiting::wait_until,
 };
 
@@ -228,6 +229,31 @@ fn trust_applies_to_the_source_that_the_header_names() {
         assert_eq!(answer.header("x-request-id") == Some("given"), id_given);
         assert_eq!(record(&proxy, number + 1)["client"], client);
     }
+}
+
+#[test]
+fn the_header_comes_before_the_handshake() {
+    let origin = ScriptedOrigin::serving("x");
+    let site = Site::new();
+    let proxy = site.start(&config(&origin).with_tls());
+    for (number, header) in
+        [V1.to_vec(), v2_with(&[0; 3_000]), v2_over_ipv6()].into_iter().enumerate()
+    {
+        let mut tcp = Client::connect(proxy.tls_address());
+        for byte in &header {
+            tcp.send([*byte]);
+        }
+        let mut client = site.visitor().over(tcp).expect("a handshake");
+        assert_eq!(client.get("/products/x").text(), "x");
+        let record = record(&proxy, number + 1);
+        assert_eq!(record["tls_version"], "TLSv1.3");
+        let port = record["peer"].as_str().unwrap().rsplit_once(':').map(|(_, port)| port);
+        assert_eq!(port, Some("4660"), "{record}");
+    }
+    // Without one, nobody shakes hands.
+    let silent = site.visitor().over(Client::connect(proxy.tls_address()));
+    assert!(silent.is_err());
+    wait_until("the count", || refused(&proxy) >= 1.0);
 }
 
 #[test]
