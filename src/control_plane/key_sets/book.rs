@@ -105,7 +105,8 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Adds the sources that are new, and takes the times of the others.
+    /// Adds the sources that are new. The others keep their times: what is prepared may not come
+    /// to run.
     pub(super) fn add<'s>(
         &mut self,
         sources: impl Iterator<Item = &'s Arc<KeySource>>,
@@ -113,9 +114,7 @@ impl Book {
     ) {
         for source in sources {
             self.results.entry(source.provider.clone()).or_default();
-            if let Some(entry) = self.entries.get_mut(&source.id) {
-                entry.schedule.change(now, &source.settings);
-                entry.source = Arc::clone(source);
+            if self.entries.contains_key(&source.id) {
                 continue;
             }
             let entry = Entry {
@@ -130,12 +129,21 @@ impl Book {
         }
     }
 
-    /// Drops all other sources.
+    /// Drops all other sources, and takes the times of these.
     pub(super) fn keep<'s>(
         &mut self,
         sources: impl Iterator<Item = &'s Arc<KeySource>>,
+        now: Monotonic,
     ) -> Vec<Change> {
         let sources: Vec<&Arc<KeySource>> = sources.collect();
+        for source in &sources {
+            if let Some(entry) = self.entries.get_mut(&source.id)
+                && entry.source.settings != source.settings
+            {
+                entry.schedule.change(now, &source.settings);
+                entry.source = Arc::clone(source);
+            }
+        }
         let is_kept = |id: &str| sources.iter().any(|source| *source.id == *id);
         let gone: Vec<Arc<str>> =
             self.entries.keys().filter(|id| !is_kept(id)).map(Arc::clone).collect();

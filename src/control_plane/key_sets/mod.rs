@@ -120,10 +120,11 @@ impl KeyFetcher {
         }
     }
 
-    /// Drops the sources that a policy does not have, and their sets.
+    /// Drops the sources that the running policy does not have, and their sets; the others get its
+    /// times.
     pub fn keep(&self, policy: &AuthPolicy) {
         let mut book = self.0.book();
-        let changes = book.keep(policy.key_sources());
+        let changes = book.keep(policy.key_sources(), Monotonic::now());
         self.0.hand_over(&mut book, changes);
     }
 

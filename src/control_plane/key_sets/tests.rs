@@ -338,13 +338,35 @@ fn only_another_set_is_news_and_a_source_that_is_gone_takes_its_set_along() {
     let other = by_discovery(ISSUER);
     assert_ne!(self::source(&other).id, source.id);
     book.add(other.key_sources(), at(1));
-    assert!(book.keep(policy.key_sources().chain(other.key_sources())).is_empty());
-    let gone = book.keep(other.key_sources());
+    assert!(book.keep(policy.key_sources().chain(other.key_sources()), at(1)).is_empty());
+    let gone = book.keep(other.key_sources(), at(1));
     assert!(gone.len() == 1 && gone[0].keys.is_none() && gone[0].id == source.id);
     assert!(book.end(&source.id, Ended::Unchanged(None), at(2), 0).is_none(), "too late");
 }
 
 /// A fetcher that takes its answers from a list; when it is empty, the provider is down.
+#[test]
+fn times_that_are_only_prepared_change_nothing_and_those_that_run_do() {
+    let with = |max_stale| {
+        policy(|spec| {
+            spec.jwks_url = Some(HttpUrl::parse(KEYS_URL).unwrap());
+            spec.fetch.max_stale = Duration::from_secs(max_stale);
+        })
+    };
+    let (running, prepared) = (with(400), with(100));
+    let mut book = Book::default();
+    book.add(running.key_sources(), at(0));
+    book.begin(at(0));
+    book.end(&source(&running).id, Ended::Renewed(known(&running, &["a"]), None), at(0), 0);
+    let stale_in = |book: &Book| book.status(at(1))[0].stale_in_seconds;
+    book.add(prepared.key_sources(), at(1));
+    assert_eq!(stale_in(&book), Some(399.0), "a dry run");
+    assert!(book.keep(running.key_sources(), at(1)).is_empty());
+    assert_eq!(stale_in(&book), Some(399.0));
+    assert!(book.keep(prepared.key_sources(), at(1)).is_empty());
+    assert_eq!(stale_in(&book), Some(99.0), "adopted");
+}
+
 fn fetcher(answers: Vec<Answer>) -> (KeyFetcher, LiveValues, Arc<AtomicUsize>) {
     let (live, _bell) = live::start();
     let (answers, asked) = (Mutex::new(VecDeque::from(answers)), Arc::new(AtomicUsize::new(0)));
