@@ -36,7 +36,9 @@ impl Answer {
         let validator = |name: &'static [u8]| {
             response
                 .field(name)
-                .filter(|value| value.len() <= VALIDATOR_BYTES_MAX)
+                .filter(|value| {
+                    value.len() <= VALIDATOR_BYTES_MAX && value.iter().copied().all(is_sent)
+                })
                 .map(<[u8]>::to_vec)
         };
         let validators =
@@ -44,6 +46,12 @@ impl Answer {
         let fresh = freshness(response.field(b"cache-control"), response.field(b"age"));
         Self { status: response.status, validators, fresh, body: response.body }
     }
+}
+
+/// Returns true for the bytes that requests of the control plane may hold. An entity tag may hold
+/// others too (RFC 9110 section 8.8.3); one that does is not sent back.
+const fn is_sent(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~')
 }
 
 /// The time that `max-age` leaves (RFC 9111 sections 5.2.2.1 and 4.2.3); none where the response

@@ -83,7 +83,12 @@ fn within<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+    };
+
+    use super::{super::round::Validators, *};
 
     #[test]
     fn a_name_server_that_does_not_respond_is_given_up() {
@@ -94,6 +99,30 @@ mod tests {
         assert_eq!(within(Duration::from_millis(10), hangs), None);
         drop(release);
         assert_eq!(within(Duration::from_mins(1), || 7), Some(7));
+    }
+
+    /// One that stayed would make every later request impossible.
+    #[test]
+    fn a_validator_that_cannot_be_sent_back_is_not_kept() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            for etag in [b"\"\xe9\"", b"\"ee\"".as_slice()] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let head = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: ", etag, b"\r\n\r\n{}"];
+                stream.write_all(&head.concat()).unwrap();
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
+        });
+        let mut question =
+            Ask { url: HttpUrl::parse(&url).unwrap(), validators: Validators::default() };
+        for kept in [None, Some(b"\"ee\"".to_vec())] {
+            let deadline = Monotonic::now().plus(Duration::from_mins(1));
+            let answer = ask(&question, None, deadline).unwrap();
+            assert_eq!(answer.validators.etag, kept);
+            question.validators = answer.validators;
+        }
+        server.join().unwrap();
     }
 
     #[test]
