@@ -84,7 +84,7 @@ declare! {
     impl FetchSettings, check = check_fetch {
         /// Time between two renewals, where the response names none; at least 1.
         refresh: Duration = seconds(DAY_SECONDS).is("3600"),
-        /// Time for which the last good set is used while it cannot be renewed.
+        /// Time for which the last good set is used while it cannot be renewed; at least 1.
         max_stale: Duration = seconds(MAX_STALE_SECONDS).is("86400"),
         /// PEM certificates trusted besides the system's.
         ca as "ca_file": Option<CaBundle> = file(),
@@ -96,8 +96,11 @@ declare! {
 const MAX_STALE_SECONDS: u32 = 30 * DAY_SECONDS;
 
 fn check_fetch(fetch: &FetchSettings, section: Section<'_>) {
-    if fetch.refresh < Duration::from_secs(1) && !section.is_noted("refresh") {
-        section.error("refresh", "must be at least 1 second");
+    // A set is renewed twice in `max_stale` at least, so both bound what a provider is asked.
+    for (name, time) in [("refresh", fetch.refresh), ("max_stale", fetch.max_stale)] {
+        if time < Duration::from_secs(1) && !section.is_noted(name) {
+            section.error(name, "must be at least 1 second");
+        }
     }
 }
 
