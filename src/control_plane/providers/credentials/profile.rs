@@ -32,6 +32,10 @@ const FILES: [(&str, &str, SharedFile); 2] = [
     ("AWS_SHARED_CREDENTIALS_FILE", "credentials", SharedFile::Credentials),
 ];
 
+/// Reasons why a file is not there. The second one is for a home such as `/dev/null`, which system
+/// users have.
+const NOT_THERE: [&str; 2] = ["does not exist", "lies under something that is not a directory"];
+
 /// Paths of the shared files, whether they are there or not.
 pub(super) fn paths(outside: &dyn Outside) -> Vec<PathBuf> {
     FILES.iter().filter_map(|(variable, name, _)| path(outside, variable, name)).collect()
@@ -51,8 +55,8 @@ impl SharedFiles {
             };
             let content = match outside.read(&path) {
                 Ok(content) => content,
-                Err(why) if why == "does not exist" => {
-                    all.missing.push(format!("{} does not exist", path.display()));
+                Err(why) if NOT_THERE.contains(&&*why) => {
+                    all.missing.push(format!("{} {why}", path.display()));
                     continue;
                 }
                 Err(why) => {

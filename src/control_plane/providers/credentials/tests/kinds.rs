@@ -455,6 +455,7 @@ fn the_default_chain_takes_the_first_source_that_is_configured() {
     assert_eq!(chain(&world(&all[2..]).file("/h/.aws/config", "[default]\nregion=r")), "TOKEN");
     assert_eq!(chain(&world(&all[5..])), "CONTAINER");
     assert_eq!(chain(&world(&[])), "ASIA");
+    assert_eq!(chain(&world(&[("HOME", "/dev/null")])), "ASIA");
 }
 
 /// The next source may have other permissions than the one that is meant.
