@@ -79,7 +79,7 @@ pub(super) fn start(
         tracing::warn!("{warning}");
     }
     let key_sets = key_sets::start(live.clone());
-    for warning in key_sets.learn(&loaded.policies.auth, key_sets::PATIENCE) {
+    for warning in key_sets.learn(&loaded.policies.auth, key_sets::LEARN_TIMEOUT) {
         tracing::warn!("{warning}");
     }
     let tickets = TicketKeys::of_process().map_err(Failure::CouldNotStart)?;

@@ -359,7 +359,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     let settings = loaded.settings.with_restart_keys_of(&running.settings);
     let tls_server = tls::successor(&running.settings.server, &settings.server, &origin.tickets)?;
     warnings.extend(learn_names(&origin.resolver, &settings));
-    warnings.extend(origin.key_sets.learn(&loaded.policies.auth, key_sets::PATIENCE));
+    warnings.extend(origin.key_sets.learn(&loaded.policies.auth, key_sets::LEARN_TIMEOUT));
     warnings.extend(origin.credentials.learn(&settings.sources(), LEARN_TIMEOUT));
     let release = compile(
         &settings,

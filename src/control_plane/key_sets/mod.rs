@@ -42,7 +42,7 @@ const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for sets that are new, at a start or a reload. A set that comes later is used by itself;
 /// until then tokens of its provider are refused.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const LEARN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Failures of a new source after which nobody waits for its set any longer.
 const FAILURES_ENOUGH: u32 = 2;

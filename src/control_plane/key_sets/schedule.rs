@@ -21,7 +21,7 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// Part of the time between two renewals by which they differ among processes, one in so many, so
-/// that a fleet that started together does not ask together for ever.
+/// that processes which started together do not ask together for ever.
 const JITTER_PART: u64 = 10;
 
 /// Renewals of one set.
@@ -31,7 +31,7 @@ pub(super) struct Schedule {
     max_stale: Duration,
     due: Monotonic,
     /// Start of the last renewal.
-    begun: Option<Monotonic>,
+    started: Option<Monotonic>,
     is_running: bool,
     /// Set if a token named a key that the set does not have.
     is_wanted: bool,
@@ -47,7 +47,7 @@ impl Schedule {
             refresh: settings.refresh,
             max_stale: settings.max_stale,
             due: now,
-            begun: None,
+            started: None,
             is_running: false,
             is_wanted: false,
             confirmed: None,
@@ -68,7 +68,7 @@ impl Schedule {
         if self.is_running {
             return None;
         }
-        let wanted = self.begun.filter(|_| self.is_wanted).map(|at| at.plus(UNKNOWN_ID_PAUSE));
+        let wanted = self.started.filter(|_| self.is_wanted).map(|at| at.plus(UNKNOWN_ID_PAUSE));
         Some(wanted.map_or(self.due, |wanted| wanted.min(self.due)))
     }
 
@@ -99,7 +99,7 @@ impl Schedule {
 
     /// Begins a renewal. One that is demanded from here on follows it.
     pub(super) const fn begin(&mut self, now: Monotonic) {
-        self.begun = Some(now);
+        self.started = Some(now);
         self.is_running = true;
         self.is_wanted = false;
         self.due = Monotonic(u64::MAX);
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_flood_of_unknown_ids_asks_once_in_half_a_minute() {
         let mut schedule = schedule(3_600, 86_400);
-        let mut begun = Vec::new();
+        let mut started = Vec::new();
         for now in 0..300 {
             for _ in 0..1_000 {
                 schedule.want();
@@ -220,10 +220,10 @@ mod tests {
                 schedule.begin(at(now));
                 schedule.want();
                 schedule.succeeded(at(now), None, 0);
-                begun.push(now);
+                started.push(now);
             }
         }
-        assert_eq!(begun, [0, 30, 60, 90, 120, 150, 180, 210, 240, 270]);
+        assert_eq!(started, [0, 30, 60, 90, 120, 150, 180, 210, 240, 270]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn turn_for(fixture: &mut Fixture, time: Duration) {
 }
 
 #[test]
-fn a_worker_whose_mailbox_is_full_gets_the_live_values_when_there_is_room() {
+fn a_worker_whose_inbox_is_full_gets_the_live_values_when_there_is_room() {
     let mut fixture = Fixture::new(1, 1, 10.0);
     fixture.control.workers.reply(
         0,

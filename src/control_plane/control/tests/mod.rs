@@ -280,7 +280,7 @@ fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
 
 /// The inbox is bounded, and the newest generation is what fits in.
 #[test]
-fn a_worker_whose_mailbox_is_full_gets_the_newest_generation_when_there_is_room() {
+fn a_worker_whose_inbox_is_full_gets_the_newest_generation_when_there_is_room() {
     let mut fixture = Fixture::new(2, 1, 0.02);
     for version in 11..20 {
         fixture.write(&content(version, 0.02));
