@@ -1,6 +1,7 @@
 //! Many renewals of several sources while clients are served: not a request fails.
 
 use std::{
+    collections::HashSet,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -12,23 +13,37 @@ use crate::support::{
     aws_services::AwsServices,
     config::Config,
     load,
-    proxy::Launch,
+    proxy::{Launch, Proxy},
     reload::{Done, post},
     s3_server::S3Server,
     waiting::wait_until,
 };
 
 /// Sources, each with a bucket of its own.
-const SOURCES: usize = 6;
+const SOURCES: usize = 24;
+
+/// Rounds of renewals that are asked for, each of all sources.
+const ROUNDS_ASKED_FOR: usize = 13;
+
+/// Rounds of renewals that come by themselves, each of all sources.
+const ROUNDS_OF_THE_SCHEDULE: usize = 2;
 
 /// Renewals of all of them together.
-const RENEWALS: usize = 360;
+const RENEWALS: usize = SOURCES * (ROUNDS_ASKED_FOR + ROUNDS_OF_THE_SCHEDULE);
+
+/// Life of the credentials. Their end is written in whole seconds, so ten are left when they come.
+const LIFE: Duration = Duration::from_secs(11);
+
+/// Clients, each of which asks for several buckets by turns.
+const CLIENTS: usize = 6;
+
+/// Rest of a client between two buckets: other tests need the machine too.
+const REST: Duration = Duration::from_millis(20);
 
 #[test]
 fn hundreds_of_renewals_under_load_fail_no_request() {
     let s3 = S3Server::start(&[]);
-    // Old credentials stay good for a while, as those of AWS do.
-    let services = AwsServices::start(s3.key_ring(), Duration::from_mins(10));
+    let services = AwsServices::start(s3.key_ring(), LIFE);
     let mut sources = Vec::new();
     let mut config = Config::new().set("server.threads", 2);
     for number in 0..SOURCES {
@@ -52,51 +67,60 @@ fn hundreds_of_renewals_under_load_fail_no_request() {
 
     let done = AtomicBool::new(false);
     let address = proxy.address();
-    let (good, errors) = thread::scope(|scope| {
-        let clients: Vec<_> = (0..SOURCES)
-            .map(|number| {
+    let (good, errors, by_schedule) = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
                 let done = &done;
                 scope.spawn(move || {
-                    let target = format!("/source-{number}/x");
                     let (mut good, mut errors) = (0, Vec::new());
-                    while !done.load(Ordering::SeqCst) {
-                        let load = load::keep_alive(address, &target, 2, 20, "content".len());
+                    for number in (client..SOURCES).step_by(CLIENTS).cycle() {
+                        if done.load(Ordering::SeqCst) {
+                            break;
+                        }
+                        let target = format!("/source-{number}/x");
+                        let load = load::keep_alive(address, &target, 2, 5, "content".len());
                         good += load.good;
                         errors.extend(load.errors);
+                        thread::sleep(REST);
                     }
                     (good, errors)
                 })
             })
             .collect();
         let _done = Done(&done);
-        let renewed = || -> f64 {
-            let name = |number| {
-                format!(
-                    "yatagarasu_credentials_refresh_total{{source=\"source-{number}\",result=\"success\"}}"
-                )
-            };
-            (0..SOURCES).filter_map(|number| proxy.metric(&name(number))).sum()
-        };
-        for round in 1..=RENEWALS / SOURCES {
+        for round in 1..=ROUNDS_ASKED_FOR {
             assert_eq!(post(&proxy, "/admin/credentials/refresh", &[]).status, 202);
-            #[expect(clippy::cast_precision_loss, reason = "a small number")]
-            let wanted = (SOURCES * (round + 1)) as f64;
-            wait_until("a round of renewals", || renewed() >= wanted);
+            let wanted = SOURCES * (round + 1);
+            wait_until("a round of renewals", || fetches(&proxy).iter().sum::<usize>() >= wanted);
         }
+        // From here on nobody asks, and what there is ends.
+        let (before, documents) = (fetches(&proxy), services.documents());
+        let by_schedule = || -> Vec<usize> {
+            fetches(&proxy).iter().zip(&before).map(|(now, before)| now - before).collect()
+        };
+        for round in 1..=ROUNDS_OF_THE_SCHEDULE {
+            wait_until("a round of renewals by the schedule", || {
+                services.documents() >= documents + SOURCES * round
+                    && by_schedule().iter().all(|renewals| *renewals >= round)
+            });
+        }
+        let by_schedule: usize = by_schedule().iter().sum();
         done.store(true, Ordering::SeqCst);
         let all = clients.into_iter().map(|client| client.join().unwrap());
-        all.fold((0, Vec::new()), |(good, mut errors), (more, failed)| {
+        let (good, errors) = all.fold((0, Vec::new()), |(good, mut errors), (more, failed)| {
             errors.extend(failed);
             (good + more, errors)
-        })
+        });
+        (good, errors, by_schedule)
     });
     assert!(errors.is_empty(), "{errors:?}");
+    let renewals = fetches(&proxy).iter().sum::<usize>() - SOURCES;
+    assert!(renewals >= RENEWALS, "only {renewals} renewals");
     assert!(good > RENEWALS, "only {good} requests");
-    eprintln!("{RENEWALS} renewals, {good} requests, none failed");
-    assert!(services.documents() >= RENEWALS + SOURCES);
+    assert!(services.documents() >= renewals);
     assert_eq!(services.refused(), [""; 0]);
-    // Many versions were really used.
-    let keys: std::collections::HashSet<String> = s3
+    // Many versions were really used: the last of those asked for, and those after it.
+    let keys: HashSet<String> = s3
         .requests()
         .iter()
         .filter_map(|seen| {
@@ -104,6 +128,28 @@ fn hundreds_of_renewals_under_load_fail_no_request() {
         })
         .map(|rest| rest.split('/').next().unwrap().to_owned())
         .collect();
-    assert!(keys.len() > SOURCES * 10, "only {} credentials were used", keys.len());
+    assert!(
+        keys.len() >= SOURCES * ROUNDS_OF_THE_SCHEDULE,
+        "only {} credentials were used",
+        keys.len()
+    );
     assert_eq!(proxy.metric("config_generation"), Some(1.0));
+    eprintln!(
+        "{renewals} renewals of {SOURCES} sources ({by_schedule} by the schedule), {good} requests \
+         with {} credentials, none failed",
+        keys.len()
+    );
+}
+
+/// Good fetches of each source.
+fn fetches(proxy: &Proxy) -> Vec<usize> {
+    let page = proxy.metrics();
+    let of = |number: usize| -> usize {
+        let series = format!(
+            "yatagarasu_credentials_refresh_total{{source=\"source-{number}\",result=\"success\"}} "
+        );
+        let line = page.lines().find_map(|line| line.strip_prefix(&series));
+        line.map_or(0, |value| value.parse().unwrap())
+    };
+    (0..SOURCES).map(of).collect()
 }
