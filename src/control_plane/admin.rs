@@ -79,7 +79,7 @@ fn addresses(page: &StatusPage<'_>) -> Vec<Value> {
             "age_seconds": age_seconds,
             "version": version.0,
             "worker_versions": worker_versions(page, version),
-            "error": error,
+            "last_error": error,
         })
     });
     hosts.collect()
@@ -115,7 +115,7 @@ fn certificates(page: &StatusPage<'_>) -> Vec<Value> {
             "not_after": certificate.not_after(),
             "version": version.0,
             "worker_versions": workers,
-            "error": error,
+            "last_error": error,
         })
     });
     certificates.collect()
@@ -172,8 +172,8 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> CallReply {
     body.insert("restart_required".to_owned(), json!(page.restart_required));
     body.insert("workers".to_owned(), json!(workers));
     body.insert("buckets".to_owned(), json!(buckets));
-    let key_sets: Vec<Value> = page.key_sets.iter().map(key_set).collect();
-    body.insert("jwks".to_owned(), json!(key_sets));
+    let key_sets = page.key_sets.iter().map(|source| key_set(page, source));
+    body.insert("jwks".to_owned(), key_sets.collect());
     body.insert("addresses".to_owned(), json!(addresses(page)));
     body.insert("certificates".to_owned(), json!(certificates(page)));
     body.insert("credentials".to_owned(), page.credentials.iter().map(source).collect());
@@ -185,14 +185,14 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> CallReply {
     report::reply(200, "", body, request_id)
 }
 
-/// A key set on the status page. It is in use on the workers whose `live_version` is this or later.
-fn key_set(source: &SourceStatus) -> Value {
+/// A key set on the status page. Its version is that of the live values that brought it.
+fn key_set(page: &StatusPage<'_>, source: &SourceStatus) -> Value {
     json!({
         "provider": source.provider,
         "url": source.url,
-        "version": source.set.map(|(version, _)| version),
         "keys": source.set.map_or(0, |(_, keys)| keys),
-        "live_version": source.live_version.0,
+        "version": source.live_version.0,
+        "worker_versions": worker_versions(page, source.live_version),
         "age_seconds": source.age_seconds,
         "stale_in_seconds": source.stale_in_seconds,
         "last_error": source.last_error,

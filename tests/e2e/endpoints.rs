@@ -194,7 +194,7 @@ fn everything_on_the_status_page_is_true() {
             "age_seconds": found["age_seconds"],
             "version": version,
             "worker_versions": [version, version],
-            "error": null,
+            "last_error": null,
         });
         assert_eq!(*found, expected);
     }
@@ -207,6 +207,7 @@ fn everything_on_the_status_page_is_true() {
             "addresses": addresses,
             "tls": name == "encrypted",
             "signed": name != "unsigned",
+            "credentials": null,
             "auth": name == "encrypted",
         })
     };
@@ -227,6 +228,7 @@ fn everything_on_the_status_page_is_true() {
         ],
         "certificates": [],
         "jwks": [],
+        "credentials": [],
         "last_reload": without_id(&refused, "api"),
     });
     assert_eq!(page, expected, "{page:#}");

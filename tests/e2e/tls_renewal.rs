@@ -173,7 +173,10 @@ fn a_pair_that_was_renamed_over_is_used_by_the_next_handshake_without_a_reload()
 
     let status = status(&proxy);
     let certificate = &status["certificates"][0];
-    assert_eq!((&certificate["name"], &certificate["error"]), (&json!("a.test"), &Value::Null));
+    assert_eq!(
+        (&certificate["name"], &certificate["last_error"]),
+        (&json!("a.test"), &Value::Null)
+    );
     assert_eq!(certificate["names"], json!(["a.test"]));
     assert!(proxy.metric(RENEWED).unwrap() >= 1.0);
     assert_eq!((counts(&proxy), proxy.metric("config_generation")), ((0, 0), Some(1.0)));
@@ -221,7 +224,7 @@ fn a_pair_that_does_not_fit_keeps_the_last_good_one_and_says_so() {
     let key = "server.tls.certificates[0].key_file";
     let text = proxy.stderr().text();
     assert!(text.contains(key) && text.contains("does not belong to the certificate"), "{text}");
-    let error = status(&proxy)["certificates"][0]["error"].as_str().unwrap().to_owned();
+    let error = status(&proxy)["certificates"][0]["last_error"].as_str().unwrap().to_owned();
     assert!(error.contains("does not belong to the certificate"), "{error}");
     wait_expiry(&proxy, 2090);
     assert_eq!(&shown(&proxy, &[&old, &new]), old.cert.der());
@@ -230,7 +233,7 @@ fn a_pair_that_does_not_fit_keeps_the_last_good_one_and_says_so() {
     wait_expiry(&proxy, 2091);
     wait_cores(&proxy);
     assert_eq!(&shown(&proxy, &[&old, &new]), new.cert.der());
-    assert_eq!(status(&proxy)["certificates"][0]["error"], Value::Null);
+    assert_eq!(status(&proxy)["certificates"][0]["last_error"], Value::Null);
     // A file that is gone is no other matter.
     fs::remove_file(proxy.directory().join("site.key")).unwrap();
     wait_until("another failure", || proxy.metric(FAILED) >= Some(2.0));
