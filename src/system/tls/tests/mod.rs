@@ -618,6 +618,23 @@ fn a_session_asks_and_reads_the_response() {
 }
 
 #[test]
+fn nothing_may_be_written_and_may_be_the_last_that_is() {
+    with_session(
+        |mut server, mut stream| {
+            let mut tls = rustls::Stream::new(&mut server, &mut stream);
+            tls.write_all(b"x").unwrap();
+            assert_eq!(tls.read(&mut [0; 1]).unwrap(), 0, "close_notify");
+        },
+        |stream| async move {
+            // The server has come to the end of its handshake.
+            assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 1);
+            assert_eq!(stream.try_write(&[], &[]).unwrap(), Some(0));
+            assert_eq!(stream.try_write_part(&[], &[], true).unwrap(), Some(0));
+        },
+    );
+}
+
+#[test]
 fn an_end_without_close_notify_is_an_error_and_comes_after_the_bytes() {
     for says_so in [true, false] {
         with_session(
