@@ -322,7 +322,7 @@ pub struct Http2Cells {
     pub connections: Gauge,
     /// Open streams: requests that are being served.
     pub streams: Gauge,
-    /// Requests that were begun.
+    /// Requests that were started.
     pub requests: Counter,
     resets: [Counter; Http2Reset::COUNT],
     goaways: [Counter; Http2GoAway::COUNT],

@@ -93,7 +93,7 @@ definitions! {
     HTTP2_STREAMS: Gauge "yatagarasu_http2_streams" [] "streams",
         "Open HTTP/2 streams of clients.";
     HTTP2_REQUESTS: Counter "yatagarasu_http2_requests_total" [] "requests",
-        "Requests that were begun over HTTP/2.";
+        "Requests that were started over HTTP/2.";
     HTTP2_RESETS: Counter "yatagarasu_http2_resets_total" ["reason"] "streams",
         "HTTP/2 streams that ended before their response did.";
     HTTP2_GOAWAYS: Counter "yatagarasu_http2_goaways_total" ["reason"] "connections",

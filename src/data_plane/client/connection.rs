@@ -44,7 +44,7 @@ enum Next {
 
 /// Beginning of what a client sends next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begun {
+enum Started {
     /// A request, whose head is complete.
     Request,
     /// HTTP/2, by prior knowledge (RFC 9113 section 3.3).
@@ -69,10 +69,10 @@ pub(crate) async fn serve(
     let mut this_turn = 0;
     loop {
         let next = match read_head(core, &stream, &mut input, &mut head, first, guard).await {
-            Ok(Begun::Request) => {
+            Ok(Started::Request) => {
                 serve_request(core, &stream, peer, guard.role(), &mut input, &head).await
             }
-            Ok(Begun::Http2) => {
+            Ok(Started::Http2) => {
                 Box::pin(http2::connection::serve(core, stream, peer, guard, input)).await;
                 return;
             }
@@ -143,7 +143,7 @@ async fn serve_request<'c>(
     next
 }
 
-/// Reads until `head` is complete, or the client has begun with HTTP/2.
+/// Reads until `head` is complete, or the client has started HTTP/2.
 ///
 /// # Errors
 /// A fault to respond with, or `None` when the connection is to be closed without a word.
@@ -154,7 +154,7 @@ async fn read_head<'c>(
     head: &mut RequestHead,
     first: bool,
     guard: &ConnectionGuard,
-) -> Result<Begun, Option<Fault>> {
+) -> Result<Started, Option<Fault>> {
     let timeouts = core.current().timeouts;
     // One absolute deadline for the head, from accept or from its first byte.
     let mut started = !input.is_empty();
@@ -173,12 +173,12 @@ async fn read_head<'c>(
                 && stream.negotiated().is_none();
             let begins = if may_be_http2 { begins(input.bytes()) } else { Begins::Otherwise };
             let parsed = match begins {
-                Begins::Http2 => return Ok(Begun::Http2),
+                Begins::Http2 => return Ok(Started::Http2),
                 Begins::Unknown => Ok(Progress::Partial),
                 Begins::Otherwise => parse_request(input.bytes(), &local.limits, head),
             };
             match parsed {
-                Ok(Progress::Complete) => return Ok(Begun::Request),
+                Ok(Progress::Complete) => return Ok(Started::Request),
                 // The process ends: there is no time left for the rest of it.
                 Ok(Progress::Partial)
                     if stream.registration().close_reason() == CloseReason::ClientGone =>

@@ -71,12 +71,12 @@ mod tests {
         table.set_credentials(one, credentials("first"), None);
         table.set_credentials(two, credentials("other"), None);
         let newest = NewestCredentials::of_table(&table);
-        let (begun, other) = (newest.of(one).unwrap(), newest.of(two).unwrap());
+        let (first, other) = (newest.of(one).unwrap(), newest.of(two).unwrap());
         table.set_credentials(one, credentials("second"), None);
         newest.renew(&table);
-        assert_eq!(&*begun.credentials.access_key, "first");
+        assert_eq!(&*first.credentials.access_key, "first");
         assert_eq!(&*newest.of(one).unwrap().credentials.access_key, "second");
-        assert_ne!(begun.serial, newest.of(one).unwrap().serial);
+        assert_ne!(first.serial, newest.of(one).unwrap().serial);
         assert!(Rc::ptr_eq(&other, &newest.of(two).unwrap()), "what did not change stays");
         table.keep_sources(&[two].into());
         newest.renew(&table);

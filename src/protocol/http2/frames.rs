@@ -1,5 +1,5 @@
 //! The frames of a client, by their heads (RFC 9113 section 4.1): enough to count them, and to see
-//! whether something that was begun is still to be completed. Payloads are passed over.
+//! whether something that was started is still to be completed. Payloads are passed over.
 
 use super::preface::PREFACE;
 
@@ -143,13 +143,13 @@ impl FrameScan {
     }
 
     /// Number of the field section of which a part is still to come, if there is one. The head of a
-    /// frame that has begun may become one.
+    /// frame that has started may become one.
     pub fn open_section(&self) -> Option<u64> {
         let is_open = self.continues || (self.in_fields && self.payload_left > 0);
         (is_open || self.filled > 0).then_some(self.sections)
     }
 
-    /// Returns true once the first settings have begun, which must come first (RFC 9113 section
+    /// Returns true once the first settings have started, which must come first (RFC 9113 section
     /// 3.4).
     pub fn has_settings(&self) -> bool {
         self.has_settings

@@ -168,7 +168,7 @@ mod tests {
         at(1_000 + seconds, START + seconds)
     }
 
-    fn begun(now: Moment) -> Renewal {
+    fn started(now: Moment) -> Renewal {
         let mut renewal = Renewal::new();
         assert!(renewal.begin(now));
         renewal
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn one_fetch_at_a_time() {
-        let mut renewal = begun(after(0));
+        let mut renewal = started(after(0));
         assert!(!renewal.begin(after(100)));
         renewal.ask();
         assert!(!renewal.begin(after(100)), "after the one under way");
@@ -195,7 +195,7 @@ mod tests {
         for (life, due) in
             [(3_600, 3_300), (43_200, 42_900), (900, 720), (10, 8), (3, 2), (1_500, 1_200)]
         {
-            let mut renewal = begun(after(0));
+            let mut renewal = started(after(0));
             renewal.succeeded(Some(START + life), after(0), 0).unwrap();
             assert_eq!(next(&renewal, 0), due, "{life}");
         }
@@ -205,7 +205,7 @@ mod tests {
     fn jitter_is_earlier_by_a_fifth_of_the_lead_at_most() {
         let mut seen = std::collections::BTreeSet::new();
         for random in 0..1_000 {
-            let mut renewal = begun(after(0));
+            let mut renewal = started(after(0));
             renewal.succeeded(Some(START + 3_600), after(0), random * 7_919).unwrap();
             seen.insert(next(&renewal, 3_000));
         }
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn permanent_ones_are_fetched_again_when_asked_for_only() {
-        let mut renewal = begun(after(0));
+        let mut renewal = started(after(0));
         renewal.succeeded(None, after(0), 0).unwrap();
         assert!(!renewal.clone().begin(after(10_000_000)));
         renewal.ask();
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn failures_are_tried_again_after_a_second_doubling_to_fifteen() {
-        let mut renewal = begun(after(0));
+        let mut renewal = started(after(0));
         let mut now = 0;
         for pause in [1, 2, 4, 8, 15, 15, 15] {
             renewal.failed(after(now));
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_response_with_the_same_end_is_asked_again_after_half_a_minute() {
         let end = START + 3_600;
-        let mut renewal = begun(after(0));
+        let mut renewal = started(after(0));
         renewal.succeeded(Some(end), after(0), 0).unwrap();
         let mut asked = Vec::new();
         let mut now = 0;
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(&asked[..4], [3_300, 3_330, 3_360, 3_390]);
         assert!(asked.last().unwrap() >= &3_590, "until the end: {asked:?}");
         // The same end long before is no reason for haste.
-        let mut renewal = begun(after(0));
+        let mut renewal = started(after(0));
         renewal.succeeded(Some(end), after(0), 0).unwrap();
         renewal.ask();
         assert!(renewal.begin(after(60)));
@@ -266,17 +266,17 @@ mod tests {
 
     #[test]
     fn credentials_that_have_ended_are_a_failure() {
-        let mut renewal = begun(after(100));
+        let mut renewal = started(after(100));
         let problem = renewal.succeeded(Some(START + 40), after(100), 0).unwrap_err();
         assert!(problem.text.contains("ended 60 s before they came"), "{problem}");
         assert_eq!(next(&renewal, 100), 101);
-        let mut renewal = begun(after(100));
+        let mut renewal = started(after(100));
         assert!(renewal.succeeded(Some(START + 100), after(100), 0).is_err());
     }
 
     #[test]
     fn a_wall_clock_that_jumps_ahead_makes_the_renewal_due() {
-        let mut renewal = begun(after(0));
+        let mut renewal = started(after(0));
         renewal.succeeded(Some(START + 3_600), after(0), 0).unwrap();
         assert!(!renewal.clone().begin(at(1_010, START + 3_299)));
         assert!(renewal.begin(at(1_010, START + 3_300)));
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_wall_clock_that_jumps_back_does_not_put_the_renewal_off() {
-        let mut renewal = begun(after(0));
+        let mut renewal = started(after(0));
         renewal.succeeded(Some(START + 3_600), after(0), 0).unwrap();
         assert!(!renewal.clone().begin(at(1_000 + 3_299, START - 86_400)));
         assert!(renewal.begin(at(1_000 + 3_300, START - 86_400)));
@@ -294,7 +294,7 @@ mod tests {
     /// its clock.
     #[test]
     fn a_machine_that_slept_renews_when_it_wakes() {
-        let mut renewal = begun(after(0));
+        let mut renewal = started(after(0));
         renewal.succeeded(Some(START + 3_600), after(0), 0).unwrap();
         assert!(renewal.begin(at(1_001, START + 20_000)));
         // Failures are counted by the clock that goes on.

@@ -196,7 +196,7 @@ struct Driver<'d> {
 }
 
 impl Driver<'_> {
-    /// One turn: frames in, streams begun, frames out, deadlines.
+    /// One turn: frames in, streams started, frames out, deadlines.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         self.shared.wake(context);
         self.steps.wake(context);

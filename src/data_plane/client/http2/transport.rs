@@ -100,7 +100,7 @@ impl<'t> Transport<'t> {
         self.incoming.borrow().offence
     }
 
-    /// Number of the field section that the client has begun and not completed.
+    /// Number of the field section that the client has started and not completed.
     pub(super) fn open_section(&self) -> Option<u64> {
         self.incoming.borrow().scan.open_section()
     }

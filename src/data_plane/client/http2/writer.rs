@@ -50,7 +50,7 @@ pub(super) struct Writer<'w> {
     has_body: bool,
     /// Body bytes that were kept back.
     kept: Option<OwnedScratch>,
-    begun: bool,
+    started: bool,
     /// Set if the request's body is of no interest any more.
     ends: bool,
     stalled: bool,
@@ -78,7 +78,7 @@ impl<'w> Writer<'w> {
             head: None,
             has_body: false,
             kept: None,
-            begun: false,
+            started: false,
             ends: false,
             stalled: false,
             sent: 0,
@@ -104,7 +104,7 @@ impl<'w> Writer<'w> {
     async fn send(&mut self, is_all: bool) -> Result<(), ClientGone> {
         let is_bare = self.kept.is_none();
         if let Some(head) = self.head.take() {
-            self.begun = true;
+            self.started = true;
             self.outlet.borrow_mut().begin(head, is_all && is_bare)?;
             if is_all && is_bare {
                 return Ok(());
@@ -239,7 +239,7 @@ impl ResponseWriter for Writer<'_> {
     }
 
     fn is_started(&self) -> bool {
-        self.begun
+        self.started
     }
 
     fn body_bytes(&self) -> u64 {
