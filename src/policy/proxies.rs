@@ -30,7 +30,7 @@ impl TrustedProxies {
     ///
     /// Each address is the word of the one behind it, so the walk goes on for as long as that one
     /// is trusted. Where it ends early, the last trusted proxy stands for its client: at a member
-    /// that names no address, at the first address of all, and after [`HOPS_MAX`].
+    /// that names no address, at the first address of all, and after `HOPS_MAX`.
     pub fn client<'b>(
         &self,
         peer: ClientAddress,

@@ -25,7 +25,7 @@ use crate::protocol::url::HttpUrl;
 /// Name of the keys of the `jwt` section itself, where providers are named.
 pub const OWN_KEYS: &str = "jwt";
 
-/// Most elements of `jwt.providers`: one bit for each in a [`ProviderSet`], beside the section's
+/// Most elements of `jwt.providers`: one bit for each in a `ProviderSet`, beside the section's
 /// own keys.
 pub const PROVIDERS_MAX: usize = 63;
 
