@@ -1,11 +1,18 @@
 //! HTTP/2 over TLS, agreed on by ALPN (RFC 9113 section 3.2).
 
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+};
+
 use crate::support::{
     config::Config,
-    http2_frames::{NO_ERROR, RawHttp2, fields, frame, request},
+    http2_frames::{NO_ERROR, RawHttp2, fields, frame, request, window_update},
     proxy::Proxy,
+    reload::{Done, adopt, config_of, counts, touched},
     scripted_origin::ScriptedOrigin,
-    site::{Site, Visitor},
+    site::{Identity, Site, Visitor},
     waiting::wait_until,
 };
 
@@ -97,4 +104,64 @@ fn streams_share_a_session() {
     for (number, body) in bodies.iter().enumerate() {
         assert_eq!(*body, format!("/products/{number}").as_bytes());
     }
+}
+
+/// Replaces the pair in one step for each file.
+fn put_pair(proxy: &Proxy, identity: &Identity) {
+    for (name, text) in [("site.pem", identity.pem()), ("site.key", identity.key_pem())] {
+        let new = proxy.directory().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, proxy.directory().join(name)).unwrap();
+    }
+}
+
+/// Connections that go on and new ones, while generations and certificates change in turn.
+#[test]
+fn reloads_and_renewals_lose_no_stream() {
+    const BODY: usize = 40_000;
+    const ROUNDS: usize = 4;
+    const RENEWED: &str = "yatagarasu_tls_certificate_renewals_total{result=\"success\"}";
+    let body = vec![b'x'; BODY];
+    let origin = ScriptedOrigin::serving(&body);
+    let site = Site::new();
+    let config = config_of(origin.url()).with_tls();
+    let proxy = site.start(&config);
+    let (done, served) = (AtomicBool::new(false), AtomicU32::new(0));
+    thread::scope(|scope| {
+        let _done = Done(&done);
+        for is_kept in [true, true, false] {
+            let (proxy, site, body, done, served) = (&proxy, &site, &body, &done, &served);
+            scope.spawn(move || {
+                let mut client = connect(proxy, site);
+                let mut stream = 1;
+                while !done.load(Ordering::SeqCst) {
+                    if !is_kept {
+                        (client, stream) = (connect(proxy, site), 1);
+                    }
+                    client.send(request(stream, "/products/a"));
+                    let (status, got) = client.response(stream);
+                    assert_eq!(status, Some(200));
+                    assert!(got == *body, "{} bytes", got.len());
+                    client.send(window_update(0, u32::try_from(BODY).unwrap()));
+                    stream += 2;
+                    served.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        for round in 1..=ROUNDS {
+            let go_on = |what: &str| {
+                let before = served.load(Ordering::SeqCst);
+                wait_until(what, || served.load(Ordering::SeqCst) > before + 5);
+            };
+            adopt(&proxy, &touched(&config, round));
+            go_on("requests after a reload");
+            let renewed = proxy.metric(RENEWED);
+            put_pair(&proxy, &site.issue(&["localhost"]));
+            wait_until("the renewal", || proxy.metric(RENEWED) > renewed);
+            go_on("requests after a renewal");
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(counts(&proxy), (ROUNDS, 0));
+    assert_eq!(proxy.metric("config_generation"), Some(5.0));
 }
