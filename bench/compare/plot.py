@@ -8,6 +8,12 @@ WIDTH, LABEL_WIDTH, VALUE_WIDTH = 760, 150, 60
 BAR_HEIGHT, BAR_GAP, PANEL_GAP, TITLE_HEIGHT = 14, 6, 26, 22
 # Bars beyond this ratio are cut, and say so: one slow proxy must not hide the differences.
 RATIO_SHOWN_MAX = 2.5
+KINDS = {
+    "": "",
+    "each": ", another object each time",
+    "close": ", a connection for each request",
+    "resume": ", a connection with a resumed session for each request",
+}
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }
 .title { font-weight: 600 } .small { font-size: 11px } .ours { fill: #0969da } .peer { fill: #8c959f }
@@ -21,8 +27,8 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 
 def describe(load):
     size, connections = load.split(":")
-    size, _, each = size.partition("-")
-    return f"{size[:-1]} {size[-1].upper()}iB{', another object each time' if each else ''}, {connections} connections"
+    size, _, kind = size.partition("-")
+    return f"{size[:-1]} {size[-1].upper()}iB{KINDS[kind]}, {connections} connections"
 
 
 def _bar(row, top, x):

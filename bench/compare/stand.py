@@ -1,7 +1,6 @@
 """Where the comparison runs: a network of its own, processes on fixed cores, and what they used."""
 
 import contextlib
-import http.client
 import os
 import shutil
 import signal
@@ -46,15 +45,6 @@ def prepare_network():
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
-
-
-def get(port, path, headers=None):
-    """Status and body of one GET on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    with contextlib.closing(connection):
-        connection.request("GET", path, headers=headers or {})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
 
 
 class Process:

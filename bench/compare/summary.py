@@ -72,8 +72,9 @@ def memory_figures(figures):
         )
 
 
-def print_load(load, samples):
-    print(f"\n== {load.replace(':', ', ')} connections: CPU time of the proxy per response ==")
+def print_load(load, samples, mode):
+    size, connections = load.split(":")
+    print(f"\n== {', '.join([size, f'{connections} connections', *mode])}: CPU time of the proxy per response ==")
     print(f"{'proxy':20}{'us':>10}{'user':>9}{'ratio':>8}{'quartiles':>13}{'responses/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
           f"{'GiB/CPU s':>11}{'errors':>8}")
     for row in rows(samples):
