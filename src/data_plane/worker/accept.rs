@@ -1,6 +1,6 @@
 //! Accepting connections, within the limit, and closing the listener without losing any.
 
-use std::{net::SocketAddr, panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{net::SocketAddr, panic::AssertUnwindSafe, pin::pin, rc::Rc, time::Duration};
 
 use crate::{
     data_plane::{
@@ -123,8 +123,12 @@ fn admit(core: &Rc<Core>, accepted: Accepted, door: Door) {
     let guard = ConnectionGuard::new(&core.open, door.role);
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        let served = serve(&core, socket, accepted.peer, door, &guard);
-        if panic::caught(AssertUnwindSafe(served)).await.is_err() {
+        let outcome = {
+            // By reference: a task would hold what is handed on by value twice.
+            let served = pin!(serve(&core, socket, accepted.peer, door, &guard));
+            panic::caught(AssertUnwindSafe(served)).await
+        };
+        if outcome.is_err() {
             core.cells.panics.inc();
             tracing::error!(worker = core.worker, "a connection's task panicked and was ended");
         }

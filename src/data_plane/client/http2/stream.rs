@@ -36,7 +36,8 @@ pub(super) fn spawn(
     let open = OpenStream::new(shared);
     monoio::spawn(async move {
         let shared = &open.0;
-        let served = serve(shared, message, respond);
+        // Boxed where it is made: a task moves what it runs several times.
+        let served = Box::pin(serve(shared, message, respond));
         if panic::caught(AssertUnwindSafe(served)).await.is_err() {
             shared.core.cells.panics.inc();
             tracing::error!(

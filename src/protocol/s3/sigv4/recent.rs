@@ -76,8 +76,9 @@ impl RecentSignatures {
             slot.signature = sign();
             (slot.date, slot.signer, slot.is_head) = (*date, signer, is_head);
             (slot.host_bytes, slot.url_bytes) = (host.len(), url_bytes);
-            let url = host.iter().chain(target);
-            slot.url.iter_mut().zip(url).for_each(|(kept, byte)| *kept = *byte);
+            let (front, back) = slot.url.split_at_mut(host.len());
+            front.copy_from_slice(host);
+            back.iter_mut().zip(target).for_each(|(kept, byte)| *kept = *byte);
         }
         slot.signature
     }
