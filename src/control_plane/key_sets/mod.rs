@@ -153,6 +153,7 @@ impl KeyFetcher {
             let number = threads.fetch_add(1, Ordering::Relaxed);
             let shared = Arc::clone(&self.0);
             if let Err(error) = jobs::keep(format!("yt-jwks-{number}"), move || shared.serve()) {
+                threads.fetch_sub(1, Ordering::Relaxed);
                 tracing::warn!(%error, "a thread that renews key sets could not be started");
                 return;
             }

@@ -240,8 +240,11 @@ impl CredentialSources {
 
     /// Forgets all sources but these, and their credentials.
     pub fn keep(&self, wanted: &HashSet<SourceId>) {
-        self.entries().retain(|entry| wanted.contains(&entry.id));
+        // Held to the end: what a source gives meanwhile must not be taken from it.
+        let mut entries = self.entries();
+        entries.retain(|entry| wanted.contains(&entry.id));
         self.live.keep_sources(wanted);
+        drop(entries);
     }
 
     /// Asks all sources to be fetched now. Returns their names.

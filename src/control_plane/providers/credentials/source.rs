@@ -120,7 +120,8 @@ impl Fetching<'_> {
 
 /// Names what a start asks for the credentials of a source, for people.
 pub fn described(settings: &SourceSettings) -> String {
-    let endpoint = settings.endpoint.as_ref();
+    // Without the query, which may hold a secret.
+    let endpoint = settings.endpoint.as_deref().map(|text| text.split('?').next().unwrap_or(text));
     let at = |default: &str| endpoint.map_or_else(|| default.to_owned(), |at| format!("at {at}"));
     let profile = settings.profile.as_ref();
     let of_files = profile.map_or_else(
