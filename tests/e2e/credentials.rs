@@ -163,14 +163,18 @@ fn a_role_is_assumed_with_a_signature_that_sts_accepts() {
     assert_eq!((answer.status, &answer.json()["code"]), (502, &"upstream_credentials".into()));
     let log = proxy.stderr().text();
     assert!(log.contains("refuses AssumeRole (AccessDenied)"), "{log}");
-    assert!(services.refused().iter().all(|refused| refused == "AccessDenied"));
+    let refused = services.refused();
+    assert!(
+        !refused.is_empty() && refused.iter().all(|code| code == "AccessDenied"),
+        "{refused:?}"
+    );
     assert_silent(&proxy);
 }
 
 #[test]
 fn the_last_good_ones_serve_until_they_end_and_other_buckets_beyond() {
     let s3 = S3Server::start(&[("AKIDFIXED", "fixed")]);
-    let services = AwsServices::start(s3.key_ring(), Duration::from_secs(8));
+    let services = AwsServices::start(s3.key_ring(), HOUR);
     let lasting = AwsServices::start(s3.key_ring(), HOUR);
     let sources = json!([container(&services, "short"), container(&lasting, "long")]);
     let config = with_source(&s3, sources, "short");
@@ -184,7 +188,14 @@ fn the_last_good_ones_serve_until_they_end_and_other_buckets_beyond() {
         services.set_mood(mood.clone());
         post(&proxy, "/admin/credentials/refresh", &[]);
         wait_until("a failure", || refreshes(&proxy, "short", "failure") > failures);
+        assert_content(&proxy, "/products/x");
     }
+    services.set_life(Duration::from_secs(8));
+    services.set_mood(Mood::Well);
+    let renewed = refreshes(&proxy, "short", "success");
+    post(&proxy, "/admin/credentials/refresh", &[]);
+    wait_until("the short ones", || refreshes(&proxy, "short", "success") > renewed);
+    services.set_mood(Mood::Failing(500));
     wait_until("the end", || proxy.get("/products/x").status == 502);
     let answer = proxy.get("/products/x");
     assert_eq!(answer.json()["code"], "upstream_credentials");
