@@ -15,7 +15,7 @@ use crate::{
         snapshot::{Bucket, Endpoint, Plain, Snapshot},
     },
     model::Generation,
-    policy::{auth::BucketAuth, proxies::TrustedProxies, router::Router},
+    policy::{auth::BucketAuth, proxies::TrustedProxies, router::Router, site::Site},
     protocol::s3::endpoint::{EndpointUrl, Scheme, address},
     system::tls::TlsClient,
     telemetry::{ALL_BUCKETS, PER_BUCKET_SERIES_MAX, cells::BucketCells},
@@ -134,7 +134,12 @@ fn compile_bucket(
         max_idle_connections: s3.max_idle_connections,
         max_connection_age: s3.max_connection_age,
         auth: Arc::clone(rules),
+        site: compile_site(settings),
     })
+}
+
+fn compile_site(_settings: &BucketSettings) -> Option<Box<Site>> {
+    None
 }
 
 fn compile_signing(all: &Settings, signing: &SigningSettings) -> Signing {

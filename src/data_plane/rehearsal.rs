@@ -23,7 +23,7 @@ use crate::{
             client::ResponseWriter,
             context::Exchange,
             decision::{Decision, Plan},
-            forward,
+            head::{Changes, add_head},
             identity::Identity,
             outcome::Outcome,
             record,
@@ -150,7 +150,8 @@ impl Rehearsal {
         let plan = std::mem::replace(&mut decision.plan, Plan::Options);
         let Plan::Object { bucket, key_at, permit } = plan else { return None };
         let allow = decision.allow;
-        let exchange = Exchange { core, request: &request, identity, started, allow };
+        let site = request.site_of(decision.bucket);
+        let exchange = Exchange { core, request: &request, identity, started, allow, site };
         if until == Step::Decision {
             return Some(());
         }
@@ -176,7 +177,7 @@ impl Rehearsal {
         if until == Step::ResponseHead {
             return Some(());
         }
-        forward::add_head(&exchange, head, from_s3, &mut response);
+        add_head(&exchange, head, from_s3, Changes::default(), &mut response);
         let body = from_s3.get(head.head_len..)?;
         {
             // A short body is gathered behind the head, which waits for nothing.

@@ -16,6 +16,7 @@ use crate::{
         auth::{AuthPolicy, BucketAuth},
         proxies::TrustedProxies,
         router::Router,
+        site::Site,
     },
     system::tls::TlsClient,
 };
@@ -92,6 +93,8 @@ pub struct Bucket {
     pub max_connection_age: Duration,
     /// Rules for reading it.
     pub auth: Arc<BucketAuth>,
+    /// Rules for browsers and websites; none where nothing of it is configured.
+    pub site: Option<Box<Site>>,
 }
 
 /// Where connections go. Two buckets with equal [`Endpoint::key`] share connections.

@@ -5,3 +5,4 @@ pub mod auth;
 pub mod networks;
 pub mod proxies;
 pub mod router;
+pub mod site;

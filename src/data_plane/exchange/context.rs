@@ -5,6 +5,7 @@ use crate::{
         core::{Core, generation::Local},
         exchange::{identity::Identity, request::Request},
     },
+    policy::site::Site,
     system::clock::Monotonic,
 };
 
@@ -17,6 +18,9 @@ pub(crate) struct Exchange<'x> {
     pub(crate) started: Monotonic,
     /// Methods that the resource takes, as `Allow` lists them.
     pub(crate) allow: &'static str,
+    /// Rules of the bucket, once routed, for browsers and websites.
+    #[expect(dead_code, reason = "no rule reads it yet")]
+    pub(crate) site: Option<&'x Site>,
 }
 
 /// The fields that every response carries.

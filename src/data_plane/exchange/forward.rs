@@ -5,6 +5,7 @@ use crate::{
         exchange::{
             client::{Cut, ResponseWriter},
             context::Exchange,
+            head::{Changes, add_head},
             outcome::Outcome,
             respond,
             stream::stream,
@@ -92,7 +93,7 @@ async fn relay(
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     let message = fetched.message();
-    add_head(exchange, head, message, response);
+    add_head(exchange, head, message, Changes::default(), response);
     let may_be_ours = request.bucket().signing.is_signed()
         && may_be_credentials_error(head.status)
         && response.has_body();
@@ -124,22 +125,6 @@ async fn relay(
     };
     let bytes = response.body_bytes();
     Outcome { status: head.status, bytes, aborted, ..Outcome::default() }
-}
-
-/// Writes the head that the client gets for S3's, which is in `message`.
-pub(crate) fn add_head(
-    exchange: &Exchange<'_>,
-    head: &ResponseHead,
-    message: &[u8],
-    response: &mut impl ResponseWriter,
-) {
-    response.begin(head.status, head.reason.of(message));
-    response.fields_of(head, message);
-    if !head.has_date {
-        response.field("Date", &exchange.core.dates.http());
-    }
-    respond::add_own_fields(&exchange.own(), response);
-    response.end_head(head.length, head.content_length);
 }
 
 /// Returns true if the body is in a content coding. Nobody asked for one, and a coded error

@@ -11,6 +11,7 @@ mod condition;
 pub(crate) mod context;
 pub(crate) mod decision;
 pub(crate) mod forward;
+pub(crate) mod head;
 pub(crate) mod identity;
 pub(crate) mod outcome;
 pub(crate) mod record;
@@ -64,7 +65,8 @@ pub(crate) async fn run(
     let mut path = core.buffers.scratch();
     let mut decision = Decision::of(core, request, now, &mut path);
     let allow = decision.allow;
-    let exchange = Exchange { core, request, identity, started, allow };
+    let site = request.site_of(decision.bucket);
+    let exchange = Exchange { core, request, identity, started, allow, site };
     let plan = std::mem::replace(&mut decision.plan, Plan::Options);
     let outcome = match plan {
         Plan::Object { bucket, key_at, permit } => {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, rc::Rc};
 
 use crate::{
     data_plane::core::{generation::Local, open::Role},
-    policy::auth::TokenCarrier,
+    policy::{auth::TokenCarrier, site::Site},
     protocol::{
         http1::{Looped, Method, Pseudonym, RequestHead, append_field},
         s3::{PathError, canonical_path},
@@ -61,6 +61,11 @@ impl<'r> Request<'r> {
     /// True if the response must not have a body.
     pub(crate) fn is_head(&self) -> bool {
         self.head.method == Method::Head
+    }
+
+    /// Rules for browsers and websites of the bucket of this index.
+    pub(crate) fn site_of(&self, bucket: Option<usize>) -> Option<&Site> {
+        self.local.buckets.get(bucket?)?.site.as_deref()
     }
 
     /// Values of the fields of this name, which is in lower case.
