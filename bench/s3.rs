@@ -22,6 +22,7 @@ fn sign(c: &mut Criterion) {
             method: "GET",
             host: "my-products.s3.us-east-1.amazonaws.com",
             target: b"/images/2024/05/cat-1024x768.jpg",
+            query_bytes: 0,
             access_key: "AKIAIOSFODNN7EXAMPLE",
             session_token,
         };

@@ -14,7 +14,7 @@ use aws_sigv4::{
 };
 use proptest::prelude::*;
 use yatagarasu::protocol::s3::{
-    AmzDate, SigningInput, SigningKey, append_signed_headers, encode_key,
+    AmzDate, SigningInput, SigningKey, append_query, append_signed_headers, encode_key,
     sigv4::form::{FORM_TYPE, FormInput, append_signed_form},
 };
 
@@ -24,6 +24,8 @@ struct Case {
     method: &'static str,
     host: String,
     key: String,
+    /// Parameters of the query, with their decoded values.
+    query: Vec<(&'static str, String)>,
     access_key: String,
     secret: String,
     session_token: Option<String>,
@@ -32,21 +34,31 @@ struct Case {
 }
 
 impl Case {
-    fn target(&self) -> String {
+    /// The target, and the bytes of the query at its end.
+    fn target(&self) -> (String, usize) {
         let mut target = b"/".to_vec();
         encode_key(self.key.as_bytes(), &mut target);
-        String::from_utf8(target).unwrap()
+        let mut query = Vec::new();
+        let mut parameters: Vec<_> =
+            self.query.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        append_query(&mut parameters, &mut query);
+        if !query.is_empty() {
+            target.push(b'?');
+            target.extend_from_slice(&query);
+        }
+        (String::from_utf8(target).unwrap(), query.len())
     }
 
     /// Our header fields, by name.
     fn ours(&self) -> Vec<(String, String)> {
         let date = AmzDate::from_unix(self.seconds);
         let key = SigningKey::derive(self.secret.as_bytes(), &date, &self.region);
-        let target = self.target();
+        let (target, query_bytes) = self.target();
         let input = SigningInput {
             method: self.method,
             host: &self.host,
             target: target.as_bytes(),
+            query_bytes,
             access_key: &self.access_key,
             session_token: self.session_token.as_deref().map(str::as_bytes),
         };
@@ -87,7 +99,7 @@ impl Case {
             .build()
             .unwrap()
             .into();
-        let uri = format!("http://{}{}", self.host, self.target());
+        let uri = format!("http://{}{}", self.host, self.target().0);
         let headers = [("host", self.host.as_str())];
         let request =
             SignableRequest::new(self.method, uri, headers.into_iter(), SignableBody::Bytes(b""))
@@ -112,6 +124,26 @@ fn key() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Parameters that requests to S3 may have, each at most once and in any order.
+fn query() -> impl Strategy<Value = Vec<(&'static str, String)>> {
+    let names = vec![
+        "continuation-token",
+        "delimiter",
+        "list-type",
+        "max-keys",
+        "partNumber",
+        "prefix",
+        "response-content-disposition",
+        "response-content-type",
+        "start-after",
+        "versionId",
+    ];
+    let value = prop_oneof![Just(String::new()), "[ -~]{1,30}", "\\PC{1,20}", key()];
+    let chosen = prop::sample::subsequence(names, 0..5).prop_shuffle();
+    (chosen, prop::collection::vec(value, 5))
+        .prop_map(|(names, values)| names.into_iter().zip(values).collect())
+}
+
 fn host() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z][a-z0-9-]{0,20}[a-z0-9](\\.[a-z]{2,8}){0,3}(:[1-9][0-9]{2,3})?",
@@ -125,15 +157,26 @@ fn case() -> impl Strategy<Value = Case> {
         prop_oneof![Just("GET"), Just("HEAD")],
         host(),
         key(),
+        query(),
         "[A-Za-z0-9_-]{1,40}",
         prop_oneof!["[A-Za-z0-9/+=]{1,100}", "\\PC{1,60}"],
         prop::option::of("[A-Za-z0-9/+=]{1,1200}"),
         "[a-z]{2}-[a-z]{4,9}-[1-9]|auto|garage",
         0..253_402_300_800_u64,
     )
-        .prop_map(|(method, host, key, access_key, secret, session_token, region, seconds)| {
-            Case { method, host, key, access_key, secret, session_token, region, seconds }
-        })
+        .prop_map(
+            |(method, host, key, query, access_key, secret, session_token, region, seconds)| Case {
+                method,
+                host,
+                key,
+                query,
+                access_key,
+                secret,
+                session_token,
+                region,
+                seconds,
+            },
+        )
 }
 
 proptest! {
@@ -244,6 +287,7 @@ fn the_oracle_tells_a_wrong_signature_from_a_right_one() {
         method: "GET",
         host: "examplebucket.s3.amazonaws.com".to_owned(),
         key: "test.txt".to_owned(),
+        query: vec![("versionId", "a/b".to_owned()), ("partNumber", "2".to_owned())],
         access_key: "AKIAIOSFODNN7EXAMPLE".to_owned(),
         secret: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned(),
         session_token: None,
@@ -251,10 +295,12 @@ fn the_oracle_tells_a_wrong_signature_from_a_right_one() {
         seconds: 1_369_353_600,
     };
     assert_eq!(case.ours(), case.theirs());
-    let changes: [fn(&mut Case); 7] = [
+    let changes: [fn(&mut Case); 9] = [
         |case| case.method = "HEAD",
         |case| case.host.push('x'),
         |case| case.key.push('/'),
+        |case| case.query[0].1.push('x'),
+        |case| drop(case.query.pop()),
         |case| case.secret.push('x'),
         |case| case.session_token = Some("t".to_owned()),
         |case| case.region.push('x'),

@@ -128,6 +128,7 @@ fn compile_bucket(
         endpoint,
         host: addressed.host.into(),
         target_prefix: addressed.target_prefix.into(),
+        bucket_target: addressed.bucket_target.into(),
         region: s3.region.as_str().into(),
         signing: compile_signing(all, &s3.signing),
         timeouts: s3.timeouts,

@@ -241,6 +241,7 @@ fn request(bucket: &Bucket, credentials: &Credentials) -> Result<Request, String
         method: "GET",
         host: &bucket.host,
         target: &target,
+        query_bytes: 0,
         access_key: &credentials.access_key,
         session_token: credentials.session_token.as_ref().map(Secret::expose),
     };

@@ -29,7 +29,7 @@ use crate::{
             record,
             request::Request,
         },
-        fetch::request::{ObjectRequest, Wanted},
+        fetch::request::{ObjectRequest, Target, Wanted},
     },
     handoff::{live::LiveTable, message::FromWorker, release::Release},
     policy::auth::TokenCache,
@@ -160,7 +160,8 @@ impl Rehearsal {
         let mut fields = core.buffers.scratch();
         request.append_forwarded(&core.pseudonym, &mut fields);
         let wanted = Wanted {
-            key: path.get(key_at..)?,
+            target: Target::Object(path.get(key_at..)?),
+            query: b"",
             is_head: request.is_head(),
             fields: &fields,
             client: Some(response.presence()),

@@ -81,6 +81,8 @@ pub struct Bucket {
     /// Text before the encoded object key in the request target and the canonical
     /// URI, already URI-encoded: `/my-bucket/prefix/` or `/`.
     pub target_prefix: Box<[u8]>,
+    /// The target of a request for the bucket itself: `/my-bucket` or `/`.
+    pub bucket_target: Box<[u8]>,
     /// AWS region of the credential scope.
     pub region: Box<str>,
     /// Origin of the credentials that sign its requests.

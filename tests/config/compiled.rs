@@ -64,6 +64,7 @@ fn the_snapshot_says_what_the_file_says() {
     assert_eq!(&*products.name, "products");
     assert_eq!(&*products.host, "minio.internal:9000");
     assert_eq!(&*products.target_prefix, b"/my-products/tenant%201/");
+    assert_eq!(&*products.bucket_target, b"/my-products");
     assert_eq!(products.max_idle_connections, 0);
     assert_eq!(products.max_connection_age, Duration::from_millis(20_500));
     assert!(products.auth.enabled());
@@ -77,6 +78,7 @@ fn the_snapshot_says_what_the_file_says() {
     let open = &snapshot.buckets[1];
     assert_eq!(&*open.host, "open-data.s3.eu-west-1.amazonaws.com");
     assert_eq!(&*open.target_prefix, b"/");
+    assert_eq!(&*open.bucket_target, b"/");
     assert!(open.signing == Signing::Anonymous && !open.auth.enabled());
 
     let of_source = |index: usize| match &snapshot.buckets[index].signing {

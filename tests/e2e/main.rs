@@ -47,6 +47,7 @@ mod reload_watch;
 mod responses;
 mod serve;
 mod shutdown;
+mod signed_query;
 mod start;
 mod timeouts;
 mod tls;

@@ -12,7 +12,7 @@ use crate::{
         },
         fetch::{
             attempt::Fetched,
-            request::{ObjectRequest, Wanted},
+            request::{ObjectRequest, Target, Wanted},
         },
         upstream::{
             body::{Body, Frame},
@@ -43,7 +43,8 @@ pub(super) async fn forward(
     let mut fields = core.buffers.scratch();
     exchange.request.append_forwarded(&core.pseudonym, &mut fields);
     let wanted = Wanted {
-        key,
+        target: Target::Object(key),
+        query: b"",
         is_head: exchange.request.is_head(),
         fields: &fields,
         client: Some(response.presence()),

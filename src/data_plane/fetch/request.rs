@@ -25,7 +25,7 @@ use crate::{
     telemetry::{cells::BucketCells, labels::UpstreamErrorReason},
 };
 
-/// A request for an object. Making one takes the [`Permit`]: nothing is signed without.
+/// A request for an object or a bucket. Making one takes the [`Permit`]: nothing is signed without.
 #[derive(Debug)]
 pub(crate) struct ObjectRequest<'r> {
     pub(super) core: &'r Core,
@@ -34,7 +34,8 @@ pub(crate) struct ObjectRequest<'r> {
     pub(super) bucket: &'r Bucket,
     pub(super) endpoint: &'r EndpointState,
     pub(super) cells: &'r Arc<BucketCells>,
-    key: &'r [u8],
+    target: Target<'r>,
+    query: &'r [u8],
     fields: &'r [u8],
     pub(super) is_head: bool,
     pub(super) client: Option<Presence>,
@@ -61,11 +62,23 @@ impl Held<'_> {
     }
 }
 
+/// The resource that a request is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'r> {
+    /// The object of this key, decoded.
+    Object(&'r [u8]),
+    /// The bucket itself, without the prefix of its keys.
+    #[expect(dead_code, reason = "remove this line with the first request for a bucket")]
+    Bucket,
+}
+
 /// The requester's part of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'r> {
-    /// The object's key, decoded.
-    pub(crate) key: &'r [u8],
+    pub(crate) target: Target<'r>,
+    /// The canonical query, without `?` (see [`append_query`](crate::protocol::s3::append_query));
+    /// empty for none.
+    pub(crate) query: &'r [u8],
     /// True if only the head is wanted.
     pub(crate) is_head: bool,
     /// Header fields that are passed on, each as a line.
@@ -88,7 +101,7 @@ impl<'r> ObjectRequest<'r> {
         permit: Permit,
     ) -> Result<Self, Fault> {
         let bucket = local.buckets.get(index).ok_or(Fault::Internal)?;
-        let Wanted { key, is_head, fields, client } = wanted;
+        let Wanted { target, query, is_head, fields, client } = wanted;
         let cells = local.cells_of(index, core.worker).ok_or(Fault::Internal)?;
         let credentials = match &bucket.signing {
             Signing::Keys(keys) => Held::Keys(keys),
@@ -109,7 +122,8 @@ impl<'r> ObjectRequest<'r> {
             bucket,
             endpoint: local.endpoint_of(bucket).ok_or(Fault::Internal)?,
             cells,
-            key,
+            target,
+            query,
             fields,
             is_head,
             client,
@@ -135,8 +149,17 @@ impl<'r> ObjectRequest<'r> {
         out.extend_from_slice(method.as_bytes());
         out.push(b' ');
         let target_at = out.len();
-        out.extend_from_slice(&bucket.target_prefix);
-        encode_key(self.key, out);
+        match self.target {
+            Target::Object(key) => {
+                out.extend_from_slice(&bucket.target_prefix);
+                encode_key(key, out);
+            }
+            Target::Bucket => out.extend_from_slice(&bucket.bucket_target),
+        }
+        if !self.query.is_empty() {
+            out.push(b'?');
+            out.extend_from_slice(self.query);
+        }
         let target = target_at..out.len();
         out.extend_from_slice(b" HTTP/1.1\r\n");
         append_field("Host", bucket.host.as_bytes(), out);
@@ -152,6 +175,7 @@ impl<'r> ObjectRequest<'r> {
                     method,
                     host: &bucket.host,
                     target: out.get(target).unwrap_or_default(),
+                    query_bytes: self.query.len(),
                     access_key: &credentials.access_key,
                     session_token: credentials.session_token.as_ref().map(Secret::expose),
                 };

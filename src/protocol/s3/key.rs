@@ -1,20 +1,27 @@
-//! Object keys on the wire.
+//! Object keys, and the values of a query, on the wire.
 
 use crate::protocol::text::hex;
 
-/// Set for each byte that `UriEncode` leaves alone: the unreserved characters of RFC 3986
+/// Set for each byte that `UriEncode` leaves alone in a key: the unreserved characters of RFC 3986
 /// section 2.3, and `/`, which separates the parts of an object key.
-const KEPT: [bool; 256] = {
+const KEPT_IN_KEY: [bool; 256] = kept(b'/');
+
+/// The same for a value of a query, where `/` is encoded.
+const KEPT_IN_VALUE: [bool; 256] = kept(b'~');
+
+/// The unreserved characters, and one more.
+const fn kept(more: u8) -> [bool; 256] {
     let mut kept = [false; 256];
     let mut byte = 0;
     while byte < 256 {
         #[expect(clippy::cast_possible_truncation, reason = "the loop ends at 255")]
         let b = byte as u8;
-        kept[byte] = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'/');
+        kept[byte] =
+            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') || b == more;
         byte += 1;
     }
     kept
-};
+}
 
 /// Appends `key` to `out`, URI-encoded once as `SigV4` wants it: `A-Z a-z 0-9 - . _ ~ /` are kept,
 /// every other byte becomes `%XX` with upper-case digits.
@@ -23,9 +30,18 @@ const KEPT: [bool; 256] = {
 /// differ. Source: Amazon S3 API Reference, "Signature Calculations for the
 /// Authorization Header", the `UriEncode` function.
 pub fn encode_key(key: &[u8], out: &mut Vec<u8>) {
-    out.reserve(key.len());
-    let mut rest = key;
-    while let Some(at) = rest.iter().position(|&byte| !KEPT[usize::from(byte)]) {
+    encode(key, &KEPT_IN_KEY, out);
+}
+
+/// Appends a value of a query to `out`, encoded like a key, but for `/`, which becomes `%2F`.
+pub(super) fn encode_value(value: &[u8], out: &mut Vec<u8>) {
+    encode(value, &KEPT_IN_VALUE, out);
+}
+
+fn encode(text: &[u8], kept: &[bool; 256], out: &mut Vec<u8>) {
+    out.reserve(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|&byte| !kept[usize::from(byte)]) {
         out.extend_from_slice(&rest[..at]);
         let [high, low] = hex::upper(rest[at]);
         out.extend_from_slice(&[b'%', high, low]);

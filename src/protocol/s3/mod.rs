@@ -4,14 +4,14 @@
 //! once, routing and permission use that value, and [`encode_key`] encodes the key once for the
 //! wire and the signature alike.
 //!
-//! Deliberately absent: queries (an upstream request never has one) and request bodies (this is a
-//! read proxy).
+//! Deliberately absent: request bodies (this is a read proxy).
 
 pub mod endpoint;
 pub mod error_body;
 pub mod key;
 pub mod name;
 pub mod path;
+pub mod query;
 pub mod sigv4;
 
 pub use endpoint::{
@@ -26,6 +26,7 @@ pub use name::{
     validate_session_token,
 };
 pub use path::{PathError, canonical_path};
+pub use query::append_query;
 pub use sigv4::{
     AmzDate, DailyKey, RecentSignatures, Signer, SigningInput, SigningKey, append_signed_headers,
     append_signed_headers_once,

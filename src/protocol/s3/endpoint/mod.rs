@@ -261,6 +261,8 @@ pub struct Addressed {
     /// Start of the request target and the canonical URI, before the encoded object key:
     /// `/bucket/` or `/`, then the encoded key prefix.
     pub target_prefix: Vec<u8>,
+    /// The target of a request for the bucket itself: `/bucket` or `/`.
+    pub bucket_target: Vec<u8>,
 }
 
 /// Addresses a bucket: at `endpoint`, or without one at AWS in `region`.
@@ -281,15 +283,18 @@ pub fn address(
         Addressing::Auto => endpoint.is_none() && !bucket.contains('.'),
     };
     let mut url = endpoint.cloned().unwrap_or_else(|| aws_service("s3", region));
-    let mut target_prefix = b"/".to_vec();
+    let mut bucket_target = b"/".to_vec();
+    let mut target_prefix;
     if virtual_host {
         url.host = format!("{bucket}.{}", url.host);
+        target_prefix = bucket_target.clone();
     } else {
-        encode_key(bucket.as_bytes(), &mut target_prefix);
+        encode_key(bucket.as_bytes(), &mut bucket_target);
+        target_prefix = bucket_target.clone();
         target_prefix.push(b'/');
     }
     encode_key(key_prefix.as_bytes(), &mut target_prefix);
-    Addressed { host: url.host_field(), url, target_prefix }
+    Addressed { host: url.host_field(), url, target_prefix, bucket_target }
 }
 
 /// Checks that a bucket can be addressed as the configuration asks.

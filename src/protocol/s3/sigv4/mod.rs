@@ -1,8 +1,9 @@
 //! AWS Signature Version 4 for reading from S3, in the form of header fields.
 //!
 //! Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header:
-//! Transferring Payload in a Single Chunk". An upstream request has no query and no body, so the
-//! canonical query is always empty and the payload hash is that of nothing.
+//! Transferring Payload in a Single Chunk". An upstream request has no body, so the payload hash is
+//! that of nothing. Its query is sent in the canonical form (see [`super::append_query`]), so that
+//! what is sent is what is signed.
 //!
 //! Requests to other services, which have a form as their body, are signed in [`form`].
 //!
@@ -127,19 +128,34 @@ impl DailyKey {
 }
 
 /// Parts of a request that its signature covers, and the credentials. All of it has been checked
-/// when the configuration was loaded (see [`super::name`]) or encoded by [`super::encode_key`].
+/// when the configuration was loaded (see [`super::name`]), or encoded by [`super::encode_key`] and
+/// [`super::append_query`].
 #[derive(Clone, Copy)]
 pub struct SigningInput<'a> {
     /// `GET` or `HEAD`.
     pub method: &'a str,
     /// The value of the `Host` field, byte for byte.
     pub host: &'a str,
-    /// The request target on the wire: the encoded path, without a query.
+    /// The request target on the wire: the encoded path and, after a `?`, the canonical query if
+    /// there is one.
     pub target: &'a [u8],
+    /// Bytes of the canonical query at the end of the target; 0 if it has none.
+    pub query_bytes: usize,
     /// Access key id.
     pub access_key: &'a str,
     /// Session token of temporary credentials.
     pub session_token: Option<&'a [u8]>,
+}
+
+impl<'a> SigningInput<'a> {
+    /// The canonical URI and the canonical query.
+    fn canonical_target(&self) -> (&'a [u8], &'a [u8]) {
+        if self.query_bytes == 0 {
+            return (self.target, b"");
+        }
+        let (path, query) = self.target.split_at(self.target.len() - self.query_bytes);
+        (path.strip_suffix(b"?").unwrap_or(path), query)
+    }
 }
 
 impl fmt::Debug for SigningInput<'_> {
@@ -191,7 +207,7 @@ fn signature(
     scratch: &mut Vec<u8>,
 ) -> Signature {
     debug_assert!(key.is_for(date), "the key is of another day than the date");
-    debug_assert!(!input.target.contains(&b'?'), "the target has a query");
+    debug_assert!(!input.canonical_target().0.contains(&b'?'), "the target has another query");
     scratch.clear();
     append_canonical_request(date, input, scratch);
     let canonical_hash = digest::digest(&digest::SHA256, scratch);
@@ -237,9 +253,11 @@ fn append_canonical_request(date: &AmzDate, input: &SigningInput<'_>, out: &mut 
     out.reserve(FIXED_BYTES + input.host.len() + input.target.len() + token_bytes);
     out.extend_from_slice(input.method.as_bytes());
     out.push(b'\n');
-    out.extend_from_slice(input.target);
-    // The empty line is the empty query.
-    out.extend_from_slice(b"\n\nhost:");
+    let (path, query) = input.canonical_target();
+    out.extend_from_slice(path);
+    out.push(b'\n');
+    out.extend_from_slice(query);
+    out.extend_from_slice(b"\nhost:");
     out.extend_from_slice(input.host.as_bytes());
     out.extend_from_slice(
         concat!("\nx-amz-content-sha256:", empty_sha256!(), "\nx-amz-date:").as_bytes(),

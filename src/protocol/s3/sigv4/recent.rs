@@ -1,8 +1,9 @@
 //! Signatures of the present second, so that an object which many clients request at once is signed
 //! once.
 //!
-//! A signature covers the method, the bucket's host, the key and the second, and neither ranges nor
-//! conditions (see [`super`]): all requests for an object within a second carry the same one. An
+//! A signature covers the method, the bucket's host, the key, the query and the second, and neither
+//! ranges nor conditions (see [`super`]): all requests for an object within a second carry the same
+//! one, and the target that is compared here has the query in it. An
 //! object that is requested once costs a comparison and a copy on top of its signature.
 
 use std::fmt;
@@ -139,6 +140,8 @@ mod tests {
                 (signer(0, 0), seconds[1], "HEAD", "x", b"/b/"),
                 (signer(0, 0), seconds[1], "HEAD", "y", b"/b/"),
                 (signer(0, 0), seconds[1], "HEAD", "y/b", b"/"),
+                (signer(0, 0), seconds[1], "HEAD", "y", b"/b/?versionId=1"),
+                (signer(0, 0), seconds[1], "HEAD", "y", b"/b/?versionId=2"),
             ] {
                 number += 1;
                 let new = signature(number);

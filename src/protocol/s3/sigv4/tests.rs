@@ -14,6 +14,7 @@ fn input() -> SigningInput<'static> {
         method: "GET",
         host: "examplebucket.s3.amazonaws.com",
         target: b"/test.txt",
+        query_bytes: 0,
         access_key: ACCESS_KEY,
         session_token: None,
     }
@@ -64,6 +65,30 @@ fn the_canonical_request_has_the_documented_lines() {
              host;x-amz-content-sha256;x-amz-date\n{EMPTY_SHA256}"
         )
     );
+}
+
+/// "Example: GET Bucket (List Objects)".
+#[test]
+fn the_list_objects_example_of_the_aws_documentation_gives_its_signature() {
+    let date = AmzDate::from_unix(MAY_24_2013);
+    let mut target = b"/?".to_vec();
+    let query = b"max-keys=2&prefix=J";
+    crate::protocol::s3::append_query(&mut [("prefix", b"J"), ("max-keys", b"2")], &mut target);
+    assert!(target.ends_with(query));
+    let input = SigningInput { target: &target, query_bytes: query.len(), ..input() };
+    let mut out = Vec::new();
+    append_canonical_request(&date, &input, &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        format!(
+            "GET\n/\nmax-keys=2&prefix=J\nhost:examplebucket.s3.amazonaws.com\n\
+             x-amz-content-sha256:{EMPTY_SHA256}\nx-amz-date:20130524T000000Z\n\n\
+             host;x-amz-content-sha256;x-amz-date\n{EMPTY_SHA256}"
+        )
+    );
+    let key = SigningKey::derive(SECRET, &date, "us-east-1");
+    let signature = "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7";
+    assert!(signed(&key, &date, &input).contains(signature));
 }
 
 #[test]
