@@ -72,17 +72,17 @@ definitions! {
         "Whether the file differs from the running process in keys that need a restart.";
     CONFIG_WORKER_GENERATION: Gauge "config_worker_generation" ["worker"] "generation",
         "Generation that each worker serves; 0 before its first.";
-    HTTP_REQUESTS: Counter "http_requests_total" ["bucket", "method", "status"] "requests",
+    HTTP_REQUESTS: Counter "yatagarasu_http_requests_total" ["bucket", "method", "status"] "requests",
         "Finished client requests by what the client was told.";
-    HTTP_REQUEST_DURATION: Histogram "http_request_duration_seconds" ["bucket"] "seconds",
+    HTTP_REQUEST_DURATION: Histogram "yatagarasu_http_request_duration_seconds" ["bucket"] "seconds",
         "Time from the end of a request's head to the last byte of its response.";
-    HTTP_RESPONSE_BYTES: Counter "http_response_bytes_total" ["bucket"] "bytes",
+    HTTP_RESPONSE_BYTES: Counter "yatagarasu_http_response_bytes_total" ["bucket"] "bytes",
         "Response body bytes sent to clients.";
-    CONNECTIONS: Gauge "connections" ["state"] "connections",
+    CONNECTIONS: Gauge "yatagarasu_connections" ["state"] "connections",
         "Open client connections.";
-    CONNECTIONS_ACCEPTED: Counter "connections_accepted_total" [] "connections",
+    CONNECTIONS_ACCEPTED: Counter "yatagarasu_connections_accepted_total" [] "connections",
         "Client connections accepted.";
-    CONNECTIONS_REJECTED: Counter "connections_rejected_total" ["reason"] "connections",
+    CONNECTIONS_REJECTED: Counter "yatagarasu_connections_rejected_total" ["reason"] "connections",
         "Client connections turned away, and accepts that failed.";
     TLS_HANDSHAKES: Counter "yatagarasu_tls_handshakes_total" ["version", "cipher", "resumed"] "handshakes",
         "TLS handshakes with clients; a resumed one continued an earlier session.";
@@ -98,25 +98,25 @@ definitions! {
         "HTTP/2 streams that ended before their response did.";
     HTTP2_GOAWAYS: Counter "yatagarasu_http2_goaways_total" ["reason"] "connections",
         "HTTP/2 connections that the proxy told to end.";
-    AUTH_FAILURES: Counter "auth_failures_total" ["reason"] "requests",
+    AUTH_FAILURES: Counter "yatagarasu_auth_failures_total" ["reason"] "requests",
         "Requests refused for their token or its claims.";
-    AUTH_ENFORCED: Gauge "auth_enforced" [] "0 or 1",
+    AUTH_ENFORCED: Gauge "yatagarasu_auth_enforced" [] "0 or 1",
         "Whether JWT authentication is switched on.";
-    JWT_KEY_USES: Counter "jwt_key_uses_total" ["key"] "tokens",
+    JWT_KEY_USES: Counter "yatagarasu_jwt_key_uses_total" ["key"] "tokens",
         "Tokens accepted with each key; a key that stands still may be retired.";
     JWKS_AGE: Gauge "yatagarasu_jwks_age_seconds" ["provider"] "seconds",
         "Time since a provider was last known to publish the key set that is used.";
     JWKS_REFRESH: Counter "yatagarasu_jwks_refresh_total" ["provider", "result"] "renewals",
         "Renewals of the key set of a provider, by result: renewed, unchanged, failed.";
-    UPSTREAM_REQUESTS: Counter "upstream_requests_total" ["bucket", "status"] "requests",
+    UPSTREAM_REQUESTS: Counter "yatagarasu_upstream_requests_total" ["bucket", "status"] "requests",
         "Response heads received from S3, by status.";
-    UPSTREAM_FIRST_BYTE: Histogram "upstream_first_byte_seconds" ["bucket"] "seconds",
+    UPSTREAM_FIRST_BYTE: Histogram "yatagarasu_upstream_first_byte_seconds" ["bucket"] "seconds",
         "Time from a request being sent to S3 to the first byte of its response.";
-    UPSTREAM_ERRORS: Counter "upstream_errors_total" ["bucket", "reason"] "errors",
+    UPSTREAM_ERRORS: Counter "yatagarasu_upstream_errors_total" ["bucket", "reason"] "errors",
         "Failures of S3 or of the way to it.";
-    UPSTREAM_CONNECTIONS: Gauge "upstream_connections" ["bucket", "state"] "connections",
+    UPSTREAM_CONNECTIONS: Gauge "yatagarasu_upstream_connections" ["bucket", "state"] "connections",
         "Open connections to S3; an idle one belongs to the bucket that used it last.";
-    UPSTREAM_CONNECTS: Counter "upstream_connects_total" [] "connections",
+    UPSTREAM_CONNECTS: Counter "yatagarasu_upstream_connects_total" [] "connections",
         "Connections to S3 that were established.";
     TLS_CERTIFICATE_EXPIRY: Gauge "yatagarasu_tls_certificate_expiry_timestamp_seconds" ["name"] "seconds since 1970",
         "End of the validity of each certificate in use, by the first DNS name in it.";
@@ -126,11 +126,11 @@ definitions! {
         "seconds since 1970", "When the newest credentials of a source end.";
     CREDENTIALS_REFRESH: Counter "yatagarasu_credentials_refresh_total" ["source", "result"] "fetches",
         "Fetches of credentials from their source, by result.";
-    ACCESS_LOG_DROPPED: Counter "access_log_dropped_total" [] "lines",
+    ACCESS_LOG_DROPPED: Counter "yatagarasu_access_log_dropped_total" [] "lines",
         "Access-log lines lost because the file or pipe did not keep up or failed.";
-    LOG_DROPPED: Counter "log_dropped_total" [] "lines",
+    LOG_DROPPED: Counter "yatagarasu_log_dropped_total" [] "lines",
         "Lines of the process log lost because stderr did not keep up or failed.";
-    WORKER_PANICS: Counter "worker_panics_total" [] "panics",
+    WORKER_PANICS: Counter "yatagarasu_worker_panics_total" [] "panics",
         "Connection tasks that panicked; each closed its own connection only.";
     PROCESS_CPU: Counter "process_cpu_seconds_total" [] "seconds",
         "User and system CPU time of the process.";
@@ -146,7 +146,7 @@ definitions! {
         "When the process started.";
     PROCESS_THREADS: Gauge "process_threads" [] "threads",
         "Threads of the process.";
-    BUILD_INFO: Gauge "build_info" ["version", "revision"] "always 1",
+    BUILD_INFO: Gauge "yatagarasu_build_info" ["version", "revision"] "always 1",
         "Version of the binary, and the commit that a release build was made from.";
 }
 
@@ -207,16 +207,20 @@ mod tests {
         }
         for row in [
             row("method", Method::ALL, Method::label),
-            row("reason of connections_rejected_total", RejectReason::ALL, RejectReason::label),
+            row(
+                "reason of yatagarasu_connections_rejected_total",
+                RejectReason::ALL,
+                RejectReason::label,
+            ),
             row("cipher", TlsCipher::ALL, TlsCipher::label),
             row(
                 "reason of yatagarasu_tls_handshake_failures_total",
                 TlsFailure::ALL,
                 TlsFailure::label,
             ),
-            row("reason of auth_failures_total", AuthFailure::ALL, AuthFailure::label),
+            row("reason of yatagarasu_auth_failures_total", AuthFailure::ALL, AuthFailure::label),
             row(
-                "reason of upstream_errors_total",
+                "reason of yatagarasu_upstream_errors_total",
                 UpstreamErrorReason::ALL,
                 UpstreamErrorReason::label,
             ),

@@ -32,7 +32,7 @@ macro_rules! label_set {
 }
 
 label_set! {
-    /// Label `method` of `http_requests_total`.
+    /// Label `method` of `yatagarasu_http_requests_total`.
     pub enum Method {
         /// GET.
         Get => "GET",
@@ -58,7 +58,7 @@ impl Method {
 }
 
 label_set! {
-    /// Label `reason` of `connections_rejected_total`.
+    /// Label `reason` of `yatagarasu_connections_rejected_total`.
     pub enum RejectReason {
         /// Over `server.max_connections`.
         Limit => "limit",
@@ -138,7 +138,7 @@ label_set! {
 }
 
 label_set! {
-    /// Label `reason` of `auth_failures_total`: finer than the response to the client.
+    /// Label `reason` of `yatagarasu_auth_failures_total`: finer than the response to the client.
     pub enum AuthFailure {
         /// No token in any configured source.
         Missing => "missing",
@@ -170,7 +170,7 @@ label_set! {
 }
 
 label_set! {
-    /// Label `reason` of `upstream_errors_total`.
+    /// Label `reason` of `yatagarasu_upstream_errors_total`.
     pub enum UpstreamErrorReason {
         /// The endpoint refused the connection.
         Refused => "refused",
@@ -202,7 +202,7 @@ label_set! {
 }
 
 label_set! {
-    /// Label `state` of `connections` and `upstream_connections`.
+    /// Label `state` of `yatagarasu_connections` and `yatagarasu_upstream_connections`.
     pub enum ConnectionState {
         /// A request is in progress on it, or the first one is awaited.
         Active => "active",

@@ -492,16 +492,19 @@ fn every_key_of_the_table_is_what_the_table_says() {
 fn alerts_and_dashboard_name_metrics_that_exist() {
     let known: BTreeSet<&str> = definitions::ALL.iter().map(|metric| metric.name).collect();
     let families = ["config_", "http_", "auth_", "jwt_", "upstream_", "process_", "yatagarasu_"];
-    let alerts =
-        ["alerts/reload.yaml", "alerts/credentials.yaml", "alerts/jwks.yaml", "alerts/tls.yaml"];
-    for name in alerts.into_iter().chain(["grafana/reload.json"]) {
+    let alerts = ["reload", "traffic", "credentials", "jwks", "tls"];
+    let alerts = alerts.map(|name| format!("alerts/{name}.yaml"));
+    for name in
+        alerts.into_iter().chain(["grafana/reload.json", "grafana/traffic.json"].map(str::to_owned))
+    {
         let text = page(&format!("docs/{name}"));
         // JSON is YAML too.
         let _: Value = serde_yaml::from_str(&text).unwrap();
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let mut found = 0;
         for word in words.filter(|word| families.iter().any(|family| word.starts_with(family))) {
-            assert!(known.contains(word), "{name}: {word} is no metric");
+            let metric = word.strip_suffix("_bucket").unwrap_or(word);
+            assert!(known.contains(metric), "{name}: {word} is no metric");
             found += 1;
         }
         assert!(found > 3, "{name} names no metric");

@@ -290,7 +290,7 @@ fn bytes_of_an_aborted_response_are_those_that_the_socket_took() {
     let record = &proxy.stdout().records()[0];
     assert_eq!((&record["status"], &record["aborted"]), (&200.into(), &true.into()), "{head:?}");
     assert_eq!(record["bytes"], taken);
-    let counted = proxy.metric("http_response_bytes_total{bucket=\"products\"}");
+    let counted = proxy.metric("yatagarasu_http_response_bytes_total{bucket=\"products\"}");
     assert_eq!(counted, Some(f64::from(u32::try_from(taken).unwrap())));
 }
 

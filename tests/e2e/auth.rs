@@ -187,7 +187,7 @@ fn every_refusal_is_answered_by_its_class_and_logged_by_its_reason() {
         *counted.entry(label).or_insert(0.0) += 1.0;
     }
     for (label, count) in counted {
-        let series = format!("auth_failures_total{{reason=\"{label}\"}}");
+        let series = format!("yatagarasu_auth_failures_total{{reason=\"{label}\"}}");
         assert_eq!(proxy.metric(&series), Some(count), "{series}");
     }
     assert_eq!(origin.requests().len(), 1, "no refused request reached S3");
@@ -207,7 +207,7 @@ fn a_missing_token_is_asked_for() {
     }
     let head = proxy.client().request("HEAD", "/products/x", &[]);
     assert_eq!((head.status, head.body.len()), (401, 0));
-    assert_eq!(proxy.metric("auth_failures_total{reason=\"missing\"}"), Some(4.0));
+    assert_eq!(proxy.metric("yatagarasu_auth_failures_total{reason=\"missing\"}"), Some(4.0));
     assert_eq!(origin.accepted(), 0);
 }
 
@@ -394,7 +394,7 @@ fn admin_tokens_come_in_headers_only() {
     assert_eq!(logged(&proxy, &user)["auth_reason"], "claims");
     // The object side of the same configuration does take them from there.
     assert_eq!(proxy.get(&format!("/products/x?tok={admin}")).status, 200);
-    let count = proxy.metric("jwt_key_uses_total{key=\"jwt\"}");
+    let count = proxy.metric("yatagarasu_jwt_key_uses_total{key=\"jwt\"}");
     assert_eq!(count, Some(2.0), "admin tokens count too");
 }
 

@@ -167,7 +167,7 @@ fn nothing_that_is_left_out_or_emptied_opens_a_bucket() {
         // Good for the bucket, but not an admin's.
         let status = ask(&proxy, "/admin/status", &mint(token::JWT_SECRET, &good_claims())).status;
         assert!([401, 403].contains(&status), "{name}: {status} for a user, admin");
-        assert_eq!(proxy.metric("auth_enforced"), Some(1.0), "{name}");
+        assert_eq!(proxy.metric("yatagarasu_auth_enforced"), Some(1.0), "{name}");
     }
     assert_eq!(origin.accepted(), 0, "nothing reached S3");
     // Both happen: optional keys may go, the others may not.
@@ -212,7 +212,7 @@ fn a_reload_does_not_take_a_file_that_forgets_about_tokens() {
         wait_until("the step", || {
             proxy.metric("config_reload_success_total") == Some(before + 1.0)
         });
-        assert_eq!(proxy.metric("auth_enforced"), Some(0.0));
+        assert_eq!(proxy.metric("yatagarasu_auth_enforced"), Some(0.0));
     }
     assert_eq!(proxy.get("/products/x").text(), "secret object");
 }
@@ -243,7 +243,7 @@ fn only_the_written_switch_opens_and_it_says_so() {
     let origin = ScriptedOrigin::serving("object");
     let config = Config::products(origin.url()).with_jwt(&["products"]);
     let proxy = Proxy::start(&config);
-    assert_eq!(proxy.metric("auth_enforced"), Some(1.0));
+    assert_eq!(proxy.metric("yatagarasu_auth_enforced"), Some(1.0));
     proxy.get("/products/x").assert_fault(401, "missing_token");
 
     proxy.write_config(&config.clone().set("jwt.enabled", false));
@@ -253,7 +253,7 @@ fn only_the_written_switch_opens_and_it_says_so() {
     assert_eq!(response.status, 200, "{response:?}");
     let report = response.json();
     assert!(report["warnings"].to_string().contains("jwt.enabled"), "{report}");
-    assert_eq!(proxy.metric("auth_enforced"), Some(0.0));
+    assert_eq!(proxy.metric("yatagarasu_auth_enforced"), Some(0.0));
     let warned = |record: &Value| {
         field(record, "level").is_some_and(|level| level == "WARN")
             && record.to_string().contains("switched off")
@@ -269,7 +269,7 @@ fn only_the_written_switch_opens_and_it_says_so() {
 
     proxy.write_config(&config);
     proxy.signal("HUP");
-    wait_until("the switch back", || proxy.metric("auth_enforced") == Some(1.0));
+    wait_until("the switch back", || proxy.metric("yatagarasu_auth_enforced") == Some(1.0));
     proxy.get("/products/x").assert_fault(401, "missing_token");
     assert_eq!(ask(&proxy, "/admin/status", &admin).status, 200);
 }
@@ -278,7 +278,7 @@ fn only_the_written_switch_opens_and_it_says_so() {
 fn without_any_jwt_the_admin_api_is_closed() {
     let origin = ScriptedOrigin::serving("object");
     let proxy = Proxy::start(&Config::products(origin.url()));
-    assert_eq!(proxy.metric("auth_enforced"), Some(0.0));
+    assert_eq!(proxy.metric("yatagarasu_auth_enforced"), Some(0.0));
     let admin = token::for_role("admin");
     for response in [proxy.get("/admin/status"), ask(&proxy, "/admin/status", &admin)] {
         response.assert_fault(403, "admin_closed");

@@ -41,7 +41,9 @@ fn with_kid(secret: &str, kid: Option<&str>, claims: &Value) -> String {
 }
 
 fn uses(proxy: &Proxy, key: &str) -> f64 {
-    proxy.metric(&format!("jwt_key_uses_total{{key=\"{key}\"}}")).expect("the key's counter")
+    proxy
+        .metric(&format!("yatagarasu_jwt_key_uses_total{{key=\"{key}\"}}"))
+        .expect("the key's counter")
 }
 
 /// The counter has room for 32 keys; a year of rotations has more.
@@ -62,7 +64,7 @@ fn a_new_key_takes_the_counter_of_one_that_is_gone_and_starts_at_zero() {
     };
     assert_eq!((get(0), get(0), get(31)), (200, 200, 200));
     let counts = |keys: [&str; 3]| {
-        keys.map(|key| proxy.metric(&format!("jwt_key_uses_total{{key=\"{key}\"}}")))
+        keys.map(|key| proxy.metric(&format!("yatagarasu_jwt_key_uses_total{{key=\"{key}\"}}")))
     };
     assert_eq!(counts(["k0", "k31", "k32"]), [Some(2.0), Some(1.0), None]);
     proxy.write_config(&with_keys(1..33));

@@ -84,7 +84,7 @@ fn start(
         bucket["s3"]["endpoint"] = origin.url().into();
     }
     let proxy = launch.config_text(&config.to_string()).start();
-    assert_eq!(proxy.metric("auth_enforced"), Some(1.0));
+    assert_eq!(proxy.metric("yatagarasu_auth_enforced"), Some(1.0));
     (proxy, config)
 }
 

@@ -202,7 +202,8 @@ fn the_last_good_ones_serve_until_they_end_and_other_buckets_beyond() {
     assert_content(&proxy, "/lasting/x");
     assert_content(&proxy, "/fixed/x");
     assert!(
-        proxy.metric("upstream_errors_total{bucket=\"products\",reason=\"credentials\"}")
+        proxy
+            .metric("yatagarasu_upstream_errors_total{bucket=\"products\",reason=\"credentials\"}")
             > Some(0.0)
     );
     services.set_life(HOUR);

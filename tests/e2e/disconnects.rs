@@ -102,12 +102,17 @@ fn a_client_that_closes_while_the_response_is_awaited_frees_the_upstream() {
     let page = proxy.metrics();
     assert!(
         !page.lines().any(|line| {
-            line.starts_with("http_requests_total{bucket=\"products\"") && line.contains("2xx")
+            line.starts_with("yatagarasu_http_requests_total{bucket=\"products\"")
+                && line.contains("2xx")
         }),
         "an aborted request is no success:\n{page}"
     );
-    assert_eq!(proxy.metric_count("upstream_errors_total"), 0, "S3 did nothing wrong:\n{page}");
-    assert_eq!(proxy.metric_count("upstream_connections"), 0);
+    assert_eq!(
+        proxy.metric_count("yatagarasu_upstream_errors_total"),
+        0,
+        "S3 did nothing wrong:\n{page}"
+    );
+    assert_eq!(proxy.metric_count("yatagarasu_upstream_connections"), 0);
 }
 
 #[test]
@@ -150,7 +155,7 @@ fn a_client_that_closes_in_a_stalled_body_frees_the_upstream_and_is_no_fault_of_
         origin.wait_open(0);
         wait_until("the record", || proxy.stdout().records().len() == 1);
         assert_eq!(proxy.stdout().records()[0]["aborted"], true);
-        assert_eq!(proxy.metric_count("upstream_errors_total"), 0, "{framing}");
+        assert_eq!(proxy.metric_count("yatagarasu_upstream_errors_total"), 0, "{framing}");
     }
 }
 
@@ -177,7 +182,7 @@ fn a_client_that_left_with_unread_bytes_behind_its_request_frees_the_upstream() 
         }
         origin.wait_open(0);
     }
-    assert_eq!(proxy.metric_count("upstream_errors_total"), 0);
+    assert_eq!(proxy.metric_count("yatagarasu_upstream_errors_total"), 0);
 }
 
 #[test]

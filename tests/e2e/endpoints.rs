@@ -32,7 +32,7 @@ fn health_readiness_and_metrics_respond() {
     ] {
         assert!(page.lines().any(|line| line == series), "{series} in\n{page}");
     }
-    for family in ["config_worker_generation{", "process_", "build_info"] {
+    for family in ["config_worker_generation{", "process_", "yatagarasu_build_info"] {
         assert!(page.contains(family), "{family} in\n{page}");
     }
 }

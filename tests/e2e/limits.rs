@@ -105,7 +105,11 @@ fn connections_over_the_limit_are_refused_and_counted() {
     over.send_if_open(request_bytes("GET", "/products/x", &[]));
     over.response("GET").assert_fault(503, "too_many_connections");
     over.read_to_end();
-    assert!(proxy.metric_sum("connections_rejected_total") >= 1.0, "{}", proxy.metrics());
+    assert!(
+        proxy.metric_sum("yatagarasu_connections_rejected_total") >= 1.0,
+        "{}",
+        proxy.metrics()
+    );
     kept.truncate(1);
     wait_until("room for another", || proxy.get("/products/x").status == 200);
     assert_eq!(kept[0].get("/products/x").status, 200);
@@ -128,7 +132,9 @@ fn exhausted_descriptors_pause_accepting_and_nothing_leaks() {
             let line = page
                 .lines()
                 .find_map(|line| {
-                    line.strip_prefix("connections_rejected_total{reason=\"fd_exhausted\"} ")
+                    line.strip_prefix(
+                        "yatagarasu_connections_rejected_total{reason=\"fd_exhausted\"} ",
+                    )
                 })
                 .expect("the series")
                 .to_owned();
@@ -152,7 +158,7 @@ fn exhaust_descriptors(proxy: &Proxy, client: &mut Client, limit: usize) -> Vec<
     let crowd: Vec<_> = (0..2 * limit).map(|_| proxy.client()).collect();
     wait_until("accepting to pause", || {
         let page = client.get("/metrics").text().to_owned();
-        !page.contains("connections_rejected_total{reason=\"fd_exhausted\"} 0\n")
+        !page.contains("yatagarasu_connections_rejected_total{reason=\"fd_exhausted\"} 0\n")
     });
     crowd
 }
@@ -169,7 +175,7 @@ fn exhausted_descriptors_are_not_called_a_fault_of_s3() {
     assert_eq!(refused.header("retry-after"), Some("1"));
     let page = client.get("/metrics").text().to_owned();
     let errors: Vec<_> =
-        page.lines().filter(|line| line.starts_with("upstream_errors_total{")).collect();
+        page.lines().filter(|line| line.starts_with("yatagarasu_upstream_errors_total{")).collect();
     assert!(!errors.is_empty(), "{page}");
     assert!(errors.iter().all(|line| line.contains("reason=\"out_of_descriptors\"")), "{errors:?}");
     drop(crowd);
@@ -199,11 +205,11 @@ fn the_limit_on_connections_is_exact_on_one_core() {
     // All at once, so that they are accepted in one turn.
     let clients: Vec<_> = (0..50).map(|_| proxy.client()).collect();
     wait_until("all to be accepted or refused", || {
-        proxy.metric_count("connections_rejected_total") == 40
+        proxy.metric_count("yatagarasu_connections_rejected_total") == 40
     });
     drop(clients);
     wait_until("room again", || proxy.get("/products/x").status == 200);
-    assert_eq!(proxy.metric_count("upstream_errors_total"), 0);
+    assert_eq!(proxy.metric_count("yatagarasu_upstream_errors_total"), 0);
 }
 
 #[test]
@@ -218,7 +224,7 @@ fn one_over_the_limit_is_told_when_to_come_back() {
     refused.assert_fault(503, "too_many_connections");
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert!(refused.says_close());
-    let rejected = proxy.metric("connections_rejected_total{reason=\"limit\"}");
+    let rejected = proxy.metric("yatagarasu_connections_rejected_total{reason=\"limit\"}");
     assert_eq!(rejected, Some(1.0));
 }
 

@@ -17,7 +17,7 @@ fn requests_are_counted_by_bucket() {
     }
     wait_until("three requests in the metrics", || {
         proxy.metrics().lines().any(|line| {
-            line.starts_with("http_requests_total{")
+            line.starts_with("yatagarasu_http_requests_total{")
                 && line.contains("bucket=\"products\"")
                 && line.contains("status=\"200\"")
                 && line.ends_with(" 3")
@@ -51,13 +51,15 @@ fn gauges_of_connections_return_to_zero() {
         let _ = client.try_response("GET");
     }
     assert_eq!(origin.accepted(), 6);
-    assert_eq!(proxy.metric_count("upstream_connections"), 1);
+    assert_eq!(proxy.metric_count("yatagarasu_upstream_connections"), 1);
     gate.open();
     wait_until("no upstream connection to be counted", || {
-        proxy.metric_count("upstream_connections") == 0
+        proxy.metric_count("yatagarasu_upstream_connections") == 0
     });
     // The one that asks.
-    wait_until("no client connection but one", || proxy.metric_count("connections") == 1);
+    wait_until("no client connection but one", || {
+        proxy.metric_count("yatagarasu_connections") == 1
+    });
 }
 
 #[test]
@@ -79,27 +81,27 @@ fn every_promised_series_is_there_and_nothing_of_the_client_in_it() {
         "config_last_reload_timestamp_seconds ",
         "config_restart_required ",
         "config_worker_generation{worker=\"0\"} ",
-        "http_requests_total{bucket=\"products\",method=\"GET\",status=\"200\"} ",
-        "http_requests_total{bucket=\"-\",method=\"OTHER\",status=\"400\"} ",
-        "http_request_duration_seconds_bucket{bucket=\"products\",le=\"+Inf\"} ",
-        "http_request_duration_seconds_sum{bucket=\"products\"} ",
-        "http_request_duration_seconds_count{bucket=\"products\"} ",
-        "http_response_bytes_total{bucket=\"products\"} ",
-        "connections{state=\"active\"} ",
-        "connections{state=\"idle\"} ",
-        "connections_rejected_total{reason=\"limit\"} ",
-        "auth_failures_total{reason=\"missing\"} ",
-        "upstream_requests_total{bucket=\"products\",status=\"200\"} ",
-        "upstream_connections{bucket=\"products\",state=\"idle\"} ",
-        "upstream_connects_total ",
-        "upstream_errors_total{bucket=\"down\",reason=\"",
-        "upstream_first_byte_seconds_count{bucket=\"products\"} ",
-        "access_log_dropped_total ",
-        "auth_enforced ",
+        "yatagarasu_http_requests_total{bucket=\"products\",method=\"GET\",status=\"200\"} ",
+        "yatagarasu_http_requests_total{bucket=\"-\",method=\"OTHER\",status=\"400\"} ",
+        "yatagarasu_http_request_duration_seconds_bucket{bucket=\"products\",le=\"+Inf\"} ",
+        "yatagarasu_http_request_duration_seconds_sum{bucket=\"products\"} ",
+        "yatagarasu_http_request_duration_seconds_count{bucket=\"products\"} ",
+        "yatagarasu_http_response_bytes_total{bucket=\"products\"} ",
+        "yatagarasu_connections{state=\"active\"} ",
+        "yatagarasu_connections{state=\"idle\"} ",
+        "yatagarasu_connections_rejected_total{reason=\"limit\"} ",
+        "yatagarasu_auth_failures_total{reason=\"missing\"} ",
+        "yatagarasu_upstream_requests_total{bucket=\"products\",status=\"200\"} ",
+        "yatagarasu_upstream_connections{bucket=\"products\",state=\"idle\"} ",
+        "yatagarasu_upstream_connects_total ",
+        "yatagarasu_upstream_errors_total{bucket=\"down\",reason=\"",
+        "yatagarasu_upstream_first_byte_seconds_count{bucket=\"products\"} ",
+        "yatagarasu_access_log_dropped_total ",
+        "yatagarasu_auth_enforced ",
         "process_cpu_seconds_total ",
         "process_resident_memory_bytes ",
         "process_open_fds ",
-        "build_info{version=\"",
+        "yatagarasu_build_info{version=\"",
     ] {
         let there = || proxy.metrics().lines().any(|line| line.starts_with(series));
         wait_until(series, there);
@@ -126,8 +128,9 @@ fn series_of_buckets_are_kept_apart_or_together() {
     let config =
         Config::products(origin.url()).with_jwt(&[]).bucket("other", origin.url()).with_jwt(&[]);
     let proxy = Proxy::start(&config);
-    let bytes =
-        |bucket: &str| proxy.metric(&format!("http_response_bytes_total{{bucket=\"{bucket}\"}}"));
+    let bytes = |bucket: &str| {
+        proxy.metric(&format!("yatagarasu_http_response_bytes_total{{bucket=\"{bucket}\"}}"))
+    };
     proxy.get("/products/x");
     proxy.get("/other/x");
     wait_until("two series", || bytes("products") == Some(4.0) && bytes("other") == Some(4.0));
@@ -157,7 +160,9 @@ fn a_thousand_buckets_have_series_of_their_own_and_one_more_has_them_together() 
         wait_until("the series", || {
             let page = proxy.metrics();
             let has = |bucket: &str| {
-                page.contains(&format!("http_response_bytes_total{{bucket=\"{bucket}\"}}"))
+                page.contains(&format!(
+                    "yatagarasu_http_response_bytes_total{{bucket=\"{bucket}\"}}"
+                ))
             };
             has("bucket-0") == apart && has("bucket-999") == apart && has("_all") != apart
         });
@@ -182,7 +187,7 @@ fn many_who_ask_for_the_page_at_once_share_few_pages_and_the_rest_is_refused() {
             response.assert_fault(503, "too_many_scrapes");
             refused += 1;
         } else {
-            assert!(response.text().contains("build_info"), "{response:?}");
+            assert!(response.text().contains("yatagarasu_build_info"), "{response:?}");
         }
     }
     assert!((1..100).contains(&refused), "{refused} refused");

@@ -64,7 +64,7 @@ fn an_access_log_at_the_limit_of_its_size_loses_lines_and_not_the_process() {
         for _ in 0..20 {
             assert_eq!(client.get("/products/x").status, 200);
         }
-        proxy.metric_count("access_log_dropped_total") > 0
+        proxy.metric_count("yatagarasu_access_log_dropped_total") > 0
     });
     assert!(proxy.is_running());
     let log = std::fs::read_to_string(proxy.directory().join("access.log")).unwrap();
@@ -76,7 +76,10 @@ fn what_was_built_is_on_the_metrics_page() {
     let origin = ScriptedOrigin::serving("x");
     let proxy = Proxy::start(&Config::products(origin.url()));
     let page = proxy.metrics();
-    let line = page.lines().find(|line| line.contains("build_info{")).expect("build_info");
+    let line = page
+        .lines()
+        .find(|line| line.contains("yatagarasu_build_info{"))
+        .expect("yatagarasu_build_info");
     let revision = format!("revision=\"{}\"", env!("YATAGARASU_REVISION"));
     assert!(line.contains(&revision), "{line}");
 }

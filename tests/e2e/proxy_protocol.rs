@@ -53,7 +53,9 @@ fn record(proxy: &Proxy, number: usize) -> Value {
 
 #[track_caller]
 fn refused(proxy: &Proxy) -> f64 {
-    proxy.metric("connections_rejected_total{reason=\"proxy_protocol\"}").expect("the series")
+    proxy
+        .metric("yatagarasu_connections_rejected_total{reason=\"proxy_protocol\"}")
+        .expect("the series")
 }
 
 #[test]
@@ -321,7 +323,7 @@ fn a_stop_does_not_wait_for_headers_that_have_not_begun() {
     let mut proxy = Proxy::start(&config);
     let mut silent = proxy.client();
     // The one that asks is the other.
-    wait_until("the connection", || proxy.metric_sum("connections") >= 2.0);
+    wait_until("the connection", || proxy.metric_sum("yatagarasu_connections") >= 2.0);
     let mut late = proxy.client();
     proxy.signal("TERM");
     silent.expect_end();

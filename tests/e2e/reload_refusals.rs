@@ -21,9 +21,9 @@ const REFUSALS: usize = 110;
 /// meant to move.
 const MOVING: [&str; 10] = [
     "http_",
-    "upstream_requests_total",
+    "yatagarasu_upstream_requests_total",
     "upstream_first_byte",
-    "connections",
+    "yatagarasu_connections",
     "process_",
     "config_reload_failure_total",
     "config_last_reload_successful",
@@ -160,20 +160,20 @@ fn switching_authentication_off_is_done_and_said() {
     let first = config(&origin).with_jwt(&["products"]);
     let proxy = Proxy::start(&first);
     assert_eq!(proxy.get("/products/x").status, 401);
-    assert_eq!(proxy.metric("auth_enforced"), Some(1.0));
+    assert_eq!(proxy.metric("yatagarasu_auth_enforced"), Some(1.0));
     proxy.write_config(&first.clone().set("jwt.enabled", false));
     let report = reload(&proxy);
     let warnings = report["warnings"].to_string();
     assert!(warnings.contains("no bucket asks for a token"), "{report}");
     assert!(warnings.contains("admin API"), "{report}");
     assert_eq!(proxy.get("/products/x").status, 200);
-    assert_eq!(proxy.metric("auth_enforced"), Some(0.0));
+    assert_eq!(proxy.metric("yatagarasu_auth_enforced"), Some(0.0));
     post(&proxy, "/admin/reload", &[]).assert_fault(403, "admin_closed");
     wait_until("the log says so", || proxy.stderr().text().contains("no bucket asks for a token"));
     // Only a signal leads back.
     proxy.write_config(&first);
     proxy.signal("HUP");
-    wait_until("authentication", || proxy.metric("auth_enforced") == Some(1.0));
+    wait_until("authentication", || proxy.metric("yatagarasu_auth_enforced") == Some(1.0));
     assert_eq!(proxy.get("/products/x").status, 401);
     // Without the section nothing could be checked: refused, never opened.
     proxy.write_config(&first.set("jwt", serde_json::Value::Null));

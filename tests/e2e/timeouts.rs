@@ -150,7 +150,7 @@ fn slow_heads_slow_bodies_and_slow_readers_leave_the_service_up_for_others() {
         assert_eq!(proxy.get("/products/x").status, 200);
     }
     // Then they are gone by themselves, and what was held for them is free.
-    wait_until("all of them to be given up", || proxy.metric_count("connections") == 1);
+    wait_until("all of them to be given up", || proxy.metric_count("yatagarasu_connections") == 1);
     wait_until("their upstream connections to end", || origin.open() <= 1);
     drop(slow);
 }
@@ -194,7 +194,8 @@ fn a_large_body_that_stalls_is_cut_short() {
         let cut = client.try_response("GET").expect_err("a stalled body must not look whole");
         assert_eq!(cut.response.unwrap().body, sent.as_bytes());
         origin.wait_open(0);
-        let series = "upstream_errors_total{bucket=\"products\",reason=\"read_timeout\"}";
+        let series =
+            "yatagarasu_upstream_errors_total{bucket=\"products\",reason=\"read_timeout\"}";
         assert!(proxy.metrics().contains(&format!("{series} 1\n")), "{}", proxy.metrics());
     }
 }
@@ -235,7 +236,7 @@ fn a_head_that_drips_from_s3_is_504() {
 
 /// The series of one reason.
 fn timeouts_of(reason: &str) -> String {
-    format!("upstream_errors_total{{bucket=\"products\",reason=\"{reason}\"}}")
+    format!("yatagarasu_upstream_errors_total{{bucket=\"products\",reason=\"{reason}\"}}")
 }
 
 #[test]

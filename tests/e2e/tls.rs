@@ -298,7 +298,7 @@ fn a_body_that_is_cut_short_ends_with_a_reset_and_is_not_announced() {
 fn a_client_that_leaves_a_session_without_saying_so_is_gone() {
     let site = Site::new();
     let proxy = site.start(&Config::unreachable().with_tls());
-    let connections = || proxy.metric("connections{state=\"idle\"}");
+    let connections = || proxy.metric("yatagarasu_connections{state=\"idle\"}");
     let mut client = site.visitor().connect(&proxy);
     assert_eq!(client.get("/health").status, 200);
     wait_until("the idle connection", || connections() == Some(1.0));
@@ -307,7 +307,7 @@ fn a_client_that_leaves_a_session_without_saying_so_is_gone() {
     wait_until("its end", || connections() == Some(0.0));
     let client = site.visitor().connect(&proxy);
     client.reset();
-    wait_until("its end", || proxy.metric("connections{state=\"active\"}") == Some(1.0));
+    wait_until("its end", || proxy.metric("yatagarasu_connections{state=\"active\"}") == Some(1.0));
 }
 
 #[test]

@@ -212,9 +212,9 @@ fn garbage_leaves_the_service_up() {
         read_to_end(&tcp);
     }
     assert_eq!(site.visitor().get(&proxy, "/health").status, 200);
-    assert_eq!(proxy.metric("worker_panics_total"), Some(0.0));
+    assert_eq!(proxy.metric("yatagarasu_worker_panics_total"), Some(0.0));
     wait_until("the connections to end", || {
-        proxy.metric("connections{state=\"active\"}") == Some(1.0)
+        proxy.metric("yatagarasu_connections{state=\"active\"}") == Some(1.0)
     });
 }
 
@@ -270,7 +270,7 @@ fn handshakes_count_among_the_connections_and_their_limit() {
     assert_eq!(proxy.get("/health").status, 503);
     drop(waiting);
     wait_until("room", || proxy.get("/health").status == 200);
-    let rejected = proxy.metric("connections_rejected_total{reason=\"limit\"}").unwrap();
+    let rejected = proxy.metric("yatagarasu_connections_rejected_total{reason=\"limit\"}").unwrap();
     assert!(rejected > 1.5, "{rejected}");
     wait_until("room for a session", || {
         site.visitor()
@@ -318,7 +318,7 @@ fn a_client_that_does_not_go_on_with_its_handshake_does_not_hold_up_the_stop() {
     let silent = Visitor::tcp(&proxy);
     let half = Visitor::tcp(&proxy);
     (&half).write_all(&hello(&site, &TLS13)[..100]).unwrap();
-    wait_until("both", || proxy.metric("connections{state=\"active\"}") == Some(3.0));
+    wait_until("both", || proxy.metric("yatagarasu_connections{state=\"active\"}") == Some(3.0));
     proxy.signal("TERM");
     assert_eq!(proxy.wait_exit().code(), Some(0));
     drop((silent, half));

@@ -42,7 +42,7 @@ fn idle_connections_hold_little_memory() {
     let first: Vec<_> = (0..FIRST).map(|_| used(&visitor, &proxy)).collect();
     let before = proxy.rss_kib();
     let clients: Vec<_> = (0..CONNECTIONS).map(|_| used(&visitor, &proxy)).collect();
-    let idle = format!("connections{{state=\"idle\"}} {}\n", CONNECTIONS + FIRST);
+    let idle = format!("yatagarasu_connections{{state=\"idle\"}} {}\n", CONNECTIONS + FIRST);
     wait_until("all to be idle", || proxy.metrics().contains(&idle));
     let held = proxy.rss_kib() - before;
     assert!(held <= IDLE_KIB_MAX * CONNECTIONS as u64, "{held} KiB");

@@ -36,7 +36,7 @@ fn redirect_sends_clients_to_the_same_target_over_tls() {
     // The same connection went on; nothing was asked of S3.
     assert_eq!(client.get("/health").status, 200);
     assert_eq!(
-        proxy.metric("http_requests_total{bucket=\"-\",method=\"GET\",status=\"3xx\"}"),
+        proxy.metric("yatagarasu_http_requests_total{bucket=\"-\",method=\"GET\",status=\"3xx\"}"),
         Some(7.0)
     );
     assert!(origin.requests().is_empty());

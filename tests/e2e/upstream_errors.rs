@@ -116,7 +116,7 @@ fn error_bodies_in_chunks_pass_at_once_and_leave_the_connection_in_order() {
                 assert!(response.text() == body, "{status} with {padding}");
             }
             assert_eq!(origin.accepted(), 1);
-            let sent = "http_response_bytes_total{bucket=\"products\"}";
+            let sent = "yatagarasu_http_response_bytes_total{bucket=\"products\"}";
             let both = (2 * body.len()).to_string().parse().ok();
             wait_until("both bodies to be counted", || proxy.metric(sent) == both);
         }

@@ -256,7 +256,7 @@ fn a_408_that_comes_first_on_a_reused_connection_is_nobodys() {
     assert_eq!(client.get("/products/2").text(), "1");
     let targets: Vec<_> = origin.requests().into_iter().map(|seen| seen.target).collect();
     assert_eq!(targets, ["/products/1", "/products/2", "/products/2"]);
-    assert_eq!(proxy.metric_count("upstream_errors_total"), 0);
+    assert_eq!(proxy.metric_count("yatagarasu_upstream_errors_total"), 0);
 }
 
 #[test]

@@ -140,7 +140,8 @@ fn a_body_until_the_end_of_the_connection_is_whole_only_with_close_notify() {
             Err(cut) => {
                 assert!(!keeps_alert, "{cut:?}");
                 assert_eq!(cut.response.unwrap().body, b"the whole body");
-                let series = "upstream_errors_total{bucket=\"products\",reason=\"truncated\"}";
+                let series =
+                    "yatagarasu_upstream_errors_total{bucket=\"products\",reason=\"truncated\"}";
                 assert_eq!(proxy.metric(series), Some(1.0));
             }
         }
@@ -183,7 +184,7 @@ fn a_record_that_drips_is_given_up_in_the_time_of_a_read() {
     });
     ended.expect_err("a record that never ends");
     assert_eq!(received, 1);
-    let series = "upstream_errors_total{bucket=\"products\",reason=\"read_timeout\"}";
+    let series = "yatagarasu_upstream_errors_total{bucket=\"products\",reason=\"read_timeout\"}";
     assert_eq!(proxy.metric(series), Some(1.0));
 }
 

@@ -131,7 +131,7 @@ impl UpstreamError {
         silent && self.phase == Phase::Send && !self.reused
     }
 
-    /// Label `reason` of `upstream_errors_total`; none when S3 did nothing wrong.
+    /// Label `reason` of `yatagarasu_upstream_errors_total`; none when S3 did nothing wrong.
     pub(crate) fn reason(&self) -> Option<UpstreamErrorReason> {
         Some(match self.kind {
             Kind::NoAddress => UpstreamErrorReason::NoAddress,

@@ -112,7 +112,9 @@ fn the_proxys_own_responses_are_as_in_http1() {
         }
     }
     assert_eq!(client.get("/health").status, StatusCode::OK);
-    assert!(String::from_utf8(client.get("/metrics").body).unwrap().contains("build_info"));
+    assert!(
+        String::from_utf8(client.get("/metrics").body).unwrap().contains("yatagarasu_build_info")
+    );
 }
 
 #[test]
@@ -320,7 +322,7 @@ fn a_client_that_resets_a_stream_frees_the_upstream() {
     let slow = records.iter().find(|record| record["path"] == "/products/slow").unwrap();
     assert_eq!((&slow["aborted"], &slow["status"]), (&json!(true), &json!(0)));
     assert_eq!(proxy.metric("yatagarasu_http2_resets_total{reason=\"client\"}"), Some(1.0));
-    assert_eq!(proxy.metric_count("upstream_errors_total"), 0, "S3 did nothing wrong");
+    assert_eq!(proxy.metric_count("yatagarasu_upstream_errors_total"), 0, "S3 did nothing wrong");
 }
 
 #[test]

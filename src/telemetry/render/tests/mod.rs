@@ -120,17 +120,17 @@ fn fixed_series_exist_at_zero_from_the_start() {
     for name in [
         "config_reload_success_total",
         "config_reload_failure_total",
-        "connections_accepted_total",
-        "upstream_connects_total",
-        "access_log_dropped_total",
-        "log_dropped_total",
-        "worker_panics_total",
-        "auth_enforced",
+        "yatagarasu_connections_accepted_total",
+        "yatagarasu_upstream_connects_total",
+        "yatagarasu_access_log_dropped_total",
+        "yatagarasu_log_dropped_total",
+        "yatagarasu_worker_panics_total",
+        "yatagarasu_auth_enforced",
     ] {
         zero(name, &[]);
     }
     for reason in RejectReason::ALL {
-        zero("connections_rejected_total", &[("reason", reason.label())]);
+        zero("yatagarasu_connections_rejected_total", &[("reason", reason.label())]);
     }
     for reason in TlsFailure::ALL {
         zero("yatagarasu_tls_handshake_failures_total", &[("reason", reason.label())]);
@@ -143,27 +143,30 @@ fn fixed_series_exist_at_zero_from_the_start() {
         }
     }
     for reason in AuthFailure::ALL {
-        zero("auth_failures_total", &[("reason", reason.label())]);
+        zero("yatagarasu_auth_failures_total", &[("reason", reason.label())]);
     }
     for state in ["active", "idle"] {
-        zero("connections", &[("state", state)]);
-        zero("upstream_connections", &[("bucket", "products"), ("state", state)]);
+        zero("yatagarasu_connections", &[("state", state)]);
+        zero("yatagarasu_upstream_connections", &[("bucket", "products"), ("state", state)]);
     }
-    zero("http_response_bytes_total", &[("bucket", "products")]);
-    zero("jwt_key_uses_total", &[("key", "primary")]);
+    zero("yatagarasu_http_response_bytes_total", &[("bucket", "products")]);
+    zero("yatagarasu_jwt_key_uses_total", &[("key", "primary")]);
     zero("config_worker_generation", &[("worker", "1")]);
-    assert_eq!(page.value("build_info", &[("version", "1.2.3"), ("revision", "abc")]), Some(1.0));
+    assert_eq!(
+        page.value("yatagarasu_build_info", &[("version", "1.2.3"), ("revision", "abc")]),
+        Some(1.0)
+    );
 }
 
 #[test]
 fn unused_buckets_have_no_status_reason_or_histogram_series() {
     let page = Fixture::new(&["products"]).page();
     for name in [
-        "http_requests_total",
-        "http_request_duration_seconds",
-        "upstream_requests_total",
-        "upstream_first_byte_seconds",
-        "upstream_errors_total",
+        "yatagarasu_http_requests_total",
+        "yatagarasu_http_request_duration_seconds",
+        "yatagarasu_upstream_requests_total",
+        "yatagarasu_upstream_first_byte_seconds",
+        "yatagarasu_upstream_errors_total",
     ] {
         assert!(!page.families.contains_key(name), "{name}");
     }
@@ -182,14 +185,17 @@ fn cores_are_added_up() {
     let page = fixture.page();
     let value = |name: &str, labels: &[(&str, &str)]| page.value(name, labels);
     let requests = |bucket, method, status| {
-        value("http_requests_total", &[("bucket", bucket), ("method", method), ("status", status)])
+        value(
+            "yatagarasu_http_requests_total",
+            &[("bucket", bucket), ("method", method), ("status", status)],
+        )
     };
     assert_eq!(requests("a", "GET", "200"), Some(2.0));
     assert_eq!(requests("b", "HEAD", "404"), Some(1.0));
     assert_eq!(requests("b", "GET", "200"), None);
-    assert_eq!(value("http_response_bytes_total", &[("bucket", "a")]), Some(150.0));
+    assert_eq!(value("yatagarasu_http_response_bytes_total", &[("bucket", "a")]), Some(150.0));
     let duration = |suffix: &str, labels: &[(&str, &str)]| {
-        value(&format!("http_request_duration_seconds{suffix}"), labels)
+        value(&format!("yatagarasu_http_request_duration_seconds{suffix}"), labels)
     };
     assert_eq!(duration("_bucket", &[("bucket", "a"), ("le", "0.0005")]), Some(0.0));
     assert_eq!(duration("_bucket", &[("bucket", "a"), ("le", "0.001")]), Some(1.0));
@@ -198,11 +204,11 @@ fn cores_are_added_up() {
     assert_eq!(duration("_sum", &[("bucket", "a")]), Some(2.0007));
     assert_eq!(duration("_count", &[("bucket", "a")]), Some(2.0));
     let idle = &[("bucket", "a"), ("state", "idle")];
-    assert_eq!(value("upstream_connections", idle), Some(5.0));
+    assert_eq!(value("yatagarasu_upstream_connections", idle), Some(5.0));
     let upstream = &[("bucket", "a"), ("status", "503")];
-    assert_eq!(value("upstream_requests_total", upstream), Some(1.0));
+    assert_eq!(value("yatagarasu_upstream_requests_total", upstream), Some(1.0));
     let errors = &[("bucket", "b"), ("reason", "credentials")];
-    assert_eq!(value("upstream_errors_total", errors), Some(1.0));
+    assert_eq!(value("yatagarasu_upstream_errors_total", errors), Some(1.0));
 }
 
 #[test]
@@ -241,30 +247,30 @@ fn values_of_cores_and_the_control_thread_arrive() {
         ("config_last_reload_successful", &[], 1.0),
         ("config_last_reload_timestamp_seconds", &[], 1_699_564_800.25),
         ("config_restart_required", &[], 1.0),
-        ("auth_enforced", &[], 1.0),
+        ("yatagarasu_auth_enforced", &[], 1.0),
         ("config_worker_generation", &[("worker", "0")], 41.0),
         ("config_worker_generation", &[("worker", "1")], 42.0),
-        ("access_log_dropped_total", &[], 25.0),
-        ("log_dropped_total", &[], 6.0),
-        ("worker_panics_total", &[], 2.0),
-        ("connections_accepted_total", &[], 14.0),
-        ("upstream_connects_total", &[], 4.0),
-        ("connections", &[("state", "active")], 16.0),
-        ("connections_rejected_total", &[("reason", "fd_exhausted")], 2.0),
-        ("auth_failures_total", &[("reason", "expired")], 8.0),
+        ("yatagarasu_access_log_dropped_total", &[], 25.0),
+        ("yatagarasu_log_dropped_total", &[], 6.0),
+        ("yatagarasu_worker_panics_total", &[], 2.0),
+        ("yatagarasu_connections_accepted_total", &[], 14.0),
+        ("yatagarasu_upstream_connects_total", &[], 4.0),
+        ("yatagarasu_connections", &[("state", "active")], 16.0),
+        ("yatagarasu_connections_rejected_total", &[("reason", "fd_exhausted")], 2.0),
+        ("yatagarasu_auth_failures_total", &[("reason", "expired")], 8.0),
         (
             "yatagarasu_tls_handshakes_total",
             &[("version", "1.3"), ("cipher", "TLS_AES_128_GCM_SHA256"), ("resumed", "true")],
             10.0,
         ),
         ("yatagarasu_tls_handshake_failures_total", &[("reason", "not_tls")], 12.0),
-        ("jwt_key_uses_total", &[("key", "k2")], 18.0),
-        ("http_response_bytes_total", &[("bucket", NO_BUCKET)], 2.0),
+        ("yatagarasu_jwt_key_uses_total", &[("key", "k2")], 18.0),
+        ("yatagarasu_http_response_bytes_total", &[("bucket", NO_BUCKET)], 2.0),
     ] {
         assert_eq!(page.value(name, labels), Some(expected), "{name} {labels:?}");
     }
     let labels = &[("bucket", "-"), ("method", "OTHER"), ("status", "405")];
-    assert_eq!(page.value("http_requests_total", labels), Some(2.0));
+    assert_eq!(page.value("yatagarasu_http_requests_total", labels), Some(2.0));
 }
 
 #[test]
@@ -274,7 +280,11 @@ fn any_bucket_name_is_escaped() {
     let page = fixture.page();
     for name in names {
         let labels = &[("bucket", name)];
-        assert_eq!(page.value("http_response_bytes_total", labels), Some(0.0), "{name:?}");
+        assert_eq!(
+            page.value("yatagarasu_http_response_bytes_total", labels),
+            Some(0.0),
+            "{name:?}"
+        );
     }
 }
 
@@ -287,7 +297,7 @@ fn shared_cells_are_counted_once_and_a_bucket_called_dash_makes_no_duplicate() {
     fixture.bucket(1, 0).record_request(Method::Get, 200, 1, 3);
     fixture.cores[0].unrouted.record(Method::Get, 404, 1, 2);
     let page = fixture.page();
-    let bytes = |bucket| page.value("http_response_bytes_total", &[("bucket", bucket)]);
+    let bytes = |bucket| page.value("yatagarasu_http_response_bytes_total", &[("bucket", bucket)]);
     assert_eq!(bytes("_all"), Some(7.0));
     assert_eq!(bytes("-"), Some(5.0));
 }
@@ -317,7 +327,7 @@ fn a_thousand_buckets_make_a_valid_page() {
         cells[bucket % WORKERS].record_request(Method::Get, 200, 1_000, 1);
     }
     let page = fixture.page();
-    let samples = page.families["http_requests_total"].samples.len();
+    let samples = page.families["yatagarasu_http_requests_total"].samples.len();
     assert_eq!(samples, 1_000);
 }
 
