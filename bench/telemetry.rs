@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use yatagarasu::{
     model::Generation,
     telemetry::{
-        access_log::{self, AccessRecord, BATCH_BYTES, write_record},
+        access_log::{self, AccessRecord, BATCH_BYTES, Second, write_record},
         cells::{BucketCells, CoreCells},
         key_slots::KeySlots,
         labels::Method,
@@ -63,11 +63,12 @@ fn counting(criterion: &mut Criterion) {
 }
 
 fn logging(criterion: &mut Criterion) {
+    let mut second = Second::default();
     let mut out = Vec::with_capacity(BATCH_BYTES);
     criterion.bench_function("write_record", |bencher| {
         bencher.iter(|| {
             out.clear();
-            write_record(black_box(&record()), &mut out);
+            write_record(black_box(&record()), &mut second, &mut out);
         });
     });
 

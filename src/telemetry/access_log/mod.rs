@@ -9,6 +9,7 @@
 
 mod batch;
 mod record;
+mod second;
 mod sink;
 mod writer;
 
@@ -19,6 +20,7 @@ use crossbeam_channel::bounded;
 pub use self::{
     batch::BATCH_BYTES,
     record::{AccessRecord, TlsFacts, write_record},
+    second::Second,
     sink::{AccessLogSink, AccessLogSinks},
     writer::{AccessLogHandle, AccessLogTarget},
 };

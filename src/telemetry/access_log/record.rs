@@ -5,10 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
+use super::second::Second;
 use crate::{
     model::ClientAddress,
     protocol::text::{
-        date::civil_from_days,
         decimal::{append_decimal, last_digits},
         hex,
     },
@@ -101,10 +101,11 @@ impl AccessRecord<'static> {
     };
 }
 
-/// Appends one line, newline included. Allocates only if `out` must grow.
-pub fn write_record(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
+/// Appends one line, newline included. Allocates only if `out` must grow. `second` is that of the
+/// line before, if there was one.
+pub fn write_record(record: &AccessRecord<'_>, second: &mut Second, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"time\":\"");
-    write_time(record.unix_ms, out);
+    second.write_time(record.unix_ms, out);
     out.extend_from_slice(b"\",\"request_id\":");
     write_string(record.request_id, out);
     // Digits, which stand for themselves.
@@ -282,28 +283,6 @@ fn write_milliseconds(microseconds: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&last_digits::<3>(microseconds % 1_000));
 }
 
-const MILLISECONDS_PER_DAY: u64 = 86_400_000;
-
-/// RFC 3339 section 5.6 with milliseconds, in UTC: `2026-02-28T23:59:59.999Z`.
-fn write_time(unix_ms: u64, out: &mut Vec<u8>) {
-    let (year, month, day) = civil_from_days(unix_ms / MILLISECONDS_PER_DAY);
-    let ms = unix_ms % MILLISECONDS_PER_DAY;
-    out.extend_from_slice(&last_digits::<4>(year));
-    for (before, value) in [
-        (b'-', month),
-        (b'-', day),
-        (b'T', ms / 3_600_000),
-        (b':', ms / 60_000 % 60),
-        (b':', ms / 1_000 % 60),
-    ] {
-        out.push(before);
-        out.extend_from_slice(&last_digits::<2>(value));
-    }
-    out.push(b'.');
-    out.extend_from_slice(&last_digits::<3>(ms % 1_000));
-    out.push(b'Z');
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -315,7 +294,7 @@ mod tests {
 
     fn line(record: &AccessRecord<'_>) -> String {
         let mut out = Vec::new();
-        write_record(record, &mut out);
+        write_record(record, &mut Second::default(), &mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use super::{
     batch::{BATCH_BYTES, Batch},
     record::{AccessRecord, write_record},
+    second::Second,
 };
 use crate::telemetry::cells::CoreCells;
 
@@ -31,6 +32,7 @@ impl AccessLogSinks {
     pub fn sink(&self, cells: Arc<CoreCells>) -> AccessLogSink {
         AccessLogSink {
             batch: Batch::default(),
+            second: Second::default(),
             full: self.full.clone(),
             empty: self.empty.clone(),
             cells,
@@ -42,6 +44,7 @@ impl AccessLogSinks {
 #[derive(Debug)]
 pub struct AccessLogSink {
     batch: Batch,
+    second: Second,
     full: Sender<Batch>,
     empty: Receiver<Vec<u8>>,
     cells: Arc<CoreCells>,
@@ -54,7 +57,7 @@ impl AccessLogSink {
             self.batch.bytes = self.empty.try_recv().unwrap_or_default();
             self.batch.bytes.reserve(BATCH_BYTES);
         }
-        write_record(record, &mut self.batch.bytes);
+        write_record(record, &mut self.second, &mut self.batch.bytes);
         self.batch.lines += 1;
         if self.is_full() {
             self.flush();
