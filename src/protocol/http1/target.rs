@@ -6,6 +6,7 @@ use memchr::{memchr, memchr2};
 
 use super::message::Method;
 use super::span::Span;
+use crate::protocol::text::class::all_are;
 
 /// A request target taken apart. Spans are relative to the buffer that was parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +108,14 @@ fn is_ipv6(address: &[u8]) -> bool {
 
 /// RFC 3986 section 3.2.2, but not empty (RFC 9110 section 4.2.1).
 fn is_reg_name(name: &[u8]) -> bool {
-    let mut rest = name;
+    #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
+    let is_usual = |byte: u8| {
+        ((byte | 0x20).wrapping_sub(b'a') < 26)
+            | (byte.wrapping_sub(b'0') <= 9)
+            | (byte == b'.')
+            | (byte == b'-')
+    };
+    let mut rest = if all_are(name, is_usual) { &[] } else { name };
     while let [first, after @ ..] = rest {
         rest = match first {
             b'%' => match after {

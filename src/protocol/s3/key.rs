@@ -1,26 +1,22 @@
 //! Object keys, and the values of a query, on the wire.
 
-use crate::protocol::text::hex;
+use crate::protocol::text::{class::prefix_len, hex};
 
-/// Set for each byte that `UriEncode` leaves alone in a key: the unreserved characters of RFC 3986
-/// section 2.3, and `/`, which separates the parts of an object key.
-const KEPT_IN_KEY: [bool; 256] = kept(b'/');
+/// Returns true for each byte that `UriEncode` leaves alone in a key: the unreserved characters of
+/// RFC 3986 section 2.3, and `/`, which separates the parts of an object key.
+#[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
+const fn is_kept_in_key(byte: u8) -> bool {
+    // From `-` to `9` stand `-`, `.`, `/` and the digits.
+    ((byte | 0x20).wrapping_sub(b'a') < 26)
+        | (byte.wrapping_sub(b'-') <= b'9' - b'-')
+        | (byte == b'_')
+        | (byte == b'~')
+}
 
 /// The same for a value of a query, where `/` is encoded.
-const KEPT_IN_VALUE: [bool; 256] = kept(b'~');
-
-/// The unreserved characters, and one more.
-const fn kept(more: u8) -> [bool; 256] {
-    let mut kept = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "the loop ends at 255")]
-        let b = byte as u8;
-        kept[byte] =
-            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') || b == more;
-        byte += 1;
-    }
-    kept
+#[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
+const fn is_kept_in_value(byte: u8) -> bool {
+    is_kept_in_key(byte) & (byte != b'/')
 }
 
 /// Appends `key` to `out`, URI-encoded once as `SigV4` wants it: `A-Z a-z 0-9 - . _ ~ /` are kept,
@@ -30,24 +26,26 @@ const fn kept(more: u8) -> [bool; 256] {
 /// differ. Source: Amazon S3 API Reference, "Signature Calculations for the
 /// Authorization Header", the `UriEncode` function.
 pub fn encode_key(key: &[u8], out: &mut Vec<u8>) {
-    encode(key, &KEPT_IN_KEY, out);
+    encode(key, is_kept_in_key, out);
 }
 
 /// Appends a value of a query to `out`, encoded like a key, but for `/`, which becomes `%2F`.
 pub(super) fn encode_value(value: &[u8], out: &mut Vec<u8>) {
-    encode(value, &KEPT_IN_VALUE, out);
+    encode(value, is_kept_in_value, out);
 }
 
-fn encode(text: &[u8], kept: &[bool; 256], out: &mut Vec<u8>) {
+#[inline]
+fn encode(text: &[u8], is_kept: impl Fn(u8) -> bool + Copy, out: &mut Vec<u8>) {
     out.reserve(text.len());
     let mut rest = text;
-    while let Some(at) = rest.iter().position(|&byte| !kept[usize::from(byte)]) {
-        out.extend_from_slice(&rest[..at]);
-        let [high, low] = hex::upper(rest[at]);
+    loop {
+        let (kept, other) = rest.split_at(prefix_len(rest, is_kept));
+        out.extend_from_slice(kept);
+        let [byte, after @ ..] = other else { break };
+        let [high, low] = hex::upper(*byte);
         out.extend_from_slice(&[b'%', high, low]);
-        rest = &rest[at + 1..];
+        rest = after;
     }
-    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]

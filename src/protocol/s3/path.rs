@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::protocol::text::percent;
+use crate::protocol::text::{class::all_are, percent};
 
 /// Reason to refuse a request path. All of them are the client's doing (400).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn canonical_path(raw: &[u8], out: &mut Vec<u8>) -> Result<(), PathError> {
     if raw.first() != Some(&b'/') {
         return Err(PathError::NotAbsolute);
     }
-    let checked = if raw.iter().fold(true, |all, &byte| all & is_plain(byte)) {
+    let checked = if all_are(raw, is_plain) {
         out.extend_from_slice(raw);
         refuse_dot_segments(out)
     } else {
@@ -75,14 +75,21 @@ pub fn check_decoded_text(text: &str) -> Result<(), PathError> {
     check_decoded(text.as_bytes())
 }
 
-/// Returns true for printable ASCII that stands for itself. It has no branch, so that the loop
-/// over it vectorises.
+/// Returns true for printable ASCII that stands for itself.
 #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
 const fn is_plain(byte: u8) -> bool {
-    (byte.wrapping_sub(b' ') < 0x5f) & (byte != b'%')
+    is_printable(byte) & (byte != b'%')
+}
+
+/// Returns true for printable ASCII, the space included.
+const fn is_printable(byte: u8) -> bool {
+    byte.wrapping_sub(b' ') < 0x5f
 }
 
 fn check_decoded(path: &[u8]) -> Result<(), PathError> {
+    if all_are(path, is_printable) {
+        return refuse_dot_segments(path);
+    }
     if path.iter().any(u8::is_ascii_control) {
         return Err(PathError::ControlCharacter);
     }

@@ -9,6 +9,7 @@ use super::second::Second;
 use crate::{
     model::ClientAddress,
     protocol::text::{
+        class::all_are,
         decimal::{append_decimal, last_digits},
         hex,
     },
@@ -195,33 +196,31 @@ fn write_optional(text: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
-/// Bytes that stand for themselves in a JSON string (RFC 8259 section 7): printable ASCII
-/// but `"` and `\`.
-static PLAIN: [bool; 256] = plain_bytes();
-
-const fn plain_bytes() -> [bool; 256] {
-    let mut plain = [false; 256];
-    let mut byte = b' ';
-    while byte <= b'~' {
-        plain[byte as usize] = byte != b'"' && byte != b'\\';
-        byte += 1;
-    }
-    plain
+/// Returns true for a byte that stands for itself in a JSON string (RFC 8259 section 7): printable
+/// ASCII but `"` and `\`.
+#[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
+const fn is_plain(byte: u8) -> bool {
+    (byte.wrapping_sub(b' ') < 0x5f) & (byte != b'"') & (byte != b'\\')
 }
 
 /// Writes a JSON string of bytes that should be UTF-8; what is not becomes U+FFFD.
 fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    let plain = bytes.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(bytes.len());
-    let (plain, rest) = bytes.split_at(plain);
-    out.extend_from_slice(plain);
-    for chunk in rest.utf8_chunks() {
+    if all_are(bytes, is_plain) {
+        out.extend_from_slice(bytes);
+    } else {
+        write_unplain(bytes, out);
+    }
+    out.push(b'"');
+}
+
+fn write_unplain(bytes: &[u8], out: &mut Vec<u8>) {
+    for chunk in bytes.utf8_chunks() {
         write_escaped(chunk.valid(), out);
         if !chunk.invalid().is_empty() {
             out.extend_from_slice(b"\\ufffd");
         }
     }
-    out.push(b'"');
 }
 
 /// True for a character that a terminal or an editor obeys when it shows the log: DEL and the C1

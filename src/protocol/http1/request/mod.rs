@@ -13,6 +13,7 @@ use super::scan::{HeadScan, Scanned};
 use super::span::{Span, offset_in};
 use super::target::{is_host, parse_target};
 use crate::model::limits::Limits;
+use crate::protocol::text::class::is_name;
 
 #[cfg(test)]
 mod tests;
@@ -76,15 +77,15 @@ impl Forwarded {
 
     /// The field that has this name, in any case.
     fn from_name(name: &[u8]) -> Option<Self> {
-        let candidates: &[Self] = match name.len() {
-            5 => &[Self::Range],
-            8 => &[Self::IfMatch, Self::IfRange],
-            13 => &[Self::IfNoneMatch],
-            17 => &[Self::IfModifiedSince],
-            19 => &[Self::IfUnmodifiedSince],
-            _ => &[],
-        };
-        candidates.iter().copied().find(|field| name.eq_ignore_ascii_case(field.name().as_bytes()))
+        match name.len() {
+            5 if is_name(name, b"range") => Some(Self::Range),
+            8 if is_name(name, b"if-match") => Some(Self::IfMatch),
+            8 if is_name(name, b"if-range") => Some(Self::IfRange),
+            13 if is_name(name, b"if-none-match") => Some(Self::IfNoneMatch),
+            17 if is_name(name, b"if-modified-since") => Some(Self::IfModifiedSince),
+            19 if is_name(name, b"if-unmodified-since") => Some(Self::IfUnmodifiedSince),
+            _ => None,
+        }
     }
 
     const fn bit(self) -> u8 {
@@ -398,10 +399,10 @@ impl Fields {
     fn read(buf: &[u8], lines: &[httparse::Header<'_>]) -> Result<Self, RequestError> {
         let mut fields = Self::default();
         for line in lines {
-            let (name, value) = (line.name, line.value);
+            let (name, value) = (line.name.as_bytes(), line.value);
             match name.len() {
-                3 => fields.has_via |= name.eq_ignore_ascii_case("via"),
-                4 if name.eq_ignore_ascii_case("host") => {
+                3 => fields.has_via |= is_name(name, b"via"),
+                4 if is_name(name, b"host") => {
                     if fields.host.is_some() {
                         return Err(RequestError::Malformed("Host is repeated"));
                     }
@@ -410,13 +411,13 @@ impl Fields {
                     }
                     fields.host = Some(Span::locate(buf, value));
                 }
-                6 if name.eq_ignore_ascii_case("expect") => {
+                6 if is_name(name, b"expect") => {
                     let is_continue = value.eq_ignore_ascii_case(b"100-continue");
                     fields.expects_continue |= is_continue;
                     fields.expects_other |= !is_continue;
                 }
-                10 if name.eq_ignore_ascii_case("connection") => fields.note_connection(value),
-                14 if name.eq_ignore_ascii_case("content-length") => {
+                10 if is_name(name, b"connection") => fields.note_connection(value),
+                14 if is_name(name, b"content-length") => {
                     if fields.content_length.is_some() {
                         return Err(RequestError::Malformed("Content-Length is repeated"));
                     }
@@ -424,14 +425,14 @@ impl Fields {
                     fields.content_length =
                         Some(length.ok_or(RequestError::Malformed("Content-Length"))?);
                 }
-                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                17 if is_name(name, b"transfer-encoding") => {
                     if fields.transfer_coding.is_some() {
                         return Err(RequestError::Malformed("Transfer-Encoding is repeated"));
                     }
                     fields.transfer_coding = Some(transfer_coding(value));
                 }
                 5 | 8 | 13 | 17 | 19 => {
-                    if let Some(field) = Forwarded::from_name(name.as_bytes()) {
+                    if let Some(field) = Forwarded::from_name(name) {
                         let value = Span::locate(buf, value);
                         fields.forwarded.push(ForwardedField { field, value })?;
                     }

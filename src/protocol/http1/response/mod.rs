@@ -10,6 +10,7 @@ use super::message::{Progress, Version};
 use super::scan::{HeadScan, Scanned};
 use super::span::{Span, offset_in};
 use crate::model::limits::{UPSTREAM_HEAD_BYTES_MAX, UPSTREAM_HEADERS_MAX};
+use crate::protocol::text::class::is_name;
 
 #[cfg(test)]
 mod tests;
@@ -260,21 +261,22 @@ enum Fate {
 
 impl Fate {
     fn of(name: &str) -> Self {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        let name = name.as_bytes();
         match name.len() {
-            2 if is("te") => Self::Drop,
-            3 if is("via") => Self::Via,
-            4 if is("date") => Self::Date,
-            7 if is("trailer") || is("upgrade") => Self::Drop,
-            10 if is("connection") => Self::Connection,
-            10 if is("keep-alive") => Self::Drop,
-            12 if is("x-request-id") => Self::Drop,
-            14 if is("content-length") => Self::ContentLength,
-            16 if is("proxy-connection") => Self::Drop,
-            17 if is("transfer-encoding") => Self::TransferEncoding,
-            18 if is("proxy-authenticate") => Self::Drop,
-            19 if is("proxy-authorization") || is("x-config-generation") => Self::Drop,
-            25 if is("proxy-authentication-info") => Self::Drop,
+            2 if is_name(name, b"te") => Self::Drop,
+            3 if is_name(name, b"via") => Self::Via,
+            4 if is_name(name, b"date") => Self::Date,
+            7 if is_name(name, b"trailer") || is_name(name, b"upgrade") => Self::Drop,
+            10 if is_name(name, b"connection") => Self::Connection,
+            10 if is_name(name, b"keep-alive") => Self::Drop,
+            12 if is_name(name, b"x-request-id") => Self::Drop,
+            14 if is_name(name, b"content-length") => Self::ContentLength,
+            16 if is_name(name, b"proxy-connection") => Self::Drop,
+            17 if is_name(name, b"transfer-encoding") => Self::TransferEncoding,
+            18 if is_name(name, b"proxy-authenticate") => Self::Drop,
+            19 if is_name(name, b"proxy-authorization") => Self::Drop,
+            19 if is_name(name, b"x-config-generation") => Self::Drop,
+            25 if is_name(name, b"proxy-authentication-info") => Self::Drop,
             _ => Self::Pass,
         }
     }
