@@ -14,9 +14,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::{
     handoff::{
         credentials::{Credentials, SourceId},
+        key_sets::LiveKeys,
         live::{HostPort, LiveTable, LiveVersion},
     },
-    policy::auth::{KeySet, KeySets as _},
     system::tls::TlsServer,
 };
 
@@ -56,10 +56,10 @@ impl LiveValues {
 
     /// Replaces the key set of a source, or takes it away. Returns the version of the table that
     /// has it so.
-    pub fn set_keys(&self, source: &Arc<str>, keys: Option<Arc<KeySet>>) -> LiveVersion {
+    pub fn set_keys(&self, source: &Arc<str>, keys: Option<LiveKeys>) -> LiveVersion {
         let mut table = self.table();
-        let version = |keys: &KeySet| keys.version();
-        if table.key_set(source).map(version) != keys.as_deref().map(version) {
+        let version = |set: &LiveKeys| set.keys.version();
+        if table.key_set(source).map(version) != keys.as_ref().map(version) {
             Arc::make_mut(&mut table).set_keys(source, keys);
             // A full channel has rung already.
             let _ = self.bell.try_send(());

@@ -12,9 +12,12 @@ use std::{
 };
 
 use crate::{
-    handoff::credentials::{Credentials, LiveCredentials, SourceId},
+    handoff::{
+        credentials::{Credentials, LiveCredentials, SourceId},
+        key_sets::LiveKeys,
+    },
     policy::auth::{KeySet, KeySets},
-    system::tls::TlsServer,
+    system::{clock::CoreClock, tls::TlsServer},
 };
 
 /// Number of a table. It grows by at least one with every change of a value.
@@ -31,15 +34,23 @@ pub struct LiveTable {
     /// With the version of the table that they came in.
     addresses: HashMap<HostPort, (LiveVersion, Arc<[SocketAddr]>)>,
     /// By the id of their source.
-    key_sets: HashMap<Arc<str>, Arc<KeySet>>,
+    key_sets: HashMap<Arc<str>, LiveKeys>,
     /// With the version of the table that it came in.
     tls_server: Option<(LiveVersion, TlsServer)>,
     credentials: HashMap<SourceId, Arc<LiveCredentials>>,
 }
 
-impl KeySets for LiveTable {
+/// The key sets of a table that are good by a clock, which is looked at only where a set is needed.
+#[derive(Clone, Copy, Debug)]
+pub struct GoodKeys<'t> {
+    table: &'t LiveTable,
+    clock: &'t CoreClock,
+}
+
+impl KeySets for GoodKeys<'_> {
     fn key_set(&self, source: &str) -> Option<&KeySet> {
-        self.key_sets.get(source).map(|set| &**set)
+        let set = self.table.key_set(source)?;
+        (self.clock.coarse() < set.good_until.get()).then_some(&*set.keys)
     }
 }
 
@@ -82,8 +93,18 @@ impl LiveTable {
         self.tls_server = Some((self.version, server));
     }
 
+    /// The key set of a source, whether it is still good or not.
+    pub fn key_set(&self, source: &str) -> Option<&LiveKeys> {
+        self.key_sets.get(source)
+    }
+
+    /// The key sets that are good by a core's clock.
+    pub const fn good_keys<'t>(&'t self, clock: &'t CoreClock) -> GoodKeys<'t> {
+        GoodKeys { table: self, clock }
+    }
+
     /// Replaces the key set of a source, or takes it away.
-    pub fn set_keys(&mut self, source: &Arc<str>, keys: Option<Arc<KeySet>>) {
+    pub fn set_keys(&mut self, source: &Arc<str>, keys: Option<LiveKeys>) {
         self.version.0 += 1;
         match keys {
             Some(keys) => self.key_sets.insert(Arc::clone(source), keys),

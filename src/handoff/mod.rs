@@ -3,6 +3,7 @@
 //! [`live::LiveTable`] of what renews itself, and the messages that carry them.
 
 pub mod credentials;
+pub mod key_sets;
 pub mod live;
 pub mod message;
 pub mod release;

@@ -8,8 +8,11 @@ use std::{
 
 use super::{round::Known, schedule::Schedule};
 use crate::{
-    handoff::live::LiveVersion,
-    policy::auth::{KeySet, KeySource},
+    handoff::{
+        key_sets::{GoodUntil, LiveKeys},
+        live::LiveVersion,
+    },
+    policy::auth::KeySource,
     system::clock::Monotonic,
 };
 
@@ -48,7 +51,7 @@ pub(super) struct Missing {
 #[derive(Debug)]
 pub(super) struct Change {
     pub(super) id: Arc<str>,
-    pub(super) keys: Option<Arc<KeySet>>,
+    pub(super) keys: Option<LiveKeys>,
 }
 
 /// End of a renewal.
@@ -69,9 +72,20 @@ struct Entry {
     known: Option<Known>,
     /// Set while the workers may use the set.
     is_served: bool,
+    /// Time until which they may, whatever happens here.
+    good_until: Arc<GoodUntil>,
     /// Version of the live values with which the set came.
     live_version: LiveVersion,
     last_error: Option<String>,
+}
+
+impl Entry {
+    /// Tells the workers the end of the set that there is.
+    fn move_end(&self) {
+        if let Some(end) = self.schedule.stale_at() {
+            self.good_until.set(end);
+        }
+    }
 }
 
 /// State of one source, for operators.
@@ -122,6 +136,7 @@ impl Book {
                 schedule: Schedule::new(now, &source.settings),
                 known: None,
                 is_served: false,
+                good_until: Arc::new(GoodUntil::new(now)),
                 live_version: LiveVersion::default(),
                 last_error: None,
             };
@@ -141,6 +156,7 @@ impl Book {
                 && entry.source.settings != source.settings
             {
                 entry.schedule.change(now, &source.settings);
+                entry.move_end();
                 entry.source = Arc::clone(source);
             }
         }
@@ -270,8 +286,10 @@ impl Book {
         let keys = &entry.known.as_ref()?.keys;
         let is_news = before != Some(keys.version()) || !entry.is_served;
         entry.is_served = true;
-        is_news.then(|| Change { id: Arc::clone(id), keys: Some(Arc::clone(keys)) })
+        let set = || LiveKeys { keys: Arc::clone(keys), good_until: Arc::clone(&entry.good_until) };
+        is_news.then(|| Change { id: Arc::clone(id), keys: Some(set()) })
     }
+        entry.move_end();
 
     /// Notes the version of the live values with which a set came.
     pub(super) fn sent(&mut self, id: &str, version: LiveVersion) {
@@ -280,8 +298,12 @@ impl Book {
         }
     }
 
-    /// State of every source, by provider.
-    pub(super) fn status(&self, now: Monotonic) -> Vec<SourceStatus> {
+    /// State of these sources, by provider.
+    pub(super) fn status<'s>(
+        &self,
+        sources: impl Iterator<Item = &'s Arc<KeySource>>,
+        now: Monotonic,
+    ) -> Vec<SourceStatus> {
         let seconds = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
         let mut all: Vec<SourceStatus> = self
             .entries

@@ -20,6 +20,7 @@ use crate::{
         spec::{AuthSpec, FetchSettings},
     },
     protocol::url::HttpUrl,
+    system::clock::CoreClock,
 };
 
 const KEYS_URL: &str = "https://id.example/keys";
@@ -285,7 +286,9 @@ fn the_last_good_set_serves_until_it_is_too_old_and_comes_back() {
     assert_eq!(book.missing(policy.key_sources()).len(), 1);
     assert!(book.begin(at(0)).is_some() && book.begin(at(0)).is_none(), "one at a time");
     let change = book.end(id, Ended::Renewed(known(&policy, &["a"]), None), at(1), 0).unwrap();
-    let version = change.keys.unwrap().version();
+    let served = change.keys.unwrap();
+    let version = served.keys.version();
+    assert_eq!(served.good_until.get(), at(401));
     assert!(book.missing(policy.key_sources()).is_empty());
 
     // It fails from now on, and is asked again and again.
@@ -313,8 +316,13 @@ fn the_last_good_set_serves_until_it_is_too_old_and_comes_back() {
         now += 1;
     }
     let change = book.end(id, Ended::Unchanged(None), at(now), 0).unwrap();
-    assert_eq!(change.keys.unwrap().version(), version);
-    assert_eq!(book.status(at(now))[0].last_error, None);
+    assert_eq!(change.keys.unwrap().keys.version(), version);
+    assert_eq!(served.good_until.get(), at(now + 400));
+    // One that is confirmed is no news, and lasts longer all the same.
+    book.begin(at(now + 100)).unwrap();
+    assert!(book.end(id, Ended::Unchanged(None), at(now + 101), 0).is_none());
+    assert_eq!(served.good_until.get(), at(now + 501));
+    assert_eq!(book.status(policy.key_sources(), at(now))[0].last_error, None);
 }
 
 #[test]
@@ -344,7 +352,6 @@ fn only_another_set_is_news_and_a_source_that_is_gone_takes_its_set_along() {
     assert!(book.end(&source.id, Ended::Unchanged(None), at(2), 0).is_none(), "too late");
 }
 
-/// A fetcher that takes its answers from a list; when it is empty, the provider is down.
 #[test]
 fn times_that_are_only_prepared_change_nothing_and_those_that_run_do() {
     let with = |max_stale| {
@@ -357,8 +364,9 @@ fn times_that_are_only_prepared_change_nothing_and_those_that_run_do() {
     let mut book = Book::default();
     book.add(running.key_sources(), at(0));
     book.begin(at(0));
-    book.end(&source(&running).id, Ended::Renewed(known(&running, &["a"]), None), at(0), 0);
-    let stale_in = |book: &Book| book.status(at(1))[0].stale_in_seconds;
+    let ended = Ended::Renewed(known(&running, &["a"]), None);
+    let served = book.end(&source(&running).id, ended, at(0), 0).unwrap().keys.unwrap();
+    let stale_in = |book: &Book| book.status(running.key_sources(), at(1))[0].stale_in_seconds;
     book.add(prepared.key_sources(), at(1));
     assert_eq!(stale_in(&book), Some(399.0), "a dry run");
     assert!(book.keep(running.key_sources(), at(1)).is_empty());
@@ -368,6 +376,7 @@ fn times_that_are_only_prepared_change_nothing_and_those_that_run_do() {
 }
 
 fn fetcher(answers: Vec<Answer>) -> (KeyFetcher, LiveValues, Arc<AtomicUsize>) {
+/// A fetcher that takes its answers from a list; when it is empty, the provider is down.
     let (live, _bell) = live::start();
     let (answers, asked) = (Mutex::new(VecDeque::from(answers)), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&asked);
@@ -396,14 +405,14 @@ fn new_sets_are_waited_for_and_reach_the_live_values() {
     assert_eq!(asked.load(Ordering::SeqCst), 0);
     assert_eq!(fetcher.learn(&policy, Duration::from_secs(30)), [""; 0]);
     let first = live.newest();
-    let version = first.key_set(&id).unwrap().version();
-    assert_eq!(fetcher.status()[0].live_version, first.version());
+    let version = first.key_set(&id).unwrap().keys.version();
+    assert_eq!(fetcher.status(&policy)[0].live_version, first.version());
     // What is known already is not asked for again.
     assert_eq!(fetcher.learn(&policy, Duration::from_secs(30)), [""; 0]);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 
-    assert_eq!(fetcher.demand(), [Box::from("jwt")]);
-    until("the next set", || live.newest().key_set(&id).unwrap().version() != version);
+    assert_eq!(fetcher.demand(&policy), [Box::from("jwt")]);
+    until("the next set", || live.newest().key_set(&id).unwrap().keys.version() != version);
     assert!(live.newest().version() > first.version());
     assert_eq!(first.key_set(&id).unwrap().version(), version, "a table that was handed out stays");
 
@@ -438,5 +447,37 @@ fn a_renewal_that_panics_has_failed_and_is_tried_again() {
         Ok(ok(set(&["a"])))
     });
     assert_eq!(fetcher.learn(&policy, Duration::from_secs(30)), [""; 0]);
-    assert_eq!(fetcher.status()[0].results.failed, 1);
+    assert_eq!(fetcher.status(&policy)[0].results.failed, 1);
+}
+
+/// Whatever holds the fetcher up: a core looks at the end of a set itself.
+#[test]
+fn a_set_ends_for_the_cores_while_its_renewal_hangs() {
+    let policy = policy(|spec| {
+        spec.jwks_url = Some(HttpUrl::parse(KEYS_URL).unwrap());
+        spec.fetch.max_stale = Duration::from_secs(1);
+    });
+    let id = Arc::clone(&source(&policy).id);
+    let (live, _bell) = live::start();
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let asked = AtomicUsize::new(0);
+    let fetcher = start_with(live.clone(), move |_, _, _| {
+        if asked.fetch_add(1, Ordering::SeqCst) > 0 {
+            let _ = held.recv();
+        }
+        Ok(ok(set(&["a"])))
+    });
+    assert_eq!(fetcher.learn(&policy, Duration::from_secs(30)), [""; 0]);
+    let (table, clock) = (live.newest(), CoreClock::default());
+    until("the end", || {
+        clock.refresh();
+        table.good_keys(&clock).key_set(&id).is_none()
+    });
+    assert!(live.newest().key_set(&id).is_some(), "nobody took it away");
+    assert_eq!(fetcher.status(&policy)[0].results.renewed, 1, "the next one hangs");
+    drop(release);
+    until("the set again", || {
+        clock.refresh();
+        live.newest().good_keys(&clock).key_set(&id).is_some()
+    });
 }

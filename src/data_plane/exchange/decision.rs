@@ -131,7 +131,7 @@ impl Decision {
         let tokens = &mut local.tokens.borrow_mut();
         match permit_object(
             &local.auth,
-            &**core.live.borrow(),
+            &core.live.borrow().good_keys(&core.reactor.clock),
             &bucket.auth,
             tokens,
             request,
@@ -168,7 +168,9 @@ impl Decision {
         if matches!(builtin, Builtin::Admin(_)) {
             let local = &request.local;
             let tokens = &mut local.tokens.borrow_mut();
-            match permit_admin(&local.auth, &**core.live.borrow(), tokens, request, now) {
+            let fetched = core.live.borrow();
+            let fetched = &fetched.good_keys(&core.reactor.clock);
+            match permit_admin(&local.auth, fetched, tokens, request, now) {
                 Ok(permit) => {
                     if let Some(key) = permit.key_index() {
                         count_key_use(core, local, key);
