@@ -349,7 +349,7 @@ impl Control {
             self.scrapes.render(ScrapeJob {
                 counters: Arc::clone(&self.running.release.counters),
                 reload: self.metrics,
-                key_sets: self.key_sets.status(),
+                key_sets: self.key_sets.status(&self.running.release.auth),
                 cores: Arc::clone(&self.cores),
                 certificates: self.certificate_metrics(),
                 lost: LostLines {
@@ -376,7 +376,7 @@ impl Control {
                     live: &self.live.newest(),
                     workers: &self.workers.generations(),
                     live_versions: &self.workers.live_versions(),
-                    key_sets: &self.key_sets.status(),
+                    key_sets: &self.key_sets.status(&self.running.release.auth),
                     cores: &self.cores,
                     uptime_seconds: Monotonic::now().since(self.started) / 1_000_000_000,
                     last_reload: self.last.as_ref(),
@@ -388,7 +388,8 @@ impl Control {
                 return self.workers.reply(worker, ticket, admin::status(&page, &request_id));
             }
             Command::RefreshCredentials => {
-                let page = admin::refreshed(&self.credentials.refresh(), &request_id);
+                let wanted = sources_of(&self.running.release);
+                let page = admin::refreshed(&self.credentials.refresh(&wanted), &request_id);
                 return self.workers.reply(worker, ticket, page);
             }
             Command::History => {
@@ -396,7 +397,10 @@ impl Control {
                 return self.workers.reply(worker, ticket, page);
             }
             Command::RefreshKeys => {
-                let page = admin::refreshing_keys(&self.key_sets.demand(), &request_id);
+                let page = admin::refreshing_keys(
+                    &self.key_sets.demand(&self.running.release.auth),
+                    &request_id,
+                );
                 return self.workers.reply(worker, ticket, page);
             }
             Command::Reload { dry_run: true, if_match } => (Change::DryRun, Trigger::Api, if_match),
@@ -437,14 +441,13 @@ impl Control {
         }
         self.refresh_at = now.plus(REFRESH);
         let hosts = hosts_of(&self.running.release);
-        // What an attempt has just learned belongs to no running generation yet.
-        if !self.is_preparing() {
+        // What an attempt has just learned belongs to no running generation yet, and a worker that
+        // lags still serves with what an older one names.
+        let is_behind = !self.workers.lagging(self.running.release.generation).is_empty();
+        if !self.is_preparing() && !is_behind {
             self.live.keep_hosts(&hosts);
             self.key_sets.keep(&self.running.release.auth);
-            // A worker that lags still serves with what an older generation names.
-            if self.workers.lagging(self.running.release.generation).is_empty() {
-                self.credentials.keep(&sources_of(&self.running.release));
-            }
+            self.credentials.keep(&sources_of(&self.running.release));
         }
         self.resolver.refresh(&hosts);
     }

@@ -194,11 +194,19 @@ impl Book {
         }
     }
 
-    /// Makes the renewal of every source due. Returns the names of their providers.
-    pub(super) fn demand(&mut self, now: Monotonic) -> Vec<Box<str>> {
-        self.entries.values_mut().for_each(|entry| entry.schedule.demand(now));
-        let mut names: Vec<_> =
-            self.entries.values().map(|entry| entry.source.provider.clone()).collect();
+    /// Makes the renewal of these sources due. Returns the names of their providers.
+    pub(super) fn demand<'s>(
+        &mut self,
+        sources: impl Iterator<Item = &'s Arc<KeySource>>,
+        now: Monotonic,
+    ) -> Vec<Box<str>> {
+        let mut names = Vec::new();
+        for source in sources {
+            if let Some(entry) = self.entries.get_mut(&source.id) {
+                entry.schedule.demand(now);
+                names.push(source.provider.clone());
+            }
+        }
         names.sort_unstable();
         names
     }
@@ -280,6 +288,7 @@ impl Book {
                 entry.schedule.succeeded(now, fresh, random);
             }
         }
+        entry.move_end();
         if entry.last_error.take().is_some() && before.is_some() {
             tracing::info!(provider, "the key set can be renewed again");
         }
@@ -289,7 +298,6 @@ impl Book {
         let set = || LiveKeys { keys: Arc::clone(keys), good_until: Arc::clone(&entry.good_until) };
         is_news.then(|| Change { id: Arc::clone(id), keys: Some(set()) })
     }
-        entry.move_end();
 
     /// Notes the version of the live values with which a set came.
     pub(super) fn sent(&mut self, id: &str, version: LiveVersion) {
@@ -305,9 +313,8 @@ impl Book {
         now: Monotonic,
     ) -> Vec<SourceStatus> {
         let seconds = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
-        let mut all: Vec<SourceStatus> = self
-            .entries
-            .values()
+        let mut all: Vec<SourceStatus> = sources
+            .filter_map(|source| self.entries.get(&source.id))
             .map(|entry| {
                 let keys =
                     entry.known.as_ref().filter(|_| entry.is_served).map(|known| &known.keys);

@@ -134,16 +134,17 @@ impl KeyFetcher {
         self.0.changed.notify_all();
     }
 
-    /// Renews all sets now. Returns the names of their providers.
-    pub fn demand(&self) -> Vec<Box<str>> {
-        let names = self.0.book().demand(Monotonic::now());
+    /// Renews the sets of a policy now. Returns the names of their providers.
+    pub fn demand(&self, policy: &AuthPolicy) -> Vec<Box<str>> {
+        let names = self.0.book().demand(policy.key_sources(), Monotonic::now());
         self.0.changed.notify_all();
         names
     }
 
-    /// State of every source, by provider.
-    pub fn status(&self) -> Vec<SourceStatus> {
-        self.0.book().status(Monotonic::now())
+    /// State of the sources of a policy, by provider. Others belong to a reload that is prepared,
+    /// or to none.
+    pub fn status(&self, policy: &AuthPolicy) -> Vec<SourceStatus> {
+        self.0.book().status(policy.key_sources(), Monotonic::now())
     }
 
     /// Starts threads until there are enough for `sources`.

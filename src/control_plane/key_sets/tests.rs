@@ -299,14 +299,14 @@ fn the_last_good_set_serves_until_it_is_too_old_and_comes_back() {
             assert!(book.end(id, Ended::Failed("down".to_owned()), at(now), 0).is_none());
             failures += 1;
         }
-        let state = &book.status(at(now))[0];
+        let state = &book.status(policy.key_sources(), at(now))[0];
         assert_eq!(state.set, Some((version, 1)), "{now}");
         now += 1;
         assert!(now < 1_000, "it is never too old");
     }
     assert_eq!(now, 401);
     assert!(failures > 15, "{failures}");
-    let state = &book.status(at(now))[0];
+    let state = &book.status(policy.key_sources(), at(now))[0];
     assert_eq!((state.set, state.last_error.as_deref()), (None, Some("down")));
     assert_eq!(state.results, Results { renewed: 1, unchanged: 0, failed: failures });
     assert!(book.expire(at(now)).is_empty(), "once");
@@ -373,10 +373,11 @@ fn times_that_are_only_prepared_change_nothing_and_those_that_run_do() {
     assert_eq!(stale_in(&book), Some(399.0));
     assert!(book.keep(prepared.key_sources(), at(1)).is_empty());
     assert_eq!(stale_in(&book), Some(99.0), "adopted");
+    assert_eq!(served.good_until.get(), at(100));
 }
 
-fn fetcher(answers: Vec<Answer>) -> (KeyFetcher, LiveValues, Arc<AtomicUsize>) {
 /// A fetcher that takes its answers from a list; when it is empty, the provider is down.
+fn fetcher(answers: Vec<Answer>) -> (KeyFetcher, LiveValues, Arc<AtomicUsize>) {
     let (live, _bell) = live::start();
     let (answers, asked) = (Mutex::new(VecDeque::from(answers)), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&asked);
@@ -414,15 +415,19 @@ fn new_sets_are_waited_for_and_reach_the_live_values() {
     assert_eq!(fetcher.demand(&policy), [Box::from("jwt")]);
     until("the next set", || live.newest().key_set(&id).unwrap().keys.version() != version);
     assert!(live.newest().version() > first.version());
-    assert_eq!(first.key_set(&id).unwrap().version(), version, "a table that was handed out stays");
+    assert_eq!(
+        first.key_set(&id).unwrap().keys.version(),
+        version,
+        "a table that was handed out stays"
+    );
 
     // Down: the set stays, and so does the table.
     let second = live.newest().version();
-    fetcher.demand();
-    until("a failure", || fetcher.status()[0].results.failed > 0);
+    fetcher.demand(&policy);
+    until("a failure", || fetcher.status(&policy)[0].results.failed > 0);
     assert_eq!(live.newest().version(), second);
     fetcher.keep(&AuthPolicy::disabled());
-    assert!(live.newest().key_set(&id).is_none() && fetcher.status().is_empty());
+    assert!(live.newest().key_set(&id).is_none() && fetcher.status(&policy).is_empty());
 }
 
 #[test]

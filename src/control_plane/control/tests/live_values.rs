@@ -143,3 +143,99 @@ fn live_values_move_neither_the_generation_nor_the_reload_counters() {
     assert_eq!((after.success_total, after.failure_total), (0, 0));
     assert!(fixture.control.last.is_none());
 }
+
+/// A bucket at this host, and perhaps a source of credentials and one of keys that it alone needs.
+fn with_sources(version: usize, host: &str, is_more: bool) -> String {
+    let (source, signed, provider) = if is_more {
+        (
+            "credentials: [{ name: old, source: env }]",
+            "credentials: old",
+            "{ name: corp, issuer: 'https://id.example', jwks_url: 'http://127.0.0.1:1/keys' }",
+        )
+    } else {
+        ("credentials: []", "anonymous: true", "")
+    };
+    format!(
+        "server: {{ limits: {{ headers: {version} }} }}\n{source}\n\
+         jwt: {{ secret: '0123456789-0123456789-0123456789', providers: [{provider}] }}\n\
+         buckets:\n\
+         - name: a\n  path_prefix: /a\n  auth: {{ enabled: false }}\n  \
+           s3: {{ bucket: aaa, region: r, endpoint: 'http://{host}:9', {signed} }}\n"
+    )
+}
+
+/// It still serves with what an older generation names.
+#[test]
+fn a_worker_that_lags_keeps_what_its_generation_needs() {
+    let mut fixture = Fixture::new(1, 256, 10.0);
+    let (old, new): (HostPort, HostPort) = (("old.test".into(), 9), ("new.test".into(), 9));
+    fixture.names.lock().unwrap().extend([(old.clone(), 1), (new.clone(), 2)]);
+    fixture.write(&with_sources(11, "old.test", true));
+    fixture.ask(0, 1, false);
+    fixture.until(
+        |fixture| fixture.work(0, &mut Vec::new()),
+        |fixture| fixture.control.metrics.success_total == 1,
+    );
+    let before = fixture.control.running.release.clone();
+    let has = |fixture: &mut Fixture| {
+        fixture.control.refresh_at = Monotonic(0);
+        fixture.turn(Duration::from_millis(1));
+        let (control, now) = (&fixture.control, Moment::now());
+        [
+            control.live.newest().addresses(&old).is_some(),
+            control.key_sets.status(&before.auth).len() == 1,
+            control.credentials.status(&sources_of(&before), &[], now).len() == 1,
+        ]
+    };
+    assert_eq!(has(&mut fixture), [true; 3]);
+
+    fixture.write(&with_sources(12, "new.test", false));
+    fixture.ask(0, 2, false);
+    fixture.until(|_| {}, |fixture| fixture.control.running.release.generation == Generation(3));
+    assert_eq!(has(&mut fixture), [true; 3], "it has not adopted the generation without them");
+    fixture.until(
+        |fixture| fixture.work(0, &mut Vec::new()),
+        |fixture| fixture.control.metrics.success_total == 2,
+    );
+    assert_eq!(has(&mut fixture), [false; 3]);
+    assert!(fixture.control.live.newest().addresses(&new).is_some());
+}
+
+/// Sources that an attempt has learned belong to nothing that runs.
+#[test]
+fn sources_of_a_dry_run_are_neither_shown_nor_asked() {
+    let mut fixture = Fixture::new(1, 256, 10.0);
+    fixture.names.lock().unwrap().insert(("old.test".into(), 9), 1);
+    fixture.write(&with_sources(11, "old.test", true));
+    fixture.ask(0, 1, true);
+    let mut replies = Vec::new();
+    let is_answered = std::cell::Cell::new(false);
+    fixture.until(
+        |fixture| {
+            fixture.work(0, &mut replies);
+            is_answered.set(!replies.is_empty());
+        },
+        |_| is_answered.get(),
+    );
+    assert_eq!(json(&replies[0])["status"], "success", "{replies:?}");
+    let mut ask = |ticket, command| {
+        let (call, ticket) = (command_call(command), Ticket::new(ticket));
+        fixture.to_control.send(FromWorker::Call { worker: 0, ticket, call }).unwrap();
+        replies.clear();
+        let is_answered = std::cell::Cell::new(false);
+        fixture.until(
+            |fixture| {
+                fixture.work(0, &mut replies);
+                is_answered.set(!replies.is_empty());
+            },
+            |_| is_answered.get(),
+        );
+        json(&replies[0])
+    };
+    let page = ask(2, Command::Status);
+    for list in ["credentials", "jwks"] {
+        assert_eq!(page[list], serde_json::json!([]), "{page}");
+    }
+    assert_eq!(ask(3, Command::RefreshKeys)["providers"], serde_json::json!([]));
+    assert_eq!(ask(4, Command::RefreshCredentials)["sources"], serde_json::json!([]));
+}

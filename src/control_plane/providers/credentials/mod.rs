@@ -247,11 +247,14 @@ impl CredentialSources {
         drop(entries);
     }
 
-    /// Asks all sources to be fetched now. Returns their names.
-    pub fn refresh(&self) -> Vec<Arc<str>> {
-        let mut entries = self.entries();
-        entries.iter_mut().for_each(|entry| entry.renewal.ask());
-        entries.iter().map(|entry| Arc::clone(&entry.name)).collect()
+    /// Asks these sources to be fetched now. Returns their names.
+    pub fn refresh(&self, wanted: &HashSet<SourceId>) -> Vec<Arc<str>> {
+        let mut names = Vec::new();
+        for entry in self.entries().iter_mut().filter(|entry| wanted.contains(&entry.id)) {
+            entry.renewal.ask();
+            names.push(Arc::clone(&entry.name));
+        }
+        names
     }
 
     /// Gives up fetches that take too long. To be called every now and then.

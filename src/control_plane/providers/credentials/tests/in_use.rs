@@ -125,7 +125,9 @@ fn one_fetch_serves_all_and_a_new_version_comes_before_the_end() {
     assert_eq!(used.key(&source).unwrap(), "KEY1");
     assert_eq!(count.load(Ordering::SeqCst), 2);
     // An operator does not wait for the time.
-    assert_eq!(used.sources.refresh().iter().map(|name| &**name).collect::<Vec<_>>(), ["prod"]);
+    let asked = used.sources.refresh(&HashSet::from([source.id()]));
+    assert_eq!(asked.iter().map(|name| &**name).collect::<Vec<_>>(), ["prod"]);
+    assert!(used.sources.refresh(&HashSet::from([container("a").id()])).is_empty());
     used.until(|status| status.version == 3);
 }
 
