@@ -6,6 +6,7 @@ pub(crate) mod dates;
 pub(crate) mod deferred_drop;
 pub(crate) mod generation;
 pub(crate) mod open;
+pub(crate) mod recent;
 pub(crate) mod request_ids;
 
 use std::{
@@ -21,7 +22,8 @@ use crate::{
     data_plane::{
         core::{
             commands::Commands, credentials::NewestCredentials, dates::Dates,
-            deferred_drop::DeferredDrop, generation::Local, open::Open, request_ids::RequestIds,
+            deferred_drop::DeferredDrop, generation::Local, open::Open, recent::Recent,
+            request_ids::RequestIds,
         },
         upstream::endpoint::EndpointState,
     },
@@ -76,7 +78,7 @@ pub(crate) struct Core {
     /// When a warning was last logged, by topic.
     pub(crate) warned: RefCell<HashMap<WarnTopic, Monotonic>>,
     /// When keys of a source were last asked for, by its id.
-    pub(crate) wanted_keys: RefCell<HashMap<Arc<str>, Monotonic>>,
+    wanted_keys: Recent<Arc<str>>,
     /// Ticks so far, and how many of the last ones had no connection.
     pub(crate) ticks: Cell<(u64, u64)>,
 }
@@ -154,7 +156,7 @@ impl Core {
             ids: RequestIds::new(),
             dates: Dates::new(),
             warned: RefCell::default(),
-            wanted_keys: RefCell::default(),
+            wanted_keys: Recent::within(WANT_INTERVAL_NS),
             ticks: Cell::default(),
         };
         core.adopt(release);
@@ -188,15 +190,9 @@ impl Core {
     /// Tells the control thread that a token named a key that the set of a source does not have,
     /// unless it was told a moment ago.
     pub(crate) fn want_keys(&self, source: &Arc<str>) {
-        let now = self.reactor.clock.coarse();
-        let mut wanted = self.wanted_keys.borrow_mut();
-        match wanted.get(source) {
-            Some(at) if now.since(*at) < WANT_INTERVAL_NS => {}
-            _ => {
-                wanted.insert(Arc::clone(source), now);
-                let source = Arc::clone(source);
-                let _ = self.to_control.try_send(FromWorker::UnknownKey { source });
-            }
+        if self.wanted_keys.note(source, self.reactor.clock.coarse()) {
+            let source = Arc::clone(source);
+            let _ = self.to_control.try_send(FromWorker::UnknownKey { source });
         }
     }
 
