@@ -61,6 +61,15 @@ impl FileReader for FilesBeside {
     }
 }
 
+/// Reason of a file that is not there. Like the others it follows the file's name in a sentence.
+pub const DOES_NOT_EXIST: &str = "does not exist";
+
+/// Reason of a file that belongs to somebody else.
+pub const MAY_NOT_BE_READ: &str = "may not be read; allow this process's user to read it";
+
+/// Reason of a file below another file.
+pub const UNDER_NO_DIRECTORY: &str = "lies under something that is not a directory";
+
 /// Reads a configuration file, once and bounded.
 ///
 /// # Errors
@@ -73,11 +82,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
 /// Reads a regular file of at most `bytes_max`; the error follows the file's name in a sentence.
 fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     let explain = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => "does not exist".to_owned(),
-        io::ErrorKind::PermissionDenied => {
-            "may not be read; allow this process's user to read it".to_owned()
-        }
-        io::ErrorKind::NotADirectory => "lies under something that is not a directory".to_owned(),
+        io::ErrorKind::NotFound => DOES_NOT_EXIST.to_owned(),
+        io::ErrorKind::PermissionDenied => MAY_NOT_BE_READ.to_owned(),
+        io::ErrorKind::NotADirectory => UNDER_NO_DIRECTORY.to_owned(),
         _ => format!("cannot be read: {error}"),
     };
 

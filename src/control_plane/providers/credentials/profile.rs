@@ -15,7 +15,10 @@ use super::{
     sts::{Role, Sts},
     web_identity::{exchange, session_name},
 };
-use crate::config::credentials::{check_role_arn, check_session_name};
+use crate::{
+    config::credentials::{check_role_arn, check_session_name},
+    control_plane::files::{DOES_NOT_EXIST, MAY_NOT_BE_READ, UNDER_NO_DIRECTORY},
+};
 
 /// The shared files of a process.
 #[derive(Debug)]
@@ -32,9 +35,10 @@ const FILES: [(&str, &str, SharedFile); 2] = [
     ("AWS_SHARED_CREDENTIALS_FILE", "credentials", SharedFile::Credentials),
 ];
 
-/// Reasons why a file is not there. The second one is for a home such as `/dev/null`, which system
-/// users have.
-const NOT_THERE: [&str; 2] = ["does not exist", "lies under something that is not a directory"];
+/// Reasons for which a file counts as empty. The second one is for a home such as `/dev/null`,
+/// which system users have, the third for the home of somebody else: the SDKs of AWS pass over
+/// files that they may not read.
+const PASSED_OVER: [&str; 3] = [DOES_NOT_EXIST, UNDER_NO_DIRECTORY, MAY_NOT_BE_READ];
 
 /// Paths of the shared files, whether they are there or not.
 pub(super) fn paths(outside: &dyn Outside) -> Vec<PathBuf> {
@@ -42,10 +46,10 @@ pub(super) fn paths(outside: &dyn Outside) -> Vec<PathBuf> {
 }
 
 impl SharedFiles {
-    /// Reads both files. One that is not there is empty.
+    /// Reads both files. One that is not there, or may not be read, is empty.
     ///
     /// # Errors
-    /// A file is there and cannot be read.
+    /// A file is there and cannot be read for another reason.
     pub(super) fn read(outside: &dyn Outside) -> Result<Self, SourceProblem> {
         let mut all = Self { profiles: Profiles::new(), missing: Vec::new() };
         for (variable, name, file) in FILES {
@@ -55,7 +59,7 @@ impl SharedFiles {
             };
             let content = match outside.read(&path) {
                 Ok(content) => content,
-                Err(why) if NOT_THERE.contains(&&*why) => {
+                Err(why) if PASSED_OVER.contains(&&*why) => {
                     all.missing.push(format!("{} {why}", path.display()));
                     continue;
                 }

@@ -456,6 +456,10 @@ fn the_default_chain_takes_the_first_source_that_is_configured() {
     assert_eq!(chain(&world(&all[5..])), "CONTAINER");
     assert_eq!(chain(&world(&[])), "ASIA");
     assert_eq!(chain(&world(&[("HOME", "/dev/null")])), "ASIA");
+    // The SDKs of AWS pass over the files of somebody else too.
+    assert_eq!(chain(&world(&[("HOME", "/theirs")])), "ASIA");
+    let found = problem(SourceKind::Profile, &world(&[("HOME", "/theirs")]));
+    assert!(found.text.contains("/theirs/.aws/credentials may not be read"), "{found}");
 }
 
 /// The next source may have other permissions than the one that is meant.
@@ -467,6 +471,11 @@ fn the_default_chain_does_not_pass_over_a_source_that_fails() {
     let world = World::new(&[("AWS_PROFILE", "nobody"), ("HOME", "/h")]).responding(metadata);
     let found = problem(SourceKind::Default, &world);
     assert!(found.text.starts_with("profile: the shared files have no profile"), "{found}");
+    let found = problem(SourceKind::Default, &World::new(&[("HOME", "/broken")]));
+    assert_eq!(found.text, "profile: /broken/.aws/config cannot be read: Input/output error");
+    let world = World::new(&[("AWS_PROFILE", "mine"), ("HOME", "/theirs")]).responding(metadata);
+    let found = problem(SourceKind::Default, &world);
+    assert!(found.text.contains("/theirs/.aws/config may not be read"), "{found}");
     let world =
         World::new(&[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/x")]).responding(|asked| {
             if asked.url.contains("170.2") { Ok((404, String::new())) } else { metadata(asked) }

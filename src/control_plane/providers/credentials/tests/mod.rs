@@ -12,7 +12,7 @@ use std::{
 
 use super::outside::{Outside, RealWorld};
 use crate::control_plane::{
-    files::ProcessEnvironment,
+    files::{MAY_NOT_BE_READ, ProcessEnvironment},
     http_client::{FetchError, Phase, Request, Response, ServiceUrl},
 };
 
@@ -86,6 +86,12 @@ impl Outside for World {
         // What lies under a file is told as the real world tells it.
         if path.starts_with("/dev/null") {
             return RealWorld::new(ProcessEnvironment::capture()).read(path);
+        }
+        if path.starts_with("/theirs") {
+            return Err(MAY_NOT_BE_READ.to_owned());
+        }
+        if path.starts_with("/broken") {
+            return Err("cannot be read: Input/output error".to_owned());
         }
         self.files.lock().unwrap().get(path).cloned().ok_or_else(|| "does not exist".to_owned())
     }
