@@ -47,7 +47,7 @@ use self::{
 use crate::{
     config::settings::SourceSettings,
     control_plane::{
-        jobs::{Finished, Purpose, Runner},
+        jobs::{Failure, Finished, JobId, Purpose, Runner},
         live::LiveValues,
         watcher::{Fingerprint, Seen},
     },
@@ -70,6 +70,9 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time between two looks at the files of a source.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Pause after a look that failed: one that hangs holds the thread of the source.
+const LOOK_FAILED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Time between two lines of the log about the same failure.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
@@ -99,8 +102,11 @@ struct Entry {
     renewal: Renewal,
     /// The files of the last fetch, as they were before it.
     files: Seen,
-    is_looking: bool,
+    /// The look at these files that is under way.
+    looking: Option<JobId>,
     next_look: Monotonic,
+    /// Reason why the last look failed, if it did: a change of the files is not noticed.
+    blind: Option<String>,
     /// Tables of live values that brought a version.
     versions: VecDeque<(LiveVersion, u64)>,
     /// When the newest good credentials were confirmed last, and their end.
@@ -124,7 +130,7 @@ pub struct CredentialStatus {
     pub age_seconds: Option<u64>,
     /// End of the credentials, in seconds since the Unix epoch.
     pub ends: Option<u64>,
-    /// Failure of the last fetch, if it failed.
+    /// Failure of the last fetch, or else of the last look at its files, if it failed.
     pub last_error: Option<String>,
     /// Fetches that gave credentials.
     pub successes: u64,
@@ -226,8 +232,9 @@ impl CredentialSources {
             done,
             renewal: Renewal::new(),
             files: Seen::new(),
-            is_looking: false,
+            looking: None,
             next_look: Monotonic(0),
+            blind: None,
             versions: VecDeque::new(),
             good: None,
             problem: None,
@@ -265,16 +272,16 @@ impl CredentialSources {
     /// Takes what the threads have found, and begins what is due. To be called every now and then.
     pub fn turn(&self, now: Moment) {
         for entry in self.entries().iter_mut() {
-            while let Ok(finished) = entry.done.try_recv() {
-                match finished.outcome {
+            while let Ok(Finished { job, outcome }) = entry.done.try_recv() {
+                let was_look = entry.looking.take_if(|look| *look == job).is_some();
+                match outcome {
                     Ok(Done::Fetched(outcome, seen)) => {
                         entry.files = seen;
                         self.fetched(entry, outcome, now);
                     }
                     Ok(Done::Looked(seen)) => entry.looked(&seen, now.monotonic),
-                    // A job that hung may have been a look; then a fetch does no harm.
+                    Err(failure) if was_look => entry.not_looked(&failure, now.monotonic),
                     Err(failure) => {
-                        entry.is_looking = false;
                         let problem = SourceProblem::may_pass(failure.to_string());
                         self.fetched(entry, Err(problem), now);
                     }
@@ -283,11 +290,10 @@ impl CredentialSources {
             if entry.renewal.begin(now) {
                 entry.runner.submit(Task::Fetch);
             } else if !entry.files.is_empty()
-                && !entry.is_looking
+                && entry.looking.is_none()
                 && now.monotonic >= entry.next_look
             {
-                entry.is_looking = true;
-                entry.runner.submit(Task::Look);
+                entry.looking = Some(entry.runner.submit(Task::Look));
             }
         }
     }
@@ -377,13 +383,22 @@ impl Entry {
     }
 
     fn looked(&mut self, seen: &Seen, now: Monotonic) {
-        self.is_looking = false;
+        self.blind = None;
         self.next_look = now.plus(LOOK_INTERVAL);
         if self.files != *seen {
             // The fetch that follows notes them as they are then.
             self.files.clone_from(seen);
             self.renewal.ask();
         }
+    }
+
+    fn not_looked(&mut self, failure: &Failure, now: Monotonic) {
+        self.next_look = now.plus(LOOK_FAILED_PAUSE);
+        let why = format!("the shared files cannot be looked at: {failure}");
+        if self.blind.as_ref() != Some(&why) {
+            tracing::warn!(source = &*self.name, error = why, "changed files are not noticed");
+        }
+        self.blind = Some(why);
     }
 
     fn failed(&mut self, problem: SourceProblem, now: Moment) {
@@ -413,7 +428,12 @@ impl Entry {
             workers: workers.iter().map(version_at).collect(),
             age_seconds: self.good.map(|(at, _)| now.monotonic.since(at.monotonic) / 1_000_000_000),
             ends: self.good.and_then(|(_, end)| end),
-            last_error: self.problem.as_ref().map(|problem| problem.text.clone()),
+            last_error: self
+                .problem
+                .as_ref()
+                .map(|problem| &problem.text)
+                .or(self.blind.as_ref())
+                .cloned(),
             successes: self.successes,
             failures: self.failures,
         }

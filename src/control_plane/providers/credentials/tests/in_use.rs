@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -262,8 +262,9 @@ fn changed_files_are_read_again_and_unchanged_ones_are_not() {
     let path = directory.path().join("credentials");
     let of = |key: &str| format!("[default]\naws_access_key_id={key}\naws_secret_access_key=s\n");
     std::fs::write(&path, of("FIRST")).unwrap();
-    let world =
-        RealFiles(World::new(&[("AWS_SHARED_CREDENTIALS_FILE", &path.display().to_string())]));
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let world = World::new(&[("AWS_SHARED_CREDENTIALS_FILE", &path.display().to_string())]);
+    let world = RealFiles { world, is_broken: Arc::clone(&is_broken) };
     let (live, _) = live::start();
     let sources = CredentialSources::new(live.clone(), Arc::new(world));
     let mut used = InUse { sources, live, now: Moment::now() };
@@ -287,14 +288,33 @@ fn changed_files_are_read_again_and_unchanged_ones_are_not() {
         thread::yield_now();
     }
     assert_eq!(used.status()[0].version, 2);
+
+    // A look that fails is no fetch that failed, and is tried again.
+    is_broken.store(true, Ordering::SeqCst);
+    used.later(2);
+    used.until(|status| status.last_error.is_some());
+    let status = used.status()[0].clone();
+    assert_eq!((status.successes, status.failures), (2, 0), "{status:?}");
+    let error = status.last_error.unwrap();
+    assert!(error.starts_with("the shared files cannot be looked at: an internal"), "{error}");
+    assert_eq!(used.key(&source).unwrap(), "SECOND");
+    is_broken.store(false, Ordering::SeqCst);
+    used.later(10);
+    used.until(|status| status.last_error.is_none());
+    assert_eq!(used.status()[0].successes, 2);
 }
 
 /// A world with the files of this machine.
-struct RealFiles(World);
+struct RealFiles {
+    world: World,
+    /// Set while no variable can be read.
+    is_broken: Arc<AtomicBool>,
+}
 
 impl Outside for RealFiles {
     fn variable(&self, name: &str) -> Option<String> {
-        self.0.variable(name)
+        assert!(!self.is_broken.load(Ordering::SeqCst), "this one is meant to fail");
+        self.world.variable(name)
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
@@ -307,10 +327,10 @@ impl Outside for RealFiles {
         request: &Request,
         timeout: Duration,
     ) -> Result<Response, FetchError> {
-        self.0.ask(url, request, timeout)
+        self.world.ask(url, request, timeout)
     }
 
     fn unix_seconds(&self) -> u64 {
-        self.0.unix_seconds()
+        self.world.unix_seconds()
     }
 }
