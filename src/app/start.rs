@@ -19,9 +19,11 @@ use crate::{
         control::{Control, Inputs, Retry},
         files::ProcessEnvironment,
         history::{GoodGeneration, History, Trigger},
-        key_sets, live,
+        key_sets,
+        learning::Learner,
+        live,
         prepare::{self, Origin, Preparation, Running},
-        providers::credentials::{CredentialSources, LEARN_TIMEOUT, outside::RealWorld},
+        providers::credentials::{CredentialSources, outside::RealWorld},
         reload::Queue,
         resolver::{self, REFRESH},
         scrapes::Scrapes,
@@ -74,22 +76,18 @@ pub(super) fn start(
     let (access_log, sinks) = start_access_log(settings)?;
 
     let (live, bell) = live::start();
-    let resolver = resolver::start(live.clone());
-    for warning in prepare::learn_names(&resolver, settings) {
-        tracing::warn!("{warning}");
-    }
-    let key_sets = key_sets::start(live.clone());
-    for warning in key_sets.learn(&loaded.policies.auth, key_sets::LEARN_TIMEOUT) {
+    let outside = Arc::new(RealWorld::new(environment.clone()));
+    let learner = Learner {
+        resolver: resolver::start(live.clone()),
+        key_sets: key_sets::start(live.clone()),
+        credentials: CredentialSources::new(live.clone(), outside),
+    };
+    for warning in learner.learn(settings, &loaded.policies.auth) {
         tracing::warn!("{warning}");
     }
     let tickets = TicketKeys::of_process().map_err(Failure::CouldNotStart)?;
     if let Some(server) = tls::server(&settings.server, &tickets)? {
         live.set_tls_server(server);
-    }
-    let outside = Arc::new(RealWorld::new(environment.clone()));
-    let credentials = CredentialSources::new(live.clone(), outside);
-    for warning in credentials.learn(&settings.sources(), LEARN_TIMEOUT) {
-        tracing::warn!("{warning}");
     }
     let release = prepare::first(&loaded, workers)?;
     check_descriptors(open_file_limit, settings, &release, workers);
@@ -111,10 +109,8 @@ pub(super) fn start(
         path: arguments.config.clone(),
         environment,
         live: live.clone(),
-        resolver: resolver.clone(),
-        key_sets: key_sets.clone(),
         tickets: tickets.clone(),
-        credentials: credentials.clone(),
+        learner: learner.clone(),
     };
     let (preparation, prepared) =
         Preparation::start(origin).map_err(because("the preparation thread"))?;
@@ -144,9 +140,9 @@ pub(super) fn start(
         },
         preparation,
         live,
-        resolver,
-        key_sets,
-        credentials,
+        resolver: learner.resolver,
+        key_sets: learner.key_sets,
+        credentials: learner.credentials,
         watcher,
         certificates,
         service,

@@ -5,10 +5,11 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 6 | `control` |
-//! | 5 | `scrapes` |
-//! | 4 | `admin`, `sd_notify` |
-//! | 3 | `certificates`, `prepare`, `reload`, `report` |
+//! | 7 | `control` |
+//! | 6 | `scrapes` |
+//! | 5 | `admin`, `sd_notify` |
+//! | 4 | `certificates`, `prepare`, `reload`, `report` |
+//! | 3 | `learning` |
 //! | 2 | `providers` |
 //! | 1 | `credential_check`, `key_sets`, `resolver`, `signals`, `watcher` |
 //! | 0 | `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `tls`, `workers` |
@@ -24,6 +25,7 @@ pub mod history;
 pub mod http_client;
 pub mod jobs;
 pub mod key_sets;
+pub mod learning;
 pub mod live;
 pub mod prepare;
 pub mod providers;

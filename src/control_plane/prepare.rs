@@ -22,10 +22,8 @@ use crate::{
         credential_check,
         files::{ProcessEnvironment, read},
         jobs::{Failure, Finished, JobId, Purpose, Runner},
-        key_sets::{self, KeyFetcher},
+        learning::Learner,
         live::LiveValues,
-        providers::credentials::{CredentialSources, LEARN_TIMEOUT},
-        resolver::{RESOLVE_TIMEOUT, Resolver},
         tls,
         watcher::{Fingerprint, NotedFiles, Seen},
     },
@@ -37,7 +35,7 @@ use crate::{
     },
     model::Generation,
     policy::auth::spec::{KeyMaterial, KeySpec},
-    protocol::s3::{address, endpoint::Scheme},
+    protocol::s3::endpoint::Scheme,
     system::{
         clock::{Monotonic, unix_seconds},
         process,
@@ -46,8 +44,8 @@ use crate::{
     telemetry::access_log::AccessLogTarget,
 };
 
-/// Time for preparing an attempt: names, which have 2 s, credentials, which have 5, and credential
-/// checks, which have 25, are among it.
+/// Time for preparing an attempt: what renews itself, which has 5 s, and credential checks, which
+/// have 25, are among it.
 pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Readings of a file that changes under the reader, in one attempt.
@@ -161,14 +159,10 @@ pub struct Origin {
     pub environment: ProcessEnvironment,
     /// The values that renew themselves.
     pub live: LiveValues,
-    /// Names to addresses.
-    pub resolver: Resolver,
-    /// Key sets from the network.
-    pub key_sets: KeyFetcher,
     /// Keys of the session tickets that no file gives.
     pub tickets: TicketKeys,
-    /// Sources of credentials.
-    pub credentials: CredentialSources,
+    /// What has to be asked for.
+    pub learner: Learner,
 }
 
 impl Preparation {
@@ -358,9 +352,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     }
     let settings = loaded.settings.with_restart_keys_of(&running.settings);
     let tls_server = tls::successor(&running.settings.server, &settings.server, &origin.tickets)?;
-    warnings.extend(learn_names(&origin.resolver, &settings));
-    warnings.extend(origin.key_sets.learn(&loaded.policies.auth, key_sets::LEARN_TIMEOUT));
-    warnings.extend(origin.credentials.learn(&settings.sources(), LEARN_TIMEOUT));
+    warnings.extend(origin.learner.learn(&settings, &loaded.policies.auth));
     let release = compile(
         &settings,
         &CompileContext {
@@ -458,37 +450,6 @@ fn open_access_log(
         });
         problems
     })
-}
-
-/// Resolves the names that are new and tells which ones could not be.
-pub fn learn_names(resolver: &Resolver, settings: &Settings) -> Vec<String> {
-    let hosts = hosts(settings);
-    resolver
-        .learn(&hosts, RESOLVE_TIMEOUT)
-        .into_iter()
-        .map(|(host, _)| {
-            format!(
-                "the endpoint host '{host}' does not resolve; its buckets answer 502 until it does"
-            )
-        })
-        .collect()
-}
-
-/// The hosts of all endpoints, each once.
-fn hosts(settings: &Settings) -> Vec<HostPort> {
-    let mut hosts: Vec<HostPort> = settings
-        .buckets
-        .iter()
-        .map(|bucket| {
-            let s3 = &bucket.s3;
-            let endpoint = s3.endpoint.as_ref();
-            let url = address(endpoint, &s3.region, &s3.bucket, &s3.key_prefix, s3.addressing).url;
-            (url.host.into(), url.port)
-        })
-        .collect();
-    hosts.sort_unstable();
-    hosts.dedup();
-    hosts
 }
 
 /// The hosts of a snapshot's endpoints.

@@ -40,10 +40,6 @@ use crate::{
 /// Time for one renewal, metadata and set together.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time for sets that are new, at a start or a reload. A set that comes later is used by itself;
-/// until then tokens of its provider are refused.
-pub const LEARN_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Failures of a new source after which nobody waits for its set any longer.
 const FAILURES_ENOUGH: u32 = 2;
 
@@ -97,7 +93,8 @@ fn start_with(
 
 impl KeyFetcher {
     /// Fetches the sets of sources that are new, all at once, and waits for them until `timeout`,
-    /// or until those that are missing have failed twice. Returns a sentence for each of these.
+    /// or until those that are missing have failed twice. Returns a sentence for each of these. A
+    /// set that comes later is used by itself; until then tokens of its provider are refused.
     pub fn learn(&self, policy: &AuthPolicy, timeout: Duration) -> Vec<String> {
         let sources = policy.key_sources();
         if sources.clone().next().is_none() {

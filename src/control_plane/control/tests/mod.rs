@@ -21,7 +21,9 @@ use super::*;
 use crate::{
     control_plane::{
         files::ProcessEnvironment,
-        key_sets, live,
+        key_sets,
+        learning::{Learner, learn_names},
+        live,
         prepare::{self, Job, Origin, Ready, Refusal},
         providers::credentials::outside::RealWorld,
         resolver, tls,
@@ -119,7 +121,7 @@ impl Fixture {
         let (live, bell) = live::start();
         let names = Names::default();
         let resolver = resolver_of(&names, &live);
-        prepare::learn_names(&resolver, &loaded.settings);
+        learn_names(&resolver, &loaded.settings);
         let release = prepare::first(&loaded, workers).unwrap();
         let key_sets = key_sets::start(live.clone());
         let tickets = TicketKeys::of_process().unwrap();
@@ -133,10 +135,12 @@ impl Fixture {
             path: path.clone(),
             environment,
             live: live.clone(),
-            resolver: resolver.clone(),
-            key_sets: key_sets.clone(),
             tickets,
-            credentials: credentials.clone(),
+            learner: Learner {
+                resolver: resolver.clone(),
+                key_sets: key_sets.clone(),
+                credentials: credentials.clone(),
+            },
         };
         let (preparation, prepared) =
             Preparation::start_with(move |job, seen| preparing(&origin, job, seen)).unwrap();

@@ -58,9 +58,6 @@ use crate::{
     },
 };
 
-/// Time that a start, or a reload that names new sources, waits for credentials.
-pub const LEARN_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Time between two looks while somebody waits for credentials.
 const LEARN_POLL: Duration = Duration::from_millis(10);
 
