@@ -247,9 +247,9 @@ fn json(reply: &CallReply) -> Value {
 
 #[test]
 fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
-    let mut fixture = Fixture::new(3, 256, 0.05);
+    let mut fixture = Fixture::new(3, 256, 2.0);
     let mut replies = Vec::new();
-    fixture.write(&content(11, 0.05));
+    fixture.write(&content(11, 2.0));
     fixture.ask(0, 1, false);
     // Worker 2 does not read its inbox.
     fixture.until(
@@ -274,7 +274,7 @@ fn a_stalled_worker_is_named_bounded_and_catches_up_by_itself() {
         |fixture| fixture.control.workers.lagging(Generation(2)).is_empty(),
     );
     // What it missed does not keep later reloads from succeeding.
-    fixture.write(&content(12, 0.05));
+    fixture.write(&content(12, 2.0));
     fixture.ask(0, 2, false);
     fixture.until(
         |fixture| (0..3).for_each(|index| fixture.work(index, &mut Vec::new())),
