@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::{
     handoff::{
+        credentials::SourceId,
         live::{LiveTable, LiveVersion},
         release::Release,
     },
@@ -91,6 +92,13 @@ pub enum FromWorker {
     UnknownKey {
         /// Id of the source.
         source: Arc<str>,
+    },
+    /// S3 refused credentials of a source that had not ended yet: there may be others by now.
+    RefusedCredentials {
+        /// The source.
+        source: SourceId,
+        /// Number of the credentials.
+        serial: u64,
     },
     /// A generation that no request of this worker uses any more, to be dropped over there.
     Retired(Release),

@@ -321,6 +321,9 @@ impl Control {
             }
             FromWorker::Adopted { worker, generation } => self.workers.adopted(worker, generation),
             FromWorker::UnknownKey { source } => self.key_sets.want(&source),
+            FromWorker::RefusedCredentials { source, serial } => {
+                self.credentials.refused(source, serial);
+            }
             FromWorker::Renewed { worker, version } => self.workers.renewed(worker, version),
             FromWorker::Retired(release) => self.preparation.drop_there(release),
             FromWorker::Drained { worker, step } => self.workers.drained(worker, step),

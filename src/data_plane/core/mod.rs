@@ -28,6 +28,7 @@ use crate::{
         upstream::endpoint::EndpointState,
     },
     handoff::{
+        credentials::SourceId,
         live::LiveTable,
         message::{DrainStep, FromWorker},
         release::Release,
@@ -79,6 +80,8 @@ pub(crate) struct Core {
     pub(crate) warned: RefCell<HashMap<WarnTopic, Monotonic>>,
     /// When keys of a source were last asked for, by its id.
     wanted_keys: Recent<Arc<str>>,
+    /// Sources of credentials that were asked for others.
+    wanted_credentials: Recent<SourceId>,
     /// Ticks so far, and how many of the last ones had no connection.
     pub(crate) ticks: Cell<(u64, u64)>,
 }
@@ -117,8 +120,8 @@ pub(crate) enum WarnTopic {
 /// Time between two warnings about the same topic.
 const WARN_INTERVAL_NS: u64 = 60_000_000_000;
 
-/// Time between two messages about unknown keys of the same source: clients can invent key ids as
-/// fast as they like, and the control thread asks for them every 30 s at most.
+/// Time between two messages about unknown keys, or refused credentials, of the same source: clients
+/// can cause them as fast as they like, and the control thread asks for others every 30 s at most.
 const WANT_INTERVAL_NS: u64 = 1_000_000_000;
 
 impl Core {
@@ -157,6 +160,7 @@ impl Core {
             dates: Dates::new(),
             warned: RefCell::default(),
             wanted_keys: Recent::within(WANT_INTERVAL_NS),
+            wanted_credentials: Recent::within(WANT_INTERVAL_NS),
             ticks: Cell::default(),
         };
         core.adopt(release);
@@ -193,6 +197,15 @@ impl Core {
         if self.wanted_keys.note(source, self.reactor.clock.coarse()) {
             let source = Arc::clone(source);
             let _ = self.to_control.try_send(FromWorker::UnknownKey { source });
+        }
+    }
+
+    /// Tells the control thread that S3 refused the credentials of this number, unless it was told of
+    /// the source a moment ago.
+    pub(crate) fn want_credentials(&self, source: SourceId, serial: u64) {
+        if self.wanted_credentials.note(&source, self.reactor.clock.coarse()) {
+            let message = FromWorker::RefusedCredentials { source, serial };
+            let _ = self.to_control.try_send(message);
         }
     }
 

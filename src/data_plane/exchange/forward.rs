@@ -24,9 +24,7 @@ use crate::{
     protocol::{
         http1::ResponseHead,
         s3::{
-            credential_problem,
-            error_body::{is_clock_skew, may_be_credentials_error},
-            error_code,
+            CredentialProblem, credential_problem, error_body::may_be_credentials_error, error_code,
         },
     },
 };
@@ -107,7 +105,7 @@ async fn relay(
             let error = UpstreamError::new(Kind::Malformed, Phase::Body);
             return failed(exchange, request, &error, response).await;
         }
-        passed = inspect(body, response).await;
+        passed = inspect(request, body, response).await;
     }
     if passed.is_ok() {
         passed = stream(exchange.core, body, response).await;
@@ -140,7 +138,11 @@ fn is_coded(head: &ResponseHead, message: &[u8]) -> bool {
 ///
 /// # Errors
 /// It is about our credentials, or it did not arrive, or the client left.
-async fn inspect(body: &mut Body<'_>, response: &mut impl ResponseWriter) -> Result<(), Cut> {
+async fn inspect(
+    request: &ObjectRequest<'_>,
+    body: &mut Body<'_>,
+    response: &mut impl ResponseWriter,
+) -> Result<(), Cut> {
     let mut read = Vec::new();
     while read.len() < ERROR_BODY_BYTES_MAX {
         match body.buffered().map_err(Cut::Upstream)? {
@@ -149,11 +151,14 @@ async fn inspect(body: &mut Body<'_>, response: &mut impl ResponseWriter) -> Res
             Frame::Wait => body.wait(ERROR_BODY_BYTES_MAX).await.map_err(Cut::Upstream)?,
         }
     }
-    let kind = match error_code(&read) {
-        Some(code) if is_clock_skew(code) => Kind::ClockSkew,
-        Some(code) if credential_problem(code).is_some() => Kind::Credentials,
-        _ if read.is_empty() => return Ok(()),
-        _ => return Ok(response.write(&read).await?),
+    let kind = match error_code(&read).and_then(credential_problem) {
+        Some(CredentialProblem::Clock) => Kind::ClockSkew,
+        Some(problem) => {
+            request.note_refusal(problem);
+            Kind::Credentials
+        }
+        None if read.is_empty() => return Ok(()),
+        None => return Ok(response.write(&read).await?),
     };
     Err(Cut::Upstream(UpstreamError::new(kind, Phase::Body)))
 }

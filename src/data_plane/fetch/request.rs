@@ -19,7 +19,7 @@ use crate::{
     policy::auth::Permit,
     protocol::{
         http1::append_field,
-        s3::{Signer, SigningInput, append_signed_headers_once, encode_key},
+        s3::{CredentialProblem, Signer, SigningInput, append_signed_headers_once, encode_key},
     },
     system::reactor::Presence,
     telemetry::{cells::BucketCells, labels::UpstreamErrorReason},
@@ -140,6 +140,17 @@ impl<'r> ObjectRequest<'r> {
     /// The bucket's counters.
     pub(crate) fn cells(&self) -> &'r BucketCells {
         self.cells
+    }
+
+    /// Notes that S3 refused the credentials. Where others of the same source may be good, they are
+    /// asked for.
+    pub(crate) fn note_refusal(&self, problem: CredentialProblem) {
+        if problem.may_pass_with_others()
+            && let (Signing::Source(source), Held::Live(live)) =
+                (&self.bucket.signing, &self.credentials)
+        {
+            self.core.want_credentials(source.id, live.serial);
+        }
     }
 
     /// Appends the request as one attempt sends it, signed with the date of the moment.

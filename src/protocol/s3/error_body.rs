@@ -125,6 +125,12 @@ impl CredentialProblem {
             Self::Scope => "scope",
         }
     }
+
+    /// Returns true if other credentials of the same source may be good: these have ended early, or
+    /// are good no more.
+    pub const fn may_pass_with_others(self) -> bool {
+        matches!(self, Self::KeyId | Self::Token)
+    }
 }
 
 /// Codes that are about the proxy's own credentials, by the descriptions in the Amazon S3 API
@@ -188,11 +194,6 @@ const CREDENTIAL_CODES: [(&str, CredentialProblem); 24] = [
 /// The complaint of an error code, if it is about the proxy's own credentials.
 pub fn credential_problem(code: &str) -> Option<CredentialProblem> {
     CREDENTIAL_CODES.iter().find(|(known, _)| *known == code).map(|&(_, problem)| problem)
-}
-
-/// Returns true for the codes about a wrong clock.
-pub fn is_clock_skew(code: &str) -> bool {
-    credential_problem(code) == Some(CredentialProblem::Clock)
 }
 
 /// Returns true for a status with which the codes above come. The body has to be read before
@@ -272,7 +273,6 @@ mod tests {
             ("MissingSecurityHeader", CredentialProblem::Scope),
         ] {
             assert_eq!(credential_problem(code), Some(problem), "{code}");
-            assert_eq!(is_clock_skew(code), problem == CredentialProblem::Clock);
         }
         for code in [
             "AccessDenied",
@@ -291,7 +291,6 @@ mod tests {
             "",
         ] {
             assert_eq!(credential_problem(code), None, "{code}");
-            assert!(!is_clock_skew(code), "{code}");
         }
         assert!([400, 401, 403].into_iter().all(may_be_credentials_error));
         assert!(

@@ -17,9 +17,7 @@ pub mod sigv4;
 pub use endpoint::{
     Addressed, Addressing, EndpointError, EndpointUrl, Scheme, address, check_addressing,
 };
-pub use error_body::{
-    CredentialProblem, credential_problem, error_code, is_clock_skew, may_be_credentials_error,
-};
+pub use error_body::{CredentialProblem, credential_problem, error_code, may_be_credentials_error};
 pub use key::encode_key;
 pub use name::{
     validate_access_key, validate_bucket_name, validate_key_prefix, validate_region,

@@ -261,6 +261,16 @@ impl CredentialSources {
         names
     }
 
+    /// Notes that S3 refused the credentials of this number, which may have been replaced since.
+    pub fn refused(&self, source: SourceId, serial: u64) {
+        let mut entries = self.entries();
+        let newest = self.live.newest();
+        let is_newest = newest.credentials(source).is_some_and(|newest| newest.serial == serial);
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.id == source && is_newest) {
+            entry.renewal.want();
+        }
+    }
+
     /// Gives up fetches that take too long. To be called every now and then.
     pub fn check(&self, now: Monotonic) {
         self.entries().iter().for_each(|entry| entry.runner.check(now));

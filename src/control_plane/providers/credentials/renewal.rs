@@ -21,6 +21,10 @@ const JITTER_PART: u64 = 5;
 /// Time until the next fetch after a response with the same end as before.
 const SAME_END_PAUSE: Duration = Duration::from_secs(30);
 
+/// Least time from the start of a fetch to one that S3's refusals ask for. Whoever makes requests
+/// causes them.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
 /// Pause after the first failure; it doubles with each further one.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 
@@ -49,6 +53,10 @@ pub struct Renewal {
     next: Next,
     is_fetching: bool,
     is_asked_for: bool,
+    /// Set if S3 refused the newest credentials.
+    is_wanted: bool,
+    /// Start of the last fetch.
+    begun: Option<Monotonic>,
     failures: u32,
     /// End and lead of the newest good credentials.
     good: Option<(Option<u64>, u64)>,
@@ -61,6 +69,8 @@ impl Renewal {
             next: Next { monotonic: Some(Monotonic(0)), unix_seconds: None },
             is_fetching: false,
             is_asked_for: false,
+            is_wanted: false,
+            begun: None,
             failures: 0,
             good: None,
         }
@@ -71,17 +81,26 @@ impl Renewal {
         self.is_asked_for = true;
     }
 
+    /// Asks for a fetch because S3 refused the newest credentials, at most one in half a minute.
+    pub fn want(&mut self) {
+        self.is_wanted = true;
+    }
+
     /// Returns true if a fetch is to begin, which is under way from then on.
     pub fn begin(&mut self, now: Moment) -> bool {
         let Next { monotonic, unix_seconds } = self.next;
+        let may_be_wanted =
+            self.begun.is_none_or(|begun| now.monotonic >= begun.plus(REFUSED_PAUSE));
         let is_due = self.is_asked_for
+            || self.is_wanted && may_be_wanted
             || monotonic.is_some_and(|at| now.monotonic >= at)
             || unix_seconds.is_some_and(|at| now.unix_seconds >= at);
         if self.is_fetching || !is_due {
             return false;
         }
         self.is_fetching = true;
-        self.is_asked_for = false;
+        (self.is_asked_for, self.is_wanted) = (false, false);
+        self.begun = Some(now.monotonic);
         true
     }
 
@@ -272,6 +291,31 @@ mod tests {
         assert_eq!(next(&renewal, 100), 101);
         let mut renewal = started(after(100));
         assert!(renewal.succeeded(Some(START + 100), after(100), 0).is_err());
+    }
+
+    #[test]
+    fn a_flood_of_refusals_asks_once_in_half_a_minute() {
+        let mut renewal = started(after(0));
+        renewal.succeeded(Some(START + 36_000), after(0), 0).unwrap();
+        let mut asked = Vec::new();
+        for now in 1..200 {
+            (0..100).for_each(|_| renewal.want());
+            if renewal.begin(after(now)) {
+                renewal.want();
+                renewal.succeeded(Some(START + 36_000), after(now), 0).unwrap();
+                asked.push(now);
+            }
+        }
+        assert_eq!(asked, [30, 60, 90, 120, 150, 180]);
+        // One refusal long after the last fetch is not put off, and an operator never is.
+        let mut renewal = started(after(0));
+        renewal.succeeded(Some(START + 36_000), after(0), 0).unwrap();
+        renewal.want();
+        assert!(renewal.begin(after(1_000)));
+        renewal.succeeded(Some(START + 36_000), after(1_000), 0).unwrap();
+        assert!(!renewal.clone().begin(after(1_100)), "once");
+        renewal.ask();
+        assert!(renewal.begin(after(1_001)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
         live::{self, LiveValues},
         providers::credentials::{CredentialSources, CredentialStatus, renewal::Moment},
     },
-    handoff::live::LiveVersion,
+    handoff::{credentials::SourceId, live::LiveVersion},
     system::clock::Monotonic,
 };
 
@@ -238,6 +238,33 @@ fn a_source_that_hangs_holds_nobody_up() {
     drop(release);
     used.later(1);
     used.until(|status| &*status.source == "a" && status.version == 1);
+}
+
+#[test]
+fn refused_credentials_are_replaced_early_unless_they_were_already() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let world = World::new(&[]).responding(move |_| {
+        let number = counted.fetch_add(1, Ordering::SeqCst);
+        Ok((200, document(&format!("KEY{number}"), LATE)))
+    });
+    let mut used = InUse::new(world);
+    let source = container("a");
+    assert!(used.sources.learn(std::slice::from_ref(&source), PATIENCE).is_empty());
+    let serial = |used: &InUse| used.live.newest().credentials(source.id()).unwrap().serial;
+    let first = serial(&used);
+    used.later(100);
+    used.sources.refused(source.id(), first);
+    used.until(|status| status.version == 2);
+    assert_eq!(used.key(&source).unwrap(), "KEY1");
+    // A core that has not heard of them refuses the old ones again.
+    used.later(100);
+    used.sources.refused(source.id(), first);
+    used.sources.refused(SourceId(0), serial(&used));
+    assert!(!used.sources.entries()[0].renewal.clone().begin(used.now));
+    used.sources.refused(source.id(), serial(&used));
+    used.until(|status| status.version == 3);
+    assert_eq!(count.load(Ordering::SeqCst), 3);
 }
 
 #[test]
