@@ -1,19 +1,19 @@
 //! Credentials that renew themselves: from services that enforce what those of AWS do, to an S3
 //! server that checks every signature.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::support::{
     aws_services::{AwsServices, CANARY, IDENTITY_TOKEN, Mood, ROLE},
     config::Config,
-    proxy::{Launch, Proxy},
+    proxy::{Launch, Proxy, state_of},
     raw_client::Client,
     reload::{adopt, post},
     s3_server::S3Server,
     token::{self, bearer},
-    waiting::wait_until,
+    waiting::{wait_long_until, wait_until},
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -318,4 +318,67 @@ fn a_credential_check_uses_what_the_source_gives() {
     let report = adopt(&proxy, &second.set("buckets.0.s3.verify", "require"));
     assert!(report.get("warnings").is_none(), "{report}");
     assert!(s3.requests().last().unwrap().target.contains("yatagarasu-verify-"));
+}
+
+/// Whoever withdraws credentials before their end does not have to wait for it. However many
+/// requests fail meanwhile, the source is asked once in half a minute.
+#[test]
+fn credentials_that_s3_refuses_are_replaced_before_their_end() {
+    let s3 = S3Server::start(&[]);
+    let services = AwsServices::start(s3.key_ring(), HOUR);
+    let config = with_source(&s3, json!([container(&services, "prod")]), "prod");
+    let proxy = Proxy::start(&config.set("server.threads", 2));
+    let start = Instant::now();
+    assert_content(&proxy, "/products/x");
+    s3.revoke_all();
+    let answer = proxy.get("/products/x");
+    assert_eq!((answer.status, &answer.json()["code"]), (502, &"upstream_credentials".into()));
+    wait_long_until("others", || proxy.get("/products/x").status == 200);
+    let most = 1 + start.elapsed().as_secs() / 30;
+    let documents = services.documents() as u64;
+    assert!((2..=most + 1).contains(&documents), "{documents} in {:?}", start.elapsed());
+    assert!(
+        proxy
+            .metric("yatagarasu_upstream_errors_total{bucket=\"products\",reason=\"credentials\"}")
+            > Some(0.0)
+    );
+    // What is about the object is no reason.
+    assert_eq!(proxy.get("/products/none").status, 404);
+    assert_eq!(refreshes(&proxy, "prod", "failure"), 0);
+}
+
+/// The end comes while the process is frozen, so nothing in it can have noticed. What arrives
+/// meanwhile, before the end too, is signed with nothing when it goes on.
+#[test]
+fn credentials_that_end_while_the_process_is_frozen_sign_nothing() {
+    let s3 = S3Server::start(&[]);
+    let services = AwsServices::start(s3.key_ring(), Duration::from_secs(8));
+    let config = with_source(&s3, json!([container(&services, "prod")]), "prod");
+    let proxy = Proxy::start(&config.set("server.threads", 2));
+    let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        let answer = client.get("/products/x");
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    services.set_mood(Mood::Failing(500));
+    let ends = status(&proxy)[0]["ends"].as_u64().unwrap();
+    proxy.signal("STOP");
+    wait_until("the process to stop", || state_of(proxy.pid()) == 'T');
+    let signed = s3.requests().len();
+    let ask = |client: &mut Client| client.send("GET /products/x HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (early, late) = clients.split_at_mut(4);
+    early.iter_mut().for_each(ask);
+    wait_until("the end", || {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() >= ends
+    });
+    late.iter_mut().for_each(ask);
+    proxy.signal("CONT");
+    for client in &mut clients {
+        let answer = client.response("GET");
+        assert_eq!((answer.status, &answer.json()["code"]), (502, &"upstream_credentials".into()));
+    }
+    assert_eq!(s3.requests().len(), signed, "something was signed");
+    services.set_life(HOUR);
+    services.set_mood(Mood::Well);
+    wait_until("recovery", || proxy.get("/products/x").status == 200);
 }

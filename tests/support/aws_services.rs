@@ -132,7 +132,7 @@ impl AwsServices {
 
     /// Makes a pair of keys good at STS and at the S3 server, as a user's own keys are.
     pub(crate) fn know(&self, access_key: &str, secret_key: &str) {
-        self.state.keys.accept(access_key, secret_key, None);
+        self.state.keys.accept(access_key, secret_key);
         self.state.given.lock().unwrap().push(Given {
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
@@ -304,7 +304,7 @@ fn new(state: &State, has_ended: bool) -> Given {
         token: format!("{CANARY}-token-{number}"),
         ends,
     };
-    state.keys.accept(&new.access_key, &new.secret_key, Some(life));
+    state.keys.accept_session(&new.access_key, &new.secret_key, &new.token, life);
     given.push(new.clone());
     new
 }

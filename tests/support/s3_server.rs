@@ -16,10 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderValue;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use s3s::{
     S3Result,
+    access::{S3Access, S3AccessContext},
     auth::{S3Auth, SecretKey},
     s3_error,
     service::{S3Service, S3ServiceBuilder},
@@ -51,12 +53,50 @@ struct Seen {
     connections: AtomicUsize,
 }
 
-/// A secret key, and the time until which it is good if it ends.
-type LastingKey = (SecretKey, Option<Instant>);
+/// What belongs to an access key.
+#[derive(Clone, Debug)]
+struct Known {
+    secret_key: SecretKey,
+    /// The token that a request has to bring, or none.
+    session_token: Option<String>,
+    /// The time until which they are good, if they end.
+    ends: Option<Instant>,
+}
 
-/// The secret keys that are good, by access key.
+/// The keys that are good, by access key.
 #[derive(Clone, Debug, Default)]
-struct Keys(Arc<Mutex<HashMap<String, LastingKey>>>);
+struct Keys(Arc<Mutex<HashMap<String, Known>>>);
+
+impl Keys {
+    fn of(&self, access_key: &str) -> Option<Known> {
+        self.0.lock().unwrap().get(access_key).cloned()
+    }
+}
+
+impl S3Access for Keys {
+    // As the macro of async-trait would write it.
+    fn check<'s, 'c, 'x, 'f>(
+        &'s self,
+        context: &'c mut S3AccessContext<'x>,
+    ) -> Pin<Box<dyn Future<Output = S3Result<()>> + Send + 'f>>
+    where
+        's: 'f,
+        'c: 'f,
+        'x: 'f,
+        Self: 'f,
+    {
+        let brought = context.headers().get("x-amz-security-token").cloned();
+        let known = context.credentials().and_then(|credentials| self.of(&credentials.access_key));
+        Box::pin(async move {
+            let known = known.ok_or_else(|| s3_error!(AccessDenied))?;
+            let wanted = known.session_token.as_deref().map(str::as_bytes);
+            if brought.as_ref().map(HeaderValue::as_bytes) != wanted {
+                return Err(s3_error!(InvalidToken));
+            }
+            Ok(())
+        })
+    }
+}
 
 impl S3Auth for Keys {
     // As the macro of async-trait would write it.
@@ -69,13 +109,13 @@ impl S3Auth for Keys {
         'k: 'f,
         Self: 'f,
     {
-        let found = self.0.lock().unwrap().get(access_key).cloned();
+        let found = self.of(access_key);
         Box::pin(async {
-            let (secret_key, ends) = found.ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
-            if ends.is_some_and(|end| Instant::now() >= end) {
+            let known = found.ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
+            if known.ends.is_some_and(|end| Instant::now() >= end) {
                 return Err(s3_error!(ExpiredToken));
             }
-            Ok(secret_key)
+            Ok(known.secret_key)
         })
     }
 }
@@ -85,10 +125,35 @@ impl S3Auth for Keys {
 pub(crate) struct KeyRing(Keys);
 
 impl KeyRing {
-    /// Accepts a pair, for so long if it ends.
-    pub(crate) fn accept(&self, access_key: &str, secret_key: &str, life: Option<Duration>) {
-        let pair = (secret_key.into(), life.map(|life| Instant::now() + life));
-        self.0.0.lock().unwrap().insert(access_key.to_owned(), pair);
+    /// Accepts a user's own pair.
+    pub(crate) fn accept(&self, access_key: &str, secret_key: &str) {
+        self.insert(access_key, secret_key, None, None);
+    }
+
+    /// Accepts a pair with a session token only, for so long.
+    pub(crate) fn accept_session(
+        &self,
+        access_key: &str,
+        secret_key: &str,
+        session_token: &str,
+        life: Duration,
+    ) {
+        self.insert(access_key, secret_key, Some(session_token), Some(life));
+    }
+
+    fn insert(
+        &self,
+        access_key: &str,
+        secret_key: &str,
+        session_token: Option<&str>,
+        life: Option<Duration>,
+    ) {
+        let known = Known {
+            secret_key: secret_key.into(),
+            session_token: session_token.map(str::to_owned),
+            ends: life.map(|life| Instant::now() + life),
+        };
+        self.0.0.lock().unwrap().insert(access_key.to_owned(), known);
     }
 }
 
@@ -109,11 +174,11 @@ impl S3Server {
         let directory = tempfile::tempdir().unwrap();
         let accepted = Keys::default();
         for (access_key, secret_key) in keys {
-            let accepted_key = ((*secret_key).into(), None);
-            accepted.0.lock().unwrap().insert((*access_key).to_owned(), accepted_key);
+            KeyRing(accepted.clone()).accept(access_key, secret_key);
         }
         let mut builder = S3ServiceBuilder::new(FileSystem::new(directory.path()).unwrap());
         builder.set_auth(accepted.clone());
+        builder.set_access(accepted.clone());
         let service = builder.build();
 
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -143,12 +208,17 @@ impl S3Server {
 
     /// Accepts this secret key for the access key from now on, and no other.
     pub(crate) fn accept(&self, access_key: &str, secret_key: &str) {
-        self.key_ring().accept(access_key, secret_key, None);
+        self.key_ring().accept(access_key, secret_key);
     }
 
     /// The keys that are good, for whoever hands out temporary ones.
     pub(crate) fn key_ring(&self) -> KeyRing {
         KeyRing(self.keys.clone())
+    }
+
+    /// Accepts nothing of any access key any more.
+    pub(crate) fn revoke_all(&self) {
+        self.keys.0.lock().unwrap().clear();
     }
 
     /// Accepts nothing of this access key any more.
