@@ -21,6 +21,7 @@ use crossbeam_channel::Receiver;
 use crate::{
     config::{Problem, Settings, settings::TlsSettings},
     control_plane::{
+        backoff::Backoff,
         jobs::{Finished, JobId, Purpose, Runner},
         tls,
         watcher::{NotedFiles, Seen, directory_of},
@@ -71,8 +72,8 @@ pub struct Certificates {
     reading: Option<(JobId, Generation)>,
     /// Time of the next reading.
     due: Option<Monotonic>,
-    /// Readings in a row of which a part could not be used.
-    refusals: u32,
+    /// Pauses after readings of which a part could not be used.
+    retries: Backoff,
     renewed_total: u64,
     failed_total: u64,
     problems: Vec<Problem>,
@@ -131,7 +132,7 @@ impl Certificates {
             files,
             reading: None,
             due: None,
-            refusals: 0,
+            retries: Backoff::new(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX),
             renewed_total: 0,
             failed_total: 0,
             problems: Vec::new(),
@@ -147,7 +148,7 @@ impl Certificates {
     /// Notes that a reload has read all files and found them good.
     pub fn read_by_reload(&mut self) {
         self.due = None;
-        self.refusals = 0;
+        self.retries.succeed();
         self.problems.clear();
     }
 
@@ -193,13 +194,12 @@ impl Certificates {
             tracing::warn!("the certificates in use stay what they are: {problem}");
         }
         if reading.problems.is_empty() {
-            self.refusals = 0;
+            self.retries.succeed();
         } else {
             self.failed_total += 1;
-            let pause = RETRY_PAUSE_MIN.saturating_mul(1 << self.refusals.min(16));
-            self.refusals += 1;
+            let pause = self.retries.fail();
             // A file that changed meanwhile is not waited for.
-            self.due.get_or_insert_with(|| now.plus(pause.min(RETRY_PAUSE_MAX)));
+            self.due.get_or_insert_with(|| now.plus(pause));
         }
         self.problems.clone_from(&reading.problems);
         if let Some(renewed) = &reading.renewed {

@@ -20,7 +20,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::system::{clock::Monotonic, process};
+use crate::{
+    control_plane::backoff::Backoff,
+    system::{clock::Monotonic, process},
+};
 
 /// Nice value of threads that no request waits for: where a worker needs the processor, they get a
 /// sixtieth of it.
@@ -252,18 +255,18 @@ pub fn keep(name: String, body: impl FnMut() + Send + 'static) -> io::Result<()>
 }
 
 fn restart_after_panics(name: &str, mut body: impl FnMut(), mut pause: impl FnMut(Duration)) {
-    let mut next = RESTART_PAUSE_MIN;
+    let mut pauses = Backoff::new(RESTART_PAUSE_MIN, RESTART_PAUSE_MAX);
     loop {
         let started = Monotonic::now();
         if catch_unwind(AssertUnwindSafe(&mut body)).is_ok() {
             return;
         }
         if Monotonic::now() >= started.plus(RESTART_PAUSE_MAX) {
-            next = RESTART_PAUSE_MIN;
+            pauses.succeed();
         }
+        let next = pauses.fail();
         tracing::error!(thread = name, pause_s = next.as_secs_f64(), "a thread begins again");
         pause(next);
-        next = (next * 2).min(RESTART_PAUSE_MAX);
     }
 }
 

@@ -12,9 +12,10 @@
 //! | 3 | `learning` |
 //! | 2 | `providers` |
 //! | 1 | `credential_check`, `key_sets`, `resolver`, `signals`, `watcher` |
-//! | 0 | `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `tls`, `workers` |
+//! | 0 | `backoff`, `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `tls`, `workers` |
 
 pub mod admin;
+pub mod backoff;
 pub mod certificates;
 pub mod compile;
 pub mod control;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::{
-    control_plane::{prepare::Refusal, reload::Change},
+    control_plane::{backoff::Backoff, prepare::Refusal, reload::Change},
     system::clock::Monotonic,
 };
 
@@ -17,10 +17,16 @@ const PAUSE_MIN: Duration = Duration::from_secs(10);
 const PAUSE_MAX: Duration = Duration::from_mins(5);
 
 /// The attempt to come, if there is to be one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Retry {
     at: Option<Monotonic>,
-    refusals: u32,
+    pauses: Backoff,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { at: None, pauses: Backoff::new(PAUSE_MIN, PAUSE_MAX) }
+    }
 }
 
 impl Retry {
@@ -36,9 +42,7 @@ impl Retry {
             // Nothing is adopted that would take the place of the file.
             Change::DryRun => {}
             Change::File if is_watching && refusal.is_some_and(|refusal| refusal.may_pass) => {
-                let pause = PAUSE_MIN.saturating_mul(1 << self.refusals.min(16)).min(PAUSE_MAX);
-                self.refusals += 1;
-                self.at = Some(now.plus(pause));
+                self.at = Some(now.plus(self.pauses.fail()));
             }
             Change::Rollback(_) if refusal.is_some() => {}
             Change::File | Change::Rollback(_) => *self = Self::default(),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{policy::auth::spec::FetchSettings, system::clock::Monotonic};
+use crate::{
+    control_plane::backoff::Backoff, policy::auth::spec::FetchSettings, system::clock::Monotonic,
+};
 
 /// Shortest time for which a response may name itself fresh: many providers say minutes for keys
 /// that they change once in months.
@@ -37,7 +39,7 @@ pub(super) struct Schedule {
     is_wanted: bool,
     /// Last time at which the provider was known to publish the set.
     confirmed: Option<Monotonic>,
-    failures: u32,
+    retries: Backoff,
 }
 
 impl Schedule {
@@ -51,14 +53,14 @@ impl Schedule {
             is_running: false,
             is_wanted: false,
             confirmed: None,
-            failures: 0,
+            retries: Backoff::new(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX),
         }
     }
 
     /// Takes the times of a configuration that came since.
     pub(super) fn change(&mut self, now: Monotonic, settings: &FetchSettings) {
         (self.refresh, self.max_stale) = (settings.refresh, settings.max_stale);
-        if self.confirmed.is_some() && self.failures == 0 {
+        if self.confirmed.is_some() && self.failures() == 0 {
             self.due = self.due.min(now.plus(self.longest_pause()));
         }
     }
@@ -84,7 +86,7 @@ impl Schedule {
 
     /// Failures since the last success.
     pub(super) const fn failures(&self) -> u32 {
-        self.failures
+        self.retries.failures()
     }
 
     /// Notes that a token named a key that the set does not have.
@@ -109,7 +111,7 @@ impl Schedule {
     /// response says so. `random` makes processes differ.
     pub(super) fn succeeded(&mut self, now: Monotonic, fresh: Option<Duration>, random: u64) {
         self.is_running = false;
-        self.failures = 0;
+        self.retries.succeed();
         self.confirmed = Some(now);
         let pause = fresh.map_or(self.refresh, |fresh| fresh.clamp(FRESH_MIN, FRESH_MAX));
         let nanos = u64::try_from(pause.min(self.longest_pause()).as_nanos()).unwrap_or(u64::MAX);
@@ -120,9 +122,7 @@ impl Schedule {
     /// Ends a renewal that failed.
     pub(super) fn failed(&mut self, now: Monotonic) {
         self.is_running = false;
-        let pause = RETRY_PAUSE_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_PAUSE_MAX);
-        self.failures = self.failures.saturating_add(1);
-        self.due = self.due.min(now.plus(pause));
+        self.due = self.due.min(now.plus(self.retries.fail()));
     }
 
     /// Longest time without a renewal: one must have its time, and another try, before the set is

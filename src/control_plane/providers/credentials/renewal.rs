@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::outside::SourceProblem;
-use crate::system::clock::Monotonic;
+use crate::{control_plane::backoff::Backoff, system::clock::Monotonic};
 
 /// Time before the end at which credentials are renewed: no service gives new ones much earlier.
 const LEAD_SECONDS_MAX: u64 = 300;
@@ -57,7 +57,7 @@ pub struct Renewal {
     is_wanted: bool,
     /// Start of the last fetch.
     begun: Option<Monotonic>,
-    failures: u32,
+    retries: Backoff,
     /// End and lead of the newest good credentials.
     good: Option<(Option<u64>, u64)>,
 }
@@ -71,7 +71,7 @@ impl Renewal {
             is_asked_for: false,
             is_wanted: false,
             begun: None,
-            failures: 0,
+            retries: Backoff::new(PAUSE_MIN, PAUSE_MAX),
             good: None,
         }
     }
@@ -151,8 +151,7 @@ impl Renewal {
 
     /// Notes a fetch that gave nothing, and plans the next one.
     pub fn failed(&mut self, now: Moment) {
-        let pause = PAUSE_MIN.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX);
-        self.failures = self.failures.saturating_add(1);
+        let pause = self.retries.fail();
         self.is_fetching = false;
         self.next = Next { monotonic: Some(now.monotonic.plus(pause)), unix_seconds: None };
     }
@@ -160,7 +159,7 @@ impl Renewal {
     fn settle(&mut self, next: Next, good: (Option<u64>, u64)) {
         self.next = next;
         self.good = Some(good);
-        self.failures = 0;
+        self.retries.succeed();
         self.is_fetching = false;
     }
 }
