@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     handoff::credentials::SourceId,
-    protocol::s3::{endpoint::EndpointUrl, name::validate_region},
+    protocol::{
+        s3::{endpoint::EndpointUrl, name::validate_region},
+        url::HttpUrl,
+    },
 };
 
 /// Name of the source that needs no entry.
@@ -190,7 +193,7 @@ fn check_source(source: &SourceSettings, section: Section<'_>) {
              http://127.0.0.1:1338"
                 .to_owned()
         }),
-        Container => check_container_url(endpoint).err(),
+        Container => container_url(endpoint).err(),
         kind => Some(format!(
             "is not used by the source {kind}; remove it, or write source: imds or container"
         )),
@@ -204,24 +207,16 @@ fn check_source(source: &SourceSettings, section: Section<'_>) {
 /// Tools Reference Guide, "Container credential provider").
 pub const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
 
-/// Checks that a token which is sent to this URL stays on this machine or is encrypted.
+/// A URL to which a token may be sent: it stays on this machine or is encrypted.
 ///
 /// # Errors
 /// What is wrong, and what to write instead.
-pub fn check_container_url(text: &str) -> Result<(), String> {
-    let start = text.find("://").map_or(0, |at| at + 3);
-    let rest = text.get(start..).unwrap_or_default();
-    let end = rest.find(['/', '?', '#']).map_or(text.len(), |at| start + at);
-    let endpoint = EndpointUrl::parse(&text[..end]).map_err(|_| {
-        "must start with http:// or https:// and a host, such as http://127.0.0.1:1338/credentials"
-            .to_owned()
+pub fn container_url(text: &str) -> Result<HttpUrl, String> {
+    let url = HttpUrl::parse(text).map_err(|advice| {
+        format!("is no URL such as http://127.0.0.1:1338/credentials; {advice}")
     })?;
-    let address = endpoint.host.parse::<std::net::IpAddr>();
-    let is_here =
-        endpoint.host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    let is_encrypted = endpoint.scheme == crate::protocol::s3::Scheme::Https;
-    if is_encrypted || is_here || CONTAINER_HOSTS.contains(&endpoint.host.as_str()) {
-        return Ok(());
+    if url.is_protected() || CONTAINER_HOSTS.contains(&&*url.endpoint.host) {
+        return Ok(url);
     }
     Err("may be http only to this machine, 169.254.170.2, 169.254.170.23 or [fd00:ec2::23], because \
          a token is sent there; write https"
@@ -327,7 +322,7 @@ mod tests {
             "http://[::1]:9/x?y",
             "https://anywhere.example/x",
         ] {
-            assert_eq!(check_container_url(url), Ok(()), "{url}");
+            assert!(container_url(url).is_ok(), "{url}");
         }
         for url in [
             "http://169.254.170.3/x",
@@ -338,8 +333,10 @@ mod tests {
             "http://[fd00:ec2::24]/x",
             "ftp://127.0.0.1/",
             "/v2/credentials",
+            "http://127.0.0.1/x#y",
+            "http://127.0.0.1/x y",
         ] {
-            assert!(check_container_url(url).is_err(), "{url}");
+            assert!(container_url(url).is_err(), "{url}");
         }
     }
 

@@ -31,6 +31,11 @@ impl HttpUrl {
         Ok(Self { endpoint, target: format!("{slash}{target}") })
     }
 
+    /// A target of an endpoint.
+    pub fn of(endpoint: &EndpointUrl, target: &str) -> Self {
+        Self { endpoint: endpoint.clone(), target: target.to_owned() }
+    }
+
     /// Returns true if the host is this machine: a loopback address, or `localhost` (RFC 6761
     /// section 6.3).
     pub fn is_loopback(&self) -> bool {

@@ -6,11 +6,12 @@
 //! connection of its own. Redirects are not followed: where a key set or credentials come from is
 //! configured.
 //!
-//! Deliberately absent: names (addresses are the caller's, who knows how long to look for them; a
-//! [`ServiceUrl`] looks them up), proxies of the environment, connection reuse, compression.
+//! [`ask`] takes a URL and looks its name up within the same deadline; [`fetch`] takes addresses.
+//!
+//! Deliberately absent: proxies of the environment, connection reuse, compression.
 
+mod ask;
 mod request;
-mod service;
 mod timed;
 
 #[cfg(test)]
@@ -28,8 +29,8 @@ use rustls::{ClientConnection, StreamOwned};
 
 use self::timed::Timed;
 pub use self::{
+    ask::ask,
     request::{InvalidRequest, Method, Request},
-    service::ServiceUrl,
 };
 use crate::{
     protocol::http1::{
@@ -137,6 +138,8 @@ pub enum FetchError {
     TimedOut(Phase),
     /// The connection failed, or ended too early.
     Failed(Phase, io::Error),
+    /// The certificates or the name of the server cannot be used for TLS.
+    NoTls(String),
     /// TLS refused the server, or the server refused TLS.
     Tls(rustls::Error),
     /// The bytes that came are no HTTP/1 response.
@@ -153,6 +156,7 @@ impl fmt::Display for FetchError {
             Self::NoAddress => f.write_str("its host name does not resolve"),
             Self::TimedOut(phase) => write!(f, "{} took too long", phase.as_str()),
             Self::Failed(phase, error) => write!(f, "{} failed: {error}", phase.as_str()),
+            Self::NoTls(why) => f.write_str(why),
             Self::Tls(error) => write!(f, "the TLS handshake failed: {error}"),
             Self::NotHttp(ResponseError::Malformed(what)) => {
                 write!(f, "the response is not HTTP (bad {what})")

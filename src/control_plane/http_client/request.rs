@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::protocol::http1::{append_content_length, append_field};
+use crate::protocol::{
+    http1::{append_content_length, append_field},
+    url::HttpUrl,
+};
 
 /// Value of `User-Agent`.
 const USER_AGENT: &str = concat!("yatagarasu/", env!("CARGO_PKG_VERSION"));
@@ -74,6 +77,14 @@ impl Request {
         append_field("User-Agent", USER_AGENT.as_bytes(), &mut fields);
         append_field("Connection", b"close", &mut fields);
         Ok(Self { method, target: target.to_vec(), fields, body: Vec::new() })
+    }
+
+    /// A request for what a URL names.
+    ///
+    /// # Errors
+    /// See [`Request::new`].
+    pub fn to(url: &HttpUrl, method: Method) -> Result<Self, InvalidRequest> {
+        Self::new(method, &url.endpoint.host_field(), url.target.as_bytes())
     }
 
     /// Adds a field. `name` is the program's own, the value may come from anywhere.

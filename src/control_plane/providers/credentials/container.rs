@@ -8,8 +8,9 @@ use super::{
     outside::{Outside, SourceProblem},
 };
 use crate::{
-    config::credentials::check_container_url,
-    control_plane::http_client::{Method, ServiceUrl},
+    config::credentials::container_url,
+    control_plane::http_client::{Method, Request},
+    protocol::url::HttpUrl,
 };
 
 /// Time for one try.
@@ -27,8 +28,7 @@ const ECS: &str = "http://169.254.170.2";
 /// Nothing asks for this source, or the service gives none.
 pub(super) fn fetch(outside: &dyn Outside, endpoint: Option<&str>) -> Result<Given, SourceProblem> {
     let url = url(outside, endpoint)?;
-    let mut request = url
-        .request(Method::Get)
+    let mut request = Request::to(&url, Method::Get)
         .map_err(|error| SourceProblem::wrong(format!("the container service: {error}")))?;
     if let Some(token) = token(outside)? {
         request.field("Authorization", token.trim_ascii_end().as_bytes()).map_err(|_| {
@@ -57,7 +57,7 @@ pub(super) fn fetch(outside: &dyn Outside, endpoint: Option<&str>) -> Result<Giv
     Err(last)
 }
 
-fn url(outside: &dyn Outside, endpoint: Option<&str>) -> Result<ServiceUrl, SourceProblem> {
+fn url(outside: &dyn Outside, endpoint: Option<&str>) -> Result<HttpUrl, SourceProblem> {
     let relative = outside.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
     let full = outside.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI");
     let (name, text) = match (endpoint, relative, full) {
@@ -74,8 +74,7 @@ fn url(outside: &dyn Outside, endpoint: Option<&str>) -> Result<ServiceUrl, Sour
             ));
         }
     };
-    check_container_url(&text).map_err(|why| SourceProblem::wrong(format!("{name} {why}")))?;
-    ServiceUrl::parse(&text).map_err(|why| SourceProblem::wrong(format!("{name} {why}")))
+    container_url(&text).map_err(|why| SourceProblem::wrong(format!("{name} {why}")))
 }
 
 /// The token of the moment: that of EKS is replaced every day.

@@ -10,8 +10,8 @@ use super::{
     outside::{Outside, SourceProblem},
 };
 use crate::{
-    control_plane::http_client::{Method, Request, Response, ServiceUrl},
-    protocol::s3::EndpointUrl,
+    control_plane::http_client::{Method, Request, Response},
+    protocol::{s3::EndpointUrl, url::HttpUrl},
 };
 
 /// Time for one try of one request.
@@ -75,7 +75,7 @@ impl Service<'_> {
 
     /// The token of a new session.
     fn token(&self) -> Result<Vec<u8>, SourceProblem> {
-        let url = ServiceUrl::of(&self.endpoint, "/latest/api/token");
+        let url = HttpUrl::of(&self.endpoint, "/latest/api/token");
         let response = self.ask(&url, Method::Put, |request| {
             request.field("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS).is_ok()
         })?;
@@ -106,7 +106,7 @@ impl Service<'_> {
     }
 
     fn get(&self, target: &str, token: &[u8]) -> Result<Response, SourceProblem> {
-        let url = ServiceUrl::of(&self.endpoint, target);
+        let url = HttpUrl::of(&self.endpoint, target);
         self.ask(&url, Method::Get, |request| {
             request.field("X-aws-ec2-metadata-token", token).is_ok()
         })
@@ -115,11 +115,12 @@ impl Service<'_> {
     /// Asks, once more when there is no response or one of a service in trouble.
     fn ask(
         &self,
-        url: &ServiceUrl,
+        url: &HttpUrl,
         method: Method,
         add_fields: impl Fn(&mut Request) -> bool,
     ) -> Result<Response, SourceProblem> {
-        let mut request = url.request(method).map_err(|_| self.problem("has no valid address"))?;
+        let mut request =
+            Request::to(url, method).map_err(|_| self.problem("has no valid address"))?;
         if !add_fields(&mut request) {
             return Err(self.problem("gives a token that is not one line of text"));
         }

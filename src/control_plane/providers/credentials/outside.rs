@@ -7,10 +7,10 @@ use crate::{
     config::{Environment as _, FileReader as _},
     control_plane::{
         files::{FilesBeside, ProcessEnvironment},
-        http_client::{FetchError, Request, Response, Server, ServiceUrl, Wanted, fetch},
+        http_client::{self, FetchError, Request, Response, Wanted},
     },
-    protocol::s3::Scheme,
-    system::{clock::unix_seconds, tls::TlsClient},
+    protocol::url::HttpUrl,
+    system::clock::{Monotonic, unix_seconds},
 };
 
 /// Longest response that is read, in bytes. Those of AWS have some kilobytes.
@@ -31,13 +31,13 @@ pub trait Outside: Send + Sync {
     /// The file cannot be read.
     fn read(&self, path: &Path) -> Result<Vec<u8>, String>;
 
-    /// The response of a service.
+    /// The response of a service, the look-up of its name included.
     ///
     /// # Errors
     /// There is none within the time, or it is too large.
     fn ask(
         &self,
-        url: &ServiceUrl,
+        url: &HttpUrl,
         request: &Request,
         timeout: Duration,
     ) -> Result<Response, FetchError>;
@@ -70,20 +70,12 @@ impl Outside for RealWorld {
 
     fn ask(
         &self,
-        url: &ServiceUrl,
+        url: &HttpUrl,
         request: &Request,
         timeout: Duration,
     ) -> Result<Response, FetchError> {
-        let addresses = url.addresses().map_err(|_| FetchError::NoAddress)?;
-        let tls = match url.endpoint.scheme {
-            Scheme::Http => None,
-            Scheme::Https => Some(
-                TlsClient::new(&url.endpoint.host, None)
-                    .map_err(|why| FetchError::Tls(rustls::Error::General(why)))?,
-            ),
-        };
-        let server = Server { addresses: &addresses, tls: tls.as_ref() };
-        fetch(&server, request, Wanted::Whole(RESPONSE_BYTES_MAX), timeout)
+        let deadline = Monotonic::now().plus(timeout);
+        http_client::ask(url, request, None, Wanted::Whole(RESPONSE_BYTES_MAX), deadline)
     }
 
     fn unix_seconds(&self) -> u64 {

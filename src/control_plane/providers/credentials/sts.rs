@@ -8,7 +8,7 @@ use super::{
     outside::{Outside, SourceProblem},
 };
 use crate::{
-    control_plane::http_client::{Method, Request, ServiceUrl},
+    control_plane::http_client::{Method, Request},
     handoff::credentials::Credentials,
     model::Secret,
     protocol::{
@@ -21,6 +21,7 @@ use crate::{
         },
         text::date::parse_utc,
         text::hex,
+        url::HttpUrl,
     },
 };
 
@@ -49,7 +50,7 @@ pub(super) struct Role {
 /// The endpoint of STS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sts {
-    url: ServiceUrl,
+    url: HttpUrl,
     region: String,
 }
 
@@ -73,7 +74,7 @@ impl Sts {
                 .map_err(|error| SourceProblem::wrong(format!("{variable}: {error}")))?,
             (None, None) => aws_service("sts", region),
         };
-        Ok(Self { url: ServiceUrl::of(&endpoint, "/"), region: region.to_owned() })
+        Ok(Self { url: HttpUrl::of(&endpoint, "/"), region: region.to_owned() })
     }
 
     /// Assumes a role with other credentials.
@@ -132,8 +133,7 @@ impl Sts {
     }
 
     fn request(&self) -> Result<Request, SourceProblem> {
-        self.url
-            .request(Method::Post)
+        Request::to(&self.url, Method::Post)
             .map_err(|error| SourceProblem::wrong(format!("{}: {error}", self.name())))
     }
 

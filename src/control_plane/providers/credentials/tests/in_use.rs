@@ -350,7 +350,7 @@ impl Outside for RealFiles {
 
     fn ask(
         &self,
-        url: &ServiceUrl,
+        url: &HttpUrl,
         request: &Request,
         timeout: Duration,
     ) -> Result<Response, FetchError> {

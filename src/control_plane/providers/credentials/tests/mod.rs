@@ -11,9 +11,12 @@ use std::{
 };
 
 use super::outside::{Outside, RealWorld};
-use crate::control_plane::{
-    files::{MAY_NOT_BE_READ, ProcessEnvironment},
-    http_client::{FetchError, Phase, Request, Response, ServiceUrl},
+use crate::{
+    control_plane::{
+        files::{MAY_NOT_BE_READ, ProcessEnvironment},
+        http_client::{FetchError, Phase, Request, Response},
+    },
+    protocol::url::HttpUrl,
 };
 
 /// Something that no message, log line or `Debug` may show.
@@ -98,7 +101,7 @@ impl Outside for World {
 
     fn ask(
         &self,
-        url: &ServiceUrl,
+        url: &HttpUrl,
         request: &Request,
         timeout: Duration,
     ) -> Result<Response, FetchError> {
