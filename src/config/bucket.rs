@@ -21,6 +21,7 @@ use super::{
         text, texts,
     },
     section::Section,
+    site::{QueryParameters, check_query},
     walk::{At, Certificates, Noted},
 };
 use crate::{
@@ -47,17 +48,27 @@ const PATH_PREFIX_BYTES_MAX: usize = 1_024;
 
 declare! {
     /// One element of `buckets`.
-    pub struct BucketSettings {
+    pub struct BucketSettings, check = check_bucket {
         /// Unique name for metrics, logs and reload reports.
         name: String = text().required().checked(check_name),
         /// Unique; starts with `/`, does not end with one (but `/` itself), matches whole segments.
         path_prefix: String = text().required().checked(check_path_prefix),
         /// Place of the objects, and the credentials to read them.
         s3: S3Settings = section_of::<S3Settings>().required(),
+        /// Parameters of a query that reach S3: `versionId`, `partNumber` and
+        /// `response-content-type`, `-content-disposition`, `-content-encoding`,
+        /// `-content-language`, `-cache-control`, `-expires`.
+        allow_query: QueryParameters = texts(),
         /// Readers of the bucket.
         auth: BucketAuthSettings = section_of::<BucketAuthSettings>()
             .otherwise("not protected; required with a jwt section"),
     }
+}
+
+/// Notes what is wrong between the keys of a bucket.
+fn check_bucket(bucket: &BucketSettings, section: Section<'_>) {
+    let is_anonymous = bucket.s3.signing == SigningSettings::Anonymous;
+    check_query(&bucket.allow_query, is_anonymous, section);
 }
 
 impl Value for Vec<BucketSettings> {

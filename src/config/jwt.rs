@@ -17,11 +17,14 @@ use super::{
 };
 use crate::{
     model::{CaBundle, Secret},
-    policy::auth::{
-        JWKS_BYTES_MAX, KEYS_MAX, LEEWAY_SECONDS_MAX, PEM_BYTES_MAX,
-        spec::{
-            AuthSpec, ClaimSpec, FetchSettings, KeyMaterial, KeySpec, ProviderSpec, TokenSource,
+    policy::{
+        auth::{
+            JWKS_BYTES_MAX, KEYS_MAX, LEEWAY_SECONDS_MAX, PEM_BYTES_MAX,
+            spec::{
+                AuthSpec, ClaimSpec, FetchSettings, KeyMaterial, KeySpec, ProviderSpec, TokenSource,
+            },
         },
+        site::query::is_known,
     },
     protocol::{text::token::is_token, url::HttpUrl},
 };
@@ -533,6 +536,9 @@ fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
             "is not a cookie name; write letters, digits and hyphens (RFC 6265 section 4.1.1)",
         )),
         "cookie" => Ok(TokenSource::Cookie { name }),
+        // Such a request is for a version of an object, or refused.
+        "query" if is_known(&name) => Err(section
+            .error("name", "is a parameter that S3 knows; choose another name, such as token")),
         _ => Ok(TokenSource::Query { name }),
     }
 }

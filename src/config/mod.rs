@@ -29,6 +29,7 @@ mod reading;
 mod rules;
 mod scalar;
 mod section;
+mod site;
 mod tls;
 mod values;
 mod walk;

@@ -15,7 +15,12 @@ use crate::{
         snapshot::{Bucket, Endpoint, Plain, Snapshot},
     },
     model::Generation,
-    policy::{auth::BucketAuth, proxies::TrustedProxies, router::Router, site::Site},
+    policy::{
+        auth::BucketAuth,
+        proxies::TrustedProxies,
+        router::Router,
+        site::{Site, query::AllowedQuery},
+    },
     protocol::s3::endpoint::{EndpointUrl, Scheme, address},
     system::tls::TlsClient,
     telemetry::{ALL_BUCKETS, PER_BUCKET_SERIES_MAX, cells::BucketCells},
@@ -139,8 +144,14 @@ fn compile_bucket(
     })
 }
 
-fn compile_site(_settings: &BucketSettings) -> Option<Box<Site>> {
-    None
+fn compile_site(settings: &BucketSettings) -> Option<Box<Site>> {
+    let site = Site { query: compile_query(settings) };
+    (!site.is_empty()).then(|| Box::new(site))
+}
+
+fn compile_query(settings: &BucketSettings) -> Option<AllowedQuery> {
+    let parameters = &settings.allow_query.0;
+    (!parameters.is_empty()).then(|| AllowedQuery::new(parameters.iter().copied()))
 }
 
 fn compile_signing(all: &Settings, signing: &SigningSettings) -> Signing {

@@ -12,6 +12,9 @@ pub enum Fault {
     NoKey,
     /// Bad percent-encoding, control characters, invalid UTF-8 or a dot segment.
     BadPath,
+    /// A query that asks for something else than the object: a version, a part or a sub-resource
+    /// that the bucket does not let through, or one in a form that means nothing.
+    QueryNotSupported,
     /// A target with scheme `https` on a plain connection (RFC 9110 section 7.4).
     Misdirected,
     /// A request on a plain connection, where only TLS is served.
@@ -79,6 +82,7 @@ impl Fault {
     pub const fn status(self) -> u16 {
         match self {
             Self::BadPath
+            | Self::QueryNotSupported
             | Self::KeyTooLong
             | Self::BadRequest
             | Self::PlainHttp
@@ -113,6 +117,7 @@ impl Fault {
             Self::NoRoute => "no_route",
             Self::NoKey => "no_key",
             Self::BadPath => "bad_path",
+            Self::QueryNotSupported => "query_not_supported",
             Self::KeyTooLong => "key_too_long",
             Self::Misdirected => "misdirected",
             Self::HttpsRequired => "https_required",
@@ -152,6 +157,10 @@ impl Fault {
             Self::NoRoute => "No bucket is configured for this path",
             Self::NoKey => "The path names no object",
             Self::BadPath => "The path is not valid",
+            Self::QueryNotSupported => {
+                "This query is not supported: it asks for a version, a part or a sub-resource of \
+                 the object, or has a value that means nothing"
+            }
             Self::KeyTooLong => "The object key is longer than 1024 bytes",
             Self::Misdirected => "An https target cannot be served on a plain connection",
             Self::HttpsRequired => "Objects are served over https only",
@@ -203,14 +212,15 @@ mod tests {
             AdminClosed, AdminNotFound, BadPath, BadRequest, BodyTooLarge, ClaimsRefused,
             ExpectationFailed, HeadTimeout, HeadTooLarge, HttpsRequired, Internal, InvalidQuery,
             InvalidToken, KeyTooLong, MethodNotAllowed, MissingToken, NoKey, NoRoute,
-            OutOfDescriptors, PlainHttp, ShuttingDown, TooManyConnections, UnknownTransferCoding,
-            UpstreamCredentials, UpstreamProtocol, UpstreamRefused, UpstreamTimeout, UriTooLong,
-            VersionNotSupported,
+            OutOfDescriptors, PlainHttp, QueryNotSupported, ShuttingDown, TooManyConnections,
+            UnknownTransferCoding, UpstreamCredentials, UpstreamProtocol, UpstreamRefused,
+            UpstreamTimeout, UriTooLong, VersionNotSupported,
         };
         let faults = [
             NoRoute,
             NoKey,
             BadPath,
+            QueryNotSupported,
             KeyTooLong,
             HttpsRequired,
             PlainHttp,

@@ -37,6 +37,7 @@ mod memory;
 mod metrics;
 mod process;
 mod proxy_protocol;
+mod queries;
 mod reload;
 mod reload_hot;
 mod reload_load;

@@ -19,7 +19,6 @@ pub(crate) struct Exchange<'x> {
     /// Methods that the resource takes, as `Allow` lists them.
     pub(crate) allow: &'static str,
     /// Rules of the bucket, once routed, for browsers and websites.
-    #[expect(dead_code, reason = "no rule reads it yet")]
     pub(crate) site: Option<&'x Site>,
 }
 

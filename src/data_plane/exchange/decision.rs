@@ -6,9 +6,9 @@ use crate::{
         core::{Core, WarnTopic, generation::Local, open::Role},
         exchange::{builtin::Builtin, request::Request, respond},
     },
-    handoff::snapshot::Plain,
+    handoff::snapshot::{Bucket, Plain},
     model::{Fault, limits::OBJECT_KEY_BYTES_MAX},
-    policy::auth::{Denial, DenialReason, Permit, permit_admin, permit_object},
+    policy::auth::{Denial, DenialReason, Permit, TokenCarrier as _, permit_admin, permit_object},
     protocol::http1::Method,
     telemetry::labels::AuthFailure,
 };
@@ -145,6 +145,7 @@ impl Decision {
                 if local.access_log {
                     self.subject = permit.subject().map(Box::from);
                 }
+                check_query(bucket, request)?;
                 Ok(Plan::Object { bucket: routed.bucket, key_at, permit })
             }
             Err(denial) => Err(self.denied(core, local, &denial)),
@@ -195,6 +196,13 @@ impl Decision {
         }
         denial.fault
     }
+}
+
+/// Refuses a query that asks for something else than the object.
+fn check_query(bucket: &Bucket, request: &Request<'_>) -> Result<(), Fault> {
+    let Some(query) = request.query() else { return Ok(()) };
+    let allowed = bucket.site.as_ref().and_then(|site| site.query).unwrap_or_default();
+    allowed.check(query).map_err(|_| Fault::QueryNotSupported)
 }
 
 /// Counts a token that the key of this index verified, so that an operator sees which keys are

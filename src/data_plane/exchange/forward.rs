@@ -20,13 +20,14 @@ use crate::{
         },
     },
     model::limits::ERROR_BODY_BYTES_MAX,
-    policy::auth::Permit,
+    policy::auth::{Permit, TokenCarrier as _},
     protocol::{
         http1::ResponseHead,
         s3::{
             CredentialProblem, credential_problem, error_body::may_be_credentials_error, error_code,
         },
     },
+    system::buffers::Scratch,
 };
 
 /// Serves an object that the client may read.
@@ -40,9 +41,10 @@ pub(super) async fn forward(
     let core = exchange.core;
     let mut fields = core.buffers.scratch();
     exchange.request.append_forwarded(&core.pseudonym, &mut fields);
+    let query = passed_query(exchange);
     let wanted = Wanted {
         target: Target::Object(key),
-        query: b"",
+        query: query.as_deref().map_or(&[], Vec::as_slice),
         is_head: exchange.request.is_head(),
         fields: &fields,
         client: Some(response.presence()),
@@ -67,6 +69,16 @@ pub(super) async fn forward(
         Err(error) => failed(exchange, &request, &error, response).await,
     };
     Outcome { upstream_ns, ..outcome }
+}
+
+/// What reaches S3 of the query; none where the bucket lets nothing through.
+fn passed_query<'x>(exchange: &Exchange<'x>) -> Option<Scratch<'x>> {
+    let query = exchange.request.query()?;
+    let allowed = exchange.site?.query?;
+    let buffers = &exchange.core.buffers;
+    let mut passed = buffers.scratch();
+    allowed.append(query, &mut buffers.scratch(), &mut passed);
+    Some(passed)
 }
 
 /// Counts and logs a failure, and responds to the client unless it is gone.

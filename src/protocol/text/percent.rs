@@ -41,6 +41,22 @@ pub fn decode_lenient(encoded: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
+/// The bytes of a name or value of a query, decoded once as in a form: a `+` is a space, as S3 reads
+/// it (WHATWG URL, "application/x-www-form-urlencoded parsing").
+pub fn decode_form(encoded: &[u8]) -> impl Iterator<Item = Result<u8, BadEscape>> {
+    let mut rest = encoded;
+    std::iter::from_fn(move || {
+        let (&first, tail) = rest.split_first()?;
+        let decoded = match first {
+            b'+' => Ok((b' ', tail)),
+            b'%' => split_escape(rest).ok_or(BadEscape),
+            plain => Ok((plain, tail)),
+        };
+        rest = decoded.map_or(tail, |(_, after)| after);
+        Some(decoded.map(|(byte, _)| byte))
+    })
+}
+
 /// Splits `%XX` off the start: the byte that it stands for, and what follows.
 fn split_escape(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let [b'%', high, low, after @ ..] = bytes else { return None };
@@ -63,6 +79,19 @@ mod tests {
         {
             assert_eq!(strict(encoded).as_deref(), Ok(decoded.as_bytes()), "{encoded}");
             assert_eq!(decode_lenient(encoded.as_bytes()), decoded.as_bytes(), "{encoded}");
+        }
+    }
+
+    #[test]
+    fn a_plus_of_a_form_is_a_space() {
+        let form = |encoded: &str| decode_form(encoded.as_bytes()).collect::<Result<Vec<_>, _>>();
+        for (encoded, decoded) in
+            [("", ""), ("a+b%2B", "a b+"), ("%252F", "%2F"), ("%c3%A9", "\u{e9}")]
+        {
+            assert_eq!(form(encoded).as_deref(), Ok(decoded.as_bytes()), "{encoded}");
+        }
+        for encoded in ["%", "a%2", "%zz", "%+1", "%%20"] {
+            assert_eq!(form(encoded), Err(BadEscape), "{encoded}");
         }
     }
 

@@ -1,0 +1,6 @@
+//! Keys of a bucket for browsers and websites.
+
+mod query;
+
+pub use query::QueryParameters;
+pub(super) use query::check_query;
