@@ -21,7 +21,7 @@ use super::{
         text, texts,
     },
     section::Section,
-    site::{QueryParameters, check_query},
+    site::QueryParameters,
     walk::{At, Certificates, Noted},
 };
 use crate::{
@@ -68,7 +68,14 @@ declare! {
 /// Notes what is wrong between the keys of a bucket.
 fn check_bucket(bucket: &BucketSettings, section: Section<'_>) {
     let is_anonymous = bucket.s3.signing == SigningSettings::Anonymous;
-    check_query(&bucket.allow_query, is_anonymous, section);
+    let has_override = bucket.allow_query.0.iter().any(|parameter| parameter.is_override());
+    if is_anonymous && has_override && !section.is_noted("s3") {
+        section.error(
+            "allow_query",
+            "lets response-* through, which S3 takes in signed requests only; remove those, or \
+             write credentials in place of s3.anonymous",
+        );
+    }
 }
 
 impl Value for Vec<BucketSettings> {

@@ -3,4 +3,3 @@
 mod query;
 
 pub use query::QueryParameters;
-pub(super) use query::check_query;

@@ -25,19 +25,3 @@ fn parameter(text: &Text<'_>) -> Result<Parameter, String> {
         format!("expected one of {names}, found {}", text.shown())
     })
 }
-
-/// Notes parameters that S3 refuses in the requests of this bucket.
-pub(in crate::config) fn check_query(
-    parameters: &QueryParameters,
-    is_anonymous: bool,
-    section: Section<'_>,
-) {
-    let has_override = parameters.0.iter().any(|parameter| parameter.is_override());
-    if has_override && is_anonymous && !section.is_noted("s3") {
-        section.error(
-            "allow_query",
-            "lets response-* through, which S3 takes in signed requests only; remove those, or \
-             write credentials in place of s3.anonymous",
-        );
-    }
-}

@@ -71,7 +71,7 @@ pub(super) async fn forward(
     Outcome { upstream_ns, ..outcome }
 }
 
-/// What reaches S3 of the query; none where the bucket lets nothing through.
+/// Parameters of the query that reach S3; none where the bucket lets nothing through.
 fn passed_query<'x>(exchange: &Exchange<'x>) -> Option<Scratch<'x>> {
     let query = exchange.request.query()?;
     let allowed = exchange.site?.query?;

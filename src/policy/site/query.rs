@@ -170,7 +170,7 @@ fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// What a name means, once it is decoded. Names compare exactly, as S3 compares them; one that
+/// Meaning of a name, once it is decoded. Names compare exactly, as S3 compares them; one that
 /// cannot be decoded is none of them.
 fn find(name: &[u8]) -> Option<Known> {
     let is = |known: &str| decode_form(name).eq(known.bytes().map(Ok));

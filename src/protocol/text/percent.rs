@@ -41,8 +41,8 @@ pub fn decode_lenient(encoded: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
-/// The bytes of a name or value of a query, decoded once as in a form: a `+` is a space, as S3 reads
-/// it (WHATWG URL, "application/x-www-form-urlencoded parsing").
+/// The bytes of a name or value of a query, decoded once as in a form: a `+` is a space, as S3
+/// reads it (WHATWG URL, "application/x-www-form-urlencoded parsing").
 pub fn decode_form(encoded: &[u8]) -> impl Iterator<Item = Result<u8, BadEscape>> {
     let mut rest = encoded;
     std::iter::from_fn(move || {
