@@ -21,13 +21,13 @@ use super::{
         text, texts,
     },
     section::Section,
-    site::QueryParameters,
+    site::{HostPatterns, PathPrefix, QueryParameters},
     walk::{At, Certificates, Noted},
 };
 use crate::{
     handoff::credentials::Credentials,
     model::{CaBundle, limits::UpstreamTimeouts},
-    policy::{auth::spec::ClaimSpec, router::validate_path_prefix},
+    policy::auth::spec::ClaimSpec,
     protocol::{
         s3::{
             endpoint::{Addressing, EndpointUrl, Scheme, address, check_addressing},
@@ -43,18 +43,18 @@ use crate::{
 /// Longest bucket name (the proxy's own, a metric label), in bytes.
 const NAME_BYTES_MAX: usize = 128;
 
-/// Longest path prefix, in bytes: an S3 key has at most 1,024, and a prefix is meant to be short.
-const PATH_PREFIX_BYTES_MAX: usize = 1_024;
-
 declare! {
     /// One element of `buckets`.
     pub struct BucketSettings, check = check_bucket {
         /// Unique name for metrics, logs and reload reports.
         name: String = text().required().checked(check_name),
-        /// Unique; starts with `/`, does not end with one (but `/` itself), matches whole segments.
-        path_prefix: String = text().required().checked(check_path_prefix),
+        /// Starts with `/`, does not end with one (but `/` itself), matches whole segments; unique
+        /// among buckets that share a host.
+        path_prefix: PathPrefix = text().otherwise("`/` with hosts, else required"),
         /// Place of the objects, and the credentials to read them.
         s3: S3Settings = section_of::<S3Settings>().required(),
+        /// Host names, or `*.example.com` for one label before a name, that it is served for.
+        hosts: HostPatterns = texts().otherwise("every host"),
         /// Parameters of a query that reach S3: `versionId`, `partNumber` and
         /// `response-content-type`, `-content-disposition`, `-content-encoding`,
         /// `-content-language`, `-cache-control`, `-expires`.
@@ -446,12 +446,4 @@ fn check_name(name: &str) -> Result<(), &'static str> {
         return Err("holds a control character, or white space at an end; remove it");
     }
     Ok(())
-}
-
-fn check_path_prefix(prefix: &str) -> Result<(), &'static str> {
-    const _: () = assert!(PATH_PREFIX_BYTES_MAX == 1_024);
-    if prefix.len() > PATH_PREFIX_BYTES_MAX {
-        return Err("is longer than 1024 bytes; shorten it");
-    }
-    validate_path_prefix(prefix)
 }

@@ -11,6 +11,7 @@ use super::{
     walk::Walk,
     yaml::Node,
 };
+use crate::policy::router::HostPattern;
 
 /// Paths that the proxy answers itself, on whichever listener serves the admin endpoints.
 const RESERVED_PREFIXES: [&str; 4] = ["/admin", "/health", "/ready", "/metrics"];
@@ -29,7 +30,8 @@ pub(super) fn check(
     // What came from a variable is not repeated.
     let shown = |indexes: &[usize], key: &str, text: &str| {
         let is_written = |index: &usize| root.is_written(&format!("buckets[{index}].{key}"));
-        if indexes.iter().all(is_written) { format!(" '{}'", cut(text)) } else { String::new() }
+        let is_shown = text == "/" || indexes.iter().all(is_written);
+        if is_shown { format!(" '{}'", cut(text)) } else { String::new() }
     };
     let place = |index: usize| format!("buckets[{index}]");
     let name = |index: usize| match &*buckets[index].name {
@@ -46,7 +48,7 @@ pub(super) fn check(
             format!("Duplicate bucket name{shown} found in {}", list(&indexes, place)),
         );
     }
-    for indexes in repeated(buckets.iter().map(|bucket| bucket.path_prefix.as_str())) {
+    for indexes in repeated_places(buckets) {
         let shown = shown(&indexes, "path_prefix", &buckets[indexes[0]].path_prefix);
         error(
             format!("buckets[{}].path_prefix", indexes[1]),
@@ -179,6 +181,28 @@ fn reserved_above(prefix: &str) -> Option<&'static str> {
     RESERVED_PREFIXES.into_iter().find(|reserved| {
         prefix.strip_prefix(reserved).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
+}
+
+/// Groups of indexes of buckets with the same prefix that share a host, or have none.
+fn repeated_places(buckets: &[BucketSettings]) -> Vec<Vec<usize>> {
+    let mut places: HashMap<(Option<&HostPattern>, &str), Vec<usize>> = HashMap::new();
+    for (index, bucket) in buckets.iter().enumerate() {
+        let prefix = &*bucket.path_prefix;
+        if prefix.is_empty() {
+            continue;
+        }
+        if bucket.hosts.0.is_empty() {
+            places.entry((None, prefix)).or_default().push(index);
+        }
+        for host in &bucket.hosts.0 {
+            places.entry((Some(host), prefix)).or_default().push(index);
+        }
+    }
+    let mut groups: Vec<_> = places.into_values().filter(|group| group.len() > 1).collect();
+    groups.sort_unstable();
+    // Buckets that share several hosts are one mistake.
+    groups.dedup();
+    groups
 }
 
 /// Groups of indexes that hold the same text, at least two in each, in order of appearance.

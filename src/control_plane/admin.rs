@@ -153,6 +153,7 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> CallReply {
             json!({
                 "name": &*bucket.name,
                 "path_prefix": &*bucket.path_prefix,
+                "hosts": bucket.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "endpoint": endpoint.map(|e| format!("{}:{}", e.host, e.port)),
                 "addresses": addresses,
                 "tls": endpoint.is_some_and(|e| e.tls.is_some()),

@@ -18,7 +18,7 @@ use crate::{
     policy::{
         auth::BucketAuth,
         proxies::TrustedProxies,
-        router::Router,
+        router::{Place, Router},
         site::{Site, query::AllowedQuery},
     },
     protocol::s3::endpoint::{EndpointUrl, Scheme, address},
@@ -61,9 +61,10 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Rele
             }
         }
     }
-    let prefixes = settings.buckets.iter().enumerate();
-    let router =
-        Router::build(prefixes.map(|(index, bucket)| (bucket.path_prefix.as_str(), index)));
+    let places = settings.buckets.iter().enumerate().map(|(index, bucket)| {
+        (Place { hosts: &bucket.hosts.0, prefix: &bucket.path_prefix }, index)
+    });
+    let router = Router::build(places);
     let router = match router {
         Ok(router) if !problems.refuse() && buckets.len() == settings.buckets.len() => router,
         _ => {
@@ -129,7 +130,8 @@ fn compile_bucket(
     let endpoint = endpoints.index_of(&addressed.url, ca)?;
     Ok(Bucket {
         name: settings.name.as_str().into(),
-        path_prefix: settings.path_prefix.as_str().into(),
+        path_prefix: (*settings.path_prefix).into(),
+        hosts: settings.hosts.0.clone().into(),
         endpoint,
         host: addressed.host.into(),
         target_prefix: addressed.target_prefix.into(),

@@ -15,7 +15,7 @@ use crate::{
     policy::{
         auth::{AuthPolicy, BucketAuth},
         proxies::TrustedProxies,
-        router::Router,
+        router::{HostPattern, Router},
         site::Site,
     },
     system::tls::TlsClient,
@@ -38,7 +38,7 @@ pub struct Snapshot {
     pub http2: Http2,
     /// Proxies that are believed about their client.
     pub trusted_proxies: TrustedProxies,
-    /// Longest prefix to an index into `buckets`.
+    /// Host and longest prefix to an index into `buckets`.
     pub router: Router,
     /// All buckets, in file order.
     pub buckets: Vec<Arc<Bucket>>,
@@ -74,6 +74,8 @@ pub struct Bucket {
     pub name: Box<str>,
     /// Path prefix, as configured (no trailing `/`, or just `/`).
     pub path_prefix: Box<str>,
+    /// Hosts that it is served for; every one if there are none.
+    pub hosts: Box<[HostPattern]>,
     /// Index into [`Snapshot::endpoints`].
     pub endpoint: usize,
     /// Value of the `Host` field sent to S3 (with port unless it is the scheme's default).

@@ -8,6 +8,10 @@
 pub enum Fault {
     /// No configured prefix matches the path.
     NoRoute,
+    /// No bucket is served for the host that is asked (RFC 9110 section 15.5.20).
+    NoHost,
+    /// A request for the bucket of another host than the TLS connection was made for.
+    OtherHost,
     /// The path names a bucket but no object in it.
     NoKey,
     /// Bad percent-encoding, control characters, invalid UTF-8 or a dot segment.
@@ -95,7 +99,7 @@ impl Fault {
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
             Self::ExpectationFailed => 417,
-            Self::Misdirected => 421,
+            Self::Misdirected | Self::NoHost | Self::OtherHost => 421,
             Self::HeadTooLarge => 431,
             Self::Internal => 500,
             Self::UnknownTransferCoding => 501,
@@ -115,6 +119,8 @@ impl Fault {
     pub const fn code(self) -> &'static str {
         match self {
             Self::NoRoute => "no_route",
+            Self::NoHost => "no_host",
+            Self::OtherHost => "other_host",
             Self::NoKey => "no_key",
             Self::BadPath => "bad_path",
             Self::QueryNotSupported => "query_not_supported",
@@ -155,6 +161,10 @@ impl Fault {
     pub const fn message(self) -> &'static str {
         match self {
             Self::NoRoute => "No bucket is configured for this path",
+            Self::NoHost => "No bucket is configured for this host",
+            Self::OtherHost => {
+                "This connection was made for another host; ask for this one over a new connection"
+            }
             Self::NoKey => "The path names no object",
             Self::BadPath => "The path is not valid",
             Self::QueryNotSupported => {
@@ -211,13 +221,15 @@ mod tests {
         use Fault::{
             AdminClosed, AdminNotFound, BadPath, BadRequest, BodyTooLarge, ClaimsRefused,
             ExpectationFailed, HeadTimeout, HeadTooLarge, HttpsRequired, Internal, InvalidQuery,
-            InvalidToken, KeyTooLong, MethodNotAllowed, MissingToken, NoKey, NoRoute,
-            OutOfDescriptors, PlainHttp, QueryNotSupported, ShuttingDown, TooManyConnections,
-            UnknownTransferCoding, UpstreamCredentials, UpstreamProtocol, UpstreamRefused,
-            UpstreamTimeout, UriTooLong, VersionNotSupported,
+            InvalidToken, KeyTooLong, MethodNotAllowed, MissingToken, NoHost, NoKey, NoRoute,
+            OtherHost, OutOfDescriptors, PlainHttp, QueryNotSupported, ShuttingDown,
+            TooManyConnections, UnknownTransferCoding, UpstreamCredentials, UpstreamProtocol,
+            UpstreamRefused, UpstreamTimeout, UriTooLong, VersionNotSupported,
         };
         let faults = [
             NoRoute,
+            NoHost,
+            OtherHost,
             NoKey,
             BadPath,
             QueryNotSupported,

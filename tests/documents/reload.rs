@@ -188,6 +188,7 @@ fn change(key: &str) -> Change {
         "buckets[].s3.max_idle_connections" => simple("buckets.0.s3.max_idle_connections", 3),
         "buckets[].s3.max_connection_age" => simple("buckets.0.s3.max_connection_age", 3),
         "buckets[].s3.verify" => simple("buckets.0.s3.verify", "warn"),
+        "buckets[].hosts" => simple("buckets.0.hosts", json!(["a.example"])),
         "buckets[].allow_query" => simple("buckets.0.allow_query", json!(["versionId"])),
         "buckets[].auth.enabled" => simple("buckets.0.auth.enabled", true),
         "buckets[].auth.claims" => simple("buckets.0.auth.claims", rules("a", "equals", "b")),

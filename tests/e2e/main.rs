@@ -31,6 +31,7 @@ mod fairness;
 mod faults;
 mod framing;
 mod harness;
+mod hosts;
 mod http2;
 mod limits;
 mod memory;

@@ -195,7 +195,12 @@ impl Visitor {
 
     /// What this client would send first, and the session that goes on from there.
     pub(crate) fn session(&self) -> rustls::ClientConnection {
-        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        self.session_with("localhost")
+    }
+
+    /// The same for a server of this name.
+    pub(crate) fn session_with(&self, name: &'static str) -> rustls::ClientConnection {
+        let name = rustls::pki_types::ServerName::try_from(name).unwrap();
         rustls::ClientConnection::new(Arc::clone(&self.0), name).unwrap()
     }
 

@@ -97,7 +97,7 @@ impl Decision {
                 Plain::Redirect { .. } | Plain::Refuse => return Err(Fault::HttpsRequired),
             }
         }
-        let routed = local.router.route(path);
+        let routed = local.router.route(|| request.host_name(), path);
         if builtin.is_some() && routed.is_none() {
             // It lives on the admin listener, and no bucket has taken its path here: whatever the
             // method, there is no such thing.
@@ -111,7 +111,8 @@ impl Decision {
         if request.role == Role::Admin {
             return Err(Fault::NoRoute);
         }
-        let routed = routed.ok_or(Fault::NoRoute)?;
+        let routed = routed.ok_or_else(|| unrouted(request))?;
+        check_connection(request, path, routed.bucket)?;
         let bucket = local.buckets.get(routed.bucket).ok_or(Fault::Internal)?;
         self.bucket = Some(routed.bucket);
         if request.check_via(&core.pseudonym).is_err() {
@@ -196,6 +197,22 @@ impl Decision {
         }
         denial.fault
     }
+}
+
+/// The fault for a path that no bucket takes.
+fn unrouted(request: &Request<'_>) -> Fault {
+    if request.local.router.serves(request.host_name()) { Fault::NoRoute } else { Fault::NoHost }
+}
+
+/// Refuses a request for the bucket of another host than the client named in its TLS handshake.
+/// Clients may send requests for several hosts over one connection (RFC 9113 section 9.1.1), and
+/// try again on another one when they are told so.
+fn check_connection(request: &Request<'_>, path: &[u8], bucket: usize) -> Result<(), Fault> {
+    let Some(tls) = request.tls else { return Ok(()) };
+    let router = &request.local.router;
+    let is_of_another =
+        router.is_of_another(tls.sni.as_deref(), || request.host_name(), path, bucket);
+    if is_of_another { Err(Fault::OtherHost) } else { Ok(()) }
 }
 
 /// Refuses a query that asks for something else than the object.

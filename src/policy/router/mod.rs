@@ -1,217 +1,116 @@
-//! Longest-prefix routing from a canonical path to a bucket.
+//! Routing from a host and a canonical path to a bucket.
 //!
-//! A prefix matches whole segments only, so `/public` never matches `/publicfoo`. One pass over
-//! the path keeps a hash of the segments so far. At the end of each segment it looks that hash up
-//! in a table, if any prefix has that length at all. So the cost grows with the part of the path
-//! that can matter (never further than the longest prefix), and not with the number of buckets.
-//!
-//! The hash is fast rather than hard to collide. All keys in the table come from the operator's
-//! configuration, so clients cannot fill it with colliding ones. A hit is compared byte by byte, so
-//! a path that collides with a prefix costs one comparison and routes nowhere.
+//! Candidates are the buckets that name the request's host and those that name none. Of these the
+//! longest prefix wins, and of equal prefixes that of an exact host, then of a wildcard, then of no
+//! host. Each of the three has a table of its own ([`prefixes`]), and hosts are found by hash. So
+//! the cost grows neither with the number of buckets nor with that of hosts, and where no bucket
+//! names a host there is one table and one branch.
+
+mod hosts;
+mod prefixes;
 
 use std::fmt;
 
-use crate::protocol::text::hash;
+use hosts::Hosts;
+pub use hosts::{HostPattern, Place};
+use prefixes::{DuplicatePrefix, Prefixes};
+pub use prefixes::{Routed, validate_path_prefix};
 
-/// A path prefix that more than one bucket has.
+/// A place that more than one bucket has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DuplicatePrefix {
-    /// The prefix.
-    pub prefix: String,
-    /// The two buckets, as numbered by the caller, in the order in which they came.
-    pub buckets: [usize; 2],
-}
+pub struct DuplicatePlace;
 
-impl fmt::Display for DuplicatePrefix {
+impl fmt::Display for DuplicatePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Duplicate path_prefix '{}'", self.prefix)
+        f.write_str("two buckets have the same host and path_prefix")
     }
 }
 
-impl std::error::Error for DuplicatePrefix {}
+impl std::error::Error for DuplicatePlace {}
 
-/// Checks a path prefix: decoded text that starts with `/` and ends without one (but for `/`
-/// itself, which matches every path).
-///
-/// # Errors
-/// The problem, in words that fit after the key path.
-pub fn validate_path_prefix(prefix: &str) -> Result<(), &'static str> {
-    if !prefix.starts_with('/') {
-        return Err("a path prefix must start with '/'");
+impl From<DuplicatePrefix> for DuplicatePlace {
+    fn from(_: DuplicatePrefix) -> Self {
+        Self
     }
-    if prefix.len() > 1 && prefix.ends_with('/') {
-        return Err("a path prefix must not end with '/'; it matches whole segments anyway");
-    }
-    if prefix.contains("//") {
-        return Err("a path prefix must not have empty segments ('//')");
-    }
-    if prefix.contains('%') {
-        return Err("a path prefix must be written decoded: a space for %20, without any '%'");
-    }
-    if prefix.contains(['?', '#']) {
-        return Err("a path prefix must not have a '?' or '#'");
-    }
-    if prefix.chars().any(char::is_control) {
-        return Err("a path prefix must not have control characters");
-    }
-    if prefix.split('/').any(|segment| segment == "." || segment == "..") {
-        return Err("a path prefix must not have a '.' or '..' segment");
-    }
-    Ok(())
-}
-
-/// Destination of a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Routed<'p> {
-    /// The number that the bucket was given in [`Router::build`].
-    pub bucket: usize,
-    /// The object key as the client names it: everything after the prefix and one `/`, so that
-    /// the key of `/products//a` is `/a`. None when the path names only the prefix, with or
-    /// without a `/` after it.
-    pub key: Option<&'p [u8]>,
-}
-
-#[derive(Clone, Debug)]
-struct Route {
-    hash: u64,
-    prefix: Box<[u8]>,
-    bucket: usize,
 }
 
 /// The routes of one configuration generation. The default one has none.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Router {
-    /// The bucket of the prefix `/`.
-    root: Option<usize>,
-    /// Open addressing with linear probing, at most half full; the size is a power of two.
-    slots: Box<[Option<Route>]>,
-    /// Set for each length, up to the longest, that a prefix has.
-    has_length: Box<[bool]>,
+    /// Those of buckets without hosts.
+    any_host: Prefixes,
+    /// Those of buckets with hosts, if there are any.
+    hosts: Option<Box<Hosts>>,
 }
 
 impl Router {
-    /// Builds the table from prefixes (see [`validate_path_prefix`]) and the caller's number for
-    /// each bucket.
+    /// Builds the tables from the places of buckets and the caller's number for each bucket.
     ///
     /// # Errors
-    /// The first prefix that comes a second time.
+    /// A place comes a second time.
     pub fn build<'a>(
-        prefixes: impl IntoIterator<Item = (&'a str, usize)>,
-    ) -> Result<Self, DuplicatePrefix> {
-        let duplicate = |prefix: &str, first: usize, second: usize| DuplicatePrefix {
-            prefix: prefix.to_owned(),
-            buckets: [first, second],
-        };
-        let prefixes: Vec<(&str, usize)> = prefixes.into_iter().collect();
-        let longest = prefixes.iter().map(|(prefix, _)| prefix.len()).max().unwrap_or(0);
-        let mut router = Self {
-            root: None,
-            slots: vec![None; (prefixes.len() * 2).next_power_of_two()].into_boxed_slice(),
-            has_length: vec![false; longest + 1].into_boxed_slice(),
-        };
-        for (prefix, bucket) in prefixes {
-            debug_assert!(prefix.starts_with('/'), "an unchecked prefix: {prefix}");
-            if prefix == "/" {
-                if let Some(first) = router.root.replace(bucket) {
-                    return Err(duplicate(prefix, first, bucket));
-                }
-                continue;
-            }
-            let bytes = prefix.as_bytes();
-            let hash = bytes[1..].split(|&byte| byte == b'/').fold(0, hash::add_bytes);
-            let mut slot = router.first_slot(hash);
-            while let Some(route) = &router.slots[slot] {
-                if *route.prefix == *bytes {
-                    return Err(duplicate(prefix, route.bucket, bucket));
-                }
-                slot = (slot + 1) & (router.slots.len() - 1);
-            }
-            router.slots[slot] = Some(Route { hash, prefix: bytes.into(), bucket });
-            router.has_length[bytes.len()] = true;
-        }
-        Ok(router)
+        places: impl IntoIterator<Item = (Place<'a>, usize)>,
+    ) -> Result<Self, DuplicatePlace> {
+        let (with_hosts, without): (Vec<_>, Vec<_>) =
+            places.into_iter().partition(|(place, _)| !place.hosts.is_empty());
+        let any_host =
+            Prefixes::build(without.into_iter().map(|(place, bucket)| (place.prefix, bucket)))?;
+        let hosts =
+            if with_hosts.is_empty() { None } else { Some(Box::new(Hosts::build(with_hosts)?)) };
+        Ok(Self { any_host, hosts })
     }
 
-    /// The bucket with the longest prefix of `canonical_path`, and the key in it.
-    pub fn route<'p>(&self, canonical_path: &'p [u8]) -> Option<Routed<'p>> {
-        self.route_observed(canonical_path, |_| ())
-    }
-
-    /// Does what [`Self::route`] does and reports each step to `observe`, so that a test can count
-    /// them.
-    fn route_observed<'p>(
+    /// The bucket for `canonical_path` at the host, and the key in it. The host is without port.
+    pub fn route<'p, 'h>(
         &self,
-        path: &'p [u8],
-        mut observe: impl FnMut(Step),
+        host: impl FnOnce() -> &'h [u8],
+        canonical_path: &'p [u8],
     ) -> Option<Routed<'p>> {
-        let [b'/', after_root @ ..] = path else {
-            return None;
-        };
-        let mut found = self.root.map(|bucket| (bucket, after_root));
-        let longest = self.has_length.len().saturating_sub(1);
-        let mut hash = 0;
-        let mut start = 1;
-        while start <= longest {
-            // Past the longest prefix no segment can end where a prefix does.
-            let window = &path[start..path.len().min(longest + 1)];
-            let end = match memchr::memchr(b'/', window) {
-                Some(at) => start + at,
-                None if path.len() <= longest => path.len(),
-                None => break,
-            };
-            observe(Step::Segment);
-            hash = hash::add_bytes(hash, &path[start..end]);
-            if self.has_length[end]
-                && let Some(bucket) = self.look_up(hash, &path[..end], &mut observe)
-            {
-                found = Some((bucket, path.get(end + 1..).unwrap_or_default()));
-            }
-            if end == path.len() {
-                break;
-            }
-            start = end + 1;
-        }
-        let (bucket, key) = found?;
-        Some(Routed { bucket, key: (!key.is_empty()).then_some(key) })
-    }
-
-    fn look_up(&self, hash: u64, prefix: &[u8], observe: &mut impl FnMut(Step)) -> Option<usize> {
-        let mut slot = self.first_slot(hash);
-        loop {
-            observe(Step::Slot);
-            let route = self.slots[slot].as_ref()?;
-            if route.hash == hash && *route.prefix == *prefix {
-                return Some(route.bucket);
-            }
-            slot = (slot + 1) & (self.slots.len() - 1);
+        match &self.hosts {
+            None => self.any_host.route(canonical_path),
+            Some(hosts) => self.route_by_host(hosts, host(), canonical_path),
         }
     }
 
-    fn first_slot(&self, hash: u64) -> usize {
-        hash::slot(hash, self.slots.len().trailing_zeros())
+    fn route_by_host<'p>(
+        &self,
+        hosts: &Hosts,
+        host: &[u8],
+        canonical_path: &'p [u8],
+    ) -> Option<Routed<'p>> {
+        let named = hosts.find(host);
+        let candidates = [named.exact, named.wildcard, Some(&self.any_host)];
+        let routed =
+            candidates.into_iter().flatten().filter_map(|table| table.route(canonical_path));
+        // The first of those with the longest prefix, which is the one with the shortest key.
+        routed.min_by_key(|routed| routed.key.map_or(0, <[u8]>::len))
     }
-}
 
-impl fmt::Debug for Router {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut routes = f.debug_map();
-        if let Some(bucket) = self.root {
-            routes.entry(&"/", &bucket);
+    /// Returns true if some bucket is served for the host, whatever the path.
+    pub fn serves(&self, host: &[u8]) -> bool {
+        match &self.hosts {
+            None => true,
+            Some(hosts) => !self.any_host.is_empty() || hosts.knows(host),
         }
-        for route in self.slots.iter().flatten() {
-            routes.entry(&String::from_utf8_lossy(&route.prefix), &route.bucket);
-        }
-        routes.finish()
     }
-}
 
-/// A unit of work of [`Router::route`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// A segment has been hashed.
-    Segment,
-    /// A slot of the table has been read.
-    Slot,
+    /// Returns true if the bucket is another one than the name of the TLS handshake leads to for
+    /// this path. A name that no bucket names, such as that of a load balancer's target, says
+    /// nothing about buckets.
+    pub fn is_of_another<'h>(
+        &self,
+        sni: Option<&str>,
+        host: impl FnOnce() -> &'h [u8],
+        canonical_path: &[u8],
+        bucket: usize,
+    ) -> bool {
+        let (Some(hosts), Some(sni)) = (&self.hosts, sni) else { return false };
+        if sni.as_bytes().eq_ignore_ascii_case(host()) || !hosts.knows(sni.as_bytes()) {
+            return false;
+        }
+        let by_sni = self.route_by_host(hosts, sni.as_bytes(), canonical_path);
+        by_sni.is_none_or(|routed| routed.bucket != bucket)
+    }
 }
 
 #[cfg(test)]

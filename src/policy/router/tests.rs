@@ -1,233 +1,217 @@
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
 
-fn router(prefixes: &[&str]) -> Router {
-    Router::build(prefixes.iter().enumerate().map(|(bucket, prefix)| (*prefix, bucket))).unwrap()
+fn patterns(hosts: &[&str]) -> Vec<HostPattern> {
+    hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect()
 }
 
-fn routed(router: &Router, path: &str) -> Option<(usize, Option<String>)> {
-    let Routed { bucket, key } = router.route(path.as_bytes())?;
+/// Buckets by their hosts and prefix, numbered in this order.
+fn build(buckets: &[(&[&str], &str)]) -> Result<Router, DuplicatePlace> {
+    let hosts: Vec<_> = buckets.iter().map(|(hosts, _)| patterns(hosts)).collect();
+    let places = buckets.iter().zip(&hosts).enumerate();
+    Router::build(places.map(|(bucket, ((_, prefix), hosts))| (Place { hosts, prefix }, bucket)))
+}
+
+fn routed(router: &Router, host: &str, path: &str) -> Option<(usize, Option<String>)> {
+    let Routed { bucket, key } = router.route(|| host.as_bytes(), path.as_bytes())?;
     Some((bucket, key.map(|key| String::from_utf8(key.to_vec()).unwrap())))
 }
 
+fn bucket(router: &Router, host: &str, path: &str) -> Option<usize> {
+    routed(router, host, path).map(|(bucket, _)| bucket)
+}
+
 #[test]
-fn the_longest_prefix_of_whole_segments_wins() {
-    let router = router(&["/public", "/public/images", "/public/images/big", "/p"]);
-    for (path, expected) in [
-        ("/public/a", Some((0, Some("a")))),
-        ("/public/images/a", Some((1, Some("a")))),
-        ("/public/imagesque/a", Some((0, Some("imagesque/a")))),
-        ("/public/images/big/a/b", Some((2, Some("a/b")))),
-        ("/public/images/bigger", Some((1, Some("bigger")))),
-        ("/public/images/bi", Some((1, Some("bi")))),
-        ("/p/x", Some((3, Some("x")))),
-        ("/publicfoo", None),
-        ("/publicfoo/a", None),
-        ("/publi", None),
-        ("/pu/a", None),
-        ("/Public/a", None),
-        ("/", None),
-        ("//public/a", None),
-        ("", None),
-        ("public/a", None),
+fn the_longest_prefix_wins_then_the_exact_host_the_wildcard_and_none() {
+    let router = build(&[
+        (&["a.example"], "/"),
+        (&["*.example"], "/"),
+        (&[], "/"),
+        (&["*.example"], "/deep"),
+        (&[], "/deep/er"),
+        (&["a.example", "b.test"], "/deep"),
+        (&[], "/deep"),
+    ])
+    .unwrap();
+    for (host, path, expected) in [
+        ("a.example", "/x", 0),
+        ("b.example", "/x", 1),
+        ("c.test", "/x", 2),
+        ("", "/x", 2),
+        ("a.example", "/deep/x", 5),
+        ("b.example", "/deep/x", 3),
+        ("b.test", "/deep/x", 5),
+        ("c.test", "/deep", 6),
+        ("a.example", "/deep/er/x", 4),
+        ("b.example", "/deep/er", 4),
+        ("a.example", "/deeper", 0),
     ] {
-        let expected = expected.map(|(bucket, key)| (bucket, key.map(str::to_owned)));
-        assert_eq!(routed(&router, path), expected, "{path}");
+        assert_eq!(bucket(&router, host, path), Some(expected), "{host} {path}");
     }
+    assert_eq!(routed(&router, "a.example", "/deep"), Some((5, None)));
+    assert_eq!(routed(&router, "a.example", "/deep//x"), Some((5, Some("/x".to_owned()))));
 }
 
 #[test]
-fn a_path_that_names_only_the_prefix_has_no_key() {
-    let router = router(&["/products", "/products/a"]);
-    assert_eq!(routed(&router, "/products"), Some((0, None)));
-    assert_eq!(routed(&router, "/products/"), Some((0, None)));
-    assert_eq!(routed(&router, "/products/a"), Some((1, None)));
-    assert_eq!(routed(&router, "/products/a/"), Some((1, None)));
-}
-
-#[test]
-fn slashes_after_the_prefix_belong_to_the_key() {
-    let router = router(&["/products", "/"]);
-    assert_eq!(routed(&router, "/products//a"), Some((0, Some("/a".to_owned()))));
-    assert_eq!(routed(&router, "/products//"), Some((0, Some("/".to_owned()))));
-    assert_eq!(routed(&router, "/products/a//b/"), Some((0, Some("a//b/".to_owned()))));
-    assert_eq!(routed(&router, "//products/a"), Some((1, Some("/products/a".to_owned()))));
-}
-
-#[test]
-fn the_root_takes_what_nothing_else_takes() {
-    let router = router(&["/a", "/"]);
-    assert_eq!(routed(&router, "/a/x"), Some((0, Some("x".to_owned()))));
-    assert_eq!(routed(&router, "/ab/x"), Some((1, Some("ab/x".to_owned()))));
-    assert_eq!(routed(&router, "/x"), Some((1, Some("x".to_owned()))));
-    assert_eq!(routed(&router, "//"), Some((1, Some("/".to_owned()))));
-    assert_eq!(routed(&router, "/"), Some((1, None)));
-}
-
-#[test]
-fn without_prefixes_nothing_is_routed() {
-    for router in [Router::default(), router(&[])] {
-        assert_eq!(routed(&router, "/"), None);
-        assert_eq!(routed(&router, "/a/b"), None);
-        assert_eq!(routed(&router, ""), None);
+fn hosts_compare_without_case_and_final_dot_and_a_star_is_one_label() {
+    let router = build(&[(&["www.example.com"], "/"), (&["*.example.com"], "/")]).unwrap();
+    for host in ["www.example.com", "WWW.Example.com", "www.example.com."] {
+        assert_eq!(bucket(&router, host, "/x"), Some(0), "{host}");
     }
-}
-
-#[test]
-fn duplicates_are_refused_with_both_buckets() {
-    for prefix in ["/api", "/"] {
-        let refused = Router::build([("/x", 4), (prefix, 7), ("/y", 5), (prefix, 9)]).unwrap_err();
-        assert_eq!(refused, DuplicatePrefix { prefix: prefix.to_owned(), buckets: [7, 9] });
-        assert_eq!(refused.to_string(), format!("Duplicate path_prefix '{prefix}'"));
+    for host in ["a.example.com", "A.EXAMPLE.COM.", "-.example.com", "*.example.com"] {
+        assert_eq!(bucket(&router, host, "/x"), Some(1), "{host}");
     }
-}
-
-#[test]
-fn prefixes_are_checked() {
-    for good in ["/", "/a", "/a/b", "/a b/八", "/...", "/.well-known"] {
-        assert_eq!(validate_path_prefix(good), Ok(()), "{good}");
+    let long = format!("{}.example.com", "a".repeat(300));
+    for host in [
+        "example.com",
+        "a.b.example.com",
+        ".example.com",
+        "www.example.com..",
+        "www.example.co",
+        "xwww.example.com.evil",
+        "www.example.com\0",
+        "a%2eexample.com",
+        "",
+        ".",
+        &long,
+    ] {
+        assert_eq!(bucket(&router, host, "/x"), None, "{host}");
+        assert!(!router.serves(host.as_bytes()), "{host}");
     }
-    for bad in ["", "a", "/a/", "//", "/a//b", "/a%20b", "/a?b", "/a#b", "/a\n", "/.", "/a/../b"] {
-        assert!(validate_path_prefix(bad).is_err(), "{bad}");
-    }
+    assert!(router.serves(b"www.example.com") && router.serves(b"b.example.com."));
 }
 
 #[test]
-fn debug_lists_the_routes() {
-    assert_eq!(format!("{:?}", router(&["/", "/a"])), "{\"/\": 0, \"/a\": 1}");
-}
-
-/// A client that knows the hash can make a path that collides with a prefix: the first word of
-/// the segment is varied until what the second one has to make up for fits its seven bytes.
-#[test]
-fn a_path_that_collides_with_a_prefix_routes_nowhere() {
-    let prefix = b"/aaaaaaaabbbbbbb";
-    let router = router(&["/aaaaaaaabbbbbbb"]);
-    assert_eq!(router.route(prefix), Some(Routed { bucket: 0, key: None }));
-    let after_first_word =
-        |word: [u8; 8]| u64::from_le_bytes(word).wrapping_mul(hash::FACTOR).rotate_left(5);
-    let colliding = (0..100_000_u64).find_map(|n| {
-        let word = (u64::from_le_bytes(*b"aaaaaaaa") ^ n << 20 ^ 1).to_le_bytes();
-        let make_up = (after_first_word(*b"aaaaaaaa") ^ after_first_word(word)).to_le_bytes();
-        let tail: Vec<u8> = b"bbbbbbb".iter().zip(make_up).map(|(a, b)| a ^ b).collect();
-        let segment = [&word[..], &tail].concat();
-        (make_up[7] == 0 && !segment.contains(&b'/')).then_some(segment)
-    });
-    let segment = colliding.unwrap();
-    assert_eq!(hash::add_bytes(0, &segment), hash::add_bytes(0, &prefix[1..]));
-    assert_ne!(segment, prefix[1..]);
-    let path = [b"/", &segment[..]].concat();
-    let mut slots = 0;
-    assert_eq!(router.route_observed(&path, |step| slots += usize::from(step == Step::Slot)), None);
-    assert_eq!(slots, 2, "the colliding slot and the empty one after it");
-}
-
-/// Ten thousand buckets, a few of them below others.
-fn many(count: usize) -> Vec<String> {
-    (0..count)
-        .map(|n| match n % 10 {
-            0 => format!("/team-{n:05}"),
-            m => format!("/team-{:05}/bucket-{m}", n - m),
-        })
-        .collect()
+fn a_host_is_served_if_a_bucket_names_it_or_none_is_named() {
+    let with_any = build(&[(&["a.test"], "/a"), (&[], "/b")]).unwrap();
+    assert!(with_any.serves(b"other.test"));
+    assert_eq!(bucket(&with_any, "other.test", "/a/x"), None);
+    assert_eq!(bucket(&with_any, "other.test", "/b/x"), Some(1));
+    assert!(build(&[(&[], "/b")]).unwrap().serves(b"x") && Router::default().serves(b"x"));
+    // A host whose buckets have other prefixes is known all the same.
+    let router = build(&[(&["a.test"], "/a")]).unwrap();
+    assert!(router.serves(b"a.test"));
+    assert_eq!(bucket(&router, "a.test", "/b"), None);
 }
 
 #[test]
-fn ten_thousand_buckets_are_all_found() {
-    let prefixes = many(10_000);
-    let router = router(&prefixes.iter().map(String::as_str).collect::<Vec<_>>());
-    for (bucket, prefix) in prefixes.iter().enumerate() {
-        let path = format!("{prefix}/some/key");
-        assert_eq!(routed(&router, &path), Some((bucket, Some("some/key".to_owned()))));
-        assert_eq!(
-            routed(&router, &format!("{prefix}x")).map(|(bucket, _)| bucket),
-            match bucket % 10 {
-                0 => None,
-                m => Some(bucket - m),
-            }
-        );
-    }
-    assert_eq!(routed(&router, "/team-99990/bucket-1/a"), None);
-}
-
-fn steps(router: &Router, path: &str) -> (usize, usize) {
-    let (mut segments, mut slots) = (0, 0);
-    router.route_observed(path.as_bytes(), |step| match step {
-        Step::Segment => segments += 1,
-        Step::Slot => slots += 1,
-    });
-    (segments, slots)
-}
-
-#[test]
-fn the_work_does_not_grow_with_the_number_of_buckets() {
-    let prefixes = many(10_000);
-    let all: Vec<&str> = prefixes.iter().map(String::as_str).collect();
-    let (few, many) = (router(&all[..10]), router(&all));
-    let mut slots_of_few = 0;
-    let mut slots_of_many = 0;
-    for prefix in &all[..10] {
-        for path in [format!("{prefix}/k"), format!("{prefix}/k/l/m"), format!("{prefix}x/k")] {
-            let (segments_of_few, slots) = steps(&few, &path);
-            slots_of_few += slots;
-            let (segments_of_many, slots) = steps(&many, &path);
-            slots_of_many += slots;
-            assert_eq!(segments_of_few, segments_of_many, "{path}");
-        }
-    }
+fn only_buckets_that_share_a_host_must_have_different_prefixes() {
     assert!(
-        slots_of_many <= slots_of_few * 3,
-        "{slots_of_many} slots with 10,000 buckets, {slots_of_few} with 10"
+        build(&[(&["a.test"], "/"), (&["b.test"], "/"), (&["*.test"], "/"), (&[], "/")]).is_ok()
     );
-    // In a table that is at most half full the average chain is short, whoever is looked for.
-    let total: usize = all.iter().map(|prefix| steps(&many, &format!("{prefix}/k")).1).sum();
-    assert!(total < all.len() * 4, "{total} slots for {} look-ups", all.len());
+    for twice in [
+        [(&["a.test", "b.test"][..], "/x"), (&["c.test", "B.test."], "/x")],
+        [(&["*.test"], "/"), (&["*.test"], "/")],
+        [(&[], "/x"), (&[], "/x")],
+    ] {
+        assert_eq!(build(&twice).err(), Some(DuplicatePlace));
+    }
 }
 
 #[test]
-fn a_path_is_never_read_past_the_longest_prefix() {
-    let router = router(&["/a/b/c", "/long-prefix-0123"]);
-    let longest = "/long-prefix-0123".len();
-    let (segments, slots) = steps(&router, &"/".repeat(8_000));
-    assert!(segments <= longest, "{segments} segments");
-    assert!(slots <= 2 * 3, "{slots} slots, though only two lengths exist");
-    let (segments, _) = steps(&router, &format!("/{}", "a/".repeat(4_000)));
-    assert!(segments <= longest.div_ceil(2), "{segments} segments");
-    assert_eq!(steps(&router, &format!("/{}", "x".repeat(8_000))), (0, 0));
+fn another_tenant_is_not_reached_over_a_connection_for_this_one() {
+    let router = build(&[
+        (&["a.test", "www.a.test"], "/"),
+        (&["b.test"], "/"),
+        (&["*.wild.test"], "/"),
+        (&[], "/shared"),
+        (&["a.test"], "/shared/of-a"),
+    ])
+    .unwrap();
+    let is_of_another = |sni: Option<&str>, host: &'static str, path: &str| {
+        let bucket = bucket(&router, host, path).unwrap();
+        router.is_of_another(sni, || host.as_bytes(), path.as_bytes(), bucket)
+    };
+    for (sni, host, path) in [
+        ("b.test", "a.test", "/x"),
+        ("a.test", "b.test", "/x"),
+        ("a.test", "x.wild.test", "/x"),
+        ("x.wild.test", "a.test", "/x"),
+        ("b.test", "a.test", "/shared/of-a/x"),
+        ("a.test", "other.test", "/shared/of-a/x"),
+    ] {
+        assert!(is_of_another(Some(sni), host, path), "{sni} {host} {path}");
+    }
+    for (sni, host, path) in [
+        ("a.test", "a.test", "/x"),
+        ("a.test", "A.TEST", "/x"),
+        ("a.test", "a.test.", "/x"),
+        ("a.test", "www.a.test", "/x"),
+        ("x.wild.test", "y.wild.test", "/x"),
+        ("a.test", "b.test", "/shared/x"),
+        ("balancer.internal", "b.test", "/x"),
+        ("wild.test", "b.test", "/x"),
+    ] {
+        assert!(!is_of_another(Some(sni), host, path), "{sni} {host} {path}");
+    }
+    assert!(!is_of_another(None, "b.test", "/x"));
+}
+
+#[test]
+fn ten_thousand_hosts_are_all_found() {
+    let hosts: Vec<_> = (0..10_000).map(|n| patterns(&[&format!("t{n}.example")])).collect();
+    let places = hosts.iter().enumerate();
+    let router = Router::build(places.map(|(n, hosts)| (Place { hosts, prefix: "/" }, n))).unwrap();
+    for n in 0..10_000 {
+        assert_eq!(bucket(&router, &format!("T{n}.example"), "/x"), Some(n));
+    }
+    assert_eq!(bucket(&router, "t10000.example", "/x"), None);
 }
 
 /// The rules as plainly as they can be written.
-fn reference(prefixes: &BTreeMap<String, usize>, path: &str) -> Option<(usize, Option<String>)> {
-    let mut best: Option<(&str, usize)> = None;
-    for (prefix, bucket) in prefixes {
-        let takes = prefix == "/" && path.starts_with('/')
-            || path == prefix
-            || path.starts_with(&format!("{prefix}/"));
-        if takes && best.is_none_or(|(longest, _)| prefix.len() > longest.len()) {
-            best = Some((prefix, *bucket));
+fn reference(buckets: &[(Vec<&str>, &str)], host: &str, path: &str) -> Option<usize> {
+    let host = host.strip_suffix('.').unwrap_or(host).to_lowercase();
+    let rank_of = |hosts: &[&str]| {
+        let is_wild = |pattern: &&str| {
+            pattern.strip_prefix('*').is_some_and(|rest| {
+                host.strip_suffix(rest)
+                    .is_some_and(|label| !label.is_empty() && !label.contains('.'))
+            })
+        };
+        match hosts {
+            [] => Some(0),
+            _ if hosts.contains(&&*host) => Some(2),
+            _ => hosts.iter().any(is_wild).then_some(1),
         }
-    }
-    let (prefix, bucket) = best?;
-    let rest = if prefix == "/" { &path[1..] } else { &path[prefix.len()..] };
-    let key = if prefix == "/" { rest } else { rest.strip_prefix('/').unwrap_or_default() };
-    Some((bucket, (!key.is_empty()).then(|| key.to_owned())))
+    };
+    let takes =
+        |prefix: &str| prefix == "/" || path == prefix || path.starts_with(&format!("{prefix}/"));
+    let candidates = buckets.iter().enumerate().filter(|(_, (_, prefix))| takes(prefix));
+    let ranked = candidates
+        .filter_map(|(bucket, (hosts, prefix))| Some(((prefix.len(), rank_of(hosts)?), bucket)));
+    ranked.max().map(|(_, bucket)| bucket)
 }
 
 proptest! {
     #[test]
     fn agrees_with_the_plain_rules(
-        prefixes in prop::collection::btree_set("/|(/(a|b|ab|aaaaaaaa|aaaaaaaab|é)){1,4}", 0..12),
-        paths in prop::collection::vec("(/(a|b|ab|aaaaaaaa|aaaaaaaab|é|)){0,6}", 1..20),
+        buckets in prop::collection::vec(
+            (
+                prop::collection::btree_set(
+                    prop::sample::select(vec!["a.x", "b.x", "*.x", "x", "*.a.x", "a.a.x"]),
+                    0..3,
+                ),
+                prop::sample::select(vec!["/", "/a", "/a/b", "/b", "/ab"]),
+            ),
+            0..8,
+        ),
+        hosts in prop::collection::vec("(a\\.|b\\.|A\\.)?(a\\.)?[xX]\\.?|", 1..6),
+        paths in prop::collection::vec("(/(a|b|ab)){0,4}/?", 1..6),
     ) {
-        let numbered: BTreeMap<String, usize> =
-            prefixes.into_iter().enumerate().map(|(n, prefix)| (prefix, n)).collect();
-        let router =
-            Router::build(numbered.iter().map(|(prefix, &n)| (prefix.as_str(), n))).unwrap();
-        for path in paths {
-            prop_assert_eq!(routed(&router, &path), reference(&numbered, &path), "{}", path);
+        let buckets: Vec<(Vec<&str>, &str)> =
+            buckets.into_iter().map(|(hosts, prefix)| (hosts.into_iter().collect(), prefix)).collect();
+        let by_reference: Vec<(&[&str], &str)> =
+            buckets.iter().map(|(hosts, prefix)| (&**hosts, *prefix)).collect();
+        let Ok(router) = build(&by_reference) else { return Ok(()) };
+        for host in &hosts {
+            for path in paths.iter().filter(|path| path.starts_with('/')) {
+                prop_assert_eq!(
+                    bucket(&router, host, path),
+                    reference(&buckets, host, path),
+                    "{} {}", host, path
+                );
+            }
         }
     }
 }

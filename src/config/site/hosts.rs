@@ -1,0 +1,70 @@
+//! `hosts` and `path_prefix` of a bucket.
+
+use std::ops::Deref;
+
+use crate::{
+    config::{declare::Value, keys::Key, section::Section},
+    policy::router::{HostPattern, validate_path_prefix},
+};
+
+/// Longest path prefix, in bytes: an S3 key has at most 1,024, and a prefix is meant to be short.
+const PATH_PREFIX_BYTES_MAX: usize = 1_024;
+
+/// `buckets[].hosts`, sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostPatterns(pub Vec<HostPattern>);
+
+impl Value for HostPatterns {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let mut seen: Vec<HostPattern> = Vec::new();
+        let mut patterns = section.parsed_texts(key.name, |text| {
+            let pattern = HostPattern::parse(&text.value)?;
+            if seen.contains(&pattern) {
+                return Err("stands twice; remove one".to_owned());
+            }
+            seen.push(pattern.clone());
+            Ok(pattern)
+        });
+        patterns.sort_unstable();
+        Self(patterns)
+    }
+}
+
+/// `buckets[].path_prefix`; `/` for a bucket with hosts that has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathPrefix(pub String);
+
+impl Deref for PathPrefix {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for PathPrefix {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let Ok(text) = section.optional_text(key.name) else { return Self::default() };
+        let problem = match text {
+            Some(text) => match check_path_prefix(&text.value) {
+                Ok(()) => return Self(text.value.into_owned()),
+                Err(problem) => problem,
+            },
+            None if section.is_written(key.name) => "is empty; write a value",
+            None if section.has("hosts") && !section.is_empty_list("hosts") => {
+                return Self("/".to_owned());
+            }
+            None => "is missing; write it",
+        };
+        section.error(key.name, problem);
+        Self::default()
+    }
+}
+
+fn check_path_prefix(prefix: &str) -> Result<(), &'static str> {
+    const _: () = assert!(PATH_PREFIX_BYTES_MAX == 1_024);
+    if prefix.len() > PATH_PREFIX_BYTES_MAX {
+        return Err("is longer than 1024 bytes; shorten it");
+    }
+    validate_path_prefix(prefix)
+}
