@@ -21,7 +21,7 @@ use super::{
         text, texts,
     },
     section::Section,
-    site::{HostPatterns, PathPrefix, QueryParameters},
+    site::{CorsSettings, HostPatterns, PathPrefix, QueryParameters},
     walk::{At, Certificates, Noted},
 };
 use crate::{
@@ -59,6 +59,8 @@ declare! {
         /// `response-content-type`, `-content-disposition`, `-content-encoding`,
         /// `-content-language`, `-cache-control`, `-expires`.
         allow_query: QueryParameters = texts(),
+        /// Pages of other origins that may read the bucket in a browser; off without origins.
+        cors: CorsSettings = section_of::<CorsSettings>(),
         /// Readers of the bucket.
         auth: BucketAuthSettings = section_of::<BucketAuthSettings>()
             .otherwise("not protected; required with a jwt section"),

@@ -123,6 +123,11 @@ impl<'a> Section<'a> {
             || (self.walk.has_errors() && self.walk.has_error_within(&self.path_of(name)))
     }
 
+    /// Returns true if any key is written.
+    pub(super) fn has_keys(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
     /// Returns true if the key is there, be it null.
     pub(super) fn has(&self, name: &str) -> bool {
         self.entry(name).is_some()

@@ -12,7 +12,7 @@ use std::{
 pub use super::{
     bucket::{BucketAuthSettings, BucketSettings, S3Settings, SigningSettings, Verify},
     credentials::{RoleSettings, SourceKind, SourceSettings},
-    site::{HostPatterns, PathPrefix, QueryParameters},
+    site::{CorsSettings, HostPatterns, PathPrefix, QueryParameters},
     tls::{CertificatePair, ClientCa, PlainMode, TicketKeysFile, TlsSettings},
 };
 use super::{

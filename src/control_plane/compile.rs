@@ -7,7 +7,9 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use crate::{
     config::{
         Policies, Problem, Problems, Settings,
-        settings::{BucketSettings, PerBucket, PlainMode, SigningSettings, TlsSettings},
+        settings::{
+            BucketSettings, CorsSettings, PerBucket, PlainMode, SigningSettings, TlsSettings,
+        },
     },
     handoff::{
         credentials::{Signing, Source},
@@ -19,7 +21,11 @@ use crate::{
         auth::BucketAuth,
         proxies::TrustedProxies,
         router::{Place, Router},
-        site::{Site, query::AllowedQuery},
+        site::{
+            Site,
+            cors::{Cors, CorsRules},
+            query::AllowedQuery,
+        },
     },
     protocol::s3::endpoint::{EndpointUrl, Scheme, address},
     system::tls::TlsClient,
@@ -147,8 +153,20 @@ fn compile_bucket(
 }
 
 fn compile_site(settings: &BucketSettings) -> Option<Box<Site>> {
-    let site = Site { query: compile_query(settings) };
+    let site = Site { cors: compile_cors(&settings.cors), query: compile_query(settings) };
     (!site.is_empty()).then(|| Box::new(site))
+}
+
+fn compile_cors(settings: &CorsSettings) -> Option<Cors> {
+    let rules = CorsRules {
+        origins: &settings.origins,
+        methods: &settings.methods.0,
+        headers: &settings.headers.0,
+        expose: &settings.expose.0,
+        max_age: settings.max_age,
+        credentials: settings.credentials,
+    };
+    (!settings.origins.is_empty()).then(|| Cors::new(&rules))
 }
 
 fn compile_query(settings: &BucketSettings) -> Option<AllowedQuery> {

@@ -150,7 +150,7 @@ impl Rehearsal {
         let plan = std::mem::replace(&mut decision.plan, Plan::Options);
         let Plan::Object { bucket, key_at, permit } = plan else { return None };
         let allow = decision.allow;
-        let site = request.site_of(decision.bucket);
+        let site = request.site_of(decision.routed);
         let exchange = Exchange { core, request: &request, identity, started, allow, site };
         if until == Step::Decision {
             return Some(());

@@ -88,6 +88,14 @@ fn tls(key: &'static str, value: impl Into<Value>) -> Change {
     from_to("server.tls", tls_with("port", 0), tls_with(key, value))
 }
 
+/// A change of one key of `buckets[].cors`.
+fn cors(key: &'static str, value: impl Into<Value>) -> Change {
+    let before = json!({ "origins": ["https://a.example"] });
+    let mut after = before.clone();
+    after[key] = value.into();
+    from_to("buckets.0.cors", before, after)
+}
+
 fn rules(claim: &str, operator: &str, value: &str) -> Value {
     json!([{ "claim": claim, "operator": operator, "value": value }])
 }
@@ -190,6 +198,12 @@ fn change(key: &str) -> Change {
         "buckets[].s3.verify" => simple("buckets.0.s3.verify", "warn"),
         "buckets[].hosts" => simple("buckets.0.hosts", json!(["a.example"])),
         "buckets[].allow_query" => simple("buckets.0.allow_query", json!(["versionId"])),
+        "buckets[].cors.origins" => cors("origins", json!(["https://b.example"])),
+        "buckets[].cors.methods" => cors("methods", json!(["GET"])),
+        "buckets[].cors.headers" => cors("headers", json!(["Authorization"])),
+        "buckets[].cors.expose" => cors("expose", json!(["ETag"])),
+        "buckets[].cors.max_age" => cors("max_age", 3),
+        "buckets[].cors.credentials" => cors("credentials", true),
         "buckets[].auth.enabled" => simple("buckets.0.auth.enabled", true),
         "buckets[].auth.claims" => simple("buckets.0.auth.claims", rules("a", "equals", "b")),
         "buckets[].auth.providers" => simple("buckets.0.auth.providers", json!(["jwt"])),

@@ -23,6 +23,7 @@ mod client_address;
 mod config_files;
 mod config_memory;
 mod config_secrets;
+mod cors;
 mod credentials;
 mod credentials_load;
 mod disconnects;

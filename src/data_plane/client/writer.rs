@@ -66,6 +66,8 @@ pub(crate) struct Writer<'w> {
     /// Goes out next. None is held before there is a response.
     out: Option<Scratch<'w>>,
     status: u16,
+    /// Place in `out` of the first field.
+    fields_at: usize,
     framing: ClientFraming,
     /// Set while the end of a chunk is still to be written.
     open_chunk: bool,
@@ -92,6 +94,7 @@ impl<'w> Writer<'w> {
             keep_alive: !to.close,
             out: None,
             status: 0,
+            fields_at: 0,
             framing: ClientFraming::None,
             open_chunk: false,
             started: false,
@@ -174,6 +177,7 @@ impl ResponseWriter for Writer<'_> {
         out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status), b' ']);
         out.extend_from_slice(reason);
         out.extend_from_slice(b"\r\n");
+        self.fields_at = out.len();
     }
 
     fn field(&mut self, name: &str, value: &[u8]) {
@@ -184,6 +188,11 @@ impl ResponseWriter for Writer<'_> {
         let out = self.out();
         head.copy_end_to_end(message, out);
         head.append_via(message, PROXY_NAME, out);
+    }
+
+    fn field_lines(&mut self) -> (&mut Vec<u8>, usize) {
+        let start = self.fields_at;
+        (self.out(), start)
     }
 
     fn end_head(&mut self, length: BodyLength, declared: Option<u64>) {

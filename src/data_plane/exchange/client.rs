@@ -58,6 +58,9 @@ pub(crate) trait ResponseWriter {
     /// Adds the end-to-end fields of a response of S3, whose head is in `message`, and `Via`.
     fn fields_of(&mut self, head: &ResponseHead, message: &[u8]);
 
+    /// The field lines of the head so far, as the end of these bytes from this place on.
+    fn field_lines(&mut self) -> (&mut Vec<u8>, usize);
+
     /// Ends the head: a body of this length follows. `declared` is the `Content-Length` where there
     /// may be one without a body.
     fn end_head(&mut self, length: BodyLength, declared: Option<u64>);

@@ -27,6 +27,8 @@ pub(crate) enum Plan {
         port: u16,
     },
     Options,
+    /// The question of a browser whether an actual request may follow.
+    Preflight,
     Refuse(Fault),
 }
 
@@ -36,7 +38,9 @@ pub(crate) struct Decision {
     pub(crate) plan: Plan,
     /// Methods that the resource takes, as `Allow` lists them.
     pub(crate) allow: &'static str,
-    /// Index of the bucket, once routed.
+    /// Index of the bucket that the path belongs to, whatever the method.
+    pub(crate) routed: Option<usize>,
+    /// Index of the bucket, once it is asked for an object.
     pub(crate) bucket: Option<usize>,
     /// Reason for which the token was refused, in full; empty if it was not.
     pub(crate) auth_reason: &'static str,
@@ -50,6 +54,7 @@ impl Decision {
         let mut decision = Self {
             plan: Plan::Options,
             allow: respond::ALLOW,
+            routed: None,
             bucket: None,
             auth_reason: "",
             subject: None,
@@ -103,8 +108,11 @@ impl Decision {
             // method, there is no such thing.
             return Err(Fault::NoRoute);
         }
+        if request.role == Role::Main {
+            self.routed = routed.as_ref().map(|routed| routed.bucket);
+        }
         match method {
-            Method::Options => return Ok(Plan::Options),
+            Method::Options => return Ok(self.options(request)),
             Method::Other => return Err(Fault::MethodNotAllowed),
             Method::Get | Method::Head => {}
         }
@@ -151,6 +159,18 @@ impl Decision {
             }
             Err(denial) => Err(self.denied(core, local, &denial)),
         }
+    }
+
+    /// Tells a preflight request from others. It is answered before a token is looked for, because
+    /// browsers never send credentials with it
+    /// (<https://fetch.spec.whatwg.org/#cors-preflight-fetch>, step 1).
+    fn options(&mut self, request: &Request<'_>) -> Plan {
+        let has_cors = request.site_of(self.routed).is_some_and(|site| site.cors.is_some());
+        if !has_cors || !request.is_preflight() {
+            return Plan::Options;
+        }
+        self.bucket = self.routed;
+        Plan::Preflight
     }
 
     fn builtin(

@@ -10,6 +10,7 @@ pub(crate) mod client;
 mod condition;
 pub(crate) mod context;
 pub(crate) mod decision;
+mod fields;
 pub(crate) mod forward;
 pub(crate) mod head;
 pub(crate) mod identity;
@@ -65,7 +66,7 @@ pub(crate) async fn run(
     let mut path = core.buffers.scratch();
     let mut decision = Decision::of(core, request, now, &mut path);
     let allow = decision.allow;
-    let site = request.site_of(decision.bucket);
+    let site = request.site_of(decision.routed);
     let exchange = Exchange { core, request, identity, started, allow, site };
     let plan = std::mem::replace(&mut decision.plan, Plan::Options);
     let outcome = match plan {
@@ -84,6 +85,7 @@ pub(crate) async fn run(
         }
         Plan::Redirect { port } => respond::redirect(&exchange, port, response).await,
         Plan::Options => respond::options(&exchange, response).await,
+        Plan::Preflight => respond::preflight(&exchange, response).await,
         Plan::Refuse(fault) => respond::fault(&exchange, fault, response).await,
     };
     record::finish(&exchange, &decision, &outcome);

@@ -68,6 +68,14 @@ impl<'r> Request<'r> {
         self.local.buckets.get(bucket?)?.site.as_deref()
     }
 
+    /// True if a browser asks whether an actual request may follow (Fetch standard, "CORS-preflight
+    /// request": <https://fetch.spec.whatwg.org/#cors-preflight-request>).
+    pub(super) fn is_preflight(&self) -> bool {
+        self.method() == Method::Options
+            && self.values(b"origin").next().is_some()
+            && self.values(b"access-control-request-method").next().is_some()
+    }
+
     /// Values of the fields of this name, which is in lower case.
     pub(super) fn values(&self, name_lower: &'static [u8]) -> impl Iterator<Item = &'r [u8]> {
         self.head.header_values(self.bytes, name_lower)

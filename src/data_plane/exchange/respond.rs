@@ -6,7 +6,8 @@ use crate::{
         core::Core,
         exchange::{
             client::{ClientGone, ResponseWriter},
-            context::{Exchange, OwnFields},
+            context::{Exchange, Kind, OwnFields},
+            fields,
             outcome::Outcome,
         },
     },
@@ -30,13 +31,17 @@ const JSON: &str = "application/json";
 /// Digits of the longest generation.
 const GENERATION_DIGITS_MAX: usize = 20;
 
-/// Adds the fields that every response carries.
+/// Adds the fields that every response carries, and puts all fields of the head through the rules
+/// of the bucket: the last step before the head ends.
 pub(super) fn add_own_fields(own: &OwnFields<'_>, response: &mut impl ResponseWriter) {
     response.field("X-Request-Id", own.id);
     if own.local.expose_generation {
         let mut generation = Vec::with_capacity(GENERATION_DIGITS_MAX);
         append_decimal(own.local.generation.0, &mut generation);
         response.field("X-Config-Generation", &generation);
+    }
+    if let Some(site) = own.site {
+        fields::apply(own, site, response);
     }
 }
 
@@ -59,15 +64,18 @@ pub(super) async fn options(
     exchange: &Exchange<'_>,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
-    let reply = Reply {
-        status: 204,
-        code: "",
-        content_type: "",
-        body: b"",
-        fault: None,
-        allow: exchange.allow,
-    };
-    send(exchange.core, &exchange.own(), &reply, response).await
+    send(exchange.core, &exchange.own(), &Reply::options(exchange.allow), response).await
+}
+
+/// Responds to the question of a browser that comes before an actual request
+/// (<https://fetch.spec.whatwg.org/#cors-preflight-fetch>). The status is a good one even if
+/// nothing is allowed: the fields say so, and browsers report what is missing among them.
+pub(super) async fn preflight(
+    exchange: &Exchange<'_>,
+    response: &mut impl ResponseWriter,
+) -> Outcome {
+    let own = OwnFields { kind: Kind::Preflight, ..exchange.own() };
+    send(exchange.core, &own, &Reply::options(exchange.allow), response).await
 }
 
 /// Sends the client to the same target over TLS, on this port (RFC 9110 section 15.4.9).
@@ -140,7 +148,8 @@ pub(super) fn begin_refusal(
     // No request has looked at the clock for this response.
     core.dates.unix_seconds(core.reactor.clock.refresh());
     response.end_connection();
-    let own = OwnFields { id, local: &core.current() };
+    let local = &core.current();
+    let own = OwnFields { id, local, core, request: None, site: None, kind: Kind::Actual };
     begin(core, &own, &Reply::fault(fault, body, ALLOW), response);
 }
 
@@ -154,6 +163,10 @@ struct Reply<'r> {
 }
 
 impl<'r> Reply<'r> {
+    fn options(allow: &'static str) -> Self {
+        Self { status: 204, code: "", content_type: "", body: b"", fault: None, allow }
+    }
+
     fn fault(fault: Fault, body: &'r [u8], allow: &'static str) -> Self {
         Self {
             status: fault.status(),

@@ -18,6 +18,7 @@ mod fields;
 mod message;
 mod request;
 mod response;
+mod rewrite;
 mod scan;
 mod span;
 mod target;
@@ -45,5 +46,6 @@ pub use request::{
 pub use response::{
     BodyLength, CONNECTION_OPTIONS_MAX, FIELD_RUNS_MAX, ResponseError, ResponseHead, parse_response,
 };
+pub use rewrite::{MERGED_MEMBERS_MAX, merge_list, retain_fields};
 pub use span::Span;
 pub use via::{Looped, PROXY_NAME, Pseudonym};

@@ -180,6 +180,10 @@ impl ResponseWriter for Writer<'_> {
         head.append_via(message, PROXY_NAME, lines);
     }
 
+    fn field_lines(&mut self) -> (&mut Vec<u8>, usize) {
+        (self.lines(), 0)
+    }
+
     fn end_head(&mut self, length: BodyLength, declared: Option<u64>) {
         let (status, is_head) = (self.status, self.is_head);
         // As in HTTP/1, but for the framing, which is that of frames.
