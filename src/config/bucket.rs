@@ -21,7 +21,9 @@ use super::{
         text, texts,
     },
     section::Section,
-    site::{CorsSettings, HostPatterns, PathPrefix, QueryParameters},
+    site::{
+        CorsSettings, HeadersSettings, HostPatterns, PathPrefix, QueryParameters, check_fields,
+    },
     walk::{At, Certificates, Noted},
 };
 use crate::{
@@ -61,6 +63,12 @@ declare! {
         allow_query: QueryParameters = texts(),
         /// Pages of other origins that may read the bucket in a browser; off without origins.
         cors: CorsSettings = section_of::<CorsSettings>(),
+        /// Changes to the fields of responses, errors of the proxy included; they win over
+        /// `server.headers`.
+        headers: HeadersSettings = section_of::<HeadersSettings>(),
+        /// Leaves out what tells of S3: `x-amz-*`, `Server`, and the bodies of its errors, which
+        /// become errors of the proxy.
+        hide_s3: bool = boolean().is("false"),
         /// Readers of the bucket.
         auth: BucketAuthSettings = section_of::<BucketAuthSettings>()
             .otherwise("not protected; required with a jwt section"),
@@ -78,6 +86,7 @@ fn check_bucket(bucket: &BucketSettings, section: Section<'_>) {
              write credentials in place of s3.anonymous",
         );
     }
+    check_fields(&bucket.cors, &bucket.headers, section);
 }
 
 impl Value for Vec<BucketSettings> {

@@ -38,6 +38,8 @@ pub enum Kind {
     Texts,
     /// Text.
     Text,
+    /// A mapping whose keys are not known here, and what they are.
+    Map(&'static str),
     /// Text that is never shown.
     Secret,
     /// Path of a file of at most so many bytes, which is read at each load.
@@ -104,6 +106,10 @@ pub(super) const fn group(keys: &'static [Key]) -> Key {
 
 pub(super) const fn texts() -> Key {
     of(Kind::Texts)
+}
+
+pub(super) const fn map(names: &'static str) -> Key {
+    of(Kind::Map(names))
 }
 
 pub(super) const fn text() -> Key {
@@ -318,6 +324,7 @@ impl fmt::Display for Kind {
             Self::Section(_) | Self::Group(_) => f.write_str("mapping"),
             Self::List(_) => f.write_str("list"),
             Self::Texts => f.write_str("list of text"),
+            Self::Map(names) => write!(f, "mapping of {names}"),
             Self::Text => f.write_str("text"),
             Self::Secret => f.write_str("secret text"),
             Self::File(_) => f.write_str("file path"),

@@ -88,7 +88,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn text_at(
+    /// The text of a node; none when it is null.
+    pub(super) fn text_at(
         &self,
         node: &'a Node<'a>,
         at: &At<'_>,

@@ -178,6 +178,19 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The entries of a mapping whose keys are not declared; nothing when it is not written.
+    pub(super) fn mapping(&self, name: &str) -> &'a [Entry<'a>] {
+        match self.entry(name).map(|entry| entry.value.shape()) {
+            None => &[],
+            Some(Shape::Mapping(entries)) => entries,
+            Some(Shape::Scalar(scalar)) if scalar.is_null() => &[],
+            Some(other) => {
+                self.error(name, format!("expected a mapping, found {}", found(other)));
+                &[]
+            }
+        }
+    }
+
     /// Hands each element of a list of mappings to `read`.
     pub(super) fn each<T>(
         &self,

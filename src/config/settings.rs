@@ -12,7 +12,7 @@ use std::{
 pub use super::{
     bucket::{BucketAuthSettings, BucketSettings, S3Settings, SigningSettings, Verify},
     credentials::{RoleSettings, SourceKind, SourceSettings},
-    site::{CorsSettings, HostPatterns, PathPrefix, QueryParameters},
+    site::{CorsSettings, HeadersSettings, HostPatterns, PathPrefix, QueryParameters},
     tls::{CertificatePair, ClientCa, PlainMode, TicketKeysFile, TlsSettings},
 };
 use super::{
@@ -112,6 +112,9 @@ declare! {
         trusted_proxies: Networks = texts().otherwise("none"),
         /// Field in which they give the address of their client; the other one is ignored.
         client_address_header: AddressField = choice::<AddressField>().is("x-forwarded-for"),
+        /// Changes to the fields of all responses, those of the built-in endpoints and errors of
+        /// the proxy included.
+        headers: HeadersSettings = section_of::<HeadersSettings>(),
     }
 }
 

@@ -8,7 +8,8 @@ use crate::{
     config::{
         Policies, Problem, Problems, Settings,
         settings::{
-            BucketSettings, CorsSettings, PerBucket, PlainMode, SigningSettings, TlsSettings,
+            BucketSettings, CorsSettings, HeadersSettings, PerBucket, PlainMode, SigningSettings,
+            TlsSettings,
         },
     },
     handoff::{
@@ -24,6 +25,7 @@ use crate::{
         site::{
             Site,
             cors::{Cors, CorsRules},
+            headers::{HeaderRules, Headers},
             query::AllowedQuery,
         },
     },
@@ -55,10 +57,12 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Rele
     let mut problems = Problems::default();
     let mut endpoints = Endpoints::new(context);
 
+    let headers = HeadersOfAll::new(settings);
+
     let mut buckets = Vec::with_capacity(settings.buckets.len());
     let rules = &context.policies.buckets;
     for (index, (bucket, rules)) in settings.buckets.iter().zip(rules).enumerate() {
-        match compile_bucket(settings, bucket, rules, &mut endpoints) {
+        match compile_bucket(settings, bucket, rules, &headers, &mut endpoints) {
             Ok(bucket) => buckets.push(Arc::new(bucket)),
             Err(message) => {
                 let key = if bucket.s3.ca.is_some() { "ca_file" } else { "endpoint" };
@@ -105,6 +109,7 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Rele
             field: settings.server.client_address_header,
         },
         router,
+        elsewhere: headers.elsewhere(),
         buckets,
         endpoints: endpoints.all,
         auth,
@@ -127,6 +132,7 @@ fn compile_bucket(
     all: &Settings,
     settings: &BucketSettings,
     rules: &Arc<BucketAuth>,
+    headers: &HeadersOfAll,
     endpoints: &mut Endpoints<'_>,
 ) -> Result<Bucket, String> {
     let s3 = &settings.s3;
@@ -148,12 +154,46 @@ fn compile_bucket(
         max_idle_connections: s3.max_idle_connections,
         max_connection_age: s3.max_connection_age,
         auth: Arc::clone(rules),
-        site: compile_site(settings),
+        site: compile_site(settings, headers),
     })
 }
 
-fn compile_site(settings: &BucketSettings) -> Option<Box<Site>> {
-    let site = Site { cors: compile_cors(&settings.cors), query: compile_query(settings) };
+/// `server.headers`, and what becomes of it where a bucket adds nothing.
+struct HeadersOfAll {
+    rules: HeaderRules,
+    alone: Option<Arc<Headers>>,
+}
+
+impl HeadersOfAll {
+    fn new(settings: &Settings) -> Self {
+        let rules = settings.server.headers.rules();
+        let alone = Headers::new(&rules, &HeaderRules::default()).map(Arc::new);
+        Self { rules, alone }
+    }
+
+    /// The rules of a bucket, with these below.
+    fn with(&self, settings: &HeadersSettings) -> Option<Arc<Headers>> {
+        let own = settings.rules();
+        if own.is_empty() {
+            return self.alone.clone();
+        }
+        Headers::new(&self.rules, &own).map(Arc::new)
+    }
+
+    /// The rules of responses that belong to no bucket.
+    fn elsewhere(&self) -> Option<Box<Site>> {
+        let headers = Some(Arc::clone(self.alone.as_ref()?));
+        Some(Box::new(Site { headers, ..Site::default() }))
+    }
+}
+
+fn compile_site(settings: &BucketSettings, headers: &HeadersOfAll) -> Option<Box<Site>> {
+    let site = Site {
+        cors: compile_cors(&settings.cors),
+        headers: headers.with(&settings.headers),
+        hide_s3: settings.hide_s3,
+        query: compile_query(settings),
+    };
     (!site.is_empty()).then(|| Box::new(site))
 }
 

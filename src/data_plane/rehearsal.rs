@@ -178,7 +178,7 @@ impl Rehearsal {
         if until == Step::ResponseHead {
             return Some(());
         }
-        add_head(&exchange, head, from_s3, Changes::default(), &mut response);
+        add_head(&exchange, head, from_s3, object.key(), Changes::default(), &mut response);
         let body = from_s3.get(head.head_len..)?;
         {
             // A short body is gathered behind the head, which waits for nothing.

@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub trusted_proxies: TrustedProxies,
     /// Host and longest prefix to an index into `buckets`.
     pub router: Router,
+    /// Rules for responses that belong to no bucket; none where nothing of it is configured.
+    pub elsewhere: Option<Box<Site>>,
     /// All buckets, in file order.
     pub buckets: Vec<Arc<Bucket>>,
     /// All distinct upstream endpoints that `buckets` use.

@@ -65,6 +65,8 @@ pub enum Fault {
     UpstreamProtocol,
     /// S3 refused our own credentials or signature.
     UpstreamCredentials,
+    /// An error of S3 with this status, which is not to be seen as it is.
+    Hidden(u16),
     /// No descriptor or memory is left for a connection to S3.
     OutOfDescriptors,
     /// Too many clients ask for the metrics page at once.
@@ -111,6 +113,7 @@ impl Fault {
             | Self::ShuttingDown => 503,
             Self::UpstreamTimeout => 504,
             Self::VersionNotSupported => 505,
+            Self::Hidden(status) => status,
             Self::LoopDetected => 508,
         }
     }
@@ -141,7 +144,7 @@ impl Fault {
             Self::InvalidToken(_) => "invalid_token",
             Self::ClaimsRefused => "claims_refused",
             Self::AdminClosed => "admin_closed",
-            Self::AdminNotFound => "not_found",
+            Self::AdminNotFound | Self::Hidden(404 | 410) => "not_found",
             Self::InvalidQuery => "invalid_query",
             Self::UpstreamRefused => "upstream_refused",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -153,6 +156,13 @@ impl Fault {
             Self::NoReply => "no_reply",
             Self::TooManyScrapes => "too_many_scrapes",
             Self::ShuttingDown => "shutting_down",
+            Self::Hidden(401 | 403) => "access_denied",
+            Self::Hidden(412) => "precondition_failed",
+            Self::Hidden(416) => "range_not_satisfiable",
+            Self::Hidden(429 | 503) => "slow_down",
+            Self::Hidden(500..) => "storage_error",
+            Self::Hidden(400..) => "request_refused",
+            Self::Hidden(_) => "moved",
             Self::Internal => "internal_error",
         }
     }
@@ -205,6 +215,14 @@ impl Fault {
             Self::NoReply => "The request was dropped unanswered; try again",
             Self::TooManyScrapes => "The metrics page is being sent to too many clients",
             Self::ShuttingDown => "The server is shutting down",
+            Self::Hidden(404 | 410) => "The object does not exist",
+            Self::Hidden(401 | 403) => "Access to the object is not permitted",
+            Self::Hidden(412) => "A condition of the request does not hold",
+            Self::Hidden(416) => "The object has no such range",
+            Self::Hidden(429 | 503) => "Too many requests at a time; try again later",
+            Self::Hidden(500..) => "The storage failed",
+            Self::Hidden(400..) => "The storage refused the request",
+            Self::Hidden(_) => "The object is at another place, which cannot be told",
             Self::Internal => "Internal error",
         }
     }

@@ -108,8 +108,13 @@ fn every_mapping_with_an_unknown_key_is_refused_at_that_key() {
     let good = full();
     let mut all = Vec::new();
     places(&good, &mut Vec::new(), &mut all);
+    // Their keys are names of header fields.
+    let is_free = |path: &[Value]| {
+        matches!(path, [.., section, key]
+            if section == "headers" && (key == "set" || key == "add"))
+    };
     let mut refused = 0;
-    for path in &all {
+    for path in all.iter().filter(|path| !is_free(path)) {
         let mut mutated = good.clone();
         let Value::Mapping(mapping) = at(&mut mutated, path) else { continue };
         mapping.insert("no_such_key".into(), "hunter2".into());

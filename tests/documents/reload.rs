@@ -132,6 +132,9 @@ fn change(key: &str) -> Change {
         "server.http2.max_concurrent_streams" => simple("server.http2.max_concurrent_streams", 7),
         "server.trusted_proxies" => simple("server.trusted_proxies", json!(["10.0.0.0/8"])),
         "server.client_address_header" => simple("server.client_address_header", "forwarded"),
+        "server.headers.set" => simple("server.headers.set", json!({ "X-A": "b" })),
+        "server.headers.add" => simple("server.headers.add", json!({ "X-A": "b" })),
+        "server.headers.remove" => simple("server.headers.remove", json!(["X-A"])),
         "server.tls.port" => tls("port", 8443),
         "server.tls.certificates" => {
             tls("certificates", json!([pair("site", "site"), pair("other", "other")]))
@@ -204,6 +207,10 @@ fn change(key: &str) -> Change {
         "buckets[].cors.expose" => cors("expose", json!(["ETag"])),
         "buckets[].cors.max_age" => cors("max_age", 3),
         "buckets[].cors.credentials" => cors("credentials", true),
+        "buckets[].headers.set" => simple("buckets.0.headers.set", json!({ "X-A": "b" })),
+        "buckets[].headers.add" => simple("buckets.0.headers.add", json!({ "X-A": "b" })),
+        "buckets[].headers.remove" => simple("buckets.0.headers.remove", json!(["X-A"])),
+        "buckets[].hide_s3" => simple("buckets.0.hide_s3", true),
         "buckets[].auth.enabled" => simple("buckets.0.auth.enabled", true),
         "buckets[].auth.claims" => simple("buckets.0.auth.claims", rules("a", "equals", "b")),
         "buckets[].auth.providers" => simple("buckets.0.auth.providers", json!(["jwt"])),

@@ -32,6 +32,7 @@ mod fairness;
 mod faults;
 mod framing;
 mod harness;
+mod headers;
 mod hosts;
 mod http2;
 mod limits;

@@ -32,19 +32,35 @@ pub(super) struct OwnFields<'o> {
     pub(super) request: Option<&'o Request<'o>>,
     /// Rules of the bucket, once routed, for browsers and websites.
     pub(super) site: Option<&'o Site>,
-    pub(super) kind: Kind,
+    pub(super) kind: Kind<'o>,
+    /// Set if the response goes through TLS.
+    pub(super) is_tls: bool,
+}
+
+/// The object that a response brings, or says is unchanged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ObjectSent<'o> {
+    pub(super) key: &'o [u8],
+    pub(super) is_not_modified: bool,
 }
 
 /// Kind of a response, as far as the rules of its bucket ask for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// To an actual request.
-    Actual,
-    /// To the question that a browser asks before one.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind<'o> {
+    /// That of S3, with the object if there is one.
+    OfS3(Option<ObjectSent<'o>>),
+    /// One of this proxy.
+    Own,
+    /// The same, to the question that a browser asks before an actual request.
     Preflight,
 }
 
 impl Exchange<'_> {
+    /// True if a response of S3 with this status is an error that the bucket hides.
+    pub(super) fn hides(&self, status: u16) -> bool {
+        status >= 300 && status != 304 && self.site.is_some_and(|site| site.hide_s3)
+    }
+
     /// The fields that every response carries.
     pub(super) fn own(&self) -> OwnFields<'_> {
         OwnFields {
@@ -53,7 +69,8 @@ impl Exchange<'_> {
             core: self.core,
             request: Some(self.request),
             site: self.site,
-            kind: Kind::Actual,
+            kind: Kind::Own,
+            is_tls: self.request.tls.is_some(),
         }
     }
 }

@@ -22,13 +22,18 @@ use crate::{
     model::limits::ERROR_BODY_BYTES_MAX,
     policy::auth::{Permit, TokenCarrier as _},
     protocol::{
-        http1::ResponseHead,
+        http1::{ResponseHead, append_field},
         s3::{
             CredentialProblem, credential_problem, error_body::may_be_credentials_error, error_code,
         },
     },
     system::buffers::Scratch,
 };
+
+/// Fields of an error of S3 that a client needs although the rest of it is hidden: the length of
+/// the object with 416 (RFC 9110 section 15.5.17), and the time to come again.
+const KEPT_OF_HIDDEN: [(&str, &str); 2] =
+    [("Content-Range", "content-range"), ("Retry-After", "retry-after")];
 
 /// Serves an object that the client may read.
 pub(super) async fn forward(
@@ -103,8 +108,11 @@ async fn relay(
     fetched: &mut Fetched<'_>,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
+    if exchange.hides(head.status) {
+        return hide(exchange, request, head, fetched, response).await;
+    }
     let message = fetched.message();
-    add_head(exchange, head, message, Changes::default(), response);
+    add_head(exchange, head, message, request.key(), Changes::default(), response);
     let may_be_ours = request.bucket().signing.is_signed()
         && may_be_credentials_error(head.status)
         && response.has_body();
@@ -155,22 +163,62 @@ async fn inspect(
     body: &mut Body<'_>,
     response: &mut impl ResponseWriter,
 ) -> Result<(), Cut> {
-    let mut read = Vec::new();
-    while read.len() < ERROR_BODY_BYTES_MAX {
-        match body.buffered().map_err(Cut::Upstream)? {
-            Frame::Data(frame) => read.extend_from_slice(body.bytes(frame)),
+    let read = read_beginning(body).await.map_err(Cut::Upstream)?;
+    refuse_credentials_error(request, &read).map_err(Cut::Upstream)?;
+    if read.is_empty() { Ok(()) } else { Ok(response.write(&read).await?) }
+}
+
+/// Reads an error body, but not much of one that is too long for S3.
+async fn read_beginning(body: &mut Body<'_>) -> Result<Vec<u8>, UpstreamError> {
+    let mut bytes = Vec::new();
+    while bytes.len() < ERROR_BODY_BYTES_MAX {
+        match body.buffered()? {
+            Frame::Data(frame) => bytes.extend_from_slice(body.bytes(frame)),
             Frame::End => break,
-            Frame::Wait => body.wait(ERROR_BODY_BYTES_MAX).await.map_err(Cut::Upstream)?,
+            Frame::Wait => body.wait(ERROR_BODY_BYTES_MAX).await?,
         }
     }
-    let kind = match error_code(&read).and_then(credential_problem) {
+    Ok(bytes)
+}
+
+/// Looks for a refusal of our own credentials in an error body.
+fn refuse_credentials_error(request: &ObjectRequest<'_>, body: &[u8]) -> Result<(), UpstreamError> {
+    let kind = match error_code(body).and_then(credential_problem) {
         Some(CredentialProblem::Clock) => Kind::ClockSkew,
         Some(problem) => {
             request.note_refusal(problem);
             Kind::Credentials
         }
-        None if read.is_empty() => return Ok(()),
-        None => return Ok(response.write(&read).await?),
+        None => return Ok(()),
     };
-    Err(Cut::Upstream(UpstreamError::new(kind, Phase::Body)))
+    Err(UpstreamError::new(kind, Phase::Body))
+}
+
+/// Responds in place of S3, whose error shall not be seen.
+async fn hide(
+    exchange: &Exchange<'_>,
+    request: &ObjectRequest<'_>,
+    head: &ResponseHead,
+    fetched: &mut Fetched<'_>,
+    response: &mut impl ResponseWriter,
+) -> Outcome {
+    let message = fetched.message();
+    let mut kept = exchange.core.buffers.scratch();
+    for (name, name_lower) in KEPT_OF_HIDDEN {
+        for value in head.header_values(message, name_lower.as_bytes()) {
+            append_field(name, value, &mut kept);
+        }
+    }
+    let may_be_ours = request.bucket().signing.is_signed() && may_be_credentials_error(head.status);
+    let is_coded = is_coded(head, message);
+    let read = read_beginning(&mut fetched.body).await;
+    let refused = read.and_then(|read| match () {
+        () if !may_be_ours || read.is_empty() => Ok(()),
+        () if is_coded => Err(UpstreamError::new(Kind::Malformed, Phase::Body)),
+        () => refuse_credentials_error(request, &read),
+    });
+    match refused {
+        Ok(()) => respond::hidden(exchange, head.status, &kept, response).await,
+        Err(error) => failed(exchange, request, &error, response).await,
+    }
 }

@@ -1,7 +1,11 @@
 //! The head that a client gets for S3's.
 
 use crate::{
-    data_plane::exchange::{client::ResponseWriter, context::Exchange, respond},
+    data_plane::exchange::{
+        client::ResponseWriter,
+        context::{Exchange, Kind, ObjectSent, OwnFields},
+        respond,
+    },
     protocol::http1::{ResponseHead, reason_phrase},
 };
 
@@ -12,11 +16,13 @@ pub(crate) struct Changes {
     pub(crate) status: Option<u16>,
 }
 
-/// Writes the head that the client gets for S3's, which is in `message`.
+/// Writes the head that the client gets for S3's, which is in `message`, to a request for the
+/// object with this key.
 pub(crate) fn add_head(
     exchange: &Exchange<'_>,
     head: &ResponseHead,
     message: &[u8],
+    key: &[u8],
     changes: Changes,
     response: &mut impl ResponseWriter,
 ) {
@@ -28,6 +34,9 @@ pub(crate) fn add_head(
     if !head.has_date {
         response.field("Date", &exchange.core.dates.http());
     }
-    respond::add_own_fields(&exchange.own(), response);
+    let is_not_modified = head.status == 304;
+    let is_object = matches!(changes.status.unwrap_or(head.status), 200 | 206 | 304);
+    let object = is_object.then_some(ObjectSent { key, is_not_modified });
+    respond::add_own_fields(&OwnFields { kind: Kind::OfS3(object), ..exchange.own() }, response);
     response.end_head(head.length, head.content_length);
 }

@@ -102,7 +102,7 @@ pub(crate) async fn refuse(
     response: &mut impl ResponseWriter,
 ) -> End {
     let id = core.ids.next();
-    let outcome = respond::refusal(core, &id, fault, response).await;
+    let outcome = respond::refusal(core, client.1.is_some(), &id, fault, response).await;
     record::refused_head(core, client, version, &id, &outcome);
     outcome.end()
 }
@@ -115,7 +115,7 @@ pub(crate) fn begin_refusal(
 ) -> Vec<u8> {
     let id = core.ids.next();
     let body = respond::fault_body(fault, &id);
-    respond::begin_refusal(core, &id, fault, &body, response);
+    respond::begin_refusal(core, false, &id, fault, &body, response);
     body
 }
 

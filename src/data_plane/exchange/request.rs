@@ -63,9 +63,13 @@ impl<'r> Request<'r> {
         self.head.method == Method::Head
     }
 
-    /// Rules for browsers and websites of the bucket of this index.
+    /// Rules for browsers and websites of the bucket of this index; without one, of responses that
+    /// belong to no bucket.
     pub(crate) fn site_of(&self, bucket: Option<usize>) -> Option<&Site> {
-        self.local.buckets.get(bucket?)?.site.as_deref()
+        match bucket {
+            Some(bucket) => self.local.buckets.get(bucket)?.site.as_deref(),
+            None => self.local.elsewhere.as_deref(),
+        }
     }
 
     /// True if a browser asks whether an actual request may follow (Fetch standard, "CORS-preflight

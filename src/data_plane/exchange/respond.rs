@@ -59,6 +59,19 @@ pub(super) async fn fault(
         .await
 }
 
+/// Responds with a fault in place of an error of S3, with these fields of it.
+pub(super) async fn hidden(
+    exchange: &Exchange<'_>,
+    status: u16,
+    kept: &[u8],
+    response: &mut impl ResponseWriter,
+) -> Outcome {
+    let fault = Fault::Hidden(status);
+    let body = fault_body(fault, exchange.identity.request_id());
+    let reply = Reply { kept, ..Reply::fault(fault, &body, exchange.allow) };
+    send(exchange.core, &exchange.own(), &reply, response).await
+}
+
 /// Responds to OPTIONS.
 pub(super) async fn options(
     exchange: &Exchange<'_>,
@@ -121,6 +134,7 @@ pub(super) async fn page(
         body: &page.body,
         fault: None,
         allow: exchange.allow,
+        kept: b"",
     };
     send(exchange.core, &exchange.own(), &reply, response).await
 }
@@ -128,18 +142,20 @@ pub(super) async fn page(
 /// Responds to a request that could not be read, and ends the connection.
 pub(super) async fn refusal(
     core: &Core,
+    is_tls: bool,
     id: &[u8],
     fault: Fault,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     let body = fault_body(fault, id);
-    begin_refusal(core, id, fault, &body, response);
+    begin_refusal(core, is_tls, id, fault, &body, response);
     finish(fault.status(), fault.code(), &body, response).await
 }
 
 /// Begins the response to a request that could not be read, with the body of this fault.
 pub(super) fn begin_refusal(
     core: &Core,
+    is_tls: bool,
     id: &[u8],
     fault: Fault,
     body: &[u8],
@@ -149,7 +165,15 @@ pub(super) fn begin_refusal(
     core.dates.unix_seconds(core.reactor.clock.refresh());
     response.end_connection();
     let local = &core.current();
-    let own = OwnFields { id, local, core, request: None, site: None, kind: Kind::Actual };
+    let own = OwnFields {
+        id,
+        local,
+        core,
+        request: None,
+        site: local.elsewhere.as_deref(),
+        kind: Kind::Own,
+        is_tls,
+    };
     begin(core, &own, &Reply::fault(fault, body, ALLOW), response);
 }
 
@@ -160,11 +184,13 @@ struct Reply<'r> {
     body: &'r [u8],
     fault: Option<Fault>,
     allow: &'static str,
+    /// Field lines of S3.
+    kept: &'r [u8],
 }
 
 impl<'r> Reply<'r> {
     fn options(allow: &'static str) -> Self {
-        Self { status: 204, code: "", content_type: "", body: b"", fault: None, allow }
+        Self { status: 204, code: "", content_type: "", body: b"", fault: None, allow, kept: b"" }
     }
 
     fn fault(fault: Fault, body: &'r [u8], allow: &'static str) -> Self {
@@ -175,6 +201,7 @@ impl<'r> Reply<'r> {
             body,
             fault: Some(fault),
             allow,
+            kept: b"",
         }
     }
 }
@@ -191,6 +218,7 @@ async fn send(
 
 fn begin(core: &Core, own: &OwnFields<'_>, reply: &Reply<'_>, response: &mut impl ResponseWriter) {
     response.begin(reply.status, reason_phrase(reply.status).as_bytes());
+    response.field_lines().0.extend_from_slice(reply.kept);
     add_fields(core, reply, response);
     add_own_fields(own, response);
     let length = reply.body.len() as u64;

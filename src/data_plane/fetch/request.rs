@@ -132,6 +132,14 @@ impl<'r> ObjectRequest<'r> {
         })
     }
 
+    /// The object's key, decoded; empty if it asks for none.
+    pub(crate) fn key(&self) -> &'r [u8] {
+        match self.target {
+            Target::Object(key) => key,
+            Target::Bucket => b"",
+        }
+    }
+
     /// The bucket that the object is in.
     pub(crate) fn bucket(&self) -> &'r Bucket {
         self.bucket

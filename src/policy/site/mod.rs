@@ -2,9 +2,13 @@
 //! here, which is none where nothing of it is configured.
 
 pub mod cors;
+pub mod headers;
 pub mod query;
 
+use std::sync::Arc;
+
 use cors::Cors;
+use headers::Headers;
 use query::AllowedQuery;
 
 /// Rules of one bucket for browsers and websites.
@@ -14,12 +18,16 @@ pub struct Site {
     pub query: Option<AllowedQuery>,
     /// Pages of other origins that may read the bucket.
     pub cors: Option<Cors>,
+    /// Changes to the fields of responses; buckets without their own share one.
+    pub headers: Option<Arc<Headers>>,
+    /// Set if nothing may tell of S3.
+    pub hide_s3: bool,
 }
 
 impl Site {
     /// True if there is no rule at all.
     pub fn is_empty(&self) -> bool {
-        let Self { cors, query } = self;
-        cors.is_none() && query.is_none()
+        let Self { query, cors, headers, hide_s3 } = self;
+        query.is_none() && cors.is_none() && headers.is_none() && !hide_s3
     }
 }

@@ -46,6 +46,6 @@ pub use request::{
 pub use response::{
     BodyLength, CONNECTION_OPTIONS_MAX, FIELD_RUNS_MAX, ResponseError, ResponseHead, parse_response,
 };
-pub use rewrite::{MERGED_MEMBERS_MAX, merge_list, retain_fields};
+pub use rewrite::{MERGED_MEMBERS_MAX, first_value, merge_list, retain_fields};
 pub use span::Span;
 pub use via::{Looped, PROXY_NAME, Pseudonym};

@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use super::fields::{list_members, trim_ows};
+use super::fields::{list_members, trim_ows, values};
 
 /// Members that a merged list may have. More of them than a person writes only cost time.
 pub const MERGED_MEMBERS_MAX: usize = 64;
@@ -31,6 +31,11 @@ pub fn retain_fields(
         from = end;
     }
     lines.truncate(to);
+}
+
+/// The value of the first of these field lines with this name, which is in lower case.
+pub fn first_value<'b>(lines: &'b [u8], name_lower: &[u8]) -> Option<&'b [u8]> {
+    values(lines, name_lower).next()
 }
 
 /// Adds the members of a list of names that `list` does not have, whatever their case. A list with
