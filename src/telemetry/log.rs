@@ -18,7 +18,6 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::{Level, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Registry,
-    filter::filter_fn,
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
     reload,
@@ -106,15 +105,8 @@ fn build(
         .with_current_span(false)
         .with_span_list(false)
         .with_writer(queue.clone());
-    let known = filter_fn(|metadata| !quotes_clients(metadata.target()));
-    let subscriber = tracing_subscriber::registry().with(filter).with(known).with(lines);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     Ok((subscriber, LogLevel { filter: handle, queue }))
-}
-
-/// True for what is logged by the HTTP/2 library: it quotes what clients send, paths with their
-/// query and thus tokens among it, and warns of what any client may do as often as it likes.
-fn quotes_clients(target: &str) -> bool {
-    target == "h2" || target.starts_with("h2::")
 }
 
 fn write_lines(
@@ -220,22 +212,6 @@ mod tests {
         assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
         assert_eq!(lines[1]["message"], "second");
         assert_eq!(log.lost_lines(), 0);
-    }
-
-    #[test]
-    fn nothing_of_the_http2_library_is_logged_at_any_level() {
-        let memory = Memory::default();
-        let (subscriber, log) = build(Level::TRACE, memory.clone()).unwrap();
-        with_default(subscriber, || {
-            tracing::error!(target: "h2::server", "malformed path: /a?token=secret");
-            let span = tracing::error_span!(target: "h2::proto", "poll");
-            let _inside = span.enter();
-            tracing::trace!("ours");
-            tracing::trace!(target: "h2o", "of another");
-            assert!(log.flush(TIMEOUT));
-        });
-        let shown: Vec<_> = memory.lines().iter().map(|l| l["message"].to_string()).collect();
-        assert_eq!(shown, ["\"ours\"", "\"of another\""]);
     }
 
     #[test]

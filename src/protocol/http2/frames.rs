@@ -1,13 +1,21 @@
-//! The frames of a client, by their heads (RFC 9113 section 4.1): enough to count them, and to see
-//! whether something that was started is still to be completed. Payloads are passed over.
-
-use super::preface::PREFACE;
+//! The heads of frames (RFC 9113 section 4.1), their flags, and the codes of errors.
 
 /// Length of the head of a frame, in bytes.
-const HEAD_BYTES: usize = 9;
+pub const FRAME_HEAD_BYTES: usize = 9;
 
-const END_HEADERS: u8 = 0x4;
-const ACK: u8 = 0x1;
+/// Flag of DATA and HEADERS: the stream ends with it.
+pub const END_STREAM: u8 = 0x1;
+/// Flag of HEADERS and CONTINUATION: the field section ends with it.
+pub const END_HEADERS: u8 = 0x4;
+/// Flag of SETTINGS and PING: it answers one.
+pub const ACK: u8 = 0x1;
+/// Flag of DATA and HEADERS: padding follows.
+const PADDED: u8 = 0x8;
+/// Flag of HEADERS: advice that nobody follows any more comes first.
+const PRIORITY: u8 = 0x20;
+
+/// Length of that advice, in bytes.
+const PRIORITY_BYTES: usize = 5;
 
 /// Type of a frame (RFC 9113 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +60,11 @@ impl FrameKind {
             _ => Self::Other,
         }
     }
+
+    /// Returns true if the payload is a part of a field section.
+    pub const fn is_fields(self) -> bool {
+        matches!(self, Self::Headers | Self::Continuation)
+    }
 }
 
 /// The head of a frame.
@@ -59,167 +72,129 @@ impl FrameKind {
 pub struct FrameHead {
     /// Its type.
     pub kind: FrameKind,
+    /// Its flags.
+    pub flags: u8,
     /// Length of the payload, in bytes.
     pub length: u32,
-    /// True for an acknowledgement, if the type is one that has them.
-    pub is_ack: bool,
+    /// Its stream, or 0 for the connection.
+    pub stream: u32,
 }
 
-/// The place in what a client sends, and what is open there.
-#[derive(Clone, Debug)]
-pub struct FrameScan {
-    preface_left: usize,
-    head: [u8; HEAD_BYTES],
-    filled: usize,
-    payload_left: u32,
-    /// Set while the payload is a part of a field section.
-    in_fields: bool,
-    /// Set if the field section goes on in another frame.
-    continues: bool,
-    sections: u64,
-    has_settings: bool,
+impl FrameHead {
+    /// The head that these bytes begin with.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let [high, middle, low, kind, flags, a, b, c, d, ..] = *bytes else { return None };
+        Some(Self {
+            kind: FrameKind::of(kind),
+            flags,
+            length: u32::from_be_bytes([0, high, middle, low]),
+            // The first bit is reserved.
+            stream: u32::from_be_bytes([a & 0x7f, b, c, d]),
+        })
+    }
+
+    /// Its bytes. The type must be a known one, and the length one that a frame may have.
+    pub fn bytes(self) -> [u8; FRAME_HEAD_BYTES] {
+        debug_assert!(self.kind != FrameKind::Other && self.length < 1 << 24);
+        let [_, high, middle, low] = self.length.to_be_bytes();
+        let [a, b, c, d] = self.stream.to_be_bytes();
+        [high, middle, low, self.kind as u8, self.flags, a, b, c, d]
+    }
+
+    /// Returns true if a flag is set.
+    pub const fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Returns true for an acknowledgement, if the type is one that has them.
+    pub const fn is_ack(self) -> bool {
+        matches!(self.kind, FrameKind::Settings | FrameKind::Ping) && self.has(ACK)
+    }
+
+    /// The payload without padding and advice, of DATA and HEADERS.
+    ///
+    /// # Errors
+    /// It has no room for them, or more padding than payload.
+    pub fn content(self, payload: &[u8]) -> Result<&[u8], Code> {
+        let mut content = payload;
+        let mut padding = 0;
+        if self.has(PADDED) {
+            let (length, rest) = content.split_first().ok_or(Code::FRAME_SIZE_ERROR)?;
+            (padding, content) = (usize::from(*length), rest);
+        }
+        if self.kind == FrameKind::Headers && self.has(PRIORITY) {
+            content = content.get(PRIORITY_BYTES..).ok_or(Code::FRAME_SIZE_ERROR)?;
+        }
+        let length = content.len().checked_sub(padding).ok_or(Code::PROTOCOL_ERROR)?;
+        content.get(..length).ok_or(Code::PROTOCOL_ERROR)
+    }
 }
 
-impl Default for FrameScan {
-    /// The beginning of a connection: the preface comes first.
-    fn default() -> Self {
-        Self {
-            preface_left: PREFACE.len(),
-            head: [0; HEAD_BYTES],
-            filled: 0,
-            payload_left: 0,
-            in_fields: false,
-            continues: false,
-            sections: 0,
-            has_settings: false,
-        }
-    }
+/// The number that these bytes begin with.
+pub fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
-impl FrameScan {
-    /// Goes on over the next bytes, and calls `each` with the head of every frame that begins in
-    /// them.
-    pub fn advance(&mut self, mut bytes: &[u8], mut each: impl FnMut(FrameHead)) {
-        let of_preface = self.preface_left.min(bytes.len());
-        self.preface_left -= of_preface;
-        bytes = bytes.get(of_preface..).unwrap_or_default();
-        while !bytes.is_empty() {
-            if self.payload_left > 0 {
-                let left = usize::try_from(self.payload_left).unwrap_or(usize::MAX);
-                let passed = left.min(bytes.len());
-                self.payload_left -= u32::try_from(passed).unwrap_or(u32::MAX);
-                bytes = bytes.get(passed..).unwrap_or_default();
-                continue;
-            }
-            let taken = (HEAD_BYTES - self.filled).min(bytes.len());
-            let (head, rest) = bytes.split_at(taken);
-            if let Some(room) = self.head.get_mut(self.filled..self.filled + taken) {
-                room.copy_from_slice(head);
-            }
-            self.filled += taken;
-            bytes = rest;
-            if self.filled == HEAD_BYTES {
-                self.filled = 0;
-                each(self.begin_frame());
-            }
-        }
-    }
+/// An error code (RFC 9113 section 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code(pub u32);
 
-    fn begin_frame(&mut self) -> FrameHead {
-        let [high, middle, low, kind, flags, ..] = self.head;
-        let length = u32::from_be_bytes([0, high, middle, low]);
-        let kind = FrameKind::of(kind);
-        self.payload_left = length;
-        self.in_fields = matches!(kind, FrameKind::Headers | FrameKind::Continuation);
-        if self.in_fields {
-            if kind == FrameKind::Headers {
-                self.sections += 1;
-            }
-            self.continues = flags & END_HEADERS == 0;
-        }
-        self.has_settings |= kind == FrameKind::Settings;
-        let has_acks = matches!(kind, FrameKind::Settings | FrameKind::Ping);
-        FrameHead { kind, length, is_ack: has_acks && flags & ACK != 0 }
-    }
-
-    /// Number of the field section of which a part is still to come, if there is one. The head of a
-    /// frame that has started may become one.
-    pub fn open_section(&self) -> Option<u64> {
-        let is_open = self.continues || (self.in_fields && self.payload_left > 0);
-        (is_open || self.filled > 0).then_some(self.sections)
-    }
-
-    /// Returns true once the first settings have started, which must come first (RFC 9113 section
-    /// 3.4).
-    pub fn has_settings(&self) -> bool {
-        self.has_settings
-    }
+#[expect(missing_docs, reason = "the names are those of the specification")]
+impl Code {
+    pub const NO_ERROR: Self = Self(0x0);
+    pub const PROTOCOL_ERROR: Self = Self(0x1);
+    pub const INTERNAL_ERROR: Self = Self(0x2);
+    pub const FLOW_CONTROL_ERROR: Self = Self(0x3);
+    pub const SETTINGS_TIMEOUT: Self = Self(0x4);
+    pub const STREAM_CLOSED: Self = Self(0x5);
+    pub const FRAME_SIZE_ERROR: Self = Self(0x6);
+    pub const REFUSED_STREAM: Self = Self(0x7);
+    pub const CANCEL: Self = Self(0x8);
+    pub const COMPRESSION_ERROR: Self = Self(0x9);
+    pub const ENHANCE_YOUR_CALM: Self = Self(0xb);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
-    }
-
-    fn heads(scan: &mut FrameScan, bytes: &[u8]) -> Vec<FrameHead> {
-        let mut heads = Vec::new();
-        scan.advance(bytes, |head| heads.push(head));
-        heads
+    fn head(kind: FrameKind, flags: u8) -> FrameHead {
+        FrameHead { kind, flags, length: 0x01_0203, stream: 0x7fff_fffe }
     }
 
     #[test]
-    fn frames_are_found_however_their_bytes_are_cut() {
-        let mut bytes = PREFACE.to_vec();
-        for (kind, flags, length) in
-            [(4, 0, 6), (4, 1, 0), (6, 1, 8), (1, 5, 300), (0, 0, 20), (3, 0, 4), (77, 0xff, 1)]
-        {
-            bytes.extend(frame(kind, flags, &vec![0xff; length]));
+    fn heads_come_back() {
+        for byte in 0..=9 {
+            let head = head(FrameKind::of(byte), 0x2d);
+            let bytes = head.bytes();
+            assert_eq!(bytes, [1, 2, 3, byte, 0x2d, 0x7f, 0xff, 0xff, 0xfe]);
+            assert_eq!(FrameHead::read(&bytes), Some(head));
+            assert_eq!(FrameHead::read(&bytes[..8]), None);
         }
-        let expected: Vec<_> = [
-            (FrameKind::Settings, 6, false),
-            (FrameKind::Settings, 0, true),
-            (FrameKind::Ping, 8, true),
-            (FrameKind::Headers, 300, false),
-            (FrameKind::Data, 20, false),
-            (FrameKind::RstStream, 4, false),
-            (FrameKind::Other, 1, false),
-        ]
-        .map(|(kind, length, is_ack)| FrameHead { kind, length, is_ack })
-        .into();
-        for size in [1, 2, 7, 8, 9, 10, 100, bytes.len()] {
-            let mut scan = FrameScan::default();
-            let found: Vec<_> =
-                bytes.chunks(size).flat_map(|part| heads(&mut scan, part)).collect();
-            assert_eq!(found, expected, "{size}");
-            assert!(scan.has_settings() && scan.open_section().is_none());
-        }
+        let reserved = FrameHead::read(&[0, 0, 0, 0xfa, 0, 0xff, 0xff, 0xff, 0xff]).unwrap();
+        assert_eq!((reserved.kind, reserved.stream), (FrameKind::Other, 0x7fff_ffff));
     }
 
     #[test]
-    fn a_field_section_is_open_until_its_last_byte() {
-        let mut scan = FrameScan::default();
-        heads(&mut scan, PREFACE);
-        assert_eq!(scan.open_section(), None);
-        let whole = frame(1, 4, b"fields");
-        heads(&mut scan, &whole[..3]);
-        assert_eq!(scan.open_section(), Some(0), "it may be one");
-        heads(&mut scan, &whole[3..12]);
-        assert_eq!(scan.open_section(), Some(1));
-        heads(&mut scan, &whole[12..]);
-        assert_eq!(scan.open_section(), None);
-        // In three frames, of which the second is empty.
-        heads(&mut scan, &frame(1, 0, b"fi"));
-        assert_eq!(scan.open_section(), Some(2));
-        heads(&mut scan, &frame(9, 0, b""));
-        assert_eq!(scan.open_section(), Some(2));
-        heads(&mut scan, &frame(9, 4, b"elds"));
-        assert_eq!(scan.open_section(), None);
-        // A body that has stopped is something else.
-        heads(&mut scan, &frame(0, 0, b"body")[..10]);
-        assert_eq!(scan.open_section(), None);
+    fn content_is_without_padding_and_advice() {
+        use FrameKind::{Data, Headers};
+        for (kind, flags, payload, expected) in [
+            (Data, 0, &b"body"[..], Ok(&b"body"[..])),
+            (Data, PADDED, b"\x02body..", Ok(b"body")),
+            (Data, PADDED, b"\x04body", Ok(b"")),
+            (Data, PADDED, b"\x05body", Err(Code::PROTOCOL_ERROR)),
+            (Data, PADDED, b"", Err(Code::FRAME_SIZE_ERROR)),
+            (Data, PRIORITY, b"body", Ok(b"body")),
+            (Headers, PRIORITY, b"12345fields", Ok(b"fields")),
+            (Headers, PRIORITY, b"1234", Err(Code::FRAME_SIZE_ERROR)),
+            (Headers, PRIORITY | PADDED, b"\x0212345fields..", Ok(b"fields")),
+            (Headers, PRIORITY | PADDED, b"\x0112345", Err(Code::PROTOCOL_ERROR)),
+        ] {
+            assert_eq!(
+                head(kind, flags).content(payload),
+                expected,
+                "{kind:?} {flags} {payload:?}"
+            );
+        }
     }
 }

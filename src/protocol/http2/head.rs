@@ -1,98 +1,267 @@
 //! Request heads in the form of HTTP/1.1, so that one strict parser reads both versions.
 //!
-//! The `h2` crate has refused upper-case names, fields that belong to a connection, other values of
-//! `TE` than `trailers`, unknown, repeated, late and missing pseudo-header fields, and control
-//! characters in values (RFC 9113 sections 8.2 and 8.3). The rest is refused here, but for what
-//! cannot be seen: a fragment, which a path may not have and which `h2` has dropped, and
-//! pseudo-header fields among trailers, which nobody reads.
+//! What HTTP/2 forbids (RFC 9113 sections 8.2 and 8.3) and what could end a line or a target early
+//! is refused here, before there is such a form. The rest is left to the parser.
 
-use http::{
-    HeaderMap, HeaderValue, Method, Uri,
-    header::HOST,
-    uri::{Authority, Scheme},
-};
+use std::ops::Range;
 
-/// A head that breaks RFC 9113; the text says how, and holds nothing the client sent.
+use crate::protocol::text::token::{is_token, is_token_byte};
+
+/// Bytes that each field counts besides its name and value (RFC 9113 section 6.5.2).
+const FIELD_OVERHEAD_BYTES: usize = 32;
+
+/// Reason to refuse a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed(pub &'static str);
-
-/// Appends the head of a request, and returns whether its scheme is `https`.
-///
-/// # Errors
-/// It is malformed. What was appended by then is of no use.
-pub fn append_head(
-    method: &Method,
-    uri: Uri,
-    fields: &HeaderMap,
-    out: &mut Vec<u8>,
-) -> Result<bool, Malformed> {
-    let uri = uri.into_parts();
-    let is_https = match &uri.scheme {
-        Some(scheme) if *scheme == Scheme::HTTPS => true,
-        // Of a request without an authority `h2` keeps no scheme.
-        None => false,
-        Some(scheme) if *scheme == Scheme::HTTP => false,
-        Some(_) => return Err(Malformed("scheme")),
-    };
-    let host = host(uri.authority.as_ref(), fields, is_https)?;
-    out.extend_from_slice(method.as_str().as_bytes());
-    out.push(b' ');
-    if *method == Method::CONNECT {
-        // RFC 9113 section 8.5: the authority is the target.
-        out.extend_from_slice(host);
-    } else {
-        // One that is missing passes `h2` where the authority is missing too.
-        let path = uri.path_and_query.as_ref().ok_or(Malformed("path is missing"))?.as_str();
-        let is_asterisk = path == "*" && *method == Method::OPTIONS;
-        // RFC 9113 section 8.3.1; nothing else may be taken for another form of a target.
-        if !path.starts_with('/') && !is_asterisk {
-            return Err(Malformed("path"));
-        }
-        out.extend_from_slice(path.as_bytes());
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    append_line(b"host", host, out);
-    for (name, value) in fields {
-        if *name == HOST {
-            continue;
-        }
-        let value = value.as_bytes();
-        // RFC 9113 section 8.2.1
-        if matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t']) {
-            return Err(Malformed("blanks around a field value"));
-        }
-        append_line(name.as_str().as_bytes(), value, out);
-    }
-    out.extend_from_slice(b"\r\n");
-    Ok(is_https)
+pub enum RefusedHead {
+    /// It breaks RFC 9113; the text says how, and holds nothing the client sent.
+    Malformed(&'static str),
+    /// It is larger than was announced.
+    TooLarge {
+        /// True if it is that of a request for a head only, as far as it was read.
+        is_head: bool,
+    },
 }
 
-fn append_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+/// A head that was taken down as one of HTTP/1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// True if the scheme is `https`.
+    pub is_https: bool,
+    /// The length of the body, if it was declared.
+    pub content_length: Option<u64>,
 }
 
-/// Host and port: those of `:authority`, which `Host` may only repeat, else of `Host`.
-fn host<'h>(
-    authority: Option<&'h Authority>,
-    fields: &'h HeaderMap,
+/// Takes down a head, field by field.
+#[derive(Debug)]
+pub struct HeadWriter<'h> {
+    /// The head in the form of HTTP/1.1.
+    out: &'h mut Vec<u8>,
+    /// The values of the pseudo-header fields.
+    values: &'h mut Vec<u8>,
+    pseudo: [Option<Range<usize>>; PSEUDO.len()],
+    is_begun: bool,
     is_https: bool,
-) -> Result<&'h [u8], Malformed> {
-    let mut hosts = fields.get_all(HOST).iter().map(HeaderValue::as_bytes);
-    let (host, more) = (hosts.next(), hosts.next());
-    if more.is_some() {
-        return Err(Malformed("Host is repeated"));
-    }
-    let authority = authority.map(|authority| authority.as_str().as_bytes());
-    match (authority, host) {
-        (None, None) => Err(Malformed("neither :authority nor Host")),
-        (Some(authority), Some(host)) if !is_same(authority, host, is_https) => {
-            Err(Malformed("Host is not :authority"))
+    /// The place in `out` of the value of `Host`.
+    host: Option<Range<usize>>,
+    has_host_field: bool,
+    content_length: Option<u64>,
+    /// Bytes that may still come.
+    left: Option<usize>,
+    malformed: Option<&'static str>,
+}
+
+const METHOD: usize = 0;
+const SCHEME: usize = 1;
+const AUTHORITY: usize = 2;
+const PATH: usize = 3;
+
+/// The pseudo-header fields of a request (RFC 9113 section 8.3.1).
+const PSEUDO: [&[u8]; 4] = [b":method", b":scheme", b":authority", b":path"];
+
+impl<'h> HeadWriter<'h> {
+    /// Takes down into two empty buffers a head of so many bytes at most, counted as HTTP/2 does.
+    pub fn new(bytes_max: usize, out: &'h mut Vec<u8>, values: &'h mut Vec<u8>) -> Self {
+        Self {
+            out,
+            values,
+            pseudo: [const { None }; PSEUDO.len()],
+            is_begun: false,
+            is_https: false,
+            host: None,
+            has_host_field: false,
+            content_length: None,
+            left: Some(bytes_max),
+            malformed: None,
         }
-        (Some(host), _) | (None, Some(host)) => Ok(host),
     }
+
+    /// Takes down one field.
+    pub fn field(&mut self, name: &[u8], value: &[u8]) {
+        let size = name.len() + value.len() + FIELD_OVERHEAD_BYTES;
+        self.left = self.left.and_then(|left| left.checked_sub(size));
+        if self.left.is_some() && self.malformed.is_none() {
+            self.malformed = self.take_down(name, value).err();
+        }
+    }
+
+    /// Ends the head.
+    ///
+    /// # Errors
+    /// It is refused; what was taken down is of no use.
+    pub fn end(mut self) -> Result<Head, RefusedHead> {
+        if self.left.is_none() {
+            return Err(RefusedHead::TooLarge { is_head: self.value(METHOD) == Some(b"HEAD") });
+        }
+        if self.malformed.is_none() && !self.is_begun {
+            self.malformed = self.begin().err();
+        }
+        if let Some(malformed) = self.malformed {
+            return Err(RefusedHead::Malformed(malformed));
+        }
+        if self.host.is_none() {
+            return Err(RefusedHead::Malformed("neither :authority nor Host"));
+        }
+        self.out.extend_from_slice(b"\r\n");
+        Ok(Head { is_https: self.is_https, content_length: self.content_length })
+    }
+
+    fn take_down(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        if name.starts_with(b":") {
+            return self.take_pseudo(name, value);
+        }
+        if !self.is_begun {
+            self.begin()?;
+        }
+        // RFC 9113 section 8.2.1
+        if name.is_empty() || !name.iter().all(|byte| NAME_BYTES[usize::from(*byte)]) {
+            return Err("field name");
+        }
+        if !value.iter().all(|byte| VALUE_BYTES[usize::from(*byte)]) {
+            return Err("field value");
+        }
+        if matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t']) {
+            return Err("blanks around a field value");
+        }
+        match name {
+            // RFC 9113 section 8.2.2
+            b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding"
+            | b"upgrade" => return Err("field of a connection"),
+            b"te" if !value.eq_ignore_ascii_case(b"trailers") => return Err("te"),
+            b"host" => return self.take_host(value),
+            b"content-length" => self.take_length(value)?,
+            _ => {}
+        }
+        self.append_line(name, value);
+        Ok(())
+    }
+
+    fn take_pseudo(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        if self.is_begun {
+            return Err("pseudo-header field after others");
+        }
+        let known = PSEUDO.iter().position(|known| *known == name);
+        let place = known.and_then(|at| self.pseudo.get_mut(at)).ok_or("pseudo-header field")?;
+        if place.is_some() {
+            return Err("repeated pseudo-header field");
+        }
+        // Nothing that could end the line, or the part of it.
+        if value.is_empty() || !value.iter().all(|byte| *byte > b' ' && *byte != 0x7f) {
+            return Err("value of a pseudo-header field");
+        }
+        let start = self.values.len();
+        self.values.extend_from_slice(value);
+        *place = Some(start..self.values.len());
+        Ok(())
+    }
+
+    fn value(&self, at: usize) -> Option<&[u8]> {
+        self.values.get(self.pseudo.get(at)?.clone()?)
+    }
+
+    /// Begins the form of HTTP/1.1: the pseudo-header fields are complete.
+    fn begin(&mut self) -> Result<(), &'static str> {
+        self.is_begun = true;
+        let method = self.value(METHOD).ok_or("method is missing")?;
+        if !is_token(method) {
+            return Err("method");
+        }
+        let authority = self.pseudo[AUTHORITY].clone();
+        let mut is_https = false;
+        let target = if method == b"CONNECT" {
+            // RFC 9113 section 8.5: the authority is the target.
+            if self.pseudo[SCHEME].is_some() || self.pseudo[PATH].is_some() {
+                return Err("CONNECT with scheme or path");
+            }
+            authority.clone().ok_or("authority is missing")?
+        } else {
+            let scheme = self.value(SCHEME).ok_or("scheme is missing")?;
+            is_https = scheme.eq_ignore_ascii_case(b"https");
+            if !is_https && !scheme.eq_ignore_ascii_case(b"http") {
+                return Err("scheme");
+            }
+            let path = self.value(PATH).ok_or("path is missing")?;
+            // RFC 9113 section 8.3.1; nothing else may be taken for another form of a target.
+            let is_asterisk = path == b"*" && method == b"OPTIONS";
+            if !path.starts_with(b"/") && !is_asterisk {
+                return Err("path");
+            }
+            self.pseudo[PATH].clone().ok_or("path is missing")?
+        };
+        self.is_https = is_https;
+        let method = self.pseudo[METHOD].clone().unwrap_or_default();
+        let values = &*self.values;
+        self.out.extend_from_slice(values.get(method).unwrap_or_default());
+        self.out.push(b' ');
+        self.out.extend_from_slice(values.get(target).unwrap_or_default());
+        self.out.extend_from_slice(b" HTTP/1.1\r\n");
+        if let Some(authority) = authority {
+            self.out.extend_from_slice(b"host: ");
+            let start = self.out.len();
+            self.out.extend_from_slice(values.get(authority).unwrap_or_default());
+            self.host = Some(start..self.out.len());
+            self.out.extend_from_slice(b"\r\n");
+        }
+        Ok(())
+    }
+
+    /// Host and port are those of `:authority`, which `Host` may only repeat, else of `Host`.
+    fn take_host(&mut self, value: &[u8]) -> Result<(), &'static str> {
+        if std::mem::replace(&mut self.has_host_field, true) {
+            return Err("Host is repeated");
+        }
+        if let Some(authority) = self.host.clone() {
+            let authority = self.out.get(authority).unwrap_or_default();
+            let is_same = is_same(authority, value, self.is_https);
+            return if is_same { Ok(()) } else { Err("Host is not :authority") };
+        }
+        self.append_line(b"host", value);
+        let end = self.out.len() - 2;
+        self.host = Some(end - value.len()..end);
+        Ok(())
+    }
+
+    /// RFC 9110 section 8.6: digits, and repeated only as what they were.
+    fn take_length(&mut self, value: &[u8]) -> Result<(), &'static str> {
+        let digit = |sum: u64, byte: &u8| {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            sum.checked_mul(10)?.checked_add(digit)
+        };
+        let length = value.iter().try_fold(0, digit).filter(|_| !value.is_empty());
+        let length = length.ok_or("Content-Length")?;
+        if self.content_length.replace(length).is_some() {
+            return Err("Content-Length is repeated");
+        }
+        Ok(())
+    }
+
+    fn append_line(&mut self, name: &[u8], value: &[u8]) {
+        self.out.extend_from_slice(name);
+        self.out.extend_from_slice(b": ");
+        self.out.extend_from_slice(value);
+        self.out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Bytes that a name may have: those of a token, in lower case.
+const NAME_BYTES: [bool; 256] = bytes_of(true);
+
+/// Bytes that a value may have (RFC 9113 section 8.2.1), and no other controls either.
+const VALUE_BYTES: [bool; 256] = bytes_of(false);
+
+#[expect(clippy::cast_possible_truncation, reason = "it counts to 255")]
+const fn bytes_of(name: bool) -> [bool; 256] {
+    let mut allowed = [false; 256];
+    let mut at = 0;
+    while at < allowed.len() {
+        let byte = at as u8;
+        allowed[at] = if name {
+            is_token_byte(byte) && !byte.is_ascii_uppercase()
+        } else {
+            byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+        };
+        at += 1;
+    }
+    allowed
 }
 
 /// Returns true if both name one entity (RFC 9113 section 8.3.1, RFC 9110 section 4.2.3).
@@ -104,61 +273,102 @@ fn is_same(authority: &[u8], host: &[u8], is_https: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
 
-    fn head(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<(String, bool), Malformed> {
-        let mut request = Request::builder().method(method).uri(uri);
+    fn head_of(bytes_max: usize, fields: &[(&str, &str)]) -> Result<(String, Head), RefusedHead> {
+        let (mut out, mut values) = (Vec::new(), Vec::new());
+        let mut writer = HeadWriter::new(bytes_max, &mut out, &mut values);
         for (name, value) in fields {
-            request = request.header(*name, *value);
+            writer.field(name.as_bytes(), value.as_bytes());
         }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        let mut out = Vec::new();
-        let is_https = append_head(&parts.method, parts.uri, &parts.headers, &mut out)?;
-        Ok((String::from_utf8(out).unwrap(), is_https))
+        let head = writer.end()?;
+        Ok((String::from_utf8(out).unwrap(), head))
+    }
+
+    /// A head of method, scheme, authority and path, as far as they are there, and more.
+    fn head(pseudo: [&str; 4], more: &[(&str, &str)]) -> Result<(String, Head), RefusedHead> {
+        let names = [":method", ":scheme", ":authority", ":path"];
+        let fields: Vec<_> =
+            names.into_iter().zip(pseudo).filter(|(_, value)| !value.is_empty()).collect();
+        head_of(10_000, &[&fields[..], more].concat())
     }
 
     #[test]
     fn a_head_has_its_authority_as_host() {
         let fields = [("range", "bytes=0-1"), ("host", "EXAMPLE.com:80")];
-        let (text, is_https) = head("GET", "http://example.com/a?b=c", &fields).unwrap();
+        let (text, head_read) = head(["GET", "http", "example.com", "/a?b=c"], &fields).unwrap();
         assert_eq!(text, "GET /a?b=c HTTP/1.1\r\nhost: example.com\r\nrange: bytes=0-1\r\n\r\n");
-        assert!(!is_https);
-        assert!(head("GET", "https://example.com:443/", &[("host", "example.com")]).unwrap().1);
+        assert!(!head_read.is_https);
+        let (text, head_read) =
+            head(["GET", "https", "example.com:443", "/"], &[("host", "example.com")]).unwrap();
+        assert_eq!(text, "GET / HTTP/1.1\r\nhost: example.com:443\r\n\r\n");
+        assert!(head_read.is_https);
     }
 
     #[test]
     fn a_head_without_an_authority_has_the_host_field() {
-        let (text, _) = head("HEAD", "/a", &[("host", "example.com")]).unwrap();
-        assert_eq!(text, "HEAD /a HTTP/1.1\r\nhost: example.com\r\n\r\n");
+        let fields = [("a", "b"), ("host", "example.com"), ("content-length", "5")];
+        let (text, head) = head(["HEAD", "http", "", "/a"], &fields).unwrap();
+        assert_eq!(
+            text,
+            "HEAD /a HTTP/1.1\r\na: b\r\nhost: example.com\r\ncontent-length: 5\r\n\r\n"
+        );
+        assert_eq!(head.content_length, Some(5));
     }
 
     #[test]
     fn an_authority_is_the_target_of_connect() {
-        let (text, _) = head("CONNECT", "example.com:443", &[]).unwrap();
-        assert!(text.starts_with("CONNECT example.com:443 HTTP/1.1\r\n"), "{text}");
+        let (text, _) = head(["CONNECT", "", "example.com:443", ""], &[]).unwrap();
+        assert_eq!(text, "CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n\r\n");
+        assert!(head(["CONNECT", "http", "a:1", ""], &[]).is_err());
+        assert!(head(["CONNECT", "", "a:1", "/"], &[]).is_err());
+        assert!(head(["CONNECT", "", "", ""], &[("host", "a")]).is_err());
     }
 
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
-        for (method, uri, fields) in [
-            ("GET", "/a", &[][..]),
-            ("GET", "http://a/", &[("host", "b")]),
-            ("GET", "http://a/", &[("host", "a:443")]),
-            ("GET", "/", &[("host", "a"), ("host", "a")]),
-            ("GET", "ftp://a/", &[]),
-            ("GET", "*", &[("host", "a")]),
-            ("GET", "http://a/", &[("x", " a")]),
-            ("GET", "http://a/", &[("x", "a\t")]),
+        for (pseudo, fields) in [
+            (["GET", "http", "", "/a"], &[][..]),
+            (["GET", "http", "a", "/"], &[("host", "b")]),
+            (["GET", "http", "a", "/"], &[("host", "a:443")]),
+            (["GET", "http", "a", "/"], &[("host", "a"), ("host", "a")]),
+            (["GET", "http", "", "/"], &[("host", "a"), ("host", "a")]),
+            (["GET", "ftp", "a", "/"], &[]),
+            (["GET", "http", "a", "*"], &[]),
+            (["GET", "http", "a", "a"], &[]),
+            (["GET", "http", "a", "/ b"], &[]),
+            (["GET", "http", "a", "/\r\nb: c"], &[]),
+            (["GET", "http", "a\r\nb: c", "/"], &[]),
+            (["GET /", "http", "a", "/"], &[]),
+            (["G(T", "http", "a", "/"], &[]),
+            (["GET", "http", "a", "/"], &[("x", " a")]),
+            (["GET", "http", "a", "/"], &[("x", "a\t")]),
+            (["GET", "http", "a", "/"], &[("x", "a\nb: c")]),
+            (["GET", "http", "a", "/"], &[("x\r\ny", "a")]),
+            (["GET", "http", "a", "/"], &[("content-length", "5"), ("content-length", "5")]),
+            (["GET", "http", "a", "/"], &[("content-length", "+5")]),
+            (["GET", "http", "a", "/"], &[("content-length", "")]),
+            (["GET", "http", "a", "/"], &[("content-length", "99999999999999999999")]),
         ] {
-            assert!(head(method, uri, fields).is_err(), "{method} {uri} {fields:?}");
+            let refused = head(pseudo, fields);
+            assert!(matches!(refused, Err(RefusedHead::Malformed(_))), "{pseudo:?} {fields:?}");
         }
-        assert!(head("OPTIONS", "*", &[("host", "a")]).is_ok());
-        let (mut out, mut fields) = (Vec::new(), HeaderMap::new());
-        fields.insert(HOST, HeaderValue::from_static("a"));
-        let missing = Uri::from_parts(http::uri::Parts::default()).unwrap();
-        let refused = append_head(&Method::GET, missing, &fields, &mut out);
-        assert_eq!(refused, Err(Malformed("path is missing")));
+        assert!(head(["OPTIONS", "http", "a", "*"], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_head_may_be_as_large_as_announced() {
+        let fields = [
+            (":method", "HEAD"),
+            (":path", "/"),
+            (":scheme", "http"),
+            (":authority", "a"),
+            ("name", "value"),
+        ];
+        let size: usize = fields.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
+        assert!(head_of(size, &fields).is_ok());
+        let refused = head_of(size - 1, &fields);
+        assert_eq!(refused, Err(RefusedHead::TooLarge { is_head: true }));
+        assert_eq!(head_of(10, &fields), Err(RefusedHead::TooLarge { is_head: false }));
     }
 }

@@ -108,7 +108,7 @@ fn a_stream_that_is_refused_leaves_the_others_alone() {
     codes.dedup();
     assert_eq!(codes, [PROTOCOL_ERROR]);
     assert_eq!(client.response(5), (Some(200), b"x".to_vec()));
-    assert_eq!(proxy.metric("yatagarasu_http2_resets_total{reason=\"malformed\"}"), Some(1.0));
+    assert_eq!(proxy.metric("yatagarasu_http2_resets_total{reason=\"malformed\"}"), Some(2.0));
 }
 
 #[test]

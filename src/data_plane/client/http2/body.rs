@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use h2::RecvStream;
-
 use crate::{
-    data_plane::exchange::client::RequestBody,
+    data_plane::{
+        client::http2::{lane::Lane, shared::Shared},
+        exchange::client::RequestBody,
+    },
     model::Fault,
     protocol::http1::{RequestFraming, RequestHead},
     system::substream::Substream,
@@ -18,7 +19,8 @@ use crate::{
 /// The body of one request.
 #[derive(Debug)]
 pub(super) struct Body<'b> {
-    stream: RecvStream,
+    shared: &'b Shared,
+    lane: &'b Lane,
     substream: &'b Substream,
     /// Time in which it has to arrive.
     timeout: Duration,
@@ -38,7 +40,8 @@ enum State {
 impl<'b> Body<'b> {
     /// The body of a request of at most `limit` bytes.
     pub(super) fn new(
-        stream: RecvStream,
+        shared: &'b Shared,
+        lane: &'b Lane,
         substream: &'b Substream,
         (limit, timeout): (u64, Duration),
         head: &RequestHead,
@@ -48,34 +51,36 @@ impl<'b> Body<'b> {
             RequestFraming::Fixed(length) if length > limit => State::Refused(Fault::BodyTooLarge),
             _ => State::Arriving,
         };
-        Self { stream, substream, timeout, left: limit, state }
+        Self { shared, lane, substream, timeout, left: limit, state }
     }
 
-    fn poll_discarded(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        loop {
-            match self.stream.poll_data(context) {
-                Poll::Ready(Some(Ok(data))) => {
-                    let count = data.len();
-                    // Fails only for more than has come.
-                    let _ = self.stream.flow_control().release_capacity(count);
-                    match self.left.checked_sub(count as u64) {
-                        Some(left) => self.left = left,
-                        None => return Poll::Ready(Err(Fault::BodyTooLarge)),
-                    }
-                }
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Fault::BadRequest)),
-                Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Pending => {
-                    return self.substream.poll_over(context).map(|_| Err(Fault::HeadTimeout));
-                }
-            }
+    fn poll_discarded(&mut self, context: &Context<'_>) -> Poll<Result<(), Fault>> {
+        let lane = self.lane;
+        let arrived = lane.arrived.take();
+        match self.left.checked_sub(arrived) {
+            Some(left) => self.left = left,
+            None => return Poll::Ready(Err(Fault::BodyTooLarge)),
         }
+        if lane.has_received_all.get() {
+            return Poll::Ready(Ok(()));
+        }
+        if lane.is_gone.get() {
+            return Poll::Ready(Err(Fault::BadRequest));
+        }
+        if arrived > 0 {
+            let arrived = u32::try_from(arrived).unwrap_or(u32::MAX);
+            self.shared.wire.borrow_mut().release(lane, arrived);
+            self.shared.wake();
+        }
+        lane.listen(context);
+        self.substream.poll_over(context).map(|_| Err(Fault::HeadTimeout))
     }
 }
 
 impl RequestBody for Body<'_> {
     fn is_over(&self) -> bool {
-        self.state == State::LeftUnread || self.stream.is_end_stream()
+        let is_over = || self.lane.has_received_all.get() && self.lane.arrived.get() == 0;
+        self.state == State::LeftUnread || is_over()
     }
 
     async fn discard(&mut self) -> Result<(), Fault> {

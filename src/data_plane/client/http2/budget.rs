@@ -30,7 +30,7 @@ const RESETS_PER_SECOND: u64 = 10;
 /// flow control.
 const DATA_BYTES_MIN: u32 = 256;
 
-/// Frames that one of settings counts for: `h2` goes through all streams for it.
+/// Frames that one of settings counts for: all streams are gone through for it.
 const SETTINGS_COST: u32 = 4;
 
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
@@ -95,7 +95,7 @@ impl Budget {
     pub(super) fn take(&mut self, frame: FrameHead, now: Monotonic) -> Result<(), Flood> {
         let cost = match frame.kind {
             FrameKind::Data if frame.length >= DATA_BYTES_MIN => return Ok(()),
-            FrameKind::Settings if !frame.is_ack => SETTINGS_COST,
+            FrameKind::Settings if !frame.is_ack() => SETTINGS_COST,
             FrameKind::RstStream => {
                 self.resets.take(1, now)?;
                 1
@@ -129,7 +129,7 @@ mod tests {
     const STREAMS: u32 = 10;
 
     fn frame(kind: FrameKind) -> FrameHead {
-        FrameHead { kind, length: 8, is_ack: false }
+        FrameHead { kind, flags: 0, length: 8, stream: 1 }
     }
 
     /// Frames of a kind that a client gets through at a point in time.

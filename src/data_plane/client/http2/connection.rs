@@ -2,28 +2,21 @@
 
 use std::{
     future::poll_fn,
+    io,
     net::SocketAddr,
-    pin::pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
-
-use h2::{
-    Error, Reason, RecvStream,
-    server::{Connection, SendResponse},
-};
-use http::Request as Message;
 
 use crate::{
     data_plane::{
         client::{
             http2::{
                 budget::Budget,
-                chunk::Chunk,
-                limits,
+                limits::{BACKLOG_BYTES_MAX, DATA_BYTES_MAX, FRAME_BYTES_MAX, head_bytes_max},
+                receive::{LAST_PING, Offence, Receiver},
                 shared::Shared,
                 stream,
-                transport::{Io, Offence, Transport},
             },
             input::Input,
             linger::linger,
@@ -33,12 +26,24 @@ use crate::{
             open::{ConnectionGuard, StepWatch},
         },
     },
+    protocol::http2::{Code, FRAME_HEAD_BYTES, FrameHead, FrameKind, PREFACE},
     system::{reactor::CloseReason, stream::Stream},
     telemetry::{
         cells::Gauge,
         labels::{ConnectionState, Http2GoAway, Http2Reset},
     },
 };
+
+/// Bytes that are read before others get their turn. The frames in them are a few thousand at most,
+/// a tenth of a millisecond of work.
+const TURN_READ_BYTES: usize = 65_536;
+
+/// The highest number of a stream, which says that all are still served (RFC 9113 section 6.8).
+const LAST_STREAM: u32 = (1 << 31) - 1;
+
+/// Settings that a client is told (RFC 9113 section 6.5.2).
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+const MAX_HEADER_LIST_SIZE: u16 = 6;
 
 /// Serves one connection until it ends. Some of its bytes may have been read: they begin with the
 /// client's preface.
@@ -62,7 +67,7 @@ pub(in crate::data_plane::client) async fn serve(
     }
     drop(stream);
     // They have heard of it, and may still have something to finish.
-    shared.streams_over().await;
+    shared.tasks_over().await;
 }
 
 /// An open connection in a gauge, for as long as this lives.
@@ -99,11 +104,11 @@ enum Step {
     Over(Ended),
 }
 
-/// The next step of a handshake.
-enum Shaken<C> {
-    /// Others have their turn, and it goes on.
-    Turn,
-    Over(Option<C>),
+/// Reason why nothing more is read.
+enum Halt {
+    /// The client closed the connection, or it failed, or it does not speak HTTP/2.
+    Ended,
+    Offence(Offence),
 }
 
 async fn drive(
@@ -114,58 +119,44 @@ async fn drive(
 ) -> Ended {
     let core = &shared.core;
     let local = core.current();
-    let transport = Rc::new(Transport::new(shared, stream, input));
     stream.registration().arm(local.timeouts.client_header);
-    let handshake = limits::builder(local.http2, &local.limits)
-        .handshake::<_, Chunk>(Io(Rc::clone(&transport)));
+    let head_bytes = u32::try_from(head_bytes_max(&local.limits)).unwrap_or(u32::MAX);
+    shared.wire.borrow_mut().settings(&[
+        (MAX_CONCURRENT_STREAMS, local.http2.max_concurrent_streams),
+        (MAX_HEADER_LIST_SIZE, head_bytes),
+    ]);
     drop(local);
-    let connection = {
-        let mut handshake = pin!(handshake);
-        loop {
-            let polled = poll_fn(|context| {
-                transport.begin_turn();
-                if let Poll::Ready(shaken) = handshake.as_mut().poll(context) {
-                    return Poll::Ready(Shaken::Over(shaken.ok()));
-                }
-                let is_lost = matches!(transport.poll_send(context), Poll::Ready(Err(_)));
-                if is_lost || stream.registration().close_reason() != CloseReason::Open {
-                    return Poll::Ready(Shaken::Over(None));
-                }
-                if transport.needs_turn() { Poll::Ready(Shaken::Turn) } else { Poll::Pending }
-            });
-            match polled.await {
-                Shaken::Turn => core.reactor.turns.next().await,
-                Shaken::Over(Some(connection)) => break connection,
-                // A preface that does not come, or is another, is not worth an answer (RFC 9113
-                // section 3.4).
-                Shaken::Over(None) => return Ended::Left,
-            }
-        }
-    };
     let mut driver = Driver {
-        connection,
         shared,
-        transport,
         stream,
         guard,
+        input,
+        receiver: Receiver::default(),
         steps: StepWatch::new(&core.open),
-        waits: Waits::Settings,
-        accepted: Vec::new(),
+        waits: Waits::Preface,
+        this_turn: 0,
+        has_preface: false,
+        is_cut_short: false,
+        is_blocked: false,
         is_stopping: false,
         is_going: false,
         has_served: false,
     };
-    loop {
+    let ended = loop {
         match poll_fn(|context| driver.poll(context)).await {
             Step::Turn => core.reactor.turns.next().await,
-            Step::Over(ended) => return ended,
+            Step::Over(ended) => break ended,
         }
-    }
+    };
+    shared.wire.borrow_mut().end_all();
+    ended
 }
 
 /// Something that a connection's deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
+    /// The first bytes of the client.
+    Preface,
     /// The client's first frame.
     Settings,
     /// The rest of this field section.
@@ -178,16 +169,23 @@ enum Waits {
     Nothing,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent properties of a connection")]
 struct Driver<'d> {
-    connection: Connection<Io<'d>, Chunk>,
     shared: &'d Rc<Shared>,
-    transport: Rc<Transport<'d>>,
     stream: &'d Stream,
     guard: &'d ConnectionGuard,
+    /// Bytes that have arrived and are no whole frame yet.
+    input: Input<'d>,
+    receiver: Receiver,
     steps: StepWatch,
     waits: Waits,
-    /// Streams of this turn, which begin at its end.
-    accepted: Vec<(Message<RecvStream>, SendResponse<Chunk>)>,
+    /// Bytes that may still be read in this turn.
+    this_turn: usize,
+    has_preface: bool,
+    /// Set if there is more to be read, in the next turn.
+    is_cut_short: bool,
+    /// Set if the socket has not taken all.
+    is_blocked: bool,
     /// Set once the client was told that the process stops.
     is_stopping: bool,
     /// Set once the client was told that the connection ends now.
@@ -198,31 +196,43 @@ struct Driver<'d> {
 impl Driver<'_> {
     /// One turn: frames in, streams started, frames out, deadlines.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Step> {
-        self.shared.wake(context);
+        self.shared.listen(context);
         self.steps.wake(context);
-        self.transport.begin_turn();
+        self.this_turn = TURN_READ_BYTES;
+        self.is_cut_short = false;
         if self.shared.core.is_closing() && !self.is_stopping {
             self.is_stopping = true;
             // Twice (RFC 9113 section 6.8): requests that are on their way are served.
-            self.connection.graceful_shutdown();
+            let mut wire = self.shared.wire.borrow_mut();
+            wire.go_away(LAST_STREAM, Code::NO_ERROR);
+            wire.frame(FrameKind::Ping, 0, 0, &LAST_PING);
+            drop(wire);
             self.count(Http2GoAway::Stop);
         }
-        if let Poll::Ready(ended) = self.poll_frames(context) {
-            return Poll::Ready(Step::Over(ended));
-        }
-        if let Some(offence) = self.transport.offence().filter(|_| !self.is_going) {
-            let (reason, why) = match offence {
-                Offence::Flood => (Reason::ENHANCE_YOUR_CALM, Http2GoAway::Flood),
-                Offence::Push => (Reason::PROTOCOL_ERROR, Http2GoAway::Protocol),
-            };
-            self.go_away(reason, Some(why));
-            if let Poll::Ready(ended) = self.poll_frames(context) {
-                return Poll::Ready(Step::Over(ended));
+        match self.read(context) {
+            Ok(()) => {}
+            Err(Halt::Ended) => return Poll::Ready(Step::Over(Ended::Left)),
+            Err(Halt::Offence(offence)) => {
+                let (code, why) = match offence {
+                    Offence::Flood => (Code::ENHANCE_YOUR_CALM, Http2GoAway::Flood),
+                    Offence::Error(code) => (code, Http2GoAway::Protocol),
+                };
+                self.go_away(code, Some(why));
             }
         }
-        self.begin_streams(context);
-        if let Poll::Ready(Err(_)) = self.transport.poll_send(context) {
-            return Poll::Ready(Step::Over(Ended::Left));
+        if self.receiver.is_to_be_told() {
+            let mut wire = self.shared.wire.borrow_mut();
+            let newest = wire.newest();
+            wire.go_away(newest, Code::NO_ERROR);
+            self.receiver.end_after(newest);
+        }
+        self.begin_streams();
+        match self.poll_send(context) {
+            Poll::Ready(Err(_)) => return Poll::Ready(Step::Over(Ended::Left)),
+            Poll::Ready(Ok(())) if self.is_over() => {
+                return Poll::Ready(Step::Over(Ended::Told));
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         let waits = self.awaited();
         match self.stream.registration().close_reason() {
@@ -232,6 +242,10 @@ impl Driver<'_> {
             }
             // Of what was waited for when it was set.
             CloseReason::Deadline if waits == self.waits => {
+                // A preface that does not come is not worth an answer (RFC 9113 section 3.4).
+                if waits == Waits::Preface {
+                    return Poll::Ready(Step::Over(Ended::Left));
+                }
                 self.time_is_over();
                 // It has something to send now.
                 return self.poll(context);
@@ -241,30 +255,112 @@ impl Driver<'_> {
         if !self.is_going {
             self.set_deadline(waits);
         }
-        if self.transport.needs_turn() { Poll::Ready(Step::Turn) } else { Poll::Pending }
+        if self.is_cut_short { Poll::Ready(Step::Turn) } else { Poll::Pending }
     }
 
-    /// Reads and writes frames, and takes in the streams that begin.
-    fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
-        loop {
-            match self.connection.poll_accept(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(stream))) => self.accepted.push(stream),
-                Poll::Ready(None) => return Poll::Ready(Ended::Told),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.failed(&error)),
+    /// Reads what has arrived, and takes in the frames.
+    fn read(&mut self, context: &Context<'_>) -> Result<(), Halt> {
+        while !self.is_going {
+            while self.next_frame()? {
+                if self.shared.wire.borrow().output.len() > BACKLOG_BYTES_MAX {
+                    // What follows is looked at when the socket has taken something.
+                    self.is_cut_short = !self.is_blocked;
+                    return Ok(());
+                }
+            }
+            if self.this_turn == 0 {
+                self.is_cut_short = true;
+                break;
+            }
+            if self.stream.poll_readable(context).is_pending() {
+                break;
+            }
+            match self.input.try_fill(&self.shared.core, self.stream) {
+                Err(_) | Ok(Some(0)) => return Err(Halt::Ended),
+                Ok(Some(count)) => self.this_turn = self.this_turn.saturating_sub(count),
+                Ok(None) => {
+                    // Records without data, which a peer can send for ever: others first.
+                    self.is_cut_short = self.stream.poll_readable(context).is_ready();
+                    break;
+                }
             }
         }
+        Ok(())
     }
 
-    fn failed(&self, error: &Error) -> Ended {
-        if !error.is_go_away() || !error.is_library() {
-            return if error.is_go_away() { Ended::Told } else { Ended::Left };
+    /// Takes in one frame, if it has arrived as a whole.
+    fn next_frame(&mut self) -> Result<bool, Halt> {
+        let bytes = self.input.bytes();
+        if !self.has_preface {
+            self.has_preface = bytes.starts_with(PREFACE);
+            if self.has_preface {
+                self.input.consume(PREFACE.len());
+            } else if !PREFACE.starts_with(bytes) {
+                return Err(Halt::Ended);
+            }
+            return Ok(self.has_preface);
         }
-        self.count(match error.reason() {
-            Some(Reason::ENHANCE_YOUR_CALM) => Http2GoAway::Flood,
-            _ => Http2GoAway::Protocol,
-        });
-        Ended::Told
+        let Some(head) = FrameHead::read(bytes) else { return Ok(false) };
+        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+        if length > FRAME_BYTES_MAX {
+            return Err(Halt::Offence(Offence::Error(Code::FRAME_SIZE_ERROR)));
+        }
+        let end = FRAME_HEAD_BYTES + length;
+        let Some(payload) = bytes.get(FRAME_HEAD_BYTES..end) else { return Ok(false) };
+        let now = self.shared.core.reactor.clock.coarse();
+        let charged = self.shared.budget.borrow_mut().take(head, now);
+        charged.map_err(|_| Halt::Offence(Offence::Flood))?;
+        self.receiver.frame(self.shared, head, payload).map_err(Halt::Offence)?;
+        self.input.consume(end);
+        Ok(true)
+    }
+
+    /// Sends all that waits. Ready when it is sent, with the socket's error if there is one.
+    fn poll_send(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.send()? {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.stream.poll_writable(context));
+        }
+    }
+
+    /// Sends what the socket takes of what waits; whether that was all.
+    fn send(&mut self) -> io::Result<bool> {
+        let mut wire = self.shared.wire.borrow_mut();
+        let mut taken = 0;
+        let is_all = loop {
+            let waiting = wire.output.waiting();
+            if waiting.is_empty() {
+                break self.stream.try_flush()?;
+            }
+            match self.stream.try_write(waiting, &[])? {
+                Some(count) => {
+                    taken += count;
+                    wire.output.sent(count);
+                }
+                None => break false,
+            }
+        };
+        if taken > 0 {
+            self.shared.budget.borrow_mut().sent(taken);
+            if wire.output.room() > DATA_BYTES_MAX {
+                wire.wake_waiting();
+            }
+        }
+        // Each step of progress has its own time.
+        if !is_all && (taken > 0 || !self.is_blocked) {
+            let client_write = self.shared.core.current().timeouts.client_write;
+            self.stream.registration().arm_sending(client_write);
+        }
+        self.is_blocked = !is_all;
+        Ok(is_all)
+    }
+
+    /// Returns true if nothing more is to be done once everything is sent.
+    fn is_over(&self) -> bool {
+        let is_last = || self.receiver.is_last() && self.shared.wire.borrow().open_streams() == 0;
+        self.is_going || is_last()
     }
 
     fn count(&self, why: Http2GoAway) {
@@ -272,50 +368,57 @@ impl Driver<'_> {
     }
 
     /// Tells the client that the connection ends now, with all of its streams.
-    fn go_away(&mut self, reason: Reason, why: Option<Http2GoAway>) {
+    fn go_away(&mut self, code: Code, why: Option<Http2GoAway>) {
         if let Some(why) = why {
             self.count(why);
         }
         self.is_going = true;
-        self.connection.abrupt_shutdown(reason);
+        let mut wire = self.shared.wire.borrow_mut();
+        let newest = wire.newest();
+        wire.go_away(newest, code);
+        wire.end_all();
         let client_write = self.shared.core.current().timeouts.client_write;
         self.stream.registration().arm(client_write);
     }
 
     /// Begins the streams of this turn. Everything that had arrived was read before, so nothing is
     /// done for a stream that was reset at once.
-    fn begin_streams(&mut self, context: &mut Context<'_>) {
-        for (message, mut respond) in self.accepted.drain(..) {
+    fn begin_streams(&mut self) {
+        for arrived in self.receiver.take_accepted() {
             self.has_served = true;
-            if self.is_going || respond.poll_reset(context).is_ready() {
+            if arrived.lane.is_gone.get() {
                 self.shared.count_reset(Http2Reset::AtOnce);
             } else {
-                stream::spawn(self.shared, message, respond);
+                stream::spawn(self.shared, arrived);
             }
         }
     }
 
     /// The deadline has passed: tells the client that the connection ends.
     fn time_is_over(&mut self) {
-        let (reason, why) = match self.waits {
-            Waits::Stream if self.is_stopping => (Reason::NO_ERROR, None),
-            Waits::Settings => (Reason::SETTINGS_TIMEOUT, Some(Http2GoAway::Timeout)),
-            Waits::Fields(_) => (Reason::ENHANCE_YOUR_CALM, Some(Http2GoAway::Timeout)),
+        let (code, why) = match self.waits {
+            Waits::Stream if self.is_stopping => (Code::NO_ERROR, None),
+            Waits::Preface | Waits::Settings => {
+                (Code::SETTINGS_TIMEOUT, Some(Http2GoAway::Timeout))
+            }
+            Waits::Fields(_) => (Code::ENHANCE_YOUR_CALM, Some(Http2GoAway::Timeout)),
             Waits::Stream | Waits::Room | Waits::Nothing => {
-                (Reason::NO_ERROR, Some(Http2GoAway::Idle))
+                (Code::NO_ERROR, Some(Http2GoAway::Idle))
             }
         };
-        self.go_away(reason, why);
+        self.go_away(code, why);
     }
 
     fn awaited(&self) -> Waits {
-        if self.transport.is_blocked() {
+        if self.is_blocked {
             Waits::Room
-        } else if !self.transport.has_settings() {
+        } else if !self.has_preface {
+            Waits::Preface
+        } else if !self.receiver.has_settings() {
             Waits::Settings
-        } else if let Some(section) = self.transport.open_section() {
+        } else if let Some(section) = self.receiver.open_section(self.input.bytes()) {
             Waits::Fields(section)
-        } else if self.shared.has_streams() {
+        } else if self.shared.tasks() > 0 {
             Waits::Nothing
         } else {
             Waits::Stream
@@ -340,7 +443,9 @@ impl Driver<'_> {
         match waits {
             // Set by the transport, at each step of progress.
             Waits::Room => {}
-            Waits::Settings | Waits::Fields(_) => registration.arm(timeouts.client_header),
+            Waits::Preface | Waits::Settings | Waits::Fields(_) => {
+                registration.arm(timeouts.client_header);
+            }
             Waits::Stream if core.is_closing() => {
                 registration.arm(timeouts.client_idle.min(timeouts.drain_idle));
             }

@@ -1,19 +1,23 @@
-//! HTTP/2 towards clients: the connection and its frames are the `h2` crate's, over our own
-//! streams; what a request means is the exchange's business, as in HTTP/1.
+//! HTTP/2 towards clients, over our own streams; what a request means is the exchange's business, as
+//! in HTTP/1.
 //!
 //! A connection is one task ([`connection`]), and each of its streams another ([`stream`]), so that
-//! a panic ends one stream only. `h2` reads and writes through a [`transport`], which gathers the
-//! frames of all streams into few sends and counts the frames of the client against a [`budget`].
+//! a panic ends one stream only. The task of the connection takes in the frames of the client
+//! ([`receive`]), which are counted against a [`budget`], and sends those of all streams together
+//! ([`output`]). What a stream and its connection have in common is a [`lane`]; all of them, the
+//! windows and the frames out are the [`wire`].
 //!
 //! Deliberately absent: server push, priorities (RFC 9113 section 5.3.2), and extended CONNECT.
 
 mod body;
 mod budget;
-mod chunk;
 pub(super) mod connection;
+mod lane;
 mod limits;
 mod outlet;
+mod output;
+mod receive;
 mod shared;
 mod stream;
-mod transport;
+mod wire;
 mod writer;

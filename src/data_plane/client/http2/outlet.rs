@@ -1,68 +1,100 @@
 //! The sending side of a stream, which the response writer and the watch over the client share.
 
-use std::task::{Context, Poll};
+use std::{
+    rc::Rc,
+    task::{Context, Poll},
+};
 
-use h2::{Reason, SendStream, server::SendResponse};
-use http::Response;
-
-use crate::data_plane::{client::http2::chunk::Chunk, exchange::client::ClientGone};
+use crate::{
+    data_plane::{
+        client::http2::{lane::Lane, limits::DATA_BYTES_MAX, shared::Shared},
+        exchange::client::ClientGone,
+    },
+    protocol::http2::Code,
+};
 
 /// The sending side of one stream.
-#[derive(Debug)]
-pub(super) struct Outlet {
-    respond: SendResponse<Chunk>,
-    /// There once the head is sent.
-    body: Option<SendStream<Chunk>>,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outlet<'o> {
+    pub(super) shared: &'o Shared,
+    pub(super) lane: &'o Rc<Lane>,
 }
 
-impl Outlet {
-    pub(super) fn new(respond: SendResponse<Chunk>) -> Self {
-        Self { respond, body: None }
-    }
-
-    /// Sends the head; `is_all` if no body follows.
-    pub(super) fn begin(&mut self, head: Response<()>, is_all: bool) -> Result<(), ClientGone> {
-        self.body = Some(self.respond.send_response(head, is_all).map_err(|_| ClientGone)?);
-        Ok(())
-    }
-
-    /// Sends a part of the body; the windows must have room for it.
-    pub(super) fn send(&mut self, chunk: Chunk, is_last: bool) -> Result<(), ClientGone> {
-        let body = self.body.as_mut().ok_or(ClientGone)?;
-        body.send_data(chunk, is_last).map_err(|_| ClientGone)
-    }
-
-    /// Ready with the number of bytes that may be sent, at most `wanted`.
-    pub(super) fn poll_room(
-        &mut self,
-        wanted: usize,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<usize, ClientGone>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(Err(ClientGone)) };
-        body.reserve_capacity(wanted);
-        loop {
-            match body.capacity() {
-                0 => match body.poll_capacity(context) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(ClientGone)),
-                    Poll::Pending => return Poll::Pending,
-                },
-                room => return Poll::Ready(Ok(room.min(wanted))),
-            }
+impl Outlet<'_> {
+    /// Ready once a head may be sent.
+    pub(super) fn poll_head(&self, context: &Context<'_>) -> Poll<Result<(), ClientGone>> {
+        if self.lane.is_gone.get() {
+            return Poll::Ready(Err(ClientGone));
         }
+        if self.shared.wire.borrow_mut().has_head_room(self.lane) {
+            return Poll::Ready(Ok(()));
+        }
+        self.lane.listen(context);
+        self.shared.wake();
+        Poll::Pending
+    }
+
+    /// Sends a head, if there is room for it; `is_all` if no body follows.
+    pub(super) fn head(&self, section: &[u8], is_all: bool) {
+        self.shared.wire.borrow_mut().head(self.lane, section, is_all);
+        self.shared.wake();
+    }
+
+    /// Ready with the number of bytes that may be sent now, at most `wanted`.
+    pub(super) fn poll_room(
+        &self,
+        wanted: usize,
+        context: &Context<'_>,
+    ) -> Poll<Result<usize, ClientGone>> {
+        if self.lane.is_gone.get() {
+            return Poll::Ready(Err(ClientGone));
+        }
+        if let Some(room) =
+            self.shared.wire.borrow_mut().room(self.lane, wanted.min(DATA_BYTES_MAX))
+        {
+            return Poll::Ready(Ok(room));
+        }
+        self.lane.listen(context);
+        self.shared.wake();
+        Poll::Pending
+    }
+
+    /// Sends a part of the body, for which there was room.
+    pub(super) fn data(&self, part: &[u8], is_last: bool) {
+        self.shared.wire.borrow_mut().data(self.lane, part, is_last);
+        self.shared.wake();
+    }
+
+    /// True if nothing but the socket keeps the stream from sending.
+    pub(super) fn lacks_the_socket_only(&self) -> bool {
+        self.shared.wire.borrow().lacks_the_socket_only(self.lane)
+    }
+
+    /// True if the client has reset the stream, or the connection is over.
+    pub(super) fn is_gone(&self) -> bool {
+        self.lane.is_gone.get()
     }
 
     /// Ready once the client has reset the stream, or the connection is over.
-    pub(super) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let reset = match &mut self.body {
-            Some(body) => body.poll_reset(context),
-            None => self.respond.poll_reset(context),
-        };
-        reset.map(|_| ())
+    pub(super) fn poll_gone(&self, context: &Context<'_>) -> Poll<()> {
+        if self.lane.is_gone.get() {
+            return Poll::Ready(());
+        }
+        self.lane.listen(context);
+        Poll::Pending
     }
 
     /// Ends the stream before its time.
-    pub(super) fn reset(&mut self, reason: Reason) {
-        self.respond.send_reset(reason);
+    pub(super) fn reset(&self, code: Code) {
+        if !self.is_gone() {
+            self.shared.wire.borrow_mut().reset(self.lane.id, code);
+        }
+    }
+
+    /// Ends the stream because of an error of the client.
+    pub(super) fn reset_for_error(&self, code: Code) {
+        if !self.is_gone() {
+            self.shared.wire.borrow_mut().reset_for_error(self.lane.id, code);
+        }
     }
 }

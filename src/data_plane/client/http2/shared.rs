@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     data_plane::{
-        client::http2::budget::Budget,
+        client::http2::{budget::Budget, lane::Lane, wire::Wire},
         core::{Core, open::Role},
     },
     system::tls::Negotiated,
@@ -26,9 +26,13 @@ pub(super) struct Shared {
     /// The TLS session that carries the connection, if there is one.
     pub(super) tls: Option<Negotiated>,
     pub(super) budget: RefCell<Budget>,
-    streams: Cell<usize>,
+    // Never borrowed across a wait.
+    pub(super) wire: RefCell<Wire>,
+    tasks: Cell<usize>,
     /// The task of the connection.
     task: RefCell<Option<Waker>>,
+    /// Set if that task is woken already.
+    is_woken: Cell<bool>,
 }
 
 impl Shared {
@@ -45,13 +49,16 @@ impl Shared {
             peer,
             tls,
             budget: RefCell::new(budget),
-            streams: Cell::new(0),
+            wire: RefCell::new(Wire::new(&core.buffers)),
+            tasks: Cell::new(0),
             task: RefCell::default(),
+            is_woken: Cell::new(false),
         }
     }
 
-    /// Wakes this task when no stream is open any more.
-    pub(super) fn wake(&self, context: &Context<'_>) {
+    /// Wakes this task when frames wait to be sent, and when no stream has a task any more.
+    pub(super) fn listen(&self, context: &Context<'_>) {
+        self.is_woken.set(false);
         let mut task = self.task.borrow_mut();
         match &mut *task {
             Some(waker) => waker.clone_from(context.waker()),
@@ -59,16 +66,25 @@ impl Shared {
         }
     }
 
-    /// Returns true if a stream is open.
-    pub(super) fn has_streams(&self) -> bool {
-        self.streams.get() > 0
+    /// Wakes the task of the connection, once for all that streams do in a turn.
+    pub(super) fn wake(&self) {
+        if !self.is_woken.replace(true)
+            && let Some(task) = &*self.task.borrow()
+        {
+            task.wake_by_ref();
+        }
     }
 
-    /// Waits until no stream is open.
-    pub(super) async fn streams_over(&self) {
+    /// Number of streams that have a task.
+    pub(super) fn tasks(&self) -> usize {
+        self.tasks.get()
+    }
+
+    /// Waits until no stream has a task.
+    pub(super) async fn tasks_over(&self) {
         poll_fn(|context| {
-            self.wake(context);
-            if self.has_streams() { Poll::Pending } else { Poll::Ready(()) }
+            self.listen(context);
+            if self.tasks() > 0 { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
@@ -79,26 +95,30 @@ impl Shared {
     }
 }
 
-/// An open stream, for as long as this lives.
+/// A stream with a task, for as long as this lives.
 #[derive(Debug)]
-pub(super) struct OpenStream(pub(super) Rc<Shared>);
+pub(super) struct OpenStream {
+    pub(super) shared: Rc<Shared>,
+    pub(super) lane: Rc<Lane>,
+}
 
 impl OpenStream {
-    pub(super) fn new(shared: &Rc<Shared>) -> Self {
-        shared.streams.set(shared.streams.get() + 1);
+    pub(super) fn new(shared: &Rc<Shared>, lane: Rc<Lane>) -> Self {
+        lane.is_begun.set(true);
+        shared.tasks.set(shared.tasks.get() + 1);
         shared.core.cells.http2.streams.inc();
         shared.core.cells.http2.requests.inc();
-        Self(Rc::clone(shared))
+        Self { shared: Rc::clone(shared), lane }
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        let shared = &self.0;
+        let shared = &self.shared;
+        shared.wire.borrow_mut().finish(&self.lane);
         shared.core.cells.http2.streams.dec();
-        shared.streams.set(shared.streams.get().saturating_sub(1));
-        if !shared.has_streams() {
-            shared.task.take().into_iter().for_each(Waker::wake);
-        }
+        shared.tasks.set(shared.tasks.get().saturating_sub(1));
+        // What it sent last, or that it was the last one.
+        shared.wake();
     }
 }

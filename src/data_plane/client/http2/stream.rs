@@ -1,16 +1,19 @@
 //! One stream: its request, the exchange, and the way it ends.
 
-use std::{cell::RefCell, future::poll_fn, panic::AssertUnwindSafe, pin::pin, rc::Rc, task::Poll};
-
-use h2::{Reason, RecvStream, server::SendResponse};
-use http::Request as Message;
+use std::{
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+};
 
 use crate::{
     data_plane::{
         client::{
             http2::{
                 body::Body,
-                chunk::Chunk,
+                lane::Lane,
                 outlet::Outlet,
                 shared::{OpenStream, Shared},
                 writer::Writer,
@@ -19,29 +22,42 @@ use crate::{
         },
         exchange::{self, End, client::RequestBody as _, request::Request},
     },
+    model::Fault,
     protocol::{
-        http1::{Progress, RequestError, RequestHead, Version, parse_request},
-        http2::append_head,
+        http1::{Method, Progress, RequestError, RequestHead, Version, parse_request},
+        http2::Code,
     },
-    system::{panic, substream::Substream},
+    system::{buffers::OwnedScratch, panic, substream::Substream},
     telemetry::labels::Http2Reset,
 };
 
+/// A stream that has begun.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) lane: Rc<Lane>,
+    pub(super) asked: Asked,
+}
+
+/// A request as far as it was read.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// A head in the form of HTTP/1.1.
+    Request { text: OwnedScratch, is_https: bool },
+    /// A head that is larger than was announced.
+    TooMuch { is_head: bool },
+}
+
 /// Serves a request in a task of its own.
-pub(super) fn spawn(
-    shared: &Rc<Shared>,
-    message: Message<RecvStream>,
-    respond: SendResponse<Chunk>,
-) {
-    let open = OpenStream::new(shared);
+pub(super) fn spawn(shared: &Rc<Shared>, arrived: Arrived) {
+    let Arrived { lane, asked } = arrived;
+    let open = OpenStream::new(shared, lane);
     monoio::spawn(async move {
-        let shared = &open.0;
         // Boxed where it is made: a task moves what it runs several times.
-        let served = Box::pin(serve(shared, message, respond));
+        let served = Box::pin(serve(&open, asked));
         if panic::caught(AssertUnwindSafe(served)).await.is_err() {
-            shared.core.cells.panics.inc();
+            open.shared.core.cells.panics.inc();
             tracing::error!(
-                worker = shared.core.worker,
+                worker = open.shared.core.worker,
                 "the task of an HTTP/2 stream panicked and was ended"
             );
         }
@@ -55,82 +71,92 @@ enum Ended {
     Complete,
     /// The client is gone.
     Left,
-    /// It is reset, for this reason.
-    Reset(Reason, Http2Reset),
+    /// It is reset with this code.
+    Reset(Code, Http2Reset),
 }
 
-async fn serve(shared: &Shared, message: Message<RecvStream>, respond: SendResponse<Chunk>) {
-    let outlet = RefCell::new(Outlet::new(respond));
-    match respond_to(shared, message, &outlet).await {
+async fn serve(open: &OpenStream, asked: Asked) {
+    let shared = &*open.shared;
+    let outlet = Outlet { shared, lane: &open.lane };
+    let substream = Substream::new(&shared.core.reactor);
+    let ended = match asked {
+        Asked::Request { text, is_https } => respond_to(outlet, &substream, &text, is_https).await,
+        Asked::TooMuch { is_head } => {
+            refuse(outlet, &substream, Fault::HeadTooLarge, is_head).await
+        }
+    };
+    match ended {
         Ended::Complete => shared.budget.borrow_mut().responded(),
         Ended::Left => shared.count_reset(Http2Reset::Client),
-        Ended::Reset(reason, why) => {
+        Ended::Reset(code, why) => {
             shared.count_reset(why);
-            outlet.borrow_mut().reset(reason);
+            if why == Http2Reset::Malformed {
+                outlet.reset_for_error(code);
+            } else {
+                outlet.reset(code);
+            }
         }
     }
 }
 
 /// Reads the head and responds.
 async fn respond_to(
-    shared: &Shared,
-    message: Message<RecvStream>,
-    outlet: &RefCell<Outlet>,
+    outlet: Outlet<'_>,
+    substream: &Substream,
+    text: &[u8],
+    is_https: bool,
 ) -> Ended {
+    let Outlet { shared, lane } = outlet;
     let core = &shared.core;
-    let (parts, stream) = message.into_parts();
-    let substream = Substream::new(&core.reactor);
     let local = core.current();
-    let mut text = core.buffers.scratch();
     let mut head = RequestHead::default();
-    let parsed = append_head(&parts.method, parts.uri, &parts.headers, &mut text)
-        .map_err(|malformed| RequestError::Malformed(malformed.0))
-        .and_then(|is_https| {
-            let progress = parse_request(&text, &local.limits, &mut head)?;
-            Ok((progress, is_https))
-        });
-    drop(parts.headers);
-    let is_head = parts.method == http::Method::HEAD;
-    let client_write = local.timeouts.client_write;
-    let mut response = Writer::new(core, &substream, outlet, client_write, is_head);
-    let end = match parsed {
-        Ok((Progress::Complete, is_https)) => {
-            head.version = Version::Http2;
-            head.https = is_https;
-            let bounds = (local.limits.body_bytes, local.timeouts.client_header);
-            let mut body = Body::new(stream, &substream, bounds, &head);
-            let (role, peer, tls) = (shared.role, shared.peer, shared.tls.as_ref());
-            let request = Request { local, role, peer, tls, head: &head, bytes: &text };
-            let run = exchange::run(core, &request, &mut body, &mut response);
-            let (end, is_gone) = watch(&substream, outlet, run).await;
-            if end == End::Complete && !response.ends() && !body.is_over() {
-                // A client that is told to stop sending may take the response for a failure.
-                let _ = body.discard().await;
-            }
-            (end, is_gone)
-        }
+    match parse_request(text, &local.limits, &mut head) {
+        Ok(Progress::Complete) => {}
         // A malformed request is a stream error (RFC 9113 section 8.1.1).
-        Ok((Progress::Partial, _)) | Err(RequestError::Malformed(_)) => {
-            return Ended::Reset(Reason::PROTOCOL_ERROR, Http2Reset::Malformed);
+        Ok(Progress::Partial) | Err(RequestError::Malformed(_)) => {
+            return Ended::Reset(Code::PROTOCOL_ERROR, Http2Reset::Malformed);
         }
         Err(error) => {
-            let refuse = exchange::refuse(
-                core,
-                (shared.peer, shared.tls.as_ref()),
-                Some(Version::Http2),
-                fault_of(&error),
-                &mut response,
-            );
-            watch(&substream, outlet, refuse).await
+            let is_head = text.starts_with(b"HEAD ");
+            return refuse(outlet, substream, fault_of(&error), is_head).await;
         }
-    };
+    }
+    head.version = Version::Http2;
+    head.https = is_https;
+    let client_write = local.timeouts.client_write;
+    let is_head = head.method == Method::Head;
+    let mut response = Writer::new(core, substream, outlet, client_write, is_head);
+    let bounds = (local.limits.body_bytes, local.timeouts.client_header);
+    let mut body = Body::new(shared, lane, substream, bounds, &head);
+    let (role, peer, tls) = (shared.role, shared.peer, shared.tls.as_ref());
+    let request = Request { local, role, peer, tls, head: &head, bytes: text };
+    let run = exchange::run(core, &request, &mut body, &mut response);
+    let (end, is_gone) = watch(substream, outlet, pin!(run)).await;
+    if end == End::Complete && !response.ends() && !body.is_over() {
+        // A client that is told to stop sending may take the response for a failure.
+        let _ = body.discard().await;
+    }
+    ended(end, is_gone, &response)
+}
+
+/// Refuses a request that was not read.
+async fn refuse(outlet: Outlet<'_>, substream: &Substream, fault: Fault, is_head: bool) -> Ended {
+    let Outlet { shared, .. } = outlet;
+    let core = &shared.core;
+    let client_write = core.current().timeouts.client_write;
+    let mut response = Writer::new(core, substream, outlet, client_write, is_head);
+    let client = (shared.peer, shared.tls.as_ref());
+    let run = exchange::refuse(core, client, Some(Version::Http2), fault, &mut response);
+    let (end, is_gone) = watch(substream, outlet, pin!(run)).await;
+    ended(end, is_gone, &response)
+}
+
+fn ended(end: End, is_gone: bool, response: &Writer<'_>) -> Ended {
     match end {
-        (End::Complete, _) => Ended::Complete,
-        (End::Cut, true) => Ended::Left,
-        (End::Cut, false) if response.is_stalled() => {
-            Ended::Reset(Reason::CANCEL, Http2Reset::Stalled)
-        }
-        (End::Cut, false) => Ended::Reset(Reason::INTERNAL_ERROR, Http2Reset::Cut),
+        End::Complete => Ended::Complete,
+        End::Cut if is_gone => Ended::Left,
+        End::Cut if response.is_stalled() => Ended::Reset(Code::CANCEL, Http2Reset::Stalled),
+        End::Cut => Ended::Reset(Code::INTERNAL_ERROR, Http2Reset::Cut),
     }
 }
 
@@ -138,21 +164,20 @@ async fn respond_to(
 /// whether it was, too.
 async fn watch(
     substream: &Substream,
-    outlet: &RefCell<Outlet>,
-    exchange: impl Future<Output = End>,
+    outlet: Outlet<'_>,
+    mut exchange: Pin<&mut impl Future<Output = End>>,
 ) -> (End, bool) {
-    let mut exchange = pin!(exchange);
     let mut is_gone = false;
     poll_fn(|context| {
         let mut polled = exchange.as_mut().poll(context);
-        if polled.is_pending() && !is_gone && outlet.borrow_mut().poll_gone(context).is_ready() {
+        if polled.is_pending() && !is_gone && outlet.poll_gone(context).is_ready() {
             is_gone = true;
             substream.leave();
             polled = exchange.as_mut().poll(context);
         }
         // The exchange may have been the first to find out.
         if polled == Poll::Ready(End::Cut) {
-            is_gone |= outlet.borrow_mut().poll_gone(context).is_ready();
+            is_gone |= outlet.is_gone();
         }
         polled.map(|end| (end, is_gone))
     })

@@ -1,33 +1,28 @@
 //! Responses in HTTP/2: a head, and frames of body as the client's windows let them go.
 
-use std::{cell::RefCell, future::poll_fn, time::Duration};
-
-use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE},
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use crate::{
     data_plane::{
-        client::http2::{
-            chunk::{CHUNK_BYTES, Chunk},
-            outlet::Outlet,
-        },
+        client::http2::{limits::DATA_BYTES_MAX, outlet::Outlet},
         core::Core,
         exchange::client::{ClientGone, Cut, ResponseWriter},
         upstream::body::Body,
     },
-    protocol::http1::{BodyLength, PROXY_NAME, ResponseHead, append_content_length, append_field},
+    protocol::{
+        http1::{BodyLength, PROXY_NAME, ResponseHead, append_content_length, append_field},
+        http2::hpack::{append_lines, append_status},
+    },
     system::{
-        buffers::{OwnedScratch, Scratch},
+        buffers::Scratch,
         reactor::{CloseReason, Presence},
         substream::Substream,
     },
 };
-
-/// Fields of a response of S3 with room for our own, so that the map grows once.
-const FIELDS_USUAL: usize = 24;
 
 /// Part of a body that a stream holds while the client's windows are closed, in bytes: many streams
 /// may be slow at once.
@@ -39,17 +34,17 @@ const BODY_PART_BYTES_MAX: usize = 65_536;
 pub(super) struct Writer<'w> {
     core: &'w Core,
     substream: &'w Substream,
-    outlet: &'w RefCell<Outlet>,
+    outlet: Outlet<'w>,
     client_write: Duration,
     is_head: bool,
     status: u16,
     /// The fields as lines of HTTP/1.1, until the head is complete.
     lines: Option<Scratch<'w>>,
-    /// A complete head that was not sent.
-    head: Option<Response<()>>,
+    /// A complete head that was not sent, coded.
+    head: Option<Scratch<'w>>,
     has_body: bool,
     /// Body bytes that were kept back.
-    kept: Option<OwnedScratch>,
+    kept: Option<Scratch<'w>>,
     started: bool,
     /// Set if the request's body is of no interest any more.
     ends: bool,
@@ -63,7 +58,7 @@ impl<'w> Writer<'w> {
     pub(super) fn new(
         core: &'w Core,
         substream: &'w Substream,
-        outlet: &'w RefCell<Outlet>,
+        outlet: Outlet<'w>,
         client_write: Duration,
         is_head: bool,
     ) -> Self {
@@ -102,44 +97,62 @@ impl<'w> Writer<'w> {
 
     /// Sends what was kept back, and the end behind it if this is all.
     async fn send(&mut self, is_all: bool) -> Result<(), ClientGone> {
-        let is_bare = self.kept.is_none();
+        let kept = self.kept.take().filter(|kept| !kept.is_empty());
         if let Some(head) = self.head.take() {
+            self.wait(Outlet::poll_head).await?;
             self.started = true;
-            self.outlet.borrow_mut().begin(head, is_all && is_bare)?;
-            if is_all && is_bare {
+            let is_last = is_all && kept.is_none();
+            self.outlet.head(&head, is_last);
+            if is_last {
                 return Ok(());
             }
         }
-        if is_bare {
-            let end = is_all.then(Chunk::default);
-            return end.map_or(Ok(()), |end| self.outlet.borrow_mut().send(end, true));
-        }
-        while let Some(mut kept) = self.kept.take() {
-            let room = self.room(kept.len()).await?;
-            let chunk = if room < kept.len() {
-                let mut first = self.core.buffers.owned_scratch();
-                first.extend(kept.drain(..room));
-                self.kept = Some(kept);
-                first
-            } else {
-                kept
-            };
-            self.sent += chunk.len() as u64;
-            let is_last = is_all && self.kept.is_none();
-            self.outlet.borrow_mut().send(chunk.into(), is_last)?;
+        let Some(kept) = kept else {
+            if !is_all {
+                return Ok(());
+            }
+            // An end without anything needs no room.
+            if self.outlet.is_gone() {
+                return Err(ClientGone);
+            }
+            self.outlet.data(b"", true);
+            return Ok(());
+        };
+        let mut rest = &**kept;
+        while !rest.is_empty() {
+            rest = self.send_part(rest, is_all).await?;
         }
         Ok(())
     }
 
-    /// Waits until the client's windows have room for a part of `wanted` bytes.
-    async fn room(&mut self, wanted: usize) -> Result<usize, ClientGone> {
+    /// Sends a part of what is there as soon as there is room for it, and returns the rest.
+    async fn send_part<'p>(
+        &mut self,
+        bytes: &'p [u8],
+        is_all: bool,
+    ) -> Result<&'p [u8], ClientGone> {
+        let wanted = bytes.len();
+        let room = self.wait(|outlet, context| outlet.poll_room(wanted, context)).await?;
+        let (part, rest) = bytes.split_at(room.min(wanted));
+        self.sent += part.len() as u64;
+        self.outlet.data(part, is_all && rest.is_empty());
+        Ok(rest)
+    }
+
+    /// Waits for room, as long as the client takes anything.
+    async fn wait<T>(
+        &mut self,
+        mut poll: impl FnMut(&Outlet<'w>, &Context<'_>) -> Poll<Result<T, ClientGone>>,
+    ) -> Result<T, ClientGone> {
         let mut waits = false;
         let room = poll_fn(|context| {
-            let room = self.outlet.borrow_mut().poll_room(wanted, context);
+            let room = poll(&self.outlet, context);
             if room.is_ready() {
                 return room;
             }
-            if !std::mem::replace(&mut waits, true) {
+            // While the socket takes what other streams sent, the client is not to blame; its
+            // connection has a deadline for that.
+            if !std::mem::replace(&mut waits, true) || self.outlet.lacks_the_socket_only() {
                 self.substream.arm(self.client_write);
             }
             self.substream.poll_over(context).map(|over| {
@@ -198,12 +211,12 @@ impl ResponseWriter for Writer<'_> {
             append_content_length(length, self.lines());
         }
         self.has_body = !is_bodiless;
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        let mut head = self.core.buffers.scratch();
+        append_status(status, &mut head);
         if let Some(lines) = self.lines.take() {
-            add_fields(&lines, response.headers_mut());
+            append_lines(&lines, &mut head);
         }
-        self.head = Some(response);
+        self.head = Some(head);
     }
 
     fn has_body(&self) -> bool {
@@ -216,13 +229,24 @@ impl ResponseWriter for Writer<'_> {
 
     async fn write(&mut self, mut frame: &[u8]) -> Result<(), ClientGone> {
         while !frame.is_empty() {
-            let buffers = &self.core.buffers;
-            let kept = self.kept.get_or_insert_with(|| buffers.owned_scratch());
-            let count = frame.len().min(CHUNK_BYTES - kept.len());
-            let (first, rest) = frame.split_at(count);
+            let is_kept = self.kept.as_ref().is_some_and(|kept| !kept.is_empty());
+            // The end may come behind the last part, which is kept back for it.
+            if !is_kept && frame.len() > DATA_BYTES_MAX {
+                self.send(false).await?;
+                frame = self.send_part(frame, false).await?;
+                continue;
+            }
+            let core = self.core;
+            let kept = self.kept.get_or_insert_with(|| core.buffers.scratch());
+            let left = DATA_BYTES_MAX - kept.len();
+            let (first, rest) = frame.split_at(frame.len().min(left));
+            if kept.capacity() - kept.len() < first.len() {
+                // It goes back to the core only if it has grown no further.
+                kept.reserve_exact(left);
+            }
             kept.extend_from_slice(first);
             frame = rest;
-            if kept.len() == CHUNK_BYTES && !frame.is_empty() {
+            if kept.len() == DATA_BYTES_MAX && !frame.is_empty() {
                 self.send(false).await?;
             }
         }
@@ -248,70 +272,5 @@ impl ResponseWriter for Writer<'_> {
 
     fn body_bytes(&self) -> u64 {
         self.sent
-    }
-}
-
-/// Adds the fields of lines of HTTP/1.1. Their values share one allocation.
-fn add_fields(lines: &[u8], fields: &mut HeaderMap) {
-    fields.reserve(FIELDS_USUAL);
-    let shared = Bytes::copy_from_slice(lines);
-    let mut start = 0;
-    for end in memchr::memchr_iter(b'\n', lines) {
-        let line = start..end.saturating_sub(1);
-        start = end + 1;
-        let Some(colon) = lines.get(line.clone()).and_then(|line| memchr::memchr(b':', line))
-        else {
-            continue;
-        };
-        let name = lines.get(line.start..line.start + colon).unwrap_or_default();
-        let value = trimmed(lines, line.start + colon + 1..line.end);
-        let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(shared.slice(value)))
-        else {
-            debug_assert!(false, "a line that is no field");
-            continue;
-        };
-        // RFC 9113 section 8.2.2; a head of S3 has been freed of them.
-        if ![CONNECTION, TE, TRANSFER_ENCODING, UPGRADE].contains(&name) {
-            fields.append(name, value);
-        }
-    }
-}
-
-/// A range without the blanks at both ends.
-fn trimmed(bytes: &[u8], mut range: std::ops::Range<usize>) -> std::ops::Range<usize> {
-    let is_blank = |at: usize| matches!(bytes.get(at), Some(b' ' | b'\t'));
-    while range.start < range.end && is_blank(range.start) {
-        range.start += 1;
-    }
-    while range.start < range.end && is_blank(range.end - 1) {
-        range.end -= 1;
-    }
-    range
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_become_fields_without_what_http2_forbids() {
-        let mut fields = HeaderMap::new();
-        let lines = "Content-Type: text/plain\r\nx-amz-meta-a:\t b c \r\nVia: 1.1 a\r\nvia: 1.1 b\r\n\
-                     ETag: \"x:y\"\r\nEmpty:\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n";
-        add_fields(lines.as_bytes(), &mut fields);
-        let found: Vec<_> =
-            fields.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        assert_eq!(
-            found,
-            [
-                ("content-type", "text/plain"),
-                ("x-amz-meta-a", "b c"),
-                ("via", "1.1 a"),
-                ("via", "1.1 b"),
-                ("etag", "\"x:y\""),
-                ("empty", ""),
-            ]
-        );
     }
 }
