@@ -44,12 +44,16 @@ pub struct StatusPage<'s> {
     pub cores: &'s [Arc<CoreCells>],
     /// Seconds since the process started.
     pub uptime_seconds: u64,
+    /// The wall clock.
+    pub unix_seconds: u64,
     /// The last attempt, with its trigger.
     pub last_reload: Option<&'s (Report, &'static str)>,
     /// Keys that wait for a restart.
     pub restart_required: &'s [String],
     /// Certificates of the listener for TLS.
     pub certificates: &'s [CertificateStatus<'s>],
+    /// Seconds since their files were read and found good.
+    pub certificates_age_seconds: u64,
     /// Hosts of all endpoints.
     pub hosts: &'s [HostStatus],
     /// The sources of credentials in use.
@@ -76,9 +80,10 @@ fn addresses(page: &StatusPage<'_>) -> Vec<Value> {
             "host": &*host.0,
             "port": host.1,
             "addresses": found.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "age_seconds": age_seconds,
             "version": version.0,
             "worker_versions": worker_versions(page, version),
+            "age_seconds": age_seconds,
+            "ends": null,
             "last_error": error,
         })
     });
@@ -112,9 +117,10 @@ fn certificates(page: &StatusPage<'_>) -> Vec<Value> {
             "names": certificate.names(),
             "cert_file": pair.cert_file.display().to_string(),
             "not_before": certificate.not_before(),
-            "not_after": certificate.not_after(),
             "version": version.0,
             "worker_versions": workers,
+            "age_seconds": page.certificates_age_seconds,
+            "ends": certificate.not_after(),
             "last_error": error,
         })
     });
@@ -194,8 +200,8 @@ fn key_set(page: &StatusPage<'_>, source: &SourceStatus) -> Value {
         "keys": source.set.map_or(0, |(_, keys)| keys),
         "version": source.live_version.0,
         "worker_versions": worker_versions(page, source.live_version),
-        "age_seconds": source.age_seconds,
-        "stale_in_seconds": source.stale_in_seconds,
+        "age_seconds": source.age.map(|age| age.as_secs()),
+        "ends": source.stale_in.map(|left| page.unix_seconds + left.as_secs()),
         "last_error": source.last_error,
     })
 }

@@ -74,6 +74,8 @@ pub struct Certificates {
     due: Option<Monotonic>,
     /// Pauses after readings of which a part could not be used.
     retries: Backoff,
+    /// Time of the last reading that found all of them good.
+    good_at: Monotonic,
     renewed_total: u64,
     failed_total: u64,
     problems: Vec<Problem>,
@@ -133,6 +135,7 @@ impl Certificates {
             reading: None,
             due: None,
             retries: Backoff::new(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX),
+            good_at: Monotonic::now(),
             renewed_total: 0,
             failed_total: 0,
             problems: Vec::new(),
@@ -146,7 +149,8 @@ impl Certificates {
     }
 
     /// Notes that a reload has read all files and found them good.
-    pub fn read_by_reload(&mut self) {
+    pub fn read_by_reload(&mut self, now: Monotonic) {
+        self.good_at = now;
         self.due = None;
         self.retries.succeed();
         self.problems.clear();
@@ -195,6 +199,7 @@ impl Certificates {
         }
         if reading.problems.is_empty() {
             self.retries.succeed();
+            self.good_at = now;
         } else {
             self.failed_total += 1;
             let pause = self.retries.fail();
@@ -210,6 +215,11 @@ impl Certificates {
             }
         }
         Some(reading)
+    }
+
+    /// Time since all of them were last read and found good.
+    pub const fn age(&self, now: Monotonic) -> Duration {
+        Duration::from_nanos(now.since(self.good_at))
     }
 
     /// Readings that changed something, and those of which a part could not be used.
@@ -329,6 +339,8 @@ mod tests {
             pauses.push(pause);
             assert!(fixture.finish(1, false));
         }
+        let all = Duration::from_secs(pauses.iter().sum());
+        assert!(fixture.certificates.age(fixture.now) >= all, "none was good");
         assert_eq!(pauses, [0, 10, 20, 40, 80, 160, 300, 300]);
         // A change is not waited for, and a reload that reads them well ends it.
         fixture.certificates.changed(fixture.now);
@@ -340,7 +352,8 @@ mod tests {
             Some("of server.tls.certificates[0].key_file")
         );
         assert_eq!(fixture.certificates.problem_of(1), None);
-        fixture.certificates.read_by_reload();
+        fixture.certificates.read_by_reload(fixture.now);
+        assert_eq!(fixture.certificates.age(fixture.now), Duration::ZERO);
         fixture.now = fixture.now.plus(RETRY_PAUSE_MAX);
         fixture.turn(false);
         assert!(!fixture.is_reading());

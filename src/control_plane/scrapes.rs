@@ -138,7 +138,7 @@ pub(super) fn scrape(job: &ScrapeJob) -> CallReply {
         .iter()
         .map(|source| KeySetRow {
             provider: &source.provider,
-            age_seconds: source.age_seconds,
+            age_seconds: source.age.map(|age| age.as_secs_f64()),
             results: [
                 ("renewed", source.results.renewed),
                 ("unchanged", source.results.unchanged),

@@ -4,7 +4,7 @@
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
-    time::Instant,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -393,6 +393,10 @@ fn status_and_metrics_show_each_set() {
     assert!(set["version"].as_u64() >= Some(1), "{set}");
     let everywhere = vec![set["version"].clone(); 2];
     assert_eq!(set["worker_versions"], Value::from(everywhere), "{set}");
+    assert!(set["age_seconds"].is_u64(), "{set}");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let left = set["ends"].as_u64().unwrap() - now;
+    assert!((86_000..=86_400).contains(&left), "jwt.jwks.max_stale: {set}");
     assert_eq!((renewals(&proxy, "renewed"), renewals(&proxy, "failed")), (1.0, 0.0));
     let age = proxy.metric(r#"yatagarasu_jwks_age_seconds{provider="corp"}"#).unwrap();
     assert!((0.0..300.0).contains(&age), "{age}");

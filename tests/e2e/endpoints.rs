@@ -191,9 +191,10 @@ fn everything_on_the_status_page_is_true() {
             "host": host,
             "port": address.port(),
             "addresses": addresses,
-            "age_seconds": found["age_seconds"],
             "version": version,
             "worker_versions": [version, version],
+            "age_seconds": found["age_seconds"],
+            "ends": null,
             "last_error": null,
         });
         assert_eq!(*found, expected);

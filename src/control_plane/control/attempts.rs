@@ -82,7 +82,7 @@ impl Control {
         if !dry && let Ok(Ready { next, .. }) = &prepared.outcome {
             let settings = next.as_ref().map_or(&self.running.settings, |next| &next.settings);
             self.watcher.watch_certificates(paths(&self.config, settings), &prepared.seen);
-            self.certificates.read_by_reload();
+            self.certificates.read_by_reload(Monotonic::now());
         }
         match &attempt.change {
             Change::File => self.watcher.read_file(prepared.seen, prepared.outcome.is_ok()),

@@ -35,7 +35,7 @@ use crate::{
         live::HostPort,
         message::{Call, CallReply, Command, DrainStep, FromWorker, Ticket},
     },
-    system::clock::Monotonic,
+    system::clock::{Monotonic, unix_seconds},
     telemetry::{
         access_log::AccessLogHandle,
         cells::CoreCells,
@@ -384,6 +384,8 @@ impl Control {
                     uptime_seconds: Monotonic::now().since(self.started) / 1_000_000_000,
                     last_reload: self.last.as_ref(),
                     certificates: &self.certificate_status(),
+                    certificates_age_seconds: self.certificates.age(Monotonic::now()).as_secs(),
+                    unix_seconds: unix_seconds(),
                     hosts: &self.host_status(),
                     restart_required: &self.restart_required,
                     credentials: &self.credentials_status(),

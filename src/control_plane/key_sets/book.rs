@@ -99,14 +99,18 @@ pub struct SourceStatus {
     pub set: Option<(u64, usize)>,
     /// Version of the live values with which they came.
     pub live_version: LiveVersion,
-    /// Seconds since the provider was last known to publish them.
-    pub age_seconds: Option<f64>,
-    /// Seconds until they are too old; none while there are none.
-    pub stale_in_seconds: Option<f64>,
+    /// Time since the provider was last known to publish them.
+    pub age: Option<Duration>,
+    /// Time until they are too old; none while there are none.
+    pub stale_in: Option<Duration>,
     /// Reason for which the last renewal failed, if it did.
     pub last_error: Option<String>,
     /// Renewals by result.
     pub results: Results,
+}
+
+fn between(from: Monotonic, to: Monotonic) -> Duration {
+    Duration::from_nanos(to.since(from))
 }
 
 /// All sources.
@@ -312,7 +316,6 @@ impl Book {
         sources: impl Iterator<Item = &'s Arc<KeySource>>,
         now: Monotonic,
     ) -> Vec<SourceStatus> {
-        let seconds = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
         let mut all: Vec<SourceStatus> = sources
             .filter_map(|source| self.entries.get(&source.id))
             .map(|entry| {
@@ -324,8 +327,8 @@ impl Book {
                     url: entry.source.place.first_url().to_string(),
                     set: keys.map(|keys| (keys.version(), keys.len())),
                     live_version: entry.live_version,
-                    age_seconds: entry.schedule.confirmed().map(|at| seconds(now.since(at))),
-                    stale_in_seconds: stale.map(|at| seconds(at.since(now))),
+                    age: entry.schedule.confirmed().map(|at| between(at, now)),
+                    stale_in: stale.map(|at| between(now, at)),
                     last_error: entry.last_error.clone(),
                     results: self.results.get(&provider).copied().unwrap_or_default(),
                     provider,

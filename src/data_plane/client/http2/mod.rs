@@ -1,5 +1,5 @@
-//! HTTP/2 towards clients, over our own streams; what a request means is the exchange's business, as
-//! in HTTP/1.
+//! HTTP/2 towards clients, over our own streams. What a request means is the exchange's business,
+//! as in HTTP/1.
 //!
 //! A connection is one task ([`connection`]), and each of its streams another ([`stream`]), so that
 //! a panic ends one stream only. The task of the connection takes in the frames of the client

@@ -6,8 +6,8 @@ use memchr::{memchr, memchr_iter};
 /// Longest name that may be in the static table, in bytes.
 const KNOWN_NAME_BYTES_MAX: usize = 27;
 
-/// Appends what a field section begins with once the client has made the dynamic table smaller: it is
-/// empty, as it always was (RFC 7541 section 4.2).
+/// Appends the beginning of a field section once the client has made the dynamic table smaller: the
+/// table is empty, as it always was (RFC 7541 section 4.2).
 pub fn append_table_size_zero(out: &mut Vec<u8>) {
     out.push(0x20);
 }

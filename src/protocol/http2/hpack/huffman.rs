@@ -113,7 +113,7 @@ fn long(code: u64) -> Option<(u8, u32)> {
     Some((u8::try_from(*symbol).ok()?, u32::try_from(length).ok()?))
 }
 
-/// What is left at the end of a string: less than a byte, of the first bits of the end's code.
+/// Checks the rest at the end of a string: less than a byte, of the first bits of the end's code.
 fn padding(bits: u64, count: u32) -> Result<(), Undecodable> {
     let ones = !(u64::MAX >> count.min(63));
     if count < 8 && bits == ones { Ok(()) } else { Err(Undecodable) }
