@@ -5,14 +5,16 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 7 | `control` |
-//! | 6 | `scrapes` |
-//! | 5 | `admin`, `sd_notify` |
-//! | 4 | `certificates`, `prepare`, `reload`, `report` |
-//! | 3 | `learning` |
-//! | 2 | `providers` |
-//! | 1 | `credential_check`, `key_sets`, `resolver`, `signals`, `watcher` |
-//! | 0 | `backoff`, `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `tls`, `workers` |
+//! | 9 | `control` |
+//! | 8 | `scrapes` |
+//! | 7 | `admin`, `sd_notify` |
+//! | 6 | `certificates`, `prepare`, `reload`, `report` |
+//! | 5 | `learning` |
+//! | 4 | `providers` |
+//! | 3 | `credential_check`, `key_sets`, `resolver`, `signals`, `watcher` |
+//! | 2 | `services` |
+//! | 1 | `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `tls`, `workers` |
+//! | 0 | `backoff` |
 
 pub mod admin;
 pub mod backoff;
@@ -35,6 +37,7 @@ pub mod report;
 pub mod resolver;
 pub mod scrapes;
 pub mod sd_notify;
+pub mod services;
 pub mod signals;
 pub mod tls;
 pub mod watcher;

@@ -161,7 +161,7 @@ pub struct Origin {
     pub live: LiveValues,
     /// Keys of the session tickets that no file gives.
     pub tickets: TicketKeys,
-    /// What has to be asked for.
+    /// Values that have to be asked for.
     pub learner: Learner,
 }
 

@@ -44,10 +44,14 @@ fn expected_table() -> String {
     table
 }
 
-/// The lines of the page's only table.
+/// The lines of the page's table of keys.
 #[expect(clippy::format_collect, reason = "a short text may be built plainly")]
 fn table_of(page: &str) -> String {
-    page.lines().filter(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect()
+    page.lines()
+        .skip_while(|line| !line.starts_with("| Key |"))
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 #[test]

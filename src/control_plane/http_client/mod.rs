@@ -6,11 +6,9 @@
 //! connection of its own. Redirects are not followed: where a key set or credentials come from is
 //! configured.
 //!
-//! [`ask`] takes a URL and looks its name up within the same deadline; [`fetch`] takes addresses.
-//!
-//! Deliberately absent: proxies of the environment, connection reuse, compression.
+//! Deliberately absent: names (`services` looks them up), proxies of the environment, connection
+//! reuse, compression.
 
-mod ask;
 mod request;
 mod timed;
 
@@ -27,11 +25,8 @@ use std::{
 
 use rustls::{ClientConnection, StreamOwned};
 
+pub use self::request::{InvalidRequest, Method, Request};
 use self::timed::Timed;
-pub use self::{
-    ask::ask,
-    request::{InvalidRequest, Method, Request},
-};
 use crate::{
     protocol::http1::{
         BodyLength, ChunkedDecoder, Progress, ResponseError, ResponseHead, parse_response,

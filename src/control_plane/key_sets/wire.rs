@@ -2,7 +2,10 @@
 
 use super::round::{Answer, Ask};
 use crate::{
-    control_plane::http_client::{self, InvalidRequest, Method, Request, Wanted},
+    control_plane::{
+        http_client::{InvalidRequest, Method, Request, Wanted},
+        services,
+    },
     model::CaBundle,
     policy::auth::JWKS_BYTES_MAX,
     system::clock::Monotonic,
@@ -16,7 +19,7 @@ pub(super) fn ask(ask: &Ask, ca: Option<&CaBundle>, deadline: Monotonic) -> Resu
     let in_words = |why: &dyn std::fmt::Display| format!("{}: {why}", ask.url);
     let request = request(ask).map_err(|error| in_words(&error))?;
     let (ca, wanted) = (ca.map(|ca| &*ca.pem), Wanted::Whole(JWKS_BYTES_MAX));
-    let response = http_client::ask(&ask.url, &request, ca, wanted, deadline);
+    let response = services::ask(&ask.url, &request, ca, wanted, deadline);
     response.map(Answer::of).map_err(|error| in_words(&error))
 }
 

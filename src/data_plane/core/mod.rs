@@ -120,8 +120,8 @@ pub(crate) enum WarnTopic {
 /// Time between two warnings about the same topic.
 const WARN_INTERVAL_NS: u64 = 60_000_000_000;
 
-/// Time between two messages about unknown keys, or refused credentials, of the same source: clients
-/// can cause them as fast as they like, and the control thread asks for others every 30 s at most.
+/// Time between two messages about unknown keys, or refused credentials, of the same source.
+/// Clients can cause them as fast as they like, and the control thread asks every 30 s at most.
 const WANT_INTERVAL_NS: u64 = 1_000_000_000;
 
 impl Core {
@@ -200,8 +200,8 @@ impl Core {
         }
     }
 
-    /// Tells the control thread that S3 refused the credentials of this number, unless it was told of
-    /// the source a moment ago.
+    /// Tells the control thread that S3 refused the credentials of this number, unless it was told
+    /// of the source a moment ago.
     pub(crate) fn want_credentials(&self, source: SourceId, serial: u64) {
         if self.wanted_credentials.note(&source, self.reactor.clock.coarse()) {
             let message = FromWorker::RefusedCredentials { source, serial };

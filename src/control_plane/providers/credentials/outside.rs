@@ -7,7 +7,8 @@ use crate::{
     config::{Environment as _, FileReader as _},
     control_plane::{
         files::{FilesBeside, ProcessEnvironment},
-        http_client::{self, FetchError, Request, Response, Wanted},
+        http_client::{FetchError, Request, Response, Wanted},
+        services,
     },
     protocol::url::HttpUrl,
     system::clock::{Monotonic, unix_seconds},
@@ -75,7 +76,7 @@ impl Outside for RealWorld {
         timeout: Duration,
     ) -> Result<Response, FetchError> {
         let deadline = Monotonic::now().plus(timeout);
-        http_client::ask(url, request, None, Wanted::Whole(RESPONSE_BYTES_MAX), deadline)
+        services::ask(url, request, None, Wanted::Whole(RESPONSE_BYTES_MAX), deadline)
     }
 
     fn unix_seconds(&self) -> u64 {

@@ -121,22 +121,24 @@ async fn drive(
     let local = core.current();
     stream.registration().arm(local.timeouts.client_header);
     let head_bytes = u32::try_from(head_bytes_max(&local.limits)).unwrap_or(u32::MAX);
-    shared.wire.borrow_mut().settings(&[
-        (MAX_CONCURRENT_STREAMS, local.http2.max_concurrent_streams),
-        (MAX_HEADER_LIST_SIZE, head_bytes),
-    ]);
+    let streams_max = local.http2.max_concurrent_streams;
+    shared
+        .wire
+        .borrow_mut()
+        .settings(&[(MAX_CONCURRENT_STREAMS, streams_max), (MAX_HEADER_LIST_SIZE, head_bytes)]);
     drop(local);
     let mut driver = Driver {
         shared,
         stream,
         guard,
         input,
-        receiver: Receiver::default(),
+        receiver: Receiver::new(streams_max),
         steps: StepWatch::new(&core.open),
         waits: Waits::Preface,
         this_turn: 0,
         has_preface: false,
         is_cut_short: false,
+        is_held: false,
         is_blocked: false,
         is_stopping: false,
         is_going: false,
@@ -184,6 +186,8 @@ struct Driver<'d> {
     has_preface: bool,
     /// Set if there is more to be read, in the next turn.
     is_cut_short: bool,
+    /// Set if nothing is read until the socket has taken something.
+    is_held: bool,
     /// Set if the socket has not taken all.
     is_blocked: bool,
     /// Set once the client was told that the process stops.
@@ -232,7 +236,8 @@ impl Driver<'_> {
             Poll::Ready(Ok(())) if self.is_over() => {
                 return Poll::Ready(Step::Over(Ended::Told));
             }
-            Poll::Ready(Ok(())) | Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.is_cut_short |= self.is_held,
+            Poll::Pending => {}
         }
         let waits = self.awaited();
         match self.stream.registration().close_reason() {
@@ -261,11 +266,14 @@ impl Driver<'_> {
     /// Reads what has arrived, and takes in the frames.
     fn read(&mut self, context: &Context<'_>) -> Result<(), Halt> {
         while !self.is_going {
-            while self.next_frame()? {
-                if self.shared.wire.borrow().output.len() > BACKLOG_BYTES_MAX {
-                    // What follows is looked at when the socket has taken something.
-                    self.is_cut_short = !self.is_blocked;
+            loop {
+                // What follows is looked at when the socket has taken something.
+                self.is_held = self.shared.wire.borrow().output.len() > BACKLOG_BYTES_MAX;
+                if self.is_held {
                     return Ok(());
+                }
+                if !self.next_frame()? {
+                    break;
                 }
             }
             if self.this_turn == 0 {

@@ -49,8 +49,10 @@ struct Section {
 }
 
 /// The state of what a client sends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Receiver {
+    /// Concurrent streams that the client was told it may have.
+    streams_max: usize,
     decoder: Decoder,
     /// A field section that goes on in another frame.
     open: Option<(Section, Vec<u8>)>,
@@ -70,6 +72,22 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
+    /// The beginning of a connection with so many concurrent streams.
+    pub(super) fn new(streams_max: u32) -> Self {
+        Self {
+            streams_max: usize::try_from(streams_max).unwrap_or(usize::MAX),
+            decoder: Decoder::default(),
+            open: None,
+            sections: 0,
+            has_settings: false,
+            leaves: false,
+            has_heard: false,
+            last: None,
+            at_once: 0,
+            accepted: Vec::new(),
+        }
+    }
+
     /// Number of the field section that the client has started and not completed, if `begun`, the
     /// bytes of a frame that have arrived, may be a part of one or one was left open.
     pub(super) fn open_section(&self, begun: &[u8]) -> Option<u64> {
@@ -126,7 +144,11 @@ impl Receiver {
         if !is_expected || (!is_of_both && is_of_connection != (head.stream == 0)) {
             return Err(Code::PROTOCOL_ERROR.into());
         }
+        let is_late = self.last.is_some_and(|last| head.stream > last);
         match head.kind {
+            // What the client began before it was told (RFC 9113 section 6.8).
+            FrameKind::Data if is_late => shared.wire.borrow_mut().received(head.length)?,
+            FrameKind::RstStream | FrameKind::WindowUpdate if is_late => {}
             FrameKind::Data => Self::data(shared, head, payload)?,
             FrameKind::Headers => {
                 let section = Section { stream: head.stream, ends_stream: head.has(END_STREAM) };
@@ -265,10 +287,9 @@ impl Receiver {
             .map_err(|_| Code::COMPRESSION_ERROR)?;
         let head = writer.end();
         let mut wire = shared.wire.borrow_mut();
-        let streams_max = usize::try_from(local.http2.max_concurrent_streams).unwrap_or(usize::MAX);
         let tasks = shared.tasks() + self.accepted.len();
-        if wire.open_streams() >= streams_max
-            || tasks >= streams_max.saturating_mul(TASKS_PER_STREAM)
+        if wire.open_streams() >= self.streams_max
+            || tasks >= self.streams_max.saturating_mul(TASKS_PER_STREAM)
         {
             wire.refuse(stream, Code::REFUSED_STREAM);
             return Ok(());

@@ -224,6 +224,7 @@ impl Wire {
         const ENABLE_PUSH: u16 = 2;
         const INITIAL_WINDOW_SIZE: u16 = 4;
         const MAX_FRAME_SIZE: u16 = 5;
+        let mut initial_window = self.initial_window;
         for setting in payload.as_chunks::<6>().0 {
             let [high, low, value @ ..] = *setting;
             let value = u32::from_be_bytes(value);
@@ -235,7 +236,10 @@ impl Wire {
                     self.table = TableSize::Owed;
                 }
                 ENABLE_PUSH if value > 1 => return Err(Code::PROTOCOL_ERROR),
-                INITIAL_WINDOW_SIZE => self.set_initial_window(i64::from(value))?,
+                INITIAL_WINDOW_SIZE if i64::from(value) > WINDOW_BYTES_MAX => {
+                    return Err(Code::FLOW_CONTROL_ERROR);
+                }
+                INITIAL_WINDOW_SIZE => initial_window = i64::from(value),
                 // More than the least is of no use.
                 MAX_FRAME_SIZE if !(16_384..1 << 24).contains(&value) => {
                     return Err(Code::PROTOCOL_ERROR);
@@ -244,15 +248,15 @@ impl Wire {
                 _ => {}
             }
         }
+        if initial_window != self.initial_window {
+            self.set_initial_window(initial_window)?;
+        }
         self.frame(FrameKind::Settings, ACK, 0, b"");
         Ok(())
     }
 
     /// Windows of open streams change with it, and may get below zero (RFC 9113 section 6.9.2).
     fn set_initial_window(&mut self, window: i64) -> Result<(), Code> {
-        if window > WINDOW_BYTES_MAX {
-            return Err(Code::FLOW_CONTROL_ERROR);
-        }
         let change = window - std::mem::replace(&mut self.initial_window, window);
         for lane in &self.open {
             let window = lane.window.get() + change;

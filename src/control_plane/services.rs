@@ -1,4 +1,4 @@
-//! One request to a service by its URL, the look-up of its name among it.
+//! Services by their URLs: a request, and the look-up of the name within the same deadline.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
@@ -8,8 +8,8 @@ use std::{
 
 use crossbeam_channel::bounded;
 
-use super::{FetchError, Request, Response, Server, Wanted, fetch};
 use crate::{
+    control_plane::http_client::{FetchError, Request, Response, Server, Wanted, fetch},
     protocol::{s3::endpoint::Scheme, url::HttpUrl},
     system::{clock::Monotonic, tls::TlsClient},
 };
