@@ -17,19 +17,20 @@ use super::{
     declare::{Keys as _, Value, choice, declare, section_of, words},
     jwt::RULE,
     keys::{
-        DAY_SECONDS, HOUR_SECONDS, Key, boolean, file, group, integer, keys, list, seconds, secret,
-        text, texts,
+        DAY_SECONDS, HOUR_SECONDS, Key, boolean, file, group, integer, integers, keys, list, map,
+        seconds, secret, text, texts,
     },
     section::Section,
     site::{
         CorsSettings, HeadersSettings, HostPatterns, PathPrefix, QueryParameters, check_fields,
+        documents::{DocumentKeys, ErrorPages, Missing, check_document},
     },
     walk::{At, Certificates, Noted},
 };
 use crate::{
     handoff::credentials::Credentials,
     model::{CaBundle, limits::UpstreamTimeouts},
-    policy::auth::spec::ClaimSpec,
+    policy::{auth::spec::ClaimSpec, site::documents::MISSING_STATUSES},
     protocol::{
         s3::{
             endpoint::{Addressing, EndpointUrl, Scheme, address, check_addressing},
@@ -57,6 +58,20 @@ declare! {
         s3: S3Settings = section_of::<S3Settings>().required(),
         /// Host names, or `*.example.com` for one label before a name, that it is served for.
         hosts: HostPatterns = texts().otherwise("every host"),
+        /// Name of the object that stands for a directory: for the prefix and for each path that
+        /// ends with `/`. A prefix without its `/` is 308 to the one with it.
+        index: String = text().is("").checked(check_document),
+        /// 308 from `dir` to `dir/` where `dir` is missing and `dir/` has an index.
+        redirect_directories: bool = boolean().is("false"),
+        /// Statuses of S3 that mean that there is no such object, for `redirect_directories`,
+        /// `spa` and `error_pages`; AWS says 403 to credentials that may not list the bucket.
+        missing: Missing = integers(&MISSING_STATUSES).is("[404]"),
+        /// Key of the object that is sent, with 200, in place of a missing one where the client's
+        /// `Accept` names `text/html`.
+        spa: String = text().is("").checked(check_document),
+        /// Paths of objects, without `path_prefix`, that are sent in place of S3's errors, with
+        /// their status.
+        error_pages: ErrorPages = map("statuses, 400 to 599, to paths").is("{}"),
         /// Parameters of a query that reach S3: `versionId`, `partNumber` and
         /// `response-content-type`, `-content-disposition`, `-content-encoding`,
         /// `-content-language`, `-cache-control`, `-expires`.
@@ -77,6 +92,9 @@ declare! {
 
 /// Notes what is wrong between the keys of a bucket.
 fn check_bucket(bucket: &BucketSettings, section: Section<'_>) {
+    let BucketSettings { index, redirect_directories, spa, error_pages, s3, .. } = bucket;
+    let keys = DocumentKeys { index, spa, error_pages };
+    keys.check(section, *redirect_directories, &s3.key_prefix);
     let is_anonymous = bucket.s3.signing == SigningSettings::Anonymous;
     let has_override = bucket.allow_query.0.iter().any(|parameter| parameter.is_override());
     if is_anonymous && has_override && !section.is_noted("s3") {

@@ -54,6 +54,8 @@ pub enum Kind {
     SecondsOrZero(u32),
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of whole numbers, each one of these.
+    Integers(&'static [u16]),
     /// Any YAML value; the rule that it belongs to decides.
     Value,
     /// Keys of the section that together are one value. Not a key itself.
@@ -142,6 +144,10 @@ pub(super) const fn seconds_or_zero(max: u32) -> Key {
 
 pub(super) const fn one_of(words: &'static [&'static str]) -> Key {
     of(Kind::Choice(words))
+}
+
+pub(super) const fn integers(all: &'static [u16]) -> Key {
+    of(Kind::Integers(all))
 }
 
 pub(super) const fn any() -> Key {
@@ -333,6 +339,10 @@ impl fmt::Display for Kind {
             Self::Seconds(max) => write!(f, "number above 0, up to {max}"),
             Self::SecondsOrZero(max) => write!(f, "number, 0 to {max}"),
             Self::Choice(names) => write!(f, "one of `{}`", names.join("`, `")),
+            Self::Integers(all) => {
+                let all: Vec<_> = all.iter().map(ToString::to_string).collect();
+                write!(f, "list of `{}`", all.join("`, `"))
+            }
             Self::Value => f.write_str("any"),
         }
     }

@@ -55,6 +55,66 @@ impl<'a> Section<'a> {
         parsed
     }
 
+    /// The elements of a list of single values, numbers or text; an error of `parse` says what is
+    /// wrong with one.
+    pub(super) fn parsed_scalars<T>(
+        &self,
+        name: &'static str,
+        mut parse: impl FnMut(&Text<'a>) -> Result<T, String>,
+    ) -> Vec<T> {
+        let list_at = At::Key(self.at, name);
+        let mut parsed = Vec::new();
+        for (index, node) in self.list(name).iter().enumerate() {
+            let at = At::Index(&list_at, index);
+            match self.scalar_at(node, &at, node.line) {
+                Ok(Some(text)) => match parse(&text) {
+                    Ok(value) => parsed.push(value),
+                    Err(message) => {
+                        self.walk.error(at.to_string(), node.line, message);
+                    }
+                },
+                Ok(None) => self.note_null(&at, node.line),
+                Err(Noted) => {}
+            }
+        }
+        parsed
+    }
+
+    /// The entries of a mapping from keys of the operator's choice to text; an error of `parse`
+    /// says what is wrong with one.
+    pub(super) fn map<T>(
+        &self,
+        name: &'static str,
+        mut parse: impl FnMut(&str, Text<'a>) -> Result<T, String>,
+    ) -> Vec<T> {
+        let entries = match self.entry(name).map(|entry| entry.value.shape()) {
+            None => return Vec::new(),
+            Some(Shape::Mapping(entries)) => entries,
+            Some(Shape::Scalar(scalar)) if scalar.is_null() => return Vec::new(),
+            Some(other) => {
+                self.error(name, format!("expected a mapping, found {}", found(other)));
+                return Vec::new();
+            }
+        };
+        let map_at = At::Key(self.at, name);
+        let mut parsed = Vec::new();
+        for entry in entries {
+            let at = At::Key(&map_at, &entry.key);
+            let value = match self.text_at(&entry.value, &at, entry.line) {
+                Ok(Some(text)) if !text.value.is_empty() => parse(&entry.key, text),
+                Ok(_) => Err("is empty; write a value, or remove the key".to_owned()),
+                Err(Noted) => continue,
+            };
+            match value {
+                Ok(value) => parsed.push(value),
+                Err(message) => {
+                    self.walk.error(at.to_string(), entry.line, message);
+                }
+            }
+        }
+        parsed
+    }
+
     /// The scalar of a key with variables replaced; none when it is not written or null.
     fn scalar(&self, name: &str) -> Result<Option<Text<'a>>, Noted> {
         match self.entry(name) {

@@ -12,7 +12,10 @@ use std::{
 pub use super::{
     bucket::{BucketAuthSettings, BucketSettings, S3Settings, SigningSettings, Verify},
     credentials::{RoleSettings, SourceKind, SourceSettings},
-    site::{CorsSettings, HeadersSettings, HostPatterns, PathPrefix, QueryParameters},
+    site::{
+        CorsSettings, HeadersSettings, HostPatterns, PathPrefix, QueryParameters,
+        documents::{ErrorPages, Missing},
+    },
     tls::{CertificatePair, ClientCa, PlainMode, TicketKeysFile, TlsSettings},
 };
 use super::{

@@ -25,6 +25,7 @@ use crate::{
         site::{
             Site,
             cors::{Cors, CorsRules},
+            documents::Documents,
             headers::{HeaderRules, Headers},
             query::AllowedQuery,
         },
@@ -189,6 +190,7 @@ impl HeadersOfAll {
 
 fn compile_site(settings: &BucketSettings, headers: &HeadersOfAll) -> Option<Box<Site>> {
     let site = Site {
+        documents: compile_documents(settings),
         cors: compile_cors(&settings.cors),
         headers: headers.with(&settings.headers),
         hide_s3: settings.hide_s3,
@@ -212,6 +214,21 @@ fn compile_cors(settings: &CorsSettings) -> Option<Cors> {
 fn compile_query(settings: &BucketSettings) -> Option<AllowedQuery> {
     let parameters = &settings.allow_query.0;
     (!parameters.is_empty()).then(|| AllowedQuery::new(parameters.iter().copied()))
+}
+
+fn compile_documents(settings: &BucketSettings) -> Option<Documents> {
+    let key = |key: &str| (!key.is_empty()).then(|| key.as_bytes().into());
+    let page = |(status, key): &(u16, String)| (*status, key.as_bytes().into());
+    let documents = Documents {
+        index: key(&settings.index),
+        redirect_directories: settings.redirect_directories,
+        missing: settings.missing.0.as_slice().into(),
+        spa: key(&settings.spa),
+        error_pages: settings.error_pages.0.iter().map(page).collect(),
+    };
+    let Documents { index, spa, error_pages, .. } = &documents;
+    let is_used = index.is_some() || spa.is_some() || !error_pages.is_empty();
+    is_used.then_some(documents)
 }
 
 fn compile_signing(all: &Settings, signing: &SigningSettings) -> Signing {

@@ -148,7 +148,7 @@ impl Rehearsal {
         let identity = Identity::of(core, &request);
         let mut decision = Decision::of(core, &request, now, &mut path);
         let plan = std::mem::replace(&mut decision.plan, Plan::Options);
-        let Plan::Object { bucket, key_at, permit } = plan else { return None };
+        let Plan::Object { bucket, key_at, permit, .. } = plan else { return None };
         let allow = decision.allow;
         let site = request.site_of(decision.routed);
         let exchange = Exchange { core, request: &request, identity, started, allow, site };

@@ -134,6 +134,8 @@ fn diff_reports_text_keys_by_path() {
         ("buckets[].s3.session_token_file", "", "buckets[products].s3.session_token"),
         ("buckets[].s3.key_prefix", "", "buckets[products].s3.key_prefix"),
         ("buckets[].s3.ca_file", "", "buckets[products].s3.ca_file"),
+        ("buckets[].index", "main.html", "buckets[products].index"),
+        ("buckets[].spa", "", "buckets[products].spa"),
         ("jwt.keys[].secret", "another-secret-of-the-fixtures-0123456789", "jwt.keys[0].secret"),
         ("jwt.keys[].id", "older", "jwt.keys[0].id"),
         ("jwt.issuer", "", "jwt.issuer"),
@@ -150,6 +152,24 @@ fn diff_reports_text_keys_by_path() {
         all.extend(difference.restart_required);
         let expected: &[&str] = if reported.is_empty() { &[] } else { &[reported] };
         assert_eq!(all, expected, "{path}");
+    }
+}
+
+#[test]
+fn lists_of_statuses_and_error_pages_are_compared_whatever_their_order() {
+    let full = full();
+    for (key, text, is_change) in [
+        ("missing", "[403, 404, 403]", false),
+        ("missing", "[404]", true),
+        ("error_pages", "{ '503': '/errors/busy page.html', '404': /404.html }", false),
+        ("error_pages", "{ 404: /404.html, 503: /busy.html }", true),
+        ("error_pages", "{}", true),
+    ] {
+        let mut changed = full.clone();
+        changed["buckets"][0][key] = serde_yaml::from_str(text).unwrap();
+        let path = format!("buckets[products].{key}");
+        let expected: &[String] = if is_change { &[path] } else { &[] };
+        assert_eq!(change(&full, &changed).applied, expected, "{key}: {text}");
     }
 }
 

@@ -45,6 +45,21 @@ fn made(settings: &Settings, previous: Option<&Release>) -> Release {
 }
 
 #[test]
+fn the_documents_of_a_website_are_those_of_the_file() {
+    let snapshot = made(&load(&directory("valid").join("full.yaml")), None);
+    let documents = snapshot.buckets[0].site.as_ref().unwrap().documents.as_ref().unwrap();
+    let key = |key: &str| Some(Box::from(key.as_bytes()));
+    assert_eq!(documents.index, key("index.html"));
+    assert!(documents.redirect_directories);
+    assert_eq!(*documents.missing, [403, 404]);
+    assert_eq!(documents.spa, key("app/index.html"));
+    let pages: Vec<_> =
+        documents.error_pages.iter().map(|(status, key)| (*status, &**key)).collect();
+    assert_eq!(pages, [(404, &b"404.html"[..]), (503, b"errors/busy page.html")]);
+    assert!(snapshot.buckets[1].site.is_none(), "a bucket without any pays nothing");
+}
+
+#[test]
 fn the_snapshot_says_what_the_file_says() {
     let settings = load(&directory("valid").join("full.yaml"));
     let snapshot = made(&settings, None);

@@ -64,6 +64,14 @@ struct Change {
     after: Vec<Setting>,
 }
 
+impl Change {
+    /// With another value after it.
+    fn and(mut self, path: &'static str, value: impl Into<Value>) -> Self {
+        self.after.push((path, value.into()));
+        self
+    }
+}
+
 fn simple(path: &'static str, value: impl Into<Value>) -> Change {
     Change { before: vec![], after: vec![(path, value.into())] }
 }
@@ -240,6 +248,16 @@ fn change(key: &str) -> Change {
             keys(json!({ "algorithm": "HS256", "secret": SECRET })),
             keys(json!({ "algorithm": "HS384", "secret": SECRET })),
         ),
+        "buckets[].index" => simple("buckets.0.index", "index.html"),
+        "buckets[].redirect_directories" => {
+            from_to("buckets.0.index", "index.html".into(), "index.html".into())
+                .and("buckets.0.redirect_directories", true)
+        }
+        "buckets[].missing" => {
+            from_to("buckets.0.spa", "a".into(), "a".into()).and("buckets.0.missing", json!([403]))
+        }
+        "buckets[].spa" => simple("buckets.0.spa", "app.html"),
+        "buckets[].error_pages" => simple("buckets.0.error_pages", json!({ "404": "/404.html" })),
         "jwt.keys[].secret" => from_to(
             "jwt.keys",
             keys(json!({ "secret": SECRET })),

@@ -27,6 +27,7 @@ mod cors;
 mod credentials;
 mod credentials_load;
 mod disconnects;
+mod documents;
 mod endpoints;
 mod fairness;
 mod faults;

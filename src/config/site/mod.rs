@@ -1,6 +1,7 @@
 //! Keys of a bucket for browsers and websites.
 
 mod cors;
+pub(super) mod documents;
 mod headers;
 mod hosts;
 mod query;

@@ -5,7 +5,7 @@ use crate::{
         core::{Core, generation::Local},
         exchange::{identity::Identity, request::Request},
     },
-    policy::site::Site,
+    policy::site::{Site, documents::Documents},
     system::clock::Monotonic,
 };
 
@@ -55,7 +55,12 @@ pub(super) enum Kind<'o> {
     Preflight,
 }
 
-impl Exchange<'_> {
+impl<'x> Exchange<'x> {
+    /// The documents of the bucket's website, if it is one.
+    pub(super) fn documents(&self) -> Option<&'x Documents> {
+        self.site?.documents.as_ref()
+    }
+
     /// True if a response of S3 with this status is an error that the bucket hides.
     pub(super) fn hides(&self, status: u16) -> bool {
         status >= 300 && status != 304 && self.site.is_some_and(|site| site.hide_s3)

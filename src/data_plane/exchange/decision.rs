@@ -19,8 +19,12 @@ pub(crate) enum Plan {
     Object {
         bucket: usize,
         key_at: usize,
+        /// Set if the path names a directory, and the key its index.
+        is_index: bool,
         permit: Permit,
     },
+    /// To the same path with a `/` behind it.
+    RedirectToDirectory,
     Builtin(Builtin),
     /// To the same target over TLS, on this port.
     Redirect {
@@ -132,8 +136,9 @@ impl Decision {
             }
             return Err(Fault::LoopDetected);
         }
-        let key = routed.key.ok_or(Fault::NoKey)?;
-        if key.len() > OBJECT_KEY_BYTES_MAX {
+        let index = index_of(bucket, routed.key)?;
+        let key = routed.key.unwrap_or_default();
+        if key.len() + index.map_or(0, <[u8]>::len) > OBJECT_KEY_BYTES_MAX {
             return Err(Fault::KeyTooLong);
         }
         let key_at = path.len() - key.len();
@@ -155,7 +160,14 @@ impl Decision {
                     self.subject = permit.subject().map(Box::from);
                 }
                 check_query(bucket, request)?;
-                Ok(Plan::Object { bucket: routed.bucket, key_at, permit })
+                let bucket = routed.bucket;
+                if let Some(index) = index {
+                    if !path.ends_with(b"/") {
+                        return Ok(Plan::RedirectToDirectory);
+                    }
+                    path.extend_from_slice(index);
+                }
+                Ok(Plan::Object { bucket, key_at, is_index: index.is_some(), permit })
             }
             Err(denial) => Err(self.denied(core, local, &denial)),
         }
@@ -217,6 +229,16 @@ impl Decision {
         }
         denial.fault
     }
+}
+
+/// Name of the object that stands for the directory that is asked for; none for an object.
+fn index_of<'b>(bucket: &'b Bucket, key: Option<&[u8]>) -> Result<Option<&'b [u8]>, Fault> {
+    let documents = bucket.site.as_ref().and_then(|site| site.documents.as_ref());
+    let index = documents.and_then(|documents| documents.index_of(key.unwrap_or_default()));
+    if key.is_none() && index.is_none() {
+        return Err(Fault::NoKey);
+    }
+    Ok(index)
 }
 
 /// The fault for a path that no bucket takes.

@@ -2,6 +2,7 @@
 
 use crate::{
     data_plane::{
+        core::Core,
         exchange::{
             client::{Cut, ResponseWriter},
             context::Exchange,
@@ -19,10 +20,13 @@ use crate::{
             error::{Kind, Phase, UpstreamError},
         },
     },
-    model::limits::ERROR_BODY_BYTES_MAX,
-    policy::auth::{Permit, TokenCarrier as _},
+    model::limits::{ERROR_BODY_BYTES_MAX, OBJECT_KEY_BYTES_MAX},
+    policy::{
+        auth::{Permit, TokenCarrier as _},
+        site::documents::{Documents, Substitute},
+    },
     protocol::{
-        http1::{ResponseHead, append_field},
+        http1::{Forwarded, ResponseHead, append_field},
         s3::{
             CredentialProblem, credential_problem, error_body::may_be_credentials_error, error_code,
         },
@@ -35,11 +39,28 @@ use crate::{
 const KEPT_OF_HIDDEN: [(&str, &str); 2] =
     [("Content-Range", "content-range"), ("Retry-After", "retry-after")];
 
+/// The object that a path names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NamedObject<'p> {
+    /// The canonical path; behind that of a directory, the name of its index.
+    pub(super) path: &'p [u8],
+    /// Start of the key in it.
+    pub(super) key_at: usize,
+    /// Set if it is the index of a directory.
+    pub(super) is_index: bool,
+}
+
+impl<'p> NamedObject<'p> {
+    fn key(&self) -> &'p [u8] {
+        self.path.get(self.key_at..).unwrap_or_default()
+    }
+}
+
 /// Serves an object that the client may read.
 pub(super) async fn forward(
     exchange: &Exchange<'_>,
     index: usize,
-    key: &[u8],
+    object: NamedObject<'_>,
     permit: Permit,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
@@ -48,7 +69,7 @@ pub(super) async fn forward(
     exchange.request.append_forwarded(&core.pseudonym, &mut fields);
     let query = passed_query(exchange);
     let wanted = Wanted {
-        target: Target::Object(key),
+        target: Target::Object(object.key()),
         query: query.as_deref().map_or(&[], Vec::as_slice),
         is_head: exchange.request.is_head(),
         fields: &fields,
@@ -65,11 +86,21 @@ pub(super) async fn forward(
     let outcome = match request.fetch(&mut head, &mut upstream_ns).await {
         Ok(mut fetched) => {
             request.cells().record_upstream(head.status, upstream_ns.unwrap_or(0));
-            let outcome = relay(exchange, &request, &head, &mut fetched, response).await;
-            if !outcome.aborted && !head.close {
-                request.give_back(fetched.body);
+            let documents = exchange.documents().filter(|all| all.replace(head.status));
+            if let Some(documents) = documents {
+                let replacement = Replacement { exchange, documents, object };
+                let arrived = Arrived { head: &mut head, upstream_ns: &mut upstream_ns };
+                // Rare, and too large for every request to have room for it.
+                Box::pin(replacement.respond(request, arrived, fetched, response)).await
+            } else {
+                let changes = Changes::default();
+                let outcome =
+                    relay(exchange, &request, &head, changes, &mut fetched, response).await;
+                if !outcome.aborted && !head.close {
+                    request.give_back(fetched.body);
+                }
+                outcome
             }
-            outcome
         }
         Err(error) => failed(exchange, &request, &error, response).await,
     };
@@ -105,6 +136,7 @@ async fn relay(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'_>,
     head: &ResponseHead,
+    changes: Changes,
     fetched: &mut Fetched<'_>,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
@@ -112,7 +144,7 @@ async fn relay(
         return hide(exchange, request, head, fetched, response).await;
     }
     let message = fetched.message();
-    add_head(exchange, head, message, request.key(), Changes::default(), response);
+    add_head(exchange, head, message, request.key(), changes, response);
     let may_be_ours = request.bucket().signing.is_signed()
         && may_be_credentials_error(head.status)
         && response.has_body();
@@ -130,6 +162,18 @@ async fn relay(
     if passed.is_ok() {
         passed = stream(exchange.core, body, response).await;
     }
+    let status = changes.status.unwrap_or(head.status);
+    conclude(exchange, request, status, passed, response).await
+}
+
+/// The outcome of a body that was passed on, or was not.
+async fn conclude(
+    exchange: &Exchange<'_>,
+    request: &ObjectRequest<'_>,
+    status: u16,
+    passed: Result<(), Cut>,
+    response: &mut impl ResponseWriter,
+) -> Outcome {
     let aborted = match passed {
         Ok(()) => false,
         Err(Cut::Upstream(error)) if !response.is_started() => {
@@ -142,8 +186,7 @@ async fn relay(
             true
         }
     };
-    let bytes = response.body_bytes();
-    Outcome { status: head.status, bytes, aborted, ..Outcome::default() }
+    Outcome { status, bytes: response.body_bytes(), aborted, ..Outcome::default() }
 }
 
 /// Returns true if the body is in a content coding. Nobody asked for one, and a coded error
@@ -164,21 +207,28 @@ async fn inspect(
     response: &mut impl ResponseWriter,
 ) -> Result<(), Cut> {
     let read = read_beginning(body).await.map_err(Cut::Upstream)?;
-    refuse_credentials_error(request, &read).map_err(Cut::Upstream)?;
-    if read.is_empty() { Ok(()) } else { Ok(response.write(&read).await?) }
+    refuse_credentials_error(request, &read.bytes).map_err(Cut::Upstream)?;
+    if read.bytes.is_empty() { Ok(()) } else { Ok(response.write(&read.bytes).await?) }
+}
+
+/// The beginning of an error body.
+struct Beginning {
+    bytes: Vec<u8>,
+    /// Set if nothing follows.
+    is_whole: bool,
 }
 
 /// Reads an error body, but not much of one that is too long for S3.
-async fn read_beginning(body: &mut Body<'_>) -> Result<Vec<u8>, UpstreamError> {
+async fn read_beginning(body: &mut Body<'_>) -> Result<Beginning, UpstreamError> {
     let mut bytes = Vec::new();
     while bytes.len() < ERROR_BODY_BYTES_MAX {
         match body.buffered()? {
             Frame::Data(frame) => bytes.extend_from_slice(body.bytes(frame)),
-            Frame::End => break,
+            Frame::End => return Ok(Beginning { bytes, is_whole: true }),
             Frame::Wait => body.wait(ERROR_BODY_BYTES_MAX).await?,
         }
     }
-    Ok(bytes)
+    Ok(Beginning { bytes, is_whole: false })
 }
 
 /// Looks for a refusal of our own credentials in an error body.
@@ -194,6 +244,33 @@ fn refuse_credentials_error(request: &ObjectRequest<'_>, body: &[u8]) -> Result<
     Err(UpstreamError::new(kind, Phase::Body))
 }
 
+/// The fields of a hidden error that the client needs.
+fn kept_of_hidden<'x>(exchange: &Exchange<'x>, head: &ResponseHead, message: &[u8]) -> Scratch<'x> {
+    let mut kept = exchange.core.buffers.scratch();
+    for (name, name_lower) in KEPT_OF_HIDDEN {
+        for value in head.header_values(message, name_lower.as_bytes()) {
+            append_field(name, value, &mut kept);
+        }
+    }
+    kept
+}
+
+/// Looks for a refusal of our own credentials in the body of any error, of which this is the
+/// beginning.
+fn refuse_ours(
+    request: &ObjectRequest<'_>,
+    status: u16,
+    is_coded: bool,
+    body: &[u8],
+) -> Result<(), UpstreamError> {
+    let may_be_ours = request.bucket().signing.is_signed() && may_be_credentials_error(status);
+    match () {
+        () if !may_be_ours || body.is_empty() => Ok(()),
+        () if is_coded => Err(UpstreamError::new(Kind::Malformed, Phase::Body)),
+        () => refuse_credentials_error(request, body),
+    }
+}
+
 /// Responds in place of S3, whose error shall not be seen.
 async fn hide(
     exchange: &Exchange<'_>,
@@ -203,22 +280,250 @@ async fn hide(
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     let message = fetched.message();
-    let mut kept = exchange.core.buffers.scratch();
-    for (name, name_lower) in KEPT_OF_HIDDEN {
-        for value in head.header_values(message, name_lower.as_bytes()) {
-            append_field(name, value, &mut kept);
-        }
-    }
-    let may_be_ours = request.bucket().signing.is_signed() && may_be_credentials_error(head.status);
+    let kept = kept_of_hidden(exchange, head, message);
     let is_coded = is_coded(head, message);
     let read = read_beginning(&mut fetched.body).await;
-    let refused = read.and_then(|read| match () {
-        () if !may_be_ours || read.is_empty() => Ok(()),
-        () if is_coded => Err(UpstreamError::new(Kind::Malformed, Phase::Body)),
-        () => refuse_credentials_error(request, &read),
-    });
+    let refused = read.and_then(|read| refuse_ours(request, head.status, is_coded, &read.bytes));
     match refused {
         Ok(()) => respond::hidden(exchange, head.status, &kept, response).await,
         Err(error) => failed(exchange, request, &error, response).await,
     }
+}
+
+/// A document in place of an error of S3.
+#[derive(Clone, Copy)]
+struct Replacement<'s> {
+    exchange: &'s Exchange<'s>,
+    documents: &'s Documents,
+    object: NamedObject<'s>,
+}
+
+/// Head of the last response of S3, and the nanoseconds that all responses took so far.
+struct Arrived<'a> {
+    head: &'a mut ResponseHead,
+    upstream_ns: &'a mut Option<u64>,
+}
+
+impl Arrived<'_> {
+    /// Sends another request and reads the head of its response.
+    async fn fetch<'r>(
+        &mut self,
+        request: &ObjectRequest<'r>,
+    ) -> Result<Fetched<'r>, UpstreamError> {
+        self.head.reset();
+        let mut ns = None;
+        let fetched = request.fetch(self.head, &mut ns).await;
+        let ns = ns.unwrap_or(0);
+        *self.upstream_ns = Some(self.upstream_ns.unwrap_or(0) + ns);
+        if fetched.is_ok() {
+            request.cells().record_upstream(self.head.status, ns);
+        }
+        fetched
+    }
+}
+
+/// An error of S3 that is sent unless a document takes its place. Its head is with the response
+/// writer, which sends nothing yet, unless it shall not be seen.
+struct Waiting<'r> {
+    status: u16,
+    /// Fields that are sent with a hidden one.
+    hidden: Option<Scratch<'r>>,
+    bytes: Vec<u8>,
+    /// Rest of a long body, which was not read.
+    rest: Option<Body<'r>>,
+}
+
+impl<'s> Replacement<'s> {
+    /// Responds to an error of S3: with a redirect to the directory of that name, with the document
+    /// of an application or an error page, or with the error itself.
+    async fn respond<'r>(
+        self,
+        request: ObjectRequest<'r>,
+        mut arrived: Arrived<'_>,
+        fetched: Fetched<'r>,
+        response: &mut impl ResponseWriter,
+    ) -> Outcome
+    where
+        's: 'r,
+    {
+        let Self { exchange, documents, object } = self;
+        let waiting = match self.hold(&request, arrived.head, fetched, response).await {
+            Ok(waiting) => waiting,
+            Err(error) => return failed(exchange, &request, &error, response).await,
+        };
+        let status = waiting.status;
+        let buffers = &exchange.core.buffers;
+        let (mut key, mut via, mut fields) =
+            (buffers.scratch(), buffers.scratch(), buffers.scratch());
+        let client = Some(response.presence());
+        // Only shorter-lived requests from here on.
+        let mut request: ObjectRequest<'_> = request;
+        if let Some(index) = documents.index_to_look_for(status).filter(|_| !object.is_index) {
+            for part in [object.key(), b"/", index] {
+                key.extend_from_slice(part);
+            }
+            self.append_fields(|_| false, &mut via);
+            let target = Target::Object(&key);
+            let wanted = Wanted { target, query: b"", is_head: true, fields: &via, client };
+            request = request.followed_by(wanted);
+            if key.len() <= OBJECT_KEY_BYTES_MAX {
+                match exists(&request, &mut arrived).await {
+                    Ok(true) => {
+                        let path = object.path;
+                        return respond::redirect_to_directory(exchange, path, response).await;
+                    }
+                    Ok(false) => {}
+                    Err(error) if error.is_client_gone() => return gone(),
+                    Err(error) => request.note(&error),
+                }
+            }
+        }
+        let accept = exchange.request.values(b"accept");
+        if let Some(substitute) = documents.substitute(status, object.key(), accept) {
+            let is_application = matches!(substitute, Substitute::Application(_));
+            // A validator says what a client has of the document, wherever it was found. Nothing
+            // but the whole page goes with the status of an error (RFC 9110 sections 13.2.1 and
+            // 14.2).
+            let passes = |field| is_application && field == Forwarded::IfNoneMatch;
+            self.append_fields(passes, &mut fields);
+            let target = Target::Object(substitute.key());
+            let is_head = exchange.request.is_head();
+            let wanted = Wanted { target, query: b"", is_head, fields: &fields, client };
+            request = request.followed_by(wanted);
+            match arrived.fetch(&request).await {
+                Ok(fetched) if substitute.is_found(arrived.head.status) => {
+                    let changes = Changes {
+                        status: (!is_application).then_some(status),
+                        varies_with_accept: documents.varies_with_accept(status),
+                    };
+                    return relay_all(exchange, &request, arrived.head, changes, fetched, response)
+                        .await;
+                }
+                Ok(fetched) => discard(&request, arrived.head, fetched.body).await,
+                Err(error) if error.is_client_gone() => return gone(),
+                Err(error) => request.note(&error),
+            }
+        }
+        waiting.send(exchange, &request, response).await
+    }
+
+    /// Keeps an error of S3 back, and frees its connection for the next request.
+    ///
+    /// # Errors
+    /// It is about our credentials, or it did not arrive, or the client left.
+    async fn hold<'r>(
+        &self,
+        request: &ObjectRequest<'r>,
+        head: &ResponseHead,
+        mut fetched: Fetched<'r>,
+        response: &mut impl ResponseWriter,
+    ) -> Result<Waiting<'r>, UpstreamError>
+    where
+        's: 'r,
+    {
+        let exchange = self.exchange;
+        let status = head.status;
+        let message = fetched.message();
+        let varies_with_accept = self.documents.varies_with_accept(status);
+        let hidden = if exchange.hides(status) {
+            let mut kept = kept_of_hidden(exchange, head, message);
+            if varies_with_accept {
+                append_field("Vary", b"Accept", &mut kept);
+            }
+            Some(kept)
+        } else {
+            let changes = Changes { varies_with_accept, ..Changes::default() };
+            add_head(exchange, head, message, request.key(), changes, response);
+            None
+        };
+        let is_coded = is_coded(head, message);
+        let Beginning { bytes, is_whole } = read_beginning(&mut fetched.body).await?;
+        refuse_ours(request, status, is_coded, &bytes)?;
+        let rest = if is_whole {
+            if !head.close {
+                request.give_back(fetched.body);
+            }
+            None
+        } else {
+            Some(fetched.body)
+        };
+        Ok(Waiting { status, hidden, bytes, rest })
+    }
+
+    fn append_fields(&self, passes: impl Fn(Forwarded) -> bool, fields: &mut Vec<u8>) {
+        let Exchange { request, core, .. } = self.exchange;
+        request.append_forwarded_of(passes, &core.pseudonym, fields);
+    }
+}
+
+impl Waiting<'_> {
+    async fn send(
+        self,
+        exchange: &Exchange<'_>,
+        request: &ObjectRequest<'_>,
+        response: &mut impl ResponseWriter,
+    ) -> Outcome {
+        let Self { status, hidden, bytes, mut rest } = self;
+        if let Some(kept) = hidden {
+            return respond::hidden(exchange, status, &kept, response).await;
+        }
+        let passed = pass(exchange.core, &bytes, rest.as_mut(), response).await;
+        conclude(exchange, request, status, passed, response).await
+    }
+}
+
+/// Passes on what was read of a body, and the rest of it.
+async fn pass(
+    core: &Core,
+    read: &[u8],
+    rest: Option<&mut Body<'_>>,
+    response: &mut impl ResponseWriter,
+) -> Result<(), Cut> {
+    if response.has_body() && !read.is_empty() {
+        response.write(read).await?;
+    }
+    match rest {
+        Some(body) => stream(core, body, response).await,
+        None => Ok(response.finish().await?),
+    }
+}
+
+/// Passes a response on, and keeps its connection.
+async fn relay_all<'r>(
+    exchange: &Exchange<'_>,
+    request: &ObjectRequest<'r>,
+    head: &ResponseHead,
+    changes: Changes,
+    mut fetched: Fetched<'r>,
+    response: &mut impl ResponseWriter,
+) -> Outcome {
+    let outcome = relay(exchange, request, head, changes, &mut fetched, response).await;
+    if !outcome.aborted && !head.close {
+        request.give_back(fetched.body);
+    }
+    outcome
+}
+
+/// Returns true if S3 has what a HEAD request asks for.
+async fn exists(
+    request: &ObjectRequest<'_>,
+    arrived: &mut Arrived<'_>,
+) -> Result<bool, UpstreamError> {
+    let fetched = arrived.fetch(request).await?;
+    let status = arrived.head.status;
+    discard(request, arrived.head, fetched.body).await;
+    Ok(status == 200)
+}
+
+/// Keeps the connection of a response that is not sent, if little of its body is left.
+async fn discard<'r>(request: &ObjectRequest<'r>, head: &ResponseHead, mut body: Body<'r>) {
+    let read = read_beginning(&mut body).await;
+    if read.is_ok_and(|read| read.is_whole) && !head.close {
+        request.give_back(body);
+    }
+}
+
+/// The outcome for a client that left.
+fn gone() -> Outcome {
+    Outcome { aborted: true, ..Outcome::default() }
 }

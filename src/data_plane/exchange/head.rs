@@ -6,15 +6,23 @@ use crate::{
         context::{Exchange, Kind, ObjectSent, OwnFields},
         respond,
     },
-    protocol::http1::{ResponseHead, reason_phrase},
+    protocol::http1::{ResponseHead, reason_phrase, retain_fields},
 };
 
 /// Changes to the head of a response of S3.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Changes {
-    /// Status in place of S3's.
+    /// Status in place of S3's: the response is the page of an error.
     pub(crate) status: Option<u16>,
+    /// Set if the response would be another one with another `Accept`.
+    pub(crate) varies_with_accept: bool,
 }
+
+/// Fields of an object that its bytes do not have as an error page. Validators and ranges are of
+/// the object and not of what the path names (RFC 9110 sections 8.8 and 14.3), and a cache that
+/// keeps the page as long as the object would hide an object that comes.
+const NOT_OF_ERRORS: [&[u8]; 6] =
+    [b"etag", b"last-modified", b"accept-ranges", b"cache-control", b"expires", b"age"];
 
 /// Writes the head that the client gets for S3's, which is in `message`, to a request for the
 /// object with this key.
@@ -31,6 +39,17 @@ pub(crate) fn add_head(
         Some(status) => response.begin(status, reason_phrase(status).as_bytes()),
     }
     response.fields_of(head, message);
+    if changes.status.is_some() {
+        let (lines, start) = response.field_lines();
+        retain_fields(lines, start, |name, _| {
+            !NOT_OF_ERRORS.iter().any(|other| name.eq_ignore_ascii_case(other))
+        });
+        response.field("Cache-Control", b"no-store");
+    }
+    if changes.varies_with_accept {
+        // Beside one of S3 (RFC 9110 section 12.5.5).
+        response.field("Vary", b"Accept");
+    }
     if !head.has_date {
         response.field("Date", &exchange.core.dates.http());
     }

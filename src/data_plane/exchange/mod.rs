@@ -32,6 +32,7 @@ use crate::{
             client::{RequestBody, ResponseWriter},
             context::Exchange,
             decision::{Decision, Plan},
+            forward::NamedObject,
             identity::Identity,
             outcome::Outcome,
             request::Request,
@@ -70,18 +71,21 @@ pub(crate) async fn run(
     let exchange = Exchange { core, request, identity, started, allow, site };
     let plan = std::mem::replace(&mut decision.plan, Plan::Options);
     let outcome = match plan {
-        Plan::Object { bucket, key_at, permit } => {
+        Plan::Object { bucket, key_at, is_index, permit } => {
             let discarded = if body.is_over() { Ok(()) } else { body.discard().await };
             match discarded {
                 Ok(()) => {
-                    let key = path.get(key_at..).unwrap_or_default();
-                    forward::forward(&exchange, bucket, key, permit, response).await
+                    let object = NamedObject { path: &path, key_at, is_index };
+                    forward::forward(&exchange, bucket, object, permit, response).await
                 }
                 Err(fault) => respond::fault(&exchange, fault, response).await,
             }
         }
         Plan::Builtin(what) => {
             builtin::respond(&exchange, what, decision.subject.as_deref(), response).await
+        }
+        Plan::RedirectToDirectory => {
+            respond::redirect_to_directory(&exchange, &path, response).await
         }
         Plan::Redirect { port } => respond::redirect(&exchange, port, response).await,
         Plan::Options => respond::options(&exchange, response).await,

@@ -6,7 +6,7 @@ use crate::{
     data_plane::core::{generation::Local, open::Role},
     policy::{auth::TokenCarrier, site::Site},
     protocol::{
-        http1::{Looped, Method, Pseudonym, RequestHead, append_field},
+        http1::{Forwarded, Looped, Method, Pseudonym, RequestHead, append_field},
         s3::{PathError, canonical_path},
     },
     system::tls::Negotiated,
@@ -92,8 +92,18 @@ impl<'r> Request<'r> {
 
     /// Appends the fields that S3 gets, each as a line.
     pub(crate) fn append_forwarded(&self, pseudonym: &Pseudonym, out: &mut Vec<u8>) {
+        self.append_forwarded_of(|_| true, pseudonym, out);
+    }
+
+    /// Appends those of the fields that S3 gets which are passed, each as a line.
+    pub(super) fn append_forwarded_of(
+        &self,
+        passes: impl Fn(Forwarded) -> bool,
+        pseudonym: &Pseudonym,
+        out: &mut Vec<u8>,
+    ) {
         let Self { head, bytes, .. } = self;
-        for forwarded in head.forwarded() {
+        for forwarded in head.forwarded().iter().filter(|forwarded| passes(forwarded.field)) {
             append_field(forwarded.field.name(), forwarded.value.of(bytes), out);
         }
         pseudonym.append_via(head.version, head.via(bytes), out);

@@ -13,7 +13,7 @@ use crate::{
     },
     handoff::message::CallReply,
     model::Fault,
-    policy::auth::TokenCarrier as _,
+    policy::{auth::TokenCarrier as _, site::documents::append_directory_location},
     protocol::{
         http1::{BodyLength, reason_phrase},
         text::decimal::append_decimal,
@@ -110,13 +110,33 @@ pub(super) async fn redirect(
         location.push(b'?');
         location.extend_from_slice(query);
     }
-    let own = exchange.own();
+    // Where TLS is offered may change.
+    moved(exchange, &location, response).await
+}
+
+/// Sends the client from a canonical path to the directory of that name.
+pub(super) async fn redirect_to_directory(
+    exchange: &Exchange<'_>,
+    path: &[u8],
+    response: &mut impl ResponseWriter,
+) -> Outcome {
+    let mut location = exchange.core.buffers.scratch();
+    append_directory_location(path, exchange.request.query(), &mut location);
+    // An object of that name may come.
+    moved(exchange, &location, response).await
+}
+
+/// Sends the client to another place, for this time only.
+async fn moved(
+    exchange: &Exchange<'_>,
+    location: &[u8],
+    response: &mut impl ResponseWriter,
+) -> Outcome {
     response.begin(308, reason_phrase(308).as_bytes());
     response.field("Date", &exchange.core.dates.http());
-    response.field("Location", &location);
-    // Where TLS is offered may change.
+    response.field("Location", location);
     response.field("Cache-Control", b"no-store");
-    add_own_fields(&own, response);
+    add_own_fields(&exchange.own(), response);
     response.end_head(BodyLength::Fixed(0), Some(0));
     finish(308, "", b"", response).await
 }

@@ -132,6 +132,13 @@ impl<'r> ObjectRequest<'r> {
         })
     }
 
+    /// The next request of the same requester, for something else in the same bucket, with the same
+    /// permit and the same credentials.
+    pub(crate) fn followed_by(self, wanted: Wanted<'r>) -> Self {
+        let Wanted { target, query, is_head, fields, client } = wanted;
+        Self { target, query, fields, is_head, client, ..self }
+    }
+
     /// The object's key, decoded; empty if it asks for none.
     pub(crate) fn key(&self) -> &'r [u8] {
         match self.target {

@@ -2,18 +2,22 @@
 //! here, which is none where nothing of it is configured.
 
 pub mod cors;
+pub mod documents;
 pub mod headers;
 pub mod query;
 
 use std::sync::Arc;
 
 use cors::Cors;
+use documents::Documents;
 use headers::Headers;
 use query::AllowedQuery;
 
 /// Rules of one bucket for browsers and websites.
 #[derive(Debug, Default)]
 pub struct Site {
+    /// Documents of a website.
+    pub documents: Option<Documents>,
     /// Parameters of a query that reach S3.
     pub query: Option<AllowedQuery>,
     /// Pages of other origins that may read the bucket.
@@ -27,7 +31,7 @@ pub struct Site {
 impl Site {
     /// True if there is no rule at all.
     pub fn is_empty(&self) -> bool {
-        let Self { query, cors, headers, hide_s3 } = self;
-        query.is_none() && cors.is_none() && headers.is_none() && !hide_s3
+        let Self { documents, query, cors, headers, hide_s3 } = self;
+        documents.is_none() && query.is_none() && cors.is_none() && headers.is_none() && !hide_s3
     }
 }

@@ -23,7 +23,7 @@ pub use name::{
     validate_access_key, validate_bucket_name, validate_key_prefix, validate_region,
     validate_session_token,
 };
-pub use path::{PathError, canonical_path};
+pub use path::{PathError, canonical_path, check_decoded_text};
 pub use query::append_query;
 pub use sigv4::{
     AmzDate, DailyKey, RecentSignatures, Signer, SigningInput, SigningKey, append_signed_headers,
