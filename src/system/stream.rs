@@ -283,6 +283,16 @@ impl Stream {
         }
     }
 
+    /// Returns true if closing is an orderly end for a peer that is done sending: nothing of it is
+    /// left unread, which the kernel would answer with a reset. A TLS peer may still send an end of
+    /// its own (RFC 8446 section 6.1).
+    pub fn may_close_at_once(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_quiet(),
+            Self::Tls(_) => false,
+        }
+    }
+
     /// Ends sending in order; the peer sees the end of the stream after everything that was sent.
     pub fn finish(&self) {
         self.say_end();

@@ -209,6 +209,26 @@ fn a_client_that_asks_for_one_response_may_finish_sending_and_wait_for_it() {
 }
 
 #[test]
+fn a_client_that_asked_for_the_end_is_not_waited_for() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::in_front_of(&origin);
+    for request in [
+        request_bytes("GET", "/products/x", &[("Connection", "close")]),
+        b"GET /products/x HTTP/1.0\r\n\r\n".to_vec(),
+        b"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc"
+            .to_vec(),
+    ] {
+        let mut client = proxy.client();
+        client.send(request);
+        client.response("GET");
+        assert_eq!(client.expect_end(), End::Fin);
+        // The client's side is still open. There is one worker, which has closed its own side
+        // before it counts: only the connection that asks is left.
+        assert_eq!(proxy.metric("yatagarasu_connections{state=\"active\"}"), Some(1.0));
+    }
+}
+
+#[test]
 fn the_tail_of_a_response_survives_bytes_that_nobody_reads() {
     const LENGTH: usize = 3 * 1_048_576;
     let origin = ScriptedOrigin::serving(vec![b'x'; LENGTH]);

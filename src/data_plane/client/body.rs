@@ -69,6 +69,11 @@ impl<'b> Body<'b> {
         matches!(self.state, State::LeftUnread | State::Refused(_))
     }
 
+    /// True if there was none, or all of it was read.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
     /// Bytes of it among those that had arrived with the head.
     pub(super) fn consumed(&self) -> usize {
         self.consumed

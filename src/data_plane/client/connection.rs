@@ -31,6 +31,11 @@ use crate::{
     telemetry::labels::ConnectionState,
 };
 
+/// Longest body, in bytes, behind which a connection is closed without lingering. It leaves at once
+/// with its head, in the ten segments that may be under way on a new connection (RFC 6928), so that
+/// no reset can overtake it.
+const CLOSED_AT_ONCE_BYTES_MAX: u64 = 8_192;
+
 /// The next step for the connection after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
@@ -38,6 +43,9 @@ enum Next {
     KeepAlive,
     /// It is closed once the client has stopped sending.
     Close,
+    /// It is closed at once: the client asked for it, and nothing that either side has sent can be
+    /// lost.
+    CloseAtOnce,
     /// It is reset, so that a cut-short body can't be taken for a whole one.
     Abort,
 }
@@ -94,6 +102,7 @@ pub(crate) async fn serve(
                 linger(core, &stream).await;
                 break;
             }
+            Next::CloseAtOnce => break,
             Next::Abort => {
                 stream.abort();
                 break;
@@ -133,13 +142,19 @@ async fn serve_request<'c>(
         End::Complete => Next::Close,
         End::Cut => Next::Abort,
     };
+    let is_short = response.body_bytes() <= CLOSED_AT_ONCE_BYTES_MAX;
     drop(response);
     // After an early response, what is left of the body must not be read as the next request.
     if next == Next::KeepAlive && !body.is_over() && body.discard().await.is_err() {
         next = Next::Close;
     }
+    // A client that asks for the end must not send anything after it (RFC 9112 section 9.6).
+    let is_last = head.close && body.is_read() && is_short;
     input.consume(head.head_len + body.consumed());
     input.append(core, body.surplus());
+    if next == Next::Close && is_last && input.is_empty() && stream.may_close_at_once() {
+        next = Next::CloseAtOnce;
+    }
     next
 }
 
