@@ -139,6 +139,12 @@ impl Readiness {
         }
     }
 
+    /// The connection was just accepted: bytes may have arrived before it was registered, so the
+    /// first read is worth a try at once.
+    pub(super) fn just_accepted(&self) {
+        self.readable.set(true);
+    }
+
     /// Concludes from `accept(2)` whether connections wait: only `EAGAIN` says that none does.
     pub(super) fn accepted(&self, one: bool) {
         if !one {

@@ -116,7 +116,7 @@ fn admit(core: &Rc<Core>, accepted: Accepted, door: Door) {
         }
         return;
     }
-    let Ok(socket) = Socket::new(accepted.fd, &core.reactor) else {
+    let Ok(socket) = Socket::accepted(accepted.fd, &core.reactor) else {
         core.cells.rejected(RejectReason::FdExhausted).inc();
         return;
     };

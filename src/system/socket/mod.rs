@@ -29,6 +29,16 @@ impl Socket {
         Ok(Self { registration: Registration::new(reactor, fd.as_raw_fd())?, fd })
     }
 
+    /// Takes over an accepted connection, whose first bytes may have arrived before it.
+    ///
+    /// # Errors
+    /// As [`Socket::new`].
+    pub fn accepted(fd: OwnedFd, reactor: &Rc<Reactor>) -> io::Result<Self> {
+        let socket = Self::new(fd, reactor)?;
+        socket.registration.readiness.just_accepted();
+        Ok(socket)
+    }
+
     /// Connects to `address`, on behalf of `client` if there is one.
     ///
     /// # Errors
