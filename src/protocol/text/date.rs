@@ -6,15 +6,17 @@ pub const SECONDS_PER_DAY: u64 = 86_400;
 /// 9999-12-31T23:59:59Z: the last second that a year of four digits can name.
 pub const UNIX_SECONDS_MAX: u64 = 253_402_300_799;
 
+const DAYS_FROM_MARCH_OF_YEAR_0_TO_EPOCH: u64 = 719_468;
+
+/// Days after which the calendar repeats: an era of 400 years.
+const DAYS_PER_ERA: u64 = 146_097;
+
 /// Year, month (1 to 12) and day (1 to 31) of a count of days since 1970-01-01, in the proleptic
 /// Gregorian calendar.
 ///
 /// Years are counted from the first of March, so that the leap day is the last day of its year
 /// and month lengths follow one linear formula: 153 days in every five months from March on.
 pub const fn civil_from_days(days_since_epoch: u64) -> (u64, u64, u64) {
-    const DAYS_FROM_MARCH_OF_YEAR_0_TO_EPOCH: u64 = 719_468;
-    // The calendar repeats after an era of 400 years.
-    const DAYS_PER_ERA: u64 = 146_097;
     let days = days_since_epoch + DAYS_FROM_MARCH_OF_YEAR_0_TO_EPOCH;
     let (era, day_of_era) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
     let year_of_era =
@@ -30,8 +32,6 @@ pub const fn civil_from_days(days_since_epoch: u64) -> (u64, u64, u64) {
 /// Days since 1970-01-01 of a date in the proleptic Gregorian calendar; none before that day, and
 /// none for a day that does not exist.
 pub fn days_from_civil(year: u64, month: u64, day: u64) -> Option<u64> {
-    const DAYS_FROM_MARCH_OF_YEAR_0_TO_EPOCH: u64 = 719_468;
-    const DAYS_PER_ERA: u64 = 146_097;
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || !(1970..=9_999).contains(&year) {
         return None;
     }
