@@ -61,13 +61,13 @@ impl AuthPolicy {
         let leeway_seconds = spec.leeway.as_secs();
         if spec.leeway.as_nanos() > u128::from(LEEWAY_SECONDS_MAX) * 1_000_000_000 {
             let message = format!("must be at most {LEEWAY_SECONDS_MAX} seconds");
-            problems.push(error("jwt.leeway", message));
+            problems.push(AuthProblem::error("jwt.leeway", message));
         }
         check_sources(&spec.sources, &mut problems);
         if spec.admin_claims.is_empty() {
             let message = "must hold at least one rule; without one every token could use the \
                            admin API";
-            problems.push(error("jwt.admin_claims", message));
+            problems.push(AuthProblem::error("jwt.admin_claims", message));
         }
         let admin_rules = Rules::compile(&spec.admin_claims, Scope::Admin, &mut problems);
         if problems.iter().any(|problem| !problem.warning) {
@@ -265,7 +265,7 @@ fn next_identity() -> u64 {
 
 fn check_sources(sources: &[TokenSource], problems: &mut Vec<AuthProblem>) {
     if sources.is_empty() {
-        problems.push(error("jwt.token_sources", "must hold at least one source"));
+        problems.push(AuthProblem::error("jwt.token_sources", "must hold at least one source"));
     }
     for (index, source) in sources.iter().enumerate() {
         let good = match source {
@@ -278,7 +278,10 @@ fn check_sources(sources: &[TokenSource], problems: &mut Vec<AuthProblem>) {
         };
         if !good {
             let path = format!("jwt.token_sources[{index}].name");
-            problems.push(error(path, "must be a valid name of a field, cookie or parameter"));
+            problems.push(AuthProblem::error(
+                path,
+                "must be a valid name of a field, cookie or parameter",
+            ));
         }
     }
 }
@@ -294,8 +297,4 @@ fn admin_sources(sources: &[TokenSource]) -> Box<[TokenSource]> {
         .cloned()
         .collect();
     if headers.is_empty() { [TokenSource::Bearer].into() } else { headers }
-}
-
-fn error(path: impl Into<String>, message: impl Into<String>) -> AuthProblem {
-    AuthProblem { path: path.into(), message: message.into(), warning: false }
 }

@@ -147,13 +147,13 @@ pub(super) fn compile(spec: &AuthSpec, problems: &mut Vec<AuthProblem>) -> Vec<P
     if !spec.has_own_keys() && spec.providers.is_empty() {
         let message = "needs a key; write secret, secret_file, public_key_file, keys, jwks_file, \
                        jwks_url or discovery";
-        problems.push(error("jwt", message));
+        problems.push(AuthProblem::error("jwt", message));
     }
     if spec.issuer.as_deref() == Some("") {
-        problems.push(error("jwt.issuer", "must not be empty"));
+        problems.push(AuthProblem::error("jwt.issuer", "must not be empty"));
     }
     if spec.audience.iter().any(String::is_empty) {
-        problems.push(error("jwt.audience", "must not hold an empty string"));
+        problems.push(AuthProblem::error("jwt.audience", "must not hold an empty string"));
     }
     let mut first_key = own_keys.len();
     let own = Provider {
@@ -197,10 +197,14 @@ fn compile_provider(
     };
     let source = source.compile(section, problems);
     if !provider.has_keys() {
-        problems.push(error(path, "needs a key; write keys, jwks_file, jwks_url or discovery"));
+        problems.push(AuthProblem::error(
+            path,
+            "needs a key; write keys, jwks_file, jwks_url or discovery",
+        ));
     }
     if provider.audience.iter().flatten().any(String::is_empty) {
-        problems.push(error(format!("{path}.audience"), "must not hold an empty string"));
+        problems
+            .push(AuthProblem::error(format!("{path}.audience"), "must not hold an empty string"));
     }
     let audience = provider.audience.as_deref().map_or_else(|| Arc::clone(&own.audience), boxed);
     let rules = match &provider.claims {
@@ -231,29 +235,32 @@ fn compile_provider(
 fn check_names(spec: &AuthSpec, problems: &mut Vec<AuthProblem>) {
     if spec.providers.len() > PROVIDERS_MAX {
         let message = format!("holds more than {PROVIDERS_MAX} providers; remove some");
-        problems.push(error("jwt.providers", message));
+        problems.push(AuthProblem::error("jwt.providers", message));
     }
     let (mut names, mut issuers) = (HashSet::from([OWN_KEYS]), HashSet::new());
     for ProviderSpec { path, name, issuer, .. } in &spec.providers {
         if name.is_empty() {
-            problems.push(error(format!("{path}.name"), "must not be empty"));
+            problems.push(AuthProblem::error(format!("{path}.name"), "must not be empty"));
         } else if !names.insert(name) {
             let message = if name == OWN_KEYS {
                 "is the name of the keys of the jwt section itself; write another one"
             } else {
                 "is the name of another provider; write another one"
             };
-            problems.push(error(format!("{path}.name"), message));
+            problems.push(AuthProblem::error(format!("{path}.name"), message));
         }
         let path = format!("{path}.issuer");
         if issuer.is_empty() {
-            problems.push(error(path, "must not be empty"));
+            problems.push(AuthProblem::error(path, "must not be empty"));
         } else if spec.issuer.as_ref() == Some(issuer) {
             let message = "is jwt.issuer too, so no token of the keys of the jwt section could be \
                            accepted; keep it in one of the two places";
-            problems.push(error(path, message));
+            problems.push(AuthProblem::error(path, message));
         } else if !issuers.insert(issuer) {
-            problems.push(error(path, "is the issuer of another provider; keep it in one"));
+            problems.push(AuthProblem::error(
+                path,
+                "is the issuer of another provider; keep it in one",
+            ));
         }
     }
     if let Err(position) = ProviderSet::of(&spec.admin_providers, &spec.providers) {
@@ -274,7 +281,7 @@ fn check_names(spec: &AuthSpec, problems: &mut Vec<AuthProblem>) {
 pub(super) fn unknown_name(path: String) -> AuthProblem {
     let message = "no provider has this name; write a name from jwt.providers, or jwt for the keys \
                    of the jwt section itself";
-    error(path, message)
+    AuthProblem::error(path, message)
 }
 
 /// A source of keys as configured in one place.
@@ -302,7 +309,7 @@ impl SourceSpec<'_> {
         match found {
             Ok(source) => source.map(Arc::new),
             Err((member, why)) => {
-                problems.push(error(format!("{}.{member}", self.path), why));
+                problems.push(AuthProblem::error(format!("{}.{member}", self.path), why));
                 None
             }
         }
@@ -352,7 +359,7 @@ impl Keys<'_> {
             let Some(mut key) = VerificationKey::compile(spec, problems) else { continue };
             if is_taken(&keys, &key) {
                 let path = format!("{}.id", spec.path);
-                problems.push(error(path, "must not be the id of another key"));
+                problems.push(AuthProblem::error(path, "must not be the id of another key"));
                 continue;
             }
             if key.id.is_some() {
@@ -369,7 +376,7 @@ impl Keys<'_> {
                         "the kid '{}' must not be the id of a key in {}.keys too",
                         key.label, self.path
                     );
-                    problems.push(error(path.as_str(), message));
+                    problems.push(AuthProblem::error(path.as_str(), message));
                     continue;
                 }
                 key.label = self.label(&key.label);
@@ -377,7 +384,7 @@ impl Keys<'_> {
             }
         }
         if let Err(message) = check_number(&keys) {
-            problems.push(error(format!("{path}.keys"), message));
+            problems.push(AuthProblem::error(format!("{path}.keys"), message));
         }
         keys
     }
@@ -398,7 +405,7 @@ fn known_algorithms(
     for (index, name) in names.iter().enumerate() {
         match KnownAlgorithm::by_name(name) {
             Some(algorithm) => known.push(algorithm),
-            None => problems.push(error(
+            None => problems.push(AuthProblem::error(
                 format!("{path}.algorithms[{index}]"),
                 "is not the name of a signature algorithm; write RS256, PS256, ES256, ES384 or EdDSA",
             )),
@@ -409,8 +416,4 @@ fn known_algorithms(
 
 fn boxed(texts: &[String]) -> Arc<[Box<str>]> {
     texts.iter().map(|text| text.as_str().into()).collect()
-}
-
-fn error(path: impl Into<String>, message: impl Into<String>) -> AuthProblem {
-    AuthProblem { path: path.into(), message: message.into(), warning: false }
 }

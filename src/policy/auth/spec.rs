@@ -262,3 +262,10 @@ pub struct AuthProblem {
     /// Set if it is only a warning.
     pub warning: bool,
 }
+
+impl AuthProblem {
+    /// A problem that is more than a warning.
+    pub(super) fn error(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), warning: false }
+    }
+}
