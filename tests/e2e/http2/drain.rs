@@ -3,8 +3,11 @@
 use super::{cleartext, proxy};
 use crate::support::{
     gate::Gate,
-    http2_client::{Http2Client, get},
-    http2_frames::{ACK, GOAWAY, NO_ERROR, PING, RawHttp2, frame, request},
+    http2_client::{self, Http2Client},
+    http2_frames::{
+        ACK, DATA, END_HEADERS, GOAWAY, HEADERS, NO_ERROR, PING, RST_STREAM, RawHttp2, frame, get,
+        request, window_update,
+    },
     proxy::Proxy,
     scripted_origin::ScriptedOrigin,
     waiting::{wait_refused, wait_until},
@@ -38,6 +41,13 @@ fn a_client_is_told_twice_and_its_streams_finish() {
     client.send(frame(PING, ACK, 0, &ping.payload));
     let second = client.expect_frame(GOAWAY);
     assert_eq!(second.numbers(), [3, NO_ERROR]);
+    // One that comes later is passed over, with all that belongs to it.
+    client.send(frame(HEADERS, END_HEADERS, 5, get("/products/c")));
+    client.send(frame(DATA, 0, 5, b"x"));
+    client.send(window_update(5, 1));
+    client.send(frame(RST_STREAM, 0, 5, [0; 4]));
+    client.send(frame(PING, 0, 0, [7; 8]));
+    assert_eq!(client.expect(PING, 0).payload, [7; 8]);
     gate.open();
     let mut bodies = Vec::new();
     while let Some(frame) = client.next() {
@@ -56,7 +66,7 @@ fn a_well_behaved_client_sees_an_orderly_end() {
     let origin = gated(&gate);
     let mut proxy = proxy(&origin);
     let client = Http2Client::connect(proxy.address());
-    let response = client.start(get("/products/x"), None);
+    let response = client.start(http2_client::get("/products/x"), None);
     client.run(async {
         while origin.requests().is_empty() {
             tokio::task::yield_now().await;

@@ -5,9 +5,10 @@ use super::{cleartext, proxy};
 use crate::support::{
     http2_client::Http2Client,
     http2_frames::{
-        ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS,
-        INITIAL_WINDOW, NO_ERROR, PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM, RawHttp2, SETTINGS,
-        fields, frame, get, request, settings, window_update,
+        ACK, CANCEL, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM,
+        ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, HEADERS, INITIAL_WINDOW, NO_ERROR,
+        PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM, RawHttp2, SETTINGS, STREAM_CLOSED,
+        WINDOW_UPDATE, fields, frame, get, request, settings, window_update,
     },
     proxy::Proxy,
     scripted_origin::ScriptedOrigin,
@@ -156,29 +157,103 @@ fn more_streams_than_allowed_are_refused_and_too_many_of_them_end_the_connection
 }
 
 #[test]
-fn frames_out_of_place_are_protocol_errors() {
+fn frames_that_are_wrong_end_the_connection_with_their_code() {
     let origin = ScriptedOrigin::serving("x");
     let proxy = proxy(&origin);
-    for (what, bytes) in [
-        ("a stream of the server", request(2, "/products/x")),
-        ("DATA on an idle stream", frame(DATA, 0, 1, b"x")),
-        ("a window of nothing", window_update(0, 0)),
+    let too_wide = i32::MAX.unsigned_abs();
+    for (what, code, bytes) in [
+        ("a stream of the server", PROTOCOL_ERROR, request(2, "/products/x")),
+        ("DATA on an idle stream", PROTOCOL_ERROR, frame(DATA, 0, 1, b"x")),
+        ("a window of nothing", PROTOCOL_ERROR, window_update(0, 0)),
         (
             "a push",
+            PROTOCOL_ERROR,
             [request(1, "/products/x"), frame(5, END_HEADERS, 1, [0, 0, 0, 2, 0x82])].concat(),
         ),
-        ("CONTINUATION alone", frame(CONTINUATION, END_HEADERS, 1, b"")),
-        ("PING on a stream", frame(PING, 0, 1, [0; 8])),
-        ("an older stream", [request(3, "/products/x"), request(1, "/products/x")].concat()),
+        ("CONTINUATION alone", PROTOCOL_ERROR, frame(CONTINUATION, END_HEADERS, 1, b"")),
+        (
+            "something between the parts of a section",
+            PROTOCOL_ERROR,
+            [frame(HEADERS, END_STREAM, 1, b"\x82"), frame(PING, 0, 0, [0; 8])].concat(),
+        ),
+        ("PING on a stream", PROTOCOL_ERROR, frame(PING, 0, 1, [0; 8])),
+        (
+            "an older stream",
+            PROTOCOL_ERROR,
+            [request(3, "/products/x"), request(1, "/products/x")].concat(),
+        ),
+        ("padding without end", PROTOCOL_ERROR, frame(HEADERS, 0x0d, 1, [200, 0x82])),
+        ("a reset of no stream", PROTOCOL_ERROR, frame(RST_STREAM, 0, 1, [0; 4])),
+        ("a push that is neither on nor off", PROTOCOL_ERROR, settings(&[(2, 2)])),
+        ("frames that are too short", PROTOCOL_ERROR, settings(&[(5, 16_383)])),
+        ("PING of 7 bytes", FRAME_SIZE_ERROR, frame(PING, 0, 0, [0; 7])),
+        ("settings of 5 bytes", FRAME_SIZE_ERROR, frame(SETTINGS, 0, 0, [0; 5])),
+        ("settings in an answer", FRAME_SIZE_ERROR, frame(SETTINGS, ACK, 0, [0; 6])),
+        ("a window of 3 bytes", FRAME_SIZE_ERROR, frame(WINDOW_UPDATE, 0, 0, [0; 3])),
+        ("a long frame", FRAME_SIZE_ERROR, frame(0xfa, 0, 0, vec![0; 16_385])),
+        ("a window that is too wide", FLOW_CONTROL_ERROR, window_update(0, too_wide)),
+        (
+            "windows that are too wide",
+            FLOW_CONTROL_ERROR,
+            settings(&[(INITIAL_WINDOW, too_wide + 1)]),
+        ),
+        ("an index of no field", COMPRESSION_ERROR, frame(HEADERS, 5, 1, [0x80])),
     ] {
         let mut client = RawHttp2::connect(proxy.address());
         client.send(bytes);
-        assert_eq!(client.expect_goaway(), PROTOCOL_ERROR, "{what}");
+        assert_eq!(client.expect_goaway(), code, "{what}");
     }
     // Something else than settings first, or than the preface.
     let mut client = RawHttp2::silent(proxy.address());
     client.send([crate::support::http2_frames::PREFACE, &frame(0, 0, 1, b"")].concat());
     assert_ne!(client.expect_goaway(), NO_ERROR);
+}
+
+#[test]
+fn frames_that_a_stream_may_not_have_end_the_stream_only() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        while let Some(request) = conn.request() {
+            if request.target.ends_with("/waits") {
+                conn.wait_closed();
+                return;
+            }
+            conn.respond("200 OK", &[], b"x");
+        }
+    });
+    let proxy = proxy(&origin);
+    let mut client = RawHttp2::connect(proxy.address());
+    let too_wide = i32::MAX.unsigned_abs();
+    for (number, (code, kind, flags, payload)) in [
+        (STREAM_CLOSED, DATA, 0, b"x".to_vec()),
+        (STREAM_CLOSED, HEADERS, END_HEADERS | END_STREAM, get("/products/x")),
+        (PROTOCOL_ERROR, WINDOW_UPDATE, 0, vec![0; 4]),
+        (FLOW_CONTROL_ERROR, WINDOW_UPDATE, 0, too_wide.to_be_bytes().to_vec()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let stream = 2 * u32::try_from(number).unwrap() + 1;
+        client.send(request(stream, "/products/waits"));
+        client.send(frame(kind, flags, stream, payload));
+        assert_eq!(client.expect_reset(stream), code, "{number}");
+    }
+    // A body that is longer than it was said to be, and one that is shorter.
+    let post = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/products/x"),
+        ("content-length", "2"),
+    ];
+    for (stream, body) in [(11, "abc"), (13, "a")] {
+        client.send(frame(HEADERS, END_HEADERS, stream, fields(&post)));
+        client.send(frame(DATA, END_STREAM, stream, body));
+        assert_eq!(client.expect_reset(stream), PROTOCOL_ERROR, "{body}");
+    }
+    // Padding and advice are no errors.
+    let padded = [&[3, 0, 0, 0, 0, 16][..], &get("/products/x"), &[0; 3]].concat();
+    client.send(frame(HEADERS, 0x2d, 15, padded));
+    assert_eq!(client.response(15), (Some(200), b"x".to_vec()));
 }
 
 #[test]
