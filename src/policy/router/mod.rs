@@ -2,7 +2,7 @@
 //!
 //! Candidates are the buckets that name the request's host and those that name none. Of these the
 //! longest prefix wins, and of equal prefixes that of an exact host, then of a wildcard, then of no
-//! host. Each of the three has a table of its own ([`prefixes`]), and hosts are found by hash. So
+//! host. Each of the three has a table of its own (`prefixes`), and hosts are found by hash. So
 //! the cost grows neither with the number of buckets nor with that of hosts, and where no bucket
 //! names a host there is one table and one branch.
 
