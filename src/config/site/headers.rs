@@ -22,9 +22,12 @@ const RULES_MAX: usize = 64;
 /// Most names in `remove`.
 const REMOVED_MAX: usize = 64;
 
+/// Names and values of a section together, in bytes: clients refuse heads that are much longer.
+const SECTION_BYTES_MAX: usize = 16_384;
+
 declare! {
     /// `headers` of all buckets, or of one.
-    pub struct HeadersSettings {
+    pub struct HeadersSettings, check = check_size {
         /// Fields that replace those of S3 and of the proxy, each with a value, or with a list of
         /// values for some objects.
         set: FieldRules = map("header fields"),
@@ -49,6 +52,19 @@ impl HeadersSettings {
     pub fn written(&self) -> impl Iterator<Item = (&'static str, &FieldName)> {
         let set = self.set.0.iter().map(|rule| ("set", &rule.name));
         set.chain(self.add.0.iter().map(|rule| ("add", &rule.name)))
+    }
+}
+
+fn check_size(headers: &HeadersSettings, section: Section<'_>) {
+    let bytes_of = |rule: &FieldRule| {
+        let value_bytes = |choice: &Choice| rule.name.as_str().len() + choice.value.len();
+        rule.choices.iter().map(value_bytes).sum::<usize>()
+    };
+    let bytes: usize = headers.set.0.iter().chain(&headers.add.0).map(bytes_of).sum();
+    if bytes > SECTION_BYTES_MAX {
+        section.error_here(format!(
+            "has more than {SECTION_BYTES_MAX} bytes of names and values; shorten them"
+        ));
     }
 }
 
