@@ -7,6 +7,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a tool of tests that ends when something is wrong"
 )]
 
@@ -24,14 +25,14 @@ fn main() {
     let s3 = S3Server::start(&[]);
     tell(&s3.url());
     for line in io::stdin().lock().lines() {
-        let line = line.unwrap();
-        match line.split(' ').collect::<Vec<_>>()[..] {
+        let command = line.unwrap();
+        match command.split(' ').collect::<Vec<_>>()[..] {
             ["put", bucket, key, content] => s3.put(bucket, key, content),
             ["accept", access_key, secret_key, session_token] => {
                 let life = Duration::from_hours(1);
                 s3.key_ring().accept_session(access_key, secret_key, session_token, life);
             }
-            _ => panic!("not a command: {line}"),
+            _ => panic!("not a command: {command}"),
         }
         tell("ok");
     }
