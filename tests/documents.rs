@@ -9,12 +9,16 @@
 mod aws;
 #[path = "documents/config.rs"]
 mod config;
+#[path = "documents/http.rs"]
+mod http;
 #[path = "documents/layout.rs"]
 mod layout;
 #[path = "documents/pages.rs"]
 mod pages;
 #[path = "documents/reload.rs"]
 mod reload;
+#[path = "documents/sites.rs"]
+mod sites;
 mod support;
 #[path = "documents/tls.rs"]
 mod tls;

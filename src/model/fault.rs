@@ -84,6 +84,54 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// All of them, of [`Self::Hidden`] one for each code, for the page that lists them.
+    pub const ALL: &[Self] = &[
+        Self::NoRoute,
+        Self::NoHost,
+        Self::OtherHost,
+        Self::NoKey,
+        Self::BadPath,
+        Self::QueryNotSupported,
+        Self::Misdirected,
+        Self::HttpsRequired,
+        Self::PlainHttp,
+        Self::KeyTooLong,
+        Self::BadRequest,
+        Self::UnknownTransferCoding,
+        Self::VersionNotSupported,
+        Self::MethodNotAllowed,
+        Self::ExpectationFailed,
+        Self::UriTooLong,
+        Self::HeadTooLarge,
+        Self::BodyTooLarge,
+        Self::HeadTimeout,
+        Self::MissingToken,
+        Self::InvalidToken(""),
+        Self::ClaimsRefused,
+        Self::AdminClosed,
+        Self::AdminNotFound,
+        Self::InvalidQuery,
+        Self::UpstreamRefused,
+        Self::UpstreamTimeout,
+        Self::UpstreamProtocol,
+        Self::UpstreamCredentials,
+        Self::Hidden(404),
+        Self::Hidden(403),
+        Self::Hidden(412),
+        Self::Hidden(416),
+        Self::Hidden(503),
+        Self::Hidden(500),
+        Self::Hidden(400),
+        Self::Hidden(301),
+        Self::OutOfDescriptors,
+        Self::TooManyScrapes,
+        Self::LoopDetected,
+        Self::NoReply,
+        Self::TooManyConnections,
+        Self::ShuttingDown,
+        Self::Internal,
+    ];
+
     /// HTTP status that the client gets.
     pub const fn status(self) -> u16 {
         match self {
@@ -236,49 +284,8 @@ mod tests {
 
     #[test]
     fn each_fault_has_a_code_of_its_own() {
-        use Fault::{
-            AdminClosed, AdminNotFound, BadPath, BadRequest, BodyTooLarge, ClaimsRefused,
-            ExpectationFailed, HeadTimeout, HeadTooLarge, HttpsRequired, Internal, InvalidQuery,
-            InvalidToken, KeyTooLong, MethodNotAllowed, MissingToken, NoHost, NoKey, NoRoute,
-            OtherHost, OutOfDescriptors, PlainHttp, QueryNotSupported, ShuttingDown,
-            TooManyConnections, UnknownTransferCoding, UpstreamCredentials, UpstreamProtocol,
-            UpstreamRefused, UpstreamTimeout, UriTooLong, VersionNotSupported,
-        };
-        let faults = [
-            NoRoute,
-            NoHost,
-            OtherHost,
-            NoKey,
-            BadPath,
-            QueryNotSupported,
-            KeyTooLong,
-            HttpsRequired,
-            PlainHttp,
-            BadRequest,
-            UnknownTransferCoding,
-            VersionNotSupported,
-            MethodNotAllowed,
-            ExpectationFailed,
-            UriTooLong,
-            HeadTooLarge,
-            BodyTooLarge,
-            HeadTimeout,
-            MissingToken,
-            InvalidToken(""),
-            ClaimsRefused,
-            AdminClosed,
-            AdminNotFound,
-            InvalidQuery,
-            UpstreamRefused,
-            UpstreamTimeout,
-            UpstreamProtocol,
-            UpstreamCredentials,
-            OutOfDescriptors,
-            TooManyConnections,
-            ShuttingDown,
-            Internal,
-        ];
-        let codes: HashSet<_> = faults.iter().map(|fault| fault.code()).collect();
-        assert_eq!(codes.len(), faults.len());
+        let own = || Fault::ALL.iter().filter(|fault| !matches!(fault, Fault::Hidden(_)));
+        let codes: HashSet<_> = own().map(|fault| fault.code()).collect();
+        assert_eq!(codes.len(), own().count());
     }
 }

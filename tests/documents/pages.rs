@@ -16,7 +16,7 @@ use yatagarasu::{
 use crate::{page, root};
 
 /// Pages whose names are checked.
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 17] = [
     "README.md",
     "bench/TRIED.md",
     "docs/ARCHITECTURE.md",
@@ -25,12 +25,14 @@ const PAGES: [&str; 15] = [
     "docs/CHANGELOG.md",
     "docs/CONFIG.md",
     "docs/DEVELOPMENT.md",
+    "docs/HTTP.md",
     "docs/LEXICON.md",
     "docs/METRICS.md",
     "docs/OPERATIONS.md",
     "docs/PERFORMANCE.md",
     "docs/PROXIES.md",
     "docs/RELOAD.md",
+    "docs/SITES.md",
     "docs/TLS.md",
 ];
 
