@@ -13,13 +13,14 @@ use super::{
     denial::{Denial, DenialReason},
     key_source::KeySets,
     policy::{AuthPolicy, BucketAuth},
+    readable::Readable,
     source::{self, TokenCarrier},
     spec::TokenSource,
     verified::Verified,
 };
 use crate::model::limits::TOKEN_BYTES_MAX;
 
-/// Permission to read one object.
+/// Permission to read one object, or to list a bucket.
 #[must_use = "a permit is what lets the request go on"]
 pub struct Permit {
     token: Option<Rc<Verified>>,
@@ -90,6 +91,53 @@ pub fn permit_object(
     if !policy.enforced() || !bucket.enabled() {
         return Ok(Permit { token: None });
     }
+    let token = reader(policy, fetched, bucket, cache, carrier, now_unix)?;
+    let permits = |rules: &Rules| rules.permit_key(&token.claims, key);
+    if !policy.rules_for(&token).is_some_and(permits) || !permits(&bucket.rules) {
+        return Err(refuse(&token, DenialReason::Path));
+    }
+    Ok(Permit { token: Some(token) })
+}
+
+/// Decides whether a request may list the keys that begin with `prefix`, and which of them it may
+/// be shown.
+///
+/// # Errors
+///
+/// A [`Denial`], also where the token may read nothing below the prefix.
+pub fn permit_listing(
+    policy: &AuthPolicy,
+    fetched: &impl KeySets,
+    bucket: &BucketAuth,
+    cache: &mut TokenCache,
+    carrier: &impl TokenCarrier,
+    prefix: &str,
+    now_unix: u64,
+) -> Result<(Permit, Readable), Denial> {
+    if !policy.enforced() || !bucket.enabled() {
+        return Ok((Permit { token: None }, Readable::everything()));
+    }
+    let token = reader(policy, fetched, bucket, cache, carrier, now_unix)?;
+    let Some(general) = policy.rules_for(&token) else {
+        return Err(refuse(&token, DenialReason::Path));
+    };
+    let readable = Readable::of([general, &bucket.rules], &token.claims);
+    if !readable.has_below(prefix) {
+        return Err(refuse(&token, DenialReason::Path));
+    }
+    Ok((Permit { token: Some(token) }, readable))
+}
+
+/// The token of a request that may read some object of a bucket, if its `path_prefix` rules permit
+/// it.
+fn reader(
+    policy: &AuthPolicy,
+    fetched: &impl KeySets,
+    bucket: &BucketAuth,
+    cache: &mut TokenCache,
+    carrier: &impl TokenCarrier,
+    now_unix: u64,
+) -> Result<Rc<Verified>, Denial> {
     let token = authenticate(policy, fetched, &policy.sources, cache, carrier, now_unix)?;
     if !bucket.providers.has(token.provider) {
         return Err(refuse(&token, DenialReason::Provider));
@@ -97,11 +145,7 @@ pub fn permit_object(
     if !token.general_rules_hold || !bucket.rules.hold(&token.claims) {
         return Err(refuse(&token, DenialReason::Claims));
     }
-    let permits = |rules: &Rules| rules.permit_key(&token.claims, key);
-    if !policy.rules_for(&token).is_some_and(permits) || !permits(&bucket.rules) {
-        return Err(refuse(&token, DenialReason::Path));
-    }
-    Ok(Permit { token: Some(token) })
+    Ok(token)
 }
 
 /// Decides whether a request may use the admin API. Tokens count only in header fields, and not

@@ -4,6 +4,7 @@
 pub mod cors;
 pub mod documents;
 pub mod headers;
+pub mod listing;
 pub mod query;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use cors::Cors;
 use documents::Documents;
 use headers::Headers;
+use listing::Listing;
 use query::AllowedQuery;
 
 /// Rules of one bucket for browsers and websites.
@@ -26,12 +28,19 @@ pub struct Site {
     pub headers: Option<Arc<Headers>>,
     /// Set if nothing may tell of S3.
     pub hide_s3: bool,
+    /// Listings of the bucket.
+    pub listing: Option<Listing>,
 }
 
 impl Site {
     /// True if there is no rule at all.
     pub fn is_empty(&self) -> bool {
-        let Self { documents, query, cors, headers, hide_s3 } = self;
-        documents.is_none() && query.is_none() && cors.is_none() && headers.is_none() && !hide_s3
+        let Self { query, cors, headers, hide_s3, documents, listing } = self;
+        query.is_none()
+            && cors.is_none()
+            && headers.is_none()
+            && !hide_s3
+            && documents.is_none()
+            && listing.is_none()
     }
 }

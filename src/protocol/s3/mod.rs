@@ -9,6 +9,7 @@
 pub mod endpoint;
 pub mod error_body;
 pub mod key;
+pub mod listing;
 pub mod name;
 pub mod path;
 pub mod query;

@@ -72,7 +72,21 @@ impl Rules {
             Found::Absent | Found::Ambiguous => false,
         })
     }
+
+    /// The prefixes of every `path_prefix` rule; none where the claim permits nothing.
+    pub(super) fn key_prefixes(
+        &self,
+        claims: &Map<String, Value>,
+    ) -> impl Iterator<Item = Prefixes> {
+        self.path_prefixes.iter().map(|name| match name.find(claims) {
+            Found::One(claim) => prefixes_of(claim).unwrap_or_default(),
+            Found::Absent | Found::Ambiguous => Prefixes::default(),
+        })
+    }
 }
+
+/// Prefixes that a claim holds.
+pub(super) type Prefixes = Box<[Box<str>]>;
 
 #[derive(Debug)]
 struct Rule {
@@ -277,7 +291,7 @@ fn compare(left: &Number, right: &Number) -> Option<Ordering> {
 fn is_under_prefix(claim: &Value, key: &[u8]) -> bool {
     // A request path with such a segment is refused before this; the permission does not rely on
     // that.
-    if key.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")) {
+    if has_dot_segment(key) {
         return false;
     }
     let prefixes = match claim {
@@ -292,13 +306,35 @@ fn is_under_prefix(claim: &Value, key: &[u8]) -> bool {
         if directory.is_empty() {
             return false;
         }
-        permitted |= match key.strip_prefix(directory) {
-            Some([b'/', ..]) => true,
-            Some([]) => prefix.len() == directory.len(),
-            Some(_) | None => false,
-        };
+        permitted |= covers(prefix, key);
     }
     permitted
+}
+
+/// Returns true if the key is under this prefix.
+pub(super) fn covers(prefix: &[u8], key: &[u8]) -> bool {
+    let directory = prefix.strip_suffix(b"/").unwrap_or(prefix);
+    match key.strip_prefix(directory) {
+        Some([b'/', ..]) => true,
+        Some([]) => prefix.len() == directory.len(),
+        Some(_) | None => false,
+    }
+}
+
+/// All prefixes that a claim holds; none if one of them is not usable.
+fn prefixes_of(claim: &Value) -> Option<Prefixes> {
+    let prefixes = match claim {
+        Value::String(_) => std::slice::from_ref(claim),
+        Value::Array(prefixes) => prefixes.as_slice(),
+        _ => return None,
+    };
+    let usable = |prefix: &&str| !matches!(*prefix, "" | "/");
+    prefixes.iter().map(|prefix| prefix.as_str().filter(usable).map(Box::from)).collect()
+}
+
+/// Returns true if a segment of the key is `.` or `..`, so that no prefix permits it.
+pub(super) fn has_dot_segment(key: &[u8]) -> bool {
+    key.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."))
 }
 
 /// Checks a `path_prefix` rule. It has no value to compare with, as the claim holds the prefixes.
