@@ -13,7 +13,8 @@ pub use super::{
     bucket::{BucketAuthSettings, BucketSettings, S3Settings, SigningSettings, Verify},
     credentials::{RoleSettings, SourceKind, SourceSettings},
     site::{
-        CorsSettings, HeadersSettings, HostPatterns, PathPrefix, QueryParameters,
+        CorsSettings, Formats, HeadersSettings, HostPatterns, ListingSettings, PathPrefix,
+        QueryParameters,
         documents::{ErrorPages, Missing},
     },
     tls::{CertificatePair, ClientCa, PlainMode, TicketKeysFile, TlsSettings},

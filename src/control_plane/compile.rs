@@ -27,6 +27,7 @@ use crate::{
             cors::{Cors, CorsRules},
             documents::Documents,
             headers::{HeaderRules, Headers},
+            listing::Listing,
             query::AllowedQuery,
         },
     },
@@ -195,6 +196,7 @@ fn compile_site(settings: &BucketSettings, headers: &HeadersOfAll) -> Option<Box
         headers: headers.with(&settings.headers),
         hide_s3: settings.hide_s3,
         query: compile_query(settings),
+        listing: compile_listing(settings),
     };
     (!site.is_empty()).then(|| Box::new(site))
 }
@@ -229,6 +231,11 @@ fn compile_documents(settings: &BucketSettings) -> Option<Documents> {
     let Documents { index, spa, error_pages, .. } = &documents;
     let is_used = index.is_some() || spa.is_some() || !error_pages.is_empty();
     is_used.then_some(documents)
+}
+
+fn compile_listing(settings: &BucketSettings) -> Option<Listing> {
+    let listing = &settings.listing;
+    listing.enabled.then(|| Listing::new(&listing.formats.0, &settings.s3.key_prefix))
 }
 
 fn compile_signing(all: &Settings, signing: &SigningSettings) -> Signing {

@@ -151,7 +151,15 @@ impl Rehearsal {
         let Plan::Object { bucket, key_at, permit, .. } = plan else { return None };
         let allow = decision.allow;
         let site = request.site_of(decision.routed);
-        let exchange = Exchange { core, request: &request, identity, started, allow, site };
+        let exchange = Exchange {
+            core,
+            request: &request,
+            identity,
+            started,
+            allow,
+            site,
+            is_of_s3_client: false,
+        };
         if until == Step::Decision {
             return Some(());
         }

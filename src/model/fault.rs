@@ -45,8 +45,12 @@ pub enum Fault {
     BodyTooLarge,
     /// The head did not arrive within `timeouts.client_header`.
     HeadTimeout,
+    /// A parameter of a listing is not what it has to be.
+    InvalidListQuery,
     /// No token in any configured source.
     MissingToken,
+    /// The same, with a signature of AWS in its place.
+    SignedRequest,
     /// A token that is not good; the text is the class of error that the client may know.
     InvalidToken(&'static str),
     /// A good token whose claims do not fit.
@@ -71,6 +75,8 @@ pub enum Fault {
     OutOfDescriptors,
     /// Too many clients ask for the metrics page at once.
     TooManyScrapes,
+    /// Too many clients ask for a listing at once.
+    TooManyListings,
     /// The request came back to the instance that sent it (RFC 5842 section 7.2).
     LoopDetected,
     /// The control plane dropped what was asked of it, or has no room for it.
@@ -105,7 +111,9 @@ impl Fault {
         Self::HeadTooLarge,
         Self::BodyTooLarge,
         Self::HeadTimeout,
+        Self::InvalidListQuery,
         Self::MissingToken,
+        Self::SignedRequest,
         Self::InvalidToken(""),
         Self::ClaimsRefused,
         Self::AdminClosed,
@@ -125,6 +133,7 @@ impl Fault {
         Self::Hidden(301),
         Self::OutOfDescriptors,
         Self::TooManyScrapes,
+        Self::TooManyListings,
         Self::LoopDetected,
         Self::NoReply,
         Self::TooManyConnections,
@@ -140,8 +149,9 @@ impl Fault {
             | Self::KeyTooLong
             | Self::BadRequest
             | Self::PlainHttp
+            | Self::InvalidListQuery
             | Self::InvalidQuery => 400,
-            Self::MissingToken | Self::InvalidToken(_) => 401,
+            Self::MissingToken | Self::SignedRequest | Self::InvalidToken(_) => 401,
             Self::ClaimsRefused | Self::AdminClosed | Self::HttpsRequired => 403,
             Self::NoRoute | Self::NoKey | Self::AdminNotFound => 404,
             Self::MethodNotAllowed => 405,
@@ -157,6 +167,7 @@ impl Fault {
             Self::NoReply
             | Self::OutOfDescriptors
             | Self::TooManyConnections
+            | Self::TooManyListings
             | Self::TooManyScrapes
             | Self::ShuttingDown => 503,
             Self::UpstreamTimeout => 504,
@@ -188,7 +199,9 @@ impl Fault {
             Self::HeadTooLarge => "head_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::HeadTimeout => "head_timeout",
+            Self::InvalidListQuery => "invalid_listing_query",
             Self::MissingToken => "missing_token",
+            Self::SignedRequest => "signed_request",
             Self::InvalidToken(_) => "invalid_token",
             Self::ClaimsRefused => "claims_refused",
             Self::AdminClosed => "admin_closed",
@@ -202,6 +215,7 @@ impl Fault {
             Self::TooManyConnections => "too_many_connections",
             Self::LoopDetected => "loop_detected",
             Self::NoReply => "no_reply",
+            Self::TooManyListings => "too_many_listings",
             Self::TooManyScrapes => "too_many_scrapes",
             Self::ShuttingDown => "shutting_down",
             Self::Hidden(401 | 403) => "access_denied",
@@ -242,7 +256,12 @@ impl Fault {
             Self::HeadTooLarge => "The request head is too large",
             Self::BodyTooLarge => "The request body is too large",
             Self::HeadTimeout => "The request head did not arrive in time",
+            Self::InvalidListQuery => "A parameter of the listing is not valid",
             Self::MissingToken => "Authentication required: Missing token",
+            Self::SignedRequest => {
+                "Authentication required: an S3 signature is not a token; send none \
+                 (--no-sign-request), and a bearer token"
+            }
             Self::InvalidToken(class) => class,
             Self::ClaimsRefused => "Access denied: the token's claims do not permit this",
             Self::AdminClosed => "The admin API is closed because JWT authentication is off",
@@ -261,6 +280,7 @@ impl Fault {
             Self::TooManyConnections => "Too many connections",
             Self::LoopDetected => "The request came back: the S3 endpoint leads to this proxy",
             Self::NoReply => "The request was dropped unanswered; try again",
+            Self::TooManyListings => "Too many listings are being made; try again",
             Self::TooManyScrapes => "The metrics page is being sent to too many clients",
             Self::ShuttingDown => "The server is shutting down",
             Self::Hidden(404 | 410) => "The object does not exist",

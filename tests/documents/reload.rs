@@ -219,6 +219,8 @@ fn change(key: &str) -> Change {
         "buckets[].headers.add" => simple("buckets.0.headers.add", json!({ "X-A": "b" })),
         "buckets[].headers.remove" => simple("buckets.0.headers.remove", json!(["X-A"])),
         "buckets[].hide_s3" => simple("buckets.0.hide_s3", true),
+        "buckets[].listing.enabled" => simple("buckets.0.listing.enabled", true),
+        "buckets[].listing.formats" => simple("buckets.0.listing.formats", json!(["s3"])),
         "buckets[].auth.enabled" => simple("buckets.0.auth.enabled", true),
         "buckets[].auth.claims" => simple("buckets.0.auth.claims", rules("a", "equals", "b")),
         "buckets[].auth.providers" => simple("buckets.0.auth.providers", json!(["jwt"])),

@@ -37,6 +37,7 @@ mod headers;
 mod hosts;
 mod http2;
 mod limits;
+mod listing;
 mod memory;
 mod metrics;
 mod process;

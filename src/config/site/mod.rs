@@ -4,10 +4,12 @@ mod cors;
 pub(super) mod documents;
 mod headers;
 mod hosts;
+mod listing;
 mod query;
 
 pub use cors::CorsSettings;
 pub use headers::HeadersSettings;
 pub(super) use headers::check_fields;
 pub use hosts::{HostPatterns, PathPrefix};
+pub use listing::{Formats, ListingSettings};
 pub use query::QueryParameters;

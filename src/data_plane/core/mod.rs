@@ -70,6 +70,8 @@ pub(crate) struct Core {
     pub(crate) commands: Commands,
     /// Requests for the metrics page that are being served.
     pub(crate) scrapes: Cell<usize>,
+    /// Listings that are held in memory.
+    pub(crate) listings: Cell<usize>,
     pub(crate) to_control: Sender<FromWorker>,
     /// Parts of generations that are over.
     pub(crate) deferred: Rc<DeferredDrop>,
@@ -153,6 +155,7 @@ impl Core {
             open: Rc::new(open),
             commands: Commands::default(),
             scrapes: Cell::new(0),
+            listings: Cell::new(0),
             to_control,
             deferred,
             access_log,

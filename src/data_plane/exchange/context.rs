@@ -20,6 +20,8 @@ pub(crate) struct Exchange<'x> {
     pub(crate) allow: &'static str,
     /// Rules of the bucket, once routed, for browsers and websites.
     pub(crate) site: Option<&'x Site>,
+    /// Set for a request of an S3 client, which is told of faults in the form of S3.
+    pub(crate) is_of_s3_client: bool,
 }
 
 /// The fields that every response carries.

@@ -4,11 +4,18 @@
 use crate::{
     data_plane::{
         core::{Core, WarnTopic, generation::Local, open::Role},
-        exchange::{builtin::Builtin, request::Request, respond},
+        exchange::{builtin::Builtin, list::ListPlan, request::Request, respond},
     },
     handoff::snapshot::{Bucket, Plain},
     model::{Fault, limits::OBJECT_KEY_BYTES_MAX},
-    policy::auth::{Denial, DenialReason, Permit, TokenCarrier as _, permit_admin, permit_object},
+    policy::{
+        auth::{
+            Denial, DenialReason, Permit, TokenCarrier as _, permit_admin, permit_listing,
+            permit_object,
+        },
+        router::Routed,
+        site::listing::{Asked, InvalidListQuery, ListQuery},
+    },
     protocol::http1::Method,
     telemetry::labels::AuthFailure,
 };
@@ -25,11 +32,14 @@ pub(crate) enum Plan {
     },
     /// To the same path with a `/` behind it.
     RedirectToDirectory,
+    List(Box<ListPlan>),
     Builtin(Builtin),
     /// To the same target over TLS, on this port.
     Redirect {
         port: u16,
     },
+    /// To the same path with a `/` behind it.
+    RedirectToDirectory,
     Options,
     /// The question of a browser whether an actual request may follow.
     Preflight,
@@ -50,6 +60,8 @@ pub(crate) struct Decision {
     pub(crate) auth_reason: &'static str,
     /// `sub` of the token, where it is logged.
     pub(crate) subject: Option<Box<str>>,
+    /// Set for a request of an S3 client, as far as one can tell.
+    pub(crate) is_of_s3_client: bool,
 }
 
 impl Decision {
@@ -62,6 +74,7 @@ impl Decision {
             bucket: None,
             auth_reason: "",
             subject: None,
+            is_of_s3_client: false,
         };
         decision.plan = decision.plan(core, request, now, path).unwrap_or_else(Plan::Refuse);
         decision
@@ -136,6 +149,9 @@ impl Decision {
             }
             return Err(Fault::LoopDetected);
         }
+        if let Some(plan) = self.listing(core, request, now, bucket, routed, path)? {
+            return Ok(plan);
+        }
         let index = index_of(bucket, routed.key)?;
         let key = routed.key.unwrap_or_default();
         if key.len() + index.map_or(0, <[u8]>::len) > OBJECT_KEY_BYTES_MAX {
@@ -153,12 +169,7 @@ impl Decision {
             now,
         ) {
             Ok(permit) => {
-                if let Some(key) = permit.key_index() {
-                    count_key_use(core, local, key);
-                }
-                if local.access_log {
-                    self.subject = permit.subject().map(Box::from);
-                }
+                self.permitted(core, local, &permit);
                 check_query(bucket, request)?;
                 let bucket = routed.bucket;
                 if let Some(index) = index {
@@ -169,7 +180,73 @@ impl Decision {
                 }
                 Ok(Plan::Object { bucket, key_at, is_index: index.is_some(), permit })
             }
-            Err(denial) => Err(self.denied(core, local, &denial)),
+            Err(denial) => Err(self.denied(core, request, &denial)),
+        }
+    }
+
+    /// The plan for a request that asks for a listing, or what else S3 clients ask about a bucket.
+    fn listing(
+        &mut self,
+        core: &Core,
+        request: &Request<'_>,
+        now: u64,
+        bucket: &Bucket,
+        routed: Routed<'_>,
+        path: &[u8],
+    ) -> Result<Option<Plan>, Fault> {
+        let Some(listing) = bucket.site.as_ref().and_then(|site| site.listing.as_ref()) else {
+            return Ok(None);
+        };
+        self.is_of_s3_client = listing.speaks_s3() && request.is_signed();
+        let query = request.query().unwrap_or_default();
+        let accept: Vec<&[u8]> = request.values(b"accept").collect();
+        let (accept, is_head) = (accept.iter().copied(), request.is_head());
+        let ends_in_slash = path.ends_with(b"/");
+        let Some(asked) = listing.asked(routed.key, ends_in_slash, is_head, query, &accept) else {
+            return Ok(None);
+        };
+        // A directory with an index is that document.
+        let is_page = match asked {
+            Asked::Page(_) | Asked::Slash => true,
+            Asked::Bucket => ends_in_slash,
+            Asked::S3(_) | Asked::Location => false,
+        };
+        if is_page && index_of(bucket, routed.key).is_ok_and(|index| index.is_some()) {
+            return Ok(None);
+        }
+        self.is_of_s3_client |= asked.is_of_s3();
+        let query = match asked {
+            Asked::Page(_) => ListQuery::of_page(routed.key.unwrap_or_default(), query),
+            Asked::S3(version) => ListQuery::of_client(version, query),
+            Asked::Bucket | Asked::Location | Asked::Slash => Ok(ListQuery::default()),
+        };
+        let query = query.map_err(|InvalidListQuery| Fault::InvalidListQuery)?;
+        let local = &request.local;
+        let permitted = permit_listing(
+            &local.auth,
+            &core.live.borrow().good_keys(&core.reactor.clock),
+            &bucket.auth,
+            &mut local.tokens.borrow_mut(),
+            request,
+            &query.prefix,
+            now,
+        );
+        let (permit, readable) = permitted.map_err(|denial| self.denied(core, request, &denial))?;
+        self.permitted(core, local, &permit);
+        if asked == Asked::Slash {
+            return Ok(Some(Plan::RedirectToDirectory));
+        }
+        let plan = ListPlan { bucket: routed.bucket, asked, query, readable, permit };
+        Ok(Some(Plan::List(Box::new(plan))))
+    }
+
+    /// Notes what is counted and logged of a permit.
+    fn permitted(&mut self, core: &Core, local: &Local, permit: &Permit) {
+        if let Some(key) = permit.key_index() {
+            count_key_use(core, local, key);
+        }
+        if local.access_log {
+            self.subject = permit.subject().map(Box::from);
         }
     }
 
@@ -211,13 +288,14 @@ impl Decision {
                     }
                     self.subject = permit.subject().map(Box::from);
                 }
-                Err(denial) => return Err(self.denied(core, local, &denial)),
+                Err(denial) => return Err(self.denied(core, request, &denial)),
             }
         }
         Ok(Plan::Builtin(builtin))
     }
 
-    fn denied(&mut self, core: &Core, local: &Local, denial: &Denial) -> Fault {
+    fn denied(&mut self, core: &Core, request: &Request<'_>, denial: &Denial) -> Fault {
+        let local = &request.local;
         core.cells.auth_failures(failure_of(denial.reason)).inc();
         let provider = denial.unknown_key_of;
         if let Some(source) = provider.and_then(|provider| local.auth.key_source(provider)) {
@@ -227,7 +305,10 @@ impl Decision {
         if local.access_log {
             self.subject = denial.subject.as_deref().map(Box::from);
         }
-        denial.fault
+        match denial.fault {
+            Fault::MissingToken if request.is_signed() => Fault::SignedRequest,
+            fault => fault,
+        }
     }
 }
 

@@ -118,7 +118,7 @@ fn passed_query<'x>(exchange: &Exchange<'x>) -> Option<Scratch<'x>> {
 }
 
 /// Counts and logs a failure, and responds to the client unless it is gone.
-async fn failed(
+pub(super) async fn failed(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'_>,
     error: &UpstreamError,
@@ -132,7 +132,7 @@ async fn failed(
 }
 
 /// Passes the response on.
-async fn relay(
+pub(super) async fn relay(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'_>,
     head: &ResponseHead,
@@ -191,7 +191,7 @@ async fn conclude(
 
 /// Returns true if the body is in a content coding. Nobody asked for one, and a coded error
 /// document cannot be searched for our key id.
-fn is_coded(head: &ResponseHead, message: &[u8]) -> bool {
+pub(super) fn is_coded(head: &ResponseHead, message: &[u8]) -> bool {
     head.header_values(message, b"content-encoding")
         .any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
@@ -219,7 +219,7 @@ struct Beginning {
 }
 
 /// Reads an error body, but not much of one that is too long for S3.
-async fn read_beginning(body: &mut Body<'_>) -> Result<Beginning, UpstreamError> {
+pub(super) async fn read_beginning(body: &mut Body<'_>) -> Result<Beginning, UpstreamError> {
     let mut bytes = Vec::new();
     while bytes.len() < ERROR_BODY_BYTES_MAX {
         match body.buffered()? {
@@ -232,7 +232,10 @@ async fn read_beginning(body: &mut Body<'_>) -> Result<Beginning, UpstreamError>
 }
 
 /// Looks for a refusal of our own credentials in an error body.
-fn refuse_credentials_error(request: &ObjectRequest<'_>, body: &[u8]) -> Result<(), UpstreamError> {
+pub(super) fn refuse_credentials_error(
+    request: &ObjectRequest<'_>,
+    body: &[u8],
+) -> Result<(), UpstreamError> {
     let kind = match error_code(body).and_then(credential_problem) {
         Some(CredentialProblem::Clock) => Kind::ClockSkew,
         Some(problem) => {

@@ -14,6 +14,7 @@ mod fields;
 pub(crate) mod forward;
 pub(crate) mod head;
 pub(crate) mod identity;
+mod list;
 pub(crate) mod outcome;
 pub(crate) mod record;
 pub(crate) mod request;
@@ -68,7 +69,8 @@ pub(crate) async fn run(
     let mut decision = Decision::of(core, request, now, &mut path);
     let allow = decision.allow;
     let site = request.site_of(decision.routed);
-    let exchange = Exchange { core, request, identity, started, allow, site };
+    let is_of_s3_client = decision.is_of_s3_client;
+    let exchange = Exchange { core, request, identity, started, allow, site, is_of_s3_client };
     let plan = std::mem::replace(&mut decision.plan, Plan::Options);
     let outcome = match plan {
         Plan::Object { bucket, key_at, is_index, permit } => {
@@ -78,6 +80,13 @@ pub(crate) async fn run(
                     let object = NamedObject { path: &path, key_at, is_index };
                     forward::forward(&exchange, bucket, object, permit, response).await
                 }
+                Err(fault) => respond::fault(&exchange, fault, response).await,
+            }
+        }
+        Plan::List(plan) => {
+            let discarded = if body.is_over() { Ok(()) } else { body.discard().await };
+            match discarded {
+                Ok(()) => list::list(&exchange, *plan, response).await,
                 Err(fault) => respond::fault(&exchange, fault, response).await,
             }
         }

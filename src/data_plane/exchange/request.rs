@@ -85,9 +85,21 @@ impl<'r> Request<'r> {
         self.head.header_values(self.bytes, name_lower)
     }
 
+    /// True if it carries a signature of AWS, which is no token.
+    pub(super) fn is_signed(&self) -> bool {
+        const SCHEME: &[u8] = b"AWS4-HMAC-SHA256";
+        let mut values = self.values(b"authorization");
+        values.any(|value| value.get(..SCHEME.len()).is_some_and(|scheme| scheme == SCHEME))
+    }
+
     /// Looks for this process among the instances that the request came through.
     pub(super) fn check_via(&self, pseudonym: &Pseudonym) -> Result<(), Looped> {
         self.head.via(self.bytes).map_or(Ok(()), |via| pseudonym.check(via))
+    }
+
+    /// Appends `Via` alone, as a line.
+    pub(super) fn append_via(&self, pseudonym: &Pseudonym, out: &mut Vec<u8>) {
+        pseudonym.append_via(self.head.version, self.head.via(self.bytes), out);
     }
 
     /// Appends the fields that S3 gets, each as a line.
@@ -106,7 +118,7 @@ impl<'r> Request<'r> {
         for forwarded in head.forwarded().iter().filter(|forwarded| passes(forwarded.field)) {
             append_field(forwarded.field.name(), forwarded.value.of(bytes), out);
         }
-        pseudonym.append_via(head.version, head.via(bytes), out);
+        self.append_via(pseudonym, out);
     }
 }
 

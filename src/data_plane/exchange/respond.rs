@@ -16,6 +16,7 @@ use crate::{
     policy::{auth::TokenCarrier as _, site::documents::append_directory_location},
     protocol::{
         http1::{BodyLength, reason_phrase},
+        s3::{encode_key, listing::append_s3_error},
         text::decimal::append_decimal,
     },
 };
@@ -27,6 +28,7 @@ pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
 const HTTPS_PORT: u16 = 443;
 
 const JSON: &str = "application/json";
+const XML: &str = "application/xml";
 
 /// Digits of the longest generation.
 const GENERATION_DIGITS_MAX: usize = 20;
@@ -54,9 +56,75 @@ pub(super) async fn fault(
     if ends_connection(fault) {
         response.end_connection();
     }
-    let body = fault_body(fault, exchange.identity.request_id());
-    send(exchange.core, &exchange.own(), &Reply::fault(fault, &body, exchange.allow), response)
-        .await
+    let (content_type, body) = body_of(exchange, fault);
+    let reply = Reply { content_type, ..Reply::fault(fault, &body, exchange.allow) };
+    send(exchange.core, &exchange.own(), &reply, response).await
+}
+
+/// The body of a fault in the form that the client understands, and its media type.
+fn body_of(exchange: &Exchange<'_>, fault: Fault) -> (&'static str, Vec<u8>) {
+    let id = exchange.identity.request_id();
+    if exchange.is_of_s3_client {
+        (XML, s3_fault_body(fault, id))
+    } else {
+        (JSON, fault_body(fault, id))
+    }
+}
+
+/// A response of our own with content that S3's answers were made into.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Document<'d> {
+    pub(super) content_type: &'static str,
+    /// For a page that browsers show.
+    pub(super) content_security_policy: Option<&'static str>,
+    /// Set if the form depends on the client's `Accept`.
+    pub(super) varies: bool,
+    pub(super) body: &'d [u8],
+}
+
+impl Document<'_> {
+    /// XML without content.
+    pub(super) const XML: Self =
+        Self { content_type: XML, content_security_policy: None, varies: false, body: b"" };
+}
+
+/// Responds with a document.
+pub(super) async fn document(
+    exchange: &Exchange<'_>,
+    document: &Document<'_>,
+    response: &mut impl ResponseWriter,
+) -> Outcome {
+    response.begin(200, reason_phrase(200).as_bytes());
+    response.field("Date", &exchange.core.dates.http());
+    response.field("Content-Type", document.content_type.as_bytes());
+    // What is listed may change at any time, and depends on who asks.
+    response.field("Cache-Control", b"no-store");
+    response.field("X-Content-Type-Options", b"nosniff");
+    if let Some(policy) = document.content_security_policy {
+        response.field("Content-Security-Policy", policy.as_bytes());
+        response.field("Referrer-Policy", b"no-referrer");
+    }
+    if document.varies {
+        response.field("Vary", b"Accept");
+    }
+    add_own_fields(&exchange.own(), response);
+    let length = document.body.len() as u64;
+    response.end_head(BodyLength::Fixed(length), Some(length));
+    finish(200, "", document.body, response).await
+}
+
+/// Responds with the status of S3 and nothing else, to a request that wants no body.
+pub(super) async fn bare(
+    exchange: &Exchange<'_>,
+    status: u16,
+    response: &mut impl ResponseWriter,
+) -> Outcome {
+    response.begin(status, reason_phrase(status).as_bytes());
+    response.field("Date", &exchange.core.dates.http());
+    response.field("Cache-Control", b"no-store");
+    add_own_fields(&exchange.own(), response);
+    response.end_head(BodyLength::Fixed(0), None);
+    finish(status, "", b"", response).await
 }
 
 /// Responds with a fault in place of an error of S3, with these fields of it.
@@ -67,8 +135,8 @@ pub(super) async fn hidden(
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     let fault = Fault::Hidden(status);
-    let body = fault_body(fault, exchange.identity.request_id());
-    let reply = Reply { kept, ..Reply::fault(fault, &body, exchange.allow) };
+    let (content_type, body) = body_of(exchange, fault);
+    let reply = Reply { content_type, kept, ..Reply::fault(fault, &body, exchange.allow) };
     send(exchange.core, &exchange.own(), &reply, response).await
 }
 
@@ -265,7 +333,9 @@ async fn send_body(body: &[u8], response: &mut impl ResponseWriter) -> Result<()
 fn add_fields(core: &Core, reply: &Reply<'_>, response: &mut impl ResponseWriter) {
     response.field("Date", &core.dates.http());
     match reply.fault {
-        Some(Fault::MissingToken) => response.field("WWW-Authenticate", b"Bearer"),
+        Some(Fault::MissingToken | Fault::SignedRequest) => {
+            response.field("WWW-Authenticate", b"Bearer");
+        }
         // RFC 6750 section 3.1
         Some(Fault::InvalidToken(_)) => {
             response.field("WWW-Authenticate", b"Bearer error=\"invalid_token\"");
@@ -278,6 +348,7 @@ fn add_fields(core: &Core, reply: &Reply<'_>, response: &mut impl ResponseWriter
             Fault::NoReply
             | Fault::OutOfDescriptors
             | Fault::TooManyConnections
+            | Fault::TooManyListings
             | Fault::TooManyScrapes
             | Fault::ShuttingDown,
         ) => response.field("Retry-After", b"1"),
@@ -312,6 +383,25 @@ pub(super) fn fault_body(fault: Fault, id: &[u8]) -> Vec<u8> {
         body.push(*byte);
     }
     body.extend_from_slice(b"\"}\n");
+    body
+}
+
+/// The body of a fault for an S3 client. Its code is one that S3 has, because clients know those
+/// (Amazon S3 API Reference, "List of error codes"); the message is ours.
+fn s3_fault_body(fault: Fault, id: &[u8]) -> Vec<u8> {
+    let code = match fault {
+        Fault::InvalidListQuery => "InvalidArgument",
+        Fault::MethodNotAllowed => "MethodNotAllowed",
+        Fault::NoKey => "NoSuchKey",
+        _ => match fault.status() {
+            401 | 403 => "AccessDenied",
+            400..=499 => "InvalidRequest",
+            503 => "SlowDown",
+            _ => "InternalError",
+        },
+    };
+    let mut body = Vec::with_capacity(256 + id.len());
+    append_s3_error(code, fault.message(), &String::from_utf8_lossy(id), &mut body);
     body
 }
 
