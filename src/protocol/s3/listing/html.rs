@@ -121,7 +121,7 @@ impl HtmlPage<'_> {
             encode_key(name.as_bytes(), out);
             push(out, "\">");
         }
-        // A name may hold characters that change the direction of the text around it.
+        // A name may be written from right to left, whatever is beside it.
         push(out, "<bdi>");
         append_text(name, out);
         push(out, "</bdi>");
@@ -149,7 +149,8 @@ fn push(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends text, for content and for attributes in double quotes. Control characters, which HTML
-/// cannot hold, are replaced.
+/// cannot hold, are replaced, and so are those that change the direction of text: behind one,
+/// `gpj.exe` looks like `exe.jpg`.
 fn append_text(text: &str, out: &mut Vec<u8>) {
     for character in text.chars() {
         match character {
@@ -158,6 +159,7 @@ fn append_text(text: &str, out: &mut Vec<u8>) {
             '>' => push(out, "&gt;"),
             '"' => push(out, "&quot;"),
             '\'' => push(out, "&#39;"),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => push(out, "\u{fffd}"),
             _ if character.is_control() => push(out, "\u{fffd}"),
             _ => push(out, character.encode_utf8(&mut [0; 4])),
         }
@@ -236,6 +238,12 @@ mod tests {
         assert!(page.contains("<a href=\"./%C3%A9/\"><bdi>é/</bdi></a>"), "{page}");
         assert!(page.contains("<title>Index of /p&lt;1&gt;/d/</title>"), "{page}");
         assert!(page.contains("href=\"?continuation-token=t&amp;max-keys=2\""), "{page}");
+    }
+
+    #[test]
+    fn no_name_looks_like_another_by_its_direction() {
+        let page = page("", &["a\u{202e}gpj.exe"], &[]);
+        assert!(page.contains("<a href=\"./a%E2%80%AEgpj.exe\"><bdi>a\u{fffd}gpj.exe"), "{page}");
     }
 
     #[test]
