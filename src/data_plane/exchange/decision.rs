@@ -30,8 +30,6 @@ pub(crate) enum Plan {
         is_index: bool,
         permit: Permit,
     },
-    /// To the same path with a `/` behind it.
-    RedirectToDirectory,
     List(Box<ListPlan>),
     Builtin(Builtin),
     /// To the same target over TLS, on this port.

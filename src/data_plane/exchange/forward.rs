@@ -212,8 +212,8 @@ async fn inspect(
 }
 
 /// The beginning of an error body.
-struct Beginning {
-    bytes: Vec<u8>,
+pub(super) struct Beginning {
+    pub(super) bytes: Vec<u8>,
     /// Set if nothing follows.
     is_whole: bool,
 }

@@ -9,8 +9,8 @@ use std::cell::Cell;
 use crate::{
     data_plane::{
         exchange::{
-            client::ResponseWriter, context::Exchange, forward, outcome::Outcome, respond,
-            respond::Document,
+            client::ResponseWriter, context::Exchange, forward, head::Changes, outcome::Outcome,
+            respond, respond::Document,
         },
         fetch::{
             attempt::Fetched,
@@ -314,7 +314,8 @@ async fn refused(
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     if !exchange.request.is_head() {
-        return forward::relay(exchange, request, head, fetched, response).await;
+        return forward::relay(exchange, request, head, Changes::default(), fetched, response)
+            .await;
     }
     // S3 was asked for a body, and the client wants none.
     let read = forward::read_beginning(&mut fetched.body).await;

@@ -16,7 +16,7 @@ use crate::{
     policy::{auth::TokenCarrier as _, site::documents::append_directory_location},
     protocol::{
         http1::{BodyLength, reason_phrase},
-        s3::{encode_key, listing::append_s3_error},
+        s3::listing::append_s3_error,
         text::decimal::append_decimal,
     },
 };
