@@ -22,8 +22,8 @@ use super::{
     },
     section::Section,
     site::{
-        CorsSettings, HeadersSettings, HostPatterns, ListingSettings, PathPrefix, QueryParameters,
-        check_fields,
+        CompressSettings, CorsSettings, HeadersSettings, HostPatterns, ListingSettings, PathPrefix,
+        QueryParameters, check_fields,
         documents::{DocumentKeys, ErrorPages, Missing, check_document},
     },
     walk::{At, Certificates, Noted},
@@ -85,6 +85,8 @@ declare! {
         /// Leaves out what tells of S3: `x-amz-*`, `Server`, and the bodies of its errors, which
         /// become errors of the proxy.
         hide_s3: bool = boolean().is("false"),
+        /// Compression of responses that S3 did not encode.
+        compress: CompressSettings = section_of::<CompressSettings>(),
         /// Listings of the bucket.
         listing: ListingSettings = section_of::<ListingSettings>(),
         /// Readers of the bucket.

@@ -13,8 +13,8 @@ pub use super::{
     bucket::{BucketAuthSettings, BucketSettings, S3Settings, SigningSettings, Verify},
     credentials::{RoleSettings, SourceKind, SourceSettings},
     site::{
-        CorsSettings, Formats, HeadersSettings, HostPatterns, ListingSettings, PathPrefix,
-        QueryParameters,
+        Algorithms, CompressSettings, CompressedTypes, CorsSettings, Formats, HeadersSettings,
+        HostPatterns, ListingSettings, PathPrefix, QueryParameters,
         documents::{ErrorPages, Missing},
     },
     tls::{CertificatePair, ClientCa, PlainMode, TicketKeysFile, TlsSettings},

@@ -8,8 +8,8 @@ use crate::{
     config::{
         Policies, Problem, Problems, Settings,
         settings::{
-            BucketSettings, CorsSettings, HeadersSettings, PerBucket, PlainMode, SigningSettings,
-            TlsSettings,
+            BucketSettings, CompressSettings, CorsSettings, HeadersSettings, PerBucket, PlainMode,
+            SigningSettings, TlsSettings,
         },
     },
     handoff::{
@@ -24,6 +24,7 @@ use crate::{
         router::{Place, Router},
         site::{
             Site,
+            compress::Compress,
             cors::{Cors, CorsRules},
             documents::Documents,
             headers::{HeaderRules, Headers},
@@ -196,6 +197,7 @@ fn compile_site(settings: &BucketSettings, headers: &HeadersOfAll) -> Option<Box
         headers: headers.with(&settings.headers),
         hide_s3: settings.hide_s3,
         query: compile_query(settings),
+        compress: compile_compress(&settings.compress),
         listing: compile_listing(settings),
     };
     (!site.is_empty()).then(|| Box::new(site))
@@ -216,6 +218,11 @@ fn compile_cors(settings: &CorsSettings) -> Option<Cors> {
 fn compile_query(settings: &BucketSettings) -> Option<AllowedQuery> {
     let parameters = &settings.allow_query.0;
     (!parameters.is_empty()).then(|| AllowedQuery::new(parameters.iter().copied()))
+}
+
+fn compile_compress(settings: &CompressSettings) -> Option<Compress> {
+    let CompressSettings { types, min_bytes, algorithms } = settings;
+    Compress::new(&types.0, *min_bytes, &algorithms.0)
 }
 
 fn compile_documents(settings: &BucketSettings) -> Option<Documents> {

@@ -166,7 +166,7 @@ impl Rehearsal {
         let to = RespondTo::request(&self.head);
         let mut response = Writer::new(core, &self.client, client_write, to);
         let mut fields = core.buffers.scratch();
-        request.append_forwarded(&core.pseudonym, &mut fields);
+        request.append_forwarded(&core.pseudonym, None, &mut fields);
         let wanted = Wanted {
             target: Target::Object(path.get(key_at..)?),
             query: b"",

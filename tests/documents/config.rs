@@ -79,7 +79,7 @@ fn every_example_works_without_warnings() {
     // The examples name files in `files/`, which are the fixtures.
     let beside = root().join("tests/config/config.yaml");
     let mut examples = 0;
-    let page = [page, crate::page("docs/PROXIES.md")].concat();
+    let page = [page, crate::page("docs/PROXIES.md"), crate::page("docs/COMPRESSION.md")].concat();
     for block in page.split("```yaml\n").skip(1) {
         let yaml = block.split("```").next().unwrap();
         match parse(yaml.as_bytes(), &environment, &FilesBeside::new(&beside)) {

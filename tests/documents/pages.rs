@@ -16,13 +16,14 @@ use yatagarasu::{
 use crate::{page, root};
 
 /// Pages whose names are checked.
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 18] = [
     "README.md",
     "bench/TRIED.md",
     "docs/ARCHITECTURE.md",
     "docs/AUTH.md",
     "docs/AWS.md",
     "docs/CHANGELOG.md",
+    "docs/COMPRESSION.md",
     "docs/CONFIG.md",
     "docs/DEVELOPMENT.md",
     "docs/HTTP.md",

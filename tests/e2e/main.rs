@@ -20,6 +20,8 @@ mod auth_keys;
 mod auth_leaks;
 mod auth_recipes;
 mod client_address;
+mod compress;
+mod compress_streams;
 mod config_files;
 mod config_memory;
 mod config_secrets;

@@ -5,6 +5,7 @@
 
 pub(crate) mod aws_services;
 pub(crate) mod config;
+pub(crate) mod decode;
 pub(crate) mod gate;
 pub(crate) mod http2_client;
 pub(crate) mod http2_frames;

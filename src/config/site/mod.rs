@@ -1,5 +1,6 @@
 //! Keys of a bucket for browsers and websites.
 
+mod compress;
 mod cors;
 pub(super) mod documents;
 mod headers;
@@ -7,6 +8,7 @@ mod hosts;
 mod listing;
 mod query;
 
+pub use compress::{Algorithms, CompressSettings, CompressedTypes};
 pub use cors::CorsSettings;
 pub use headers::HeadersSettings;
 pub(super) use headers::check_fields;

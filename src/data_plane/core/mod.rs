@@ -4,6 +4,7 @@ pub(crate) mod commands;
 pub(crate) mod credentials;
 pub(crate) mod dates;
 pub(crate) mod deferred_drop;
+pub(crate) mod encoders;
 pub(crate) mod generation;
 pub(crate) mod open;
 pub(crate) mod recent;
@@ -22,8 +23,8 @@ use crate::{
     data_plane::{
         core::{
             commands::Commands, credentials::NewestCredentials, dates::Dates,
-            deferred_drop::DeferredDrop, generation::Local, open::Open, recent::Recent,
-            request_ids::RequestIds,
+            deferred_drop::DeferredDrop, encoders::Encoders, generation::Local, open::Open,
+            recent::Recent, request_ids::RequestIds,
         },
         upstream::endpoint::EndpointState,
     },
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     pub(crate) reactor: Rc<Reactor>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pipes: Pipes,
+    pub(crate) encoders: Encoders,
     pub(crate) endpoints: RefCell<HashMap<Arc<str>, Rc<EndpointState>>>,
     /// This core's counters; nobody else writes them.
     pub(crate) cells: Arc<CoreCells>,
@@ -144,6 +146,7 @@ impl Core {
             reactor,
             buffers: Rc::default(),
             pipes: Pipes::default(),
+            encoders: Encoders::default(),
             endpoints: RefCell::default(),
             cells,
             all_cells: setup.all_cells,

@@ -5,7 +5,9 @@ use crate::{
         core::Core,
         exchange::{
             client::{Cut, ResponseWriter},
+            coding::Compression,
             context::Exchange,
+            encoded::stream_encoded,
             head::{Changes, add_head},
             outcome::Outcome,
             respond,
@@ -66,7 +68,8 @@ pub(super) async fn forward(
 ) -> Outcome {
     let core = exchange.core;
     let mut fields = core.buffers.scratch();
-    exchange.request.append_forwarded(&core.pseudonym, &mut fields);
+    let choice = Compression::of(exchange).map(|compression| compression.choice());
+    exchange.request.append_forwarded(&core.pseudonym, choice, &mut fields);
     let query = passed_query(exchange);
     let wanted = Wanted {
         target: Target::Object(object.key()),
@@ -144,6 +147,10 @@ pub(super) async fn relay(
         return hide(exchange, request, head, fetched, response).await;
     }
     let message = fetched.message();
+    let mut changes = changes;
+    let encoder = Compression::of(exchange).and_then(|compression| {
+        compression.plan(exchange, (head, message), changes.status, &mut changes.coding)
+    });
     add_head(exchange, head, message, request.key(), changes, response);
     let may_be_ours = request.bucket().signing.is_signed()
         && may_be_credentials_error(head.status)
@@ -160,7 +167,10 @@ pub(super) async fn relay(
         passed = inspect(request, body, response).await;
     }
     if passed.is_ok() {
-        passed = stream(exchange.core, body, response).await;
+        passed = match encoder {
+            None => stream(exchange.core, body, response).await,
+            Some(encoder) => stream_encoded(exchange.core, body, encoder, response).await,
+        };
     }
     let status = changes.status.unwrap_or(head.status);
     conclude(exchange, request, status, passed, response).await
@@ -398,6 +408,7 @@ impl<'s> Replacement<'s> {
                     let changes = Changes {
                         status: (!is_application).then_some(status),
                         varies_with_accept: documents.varies_with_accept(status),
+                        ..Changes::default()
                     };
                     return relay_all(exchange, &request, arrived.head, changes, fetched, response)
                         .await;
@@ -455,7 +466,8 @@ impl<'s> Replacement<'s> {
 
     fn append_fields(&self, passes: impl Fn(Forwarded) -> bool, fields: &mut Vec<u8>) {
         let Exchange { request, core, .. } = self.exchange;
-        request.append_forwarded_of(passes, &core.pseudonym, fields);
+        let choice = Compression::of(self.exchange).map(|compression| compression.choice());
+        request.append_forwarded_of(passes, &core.pseudonym, choice, fields);
     }
 }
 

@@ -3,10 +3,11 @@
 use crate::{
     data_plane::exchange::{
         client::ResponseWriter,
+        coding::HeadCoding,
         context::{Exchange, Kind, ObjectSent, OwnFields},
         respond,
     },
-    protocol::http1::{ResponseHead, reason_phrase, retain_fields},
+    protocol::http1::{BodyLength, ResponseHead, reason_phrase, retain_fields},
 };
 
 /// Changes to the head of a response of S3.
@@ -16,6 +17,8 @@ pub(crate) struct Changes {
     pub(crate) status: Option<u16>,
     /// Set if the response would be another one with another `Accept`.
     pub(crate) varies_with_accept: bool,
+    /// Compression of the body.
+    pub(crate) coding: HeadCoding,
 }
 
 /// Fields of an object that its bytes do not have as an error page. Validators and ranges are of
@@ -39,6 +42,7 @@ pub(crate) fn add_head(
         Some(status) => response.begin(status, reason_phrase(status).as_bytes()),
     }
     response.fields_of(head, message);
+    changes.coding.apply(head, message, response);
     if changes.status.is_some() {
         let (lines, start) = response.field_lines();
         retain_fields(lines, start, |name, _| {
@@ -57,5 +61,9 @@ pub(crate) fn add_head(
     let is_object = matches!(changes.status.unwrap_or(head.status), 200 | 206 | 304);
     let object = is_object.then_some(ObjectSent { key, is_not_modified });
     respond::add_own_fields(&OwnFields { kind: Kind::OfS3(object), ..exchange.own() }, response);
-    response.end_head(head.length, head.content_length);
+    if changes.coding.is_coded() {
+        response.end_head(BodyLength::Chunked, None);
+    } else {
+        response.end_head(head.length, head.content_length);
+    }
 }

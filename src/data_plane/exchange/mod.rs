@@ -7,9 +7,11 @@
 
 mod builtin;
 pub(crate) mod client;
+pub(crate) mod coding;
 mod condition;
 pub(crate) mod context;
 pub(crate) mod decision;
+mod encoded;
 mod fields;
 pub(crate) mod forward;
 pub(crate) mod head;

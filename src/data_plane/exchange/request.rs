@@ -4,7 +4,13 @@ use std::{net::SocketAddr, rc::Rc};
 
 use crate::{
     data_plane::core::{generation::Local, open::Role},
-    policy::{auth::TokenCarrier, site::Site},
+    policy::{
+        auth::TokenCarrier,
+        site::{
+            Site,
+            compress::{Choice, is_marked},
+        },
+    },
     protocol::{
         http1::{Forwarded, Looped, Method, Pseudonym, RequestHead, append_field},
         s3::{PathError, canonical_path},
@@ -102,9 +108,15 @@ impl<'r> Request<'r> {
         pseudonym.append_via(self.head.version, self.head.via(self.bytes), out);
     }
 
-    /// Appends the fields that S3 gets, each as a line.
-    pub(crate) fn append_forwarded(&self, pseudonym: &Pseudonym, out: &mut Vec<u8>) {
-        self.append_forwarded_of(|_| true, pseudonym, out);
+    /// Appends the fields that S3 gets, each as a line. With compression, S3 is asked for what it
+    /// has: the marks of entity tags that the client takes are removed.
+    pub(crate) fn append_forwarded(
+        &self,
+        pseudonym: &Pseudonym,
+        compression: Option<Choice>,
+        out: &mut Vec<u8>,
+    ) {
+        self.append_forwarded_of(|_| true, pseudonym, compression, out);
     }
 
     /// Appends those of the fields that S3 gets which are passed, each as a line.
@@ -112,14 +124,39 @@ impl<'r> Request<'r> {
         &self,
         passes: impl Fn(Forwarded) -> bool,
         pseudonym: &Pseudonym,
+        compression: Option<Choice>,
         out: &mut Vec<u8>,
     ) {
         let Self { head, bytes, .. } = self;
-        for forwarded in head.forwarded().iter().filter(|forwarded| passes(forwarded.field)) {
-            append_field(forwarded.field.name(), forwarded.value.of(bytes), out);
+        let fields = head.forwarded().iter().filter(|forwarded| passes(forwarded.field));
+        let fields = fields.map(|forwarded| (forwarded.field, forwarded.value.of(bytes)));
+        match compression {
+            None => fields.for_each(|(field, value)| append_field(field.name(), value, out)),
+            Some(choice) => append_unmarked(fields, choice, out),
         }
         self.append_via(pseudonym, out);
     }
+}
+
+/// Appends fields with the entity tags that S3 knows.
+fn append_unmarked<'f>(
+    fields: impl Iterator<Item = (Forwarded, &'f [u8])> + Clone,
+    choice: Choice,
+    out: &mut Vec<u8>,
+) {
+    // The client has a part of a coded body, of which S3 has no other part: it gets the whole (RFC
+    // 9110 section 13.1.5).
+    let is_of_coded =
+        fields.clone().any(|(field, tag)| field == Forwarded::IfRange && is_marked(tag));
+    fields.for_each(|(field, value)| match field {
+        Forwarded::Range | Forwarded::IfRange if is_of_coded => {}
+        Forwarded::IfNoneMatch => {
+            out.extend_from_slice(b"If-None-Match: ");
+            choice.append_if_none_match(value, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        _ => append_field(field.name(), value, out),
+    });
 }
 
 impl TokenCarrier for Request<'_> {

@@ -156,5 +156,6 @@ fn beat(core: &Core) {
     if quiet == SHRINK_AFTER_TICKS {
         core.buffers.shrink();
         core.pipes.shrink();
+        core.encoders.shrink();
     }
 }

@@ -1,6 +1,7 @@
 //! Rules of one bucket for browsers and websites. Each rule has a file of its own and a field
 //! here, which is none where nothing of it is configured.
 
+pub mod compress;
 pub mod cors;
 pub mod documents;
 pub mod headers;
@@ -9,6 +10,7 @@ pub mod query;
 
 use std::sync::Arc;
 
+use compress::Compress;
 use cors::Cors;
 use documents::Documents;
 use headers::Headers;
@@ -28,6 +30,8 @@ pub struct Site {
     pub headers: Option<Arc<Headers>>,
     /// Set if nothing may tell of S3.
     pub hide_s3: bool,
+    /// Compression of responses.
+    pub compress: Option<Compress>,
     /// Listings of the bucket.
     pub listing: Option<Listing>,
 }
@@ -35,12 +39,13 @@ pub struct Site {
 impl Site {
     /// True if there is no rule at all.
     pub fn is_empty(&self) -> bool {
-        let Self { query, cors, headers, hide_s3, documents, listing } = self;
+        let Self { query, cors, headers, hide_s3, documents, compress, listing } = self;
         query.is_none()
             && cors.is_none()
             && headers.is_none()
             && !hide_s3
             && documents.is_none()
+            && compress.is_none()
             && listing.is_none()
     }
 }

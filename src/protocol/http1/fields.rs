@@ -14,7 +14,7 @@ pub(super) fn trim_ows(mut value: &[u8]) -> &[u8] {
 }
 
 /// The members of a comma-separated list, empty ones left out (RFC 9110 section 5.6.1.2).
-pub(super) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim_ows).filter(|member| !member.is_empty())
 }
 

@@ -14,6 +14,7 @@ mod correlation;
 mod date;
 mod discard;
 mod encode;
+mod entity_tag;
 mod fields;
 mod message;
 mod request;
@@ -38,6 +39,8 @@ pub use encode::{
     ClientFraming, append_connection, append_content_length, append_field, append_framing,
     append_status_line, client_framing, reason_phrase,
 };
+pub use entity_tag::{EntityTag, entity_tags};
+pub use fields::list_members;
 pub use message::{Method, Progress, Version};
 pub use request::{
     FORWARDED_FIELDS_MAX, Forwarded, ForwardedField, HEADERS_MAX, METHOD_BYTES_MAX, RequestError,

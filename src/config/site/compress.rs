@@ -1,0 +1,75 @@
+//! `compress` of a bucket.
+
+use crate::{
+    config::{
+        declare::{Value, declare},
+        keys::{Key, integer, texts},
+        scalar::Text,
+        section::Section,
+    },
+    policy::site::compress::validate_type,
+    protocol::content_coding::Coding,
+};
+
+/// Largest `min_bytes`; nobody means to leave out bodies that are longer.
+const MIN_BYTES_MAX: u64 = 1_073_741_824;
+
+declare! {
+    /// `buckets[].compress`.
+    pub struct CompressSettings {
+        /// Media types to compress, such as `text/html`, `application/json` or `text/*`, without
+        /// parameters.
+        types: CompressedTypes = texts().otherwise("nothing is compressed"),
+        /// Length from which on a body is compressed.
+        min_bytes: u64 = integer(0, MIN_BYTES_MAX, "bytes").is("1024"),
+        /// Codings that clients may get, of `zstd`, `br` and `gzip`; of those that a client likes
+        /// equally, the first.
+        algorithms: Algorithms = texts().is("[zstd, br, gzip]"),
+    }
+}
+
+/// `buckets[].compress.types`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompressedTypes(pub Vec<String>);
+
+impl Value for CompressedTypes {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        Self(section.parsed_texts(key.name, |text| match validate_type(&text.value) {
+            Ok(()) => Ok(text.value.into_owned()),
+            Err(_) => Err(format!(
+                "expected a media type without parameters, such as text/html or text/*, found {}",
+                text.shown()
+            )),
+        }))
+    }
+}
+
+/// `buckets[].compress.algorithms`, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Algorithms(pub Vec<Coding>);
+
+impl Value for Algorithms {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        if !section.is_written(key.name) {
+            return Self(Coding::ALL.to_vec());
+        }
+        let mut all = Vec::new();
+        section.parsed_texts(key.name, |text| {
+            let coding = coding(&text)?;
+            if all.contains(&coding) {
+                return Err(format!("{} is written twice; remove one", coding.name()));
+            }
+            all.push(coding);
+            Ok(())
+        });
+        if section.is_empty_list(key.name) && !section.is_noted(key.name) {
+            section.error(key.name, "is empty; write some of zstd, br and gzip, or remove the key");
+        }
+        Self(all)
+    }
+}
+
+fn coding(text: &Text<'_>) -> Result<Coding, String> {
+    let named = Coding::ALL.into_iter().find(|coding| coding.name() == text.value);
+    named.ok_or_else(|| format!("expected zstd, br or gzip, found {}", text.shown()))
+}

@@ -1,0 +1,179 @@
+//! Compression of one response: whether the client gets S3's body in a coding, and what that means
+//! for the request to S3 and for the head.
+
+use crate::{
+    data_plane::{
+        core::encoders::LentEncoder,
+        exchange::{client::ResponseWriter, context::Exchange, request::Request},
+    },
+    policy::site::compress::{Body, Choice, Compress, append_marked},
+    protocol::{
+        content_coding::Coding,
+        http1::{ResponseHead, Version, append_field, list_members, merge_list, retain_fields},
+    },
+};
+
+/// The rules of the bucket, and what the client of this request takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Compression<'x> {
+    rules: &'x Compress,
+    choice: Choice,
+}
+
+/// Compression in the head of a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum HeadCoding {
+    /// Every client gets the body as it is.
+    #[default]
+    None,
+    /// This client gets it as it is, another may not.
+    Varies,
+    /// 304 to a client that has the body in this coding.
+    NotModified(Coding),
+    /// The body is in this coding.
+    Coded(Coding),
+}
+
+/// Fields that are true of S3's body only, besides `Content-Length` and the checksums of S3:
+/// digests (RFC 9530, RFC 3230) and the offer to send parts, which are of another representation.
+const OF_THE_BODY: [&[u8]; 6] =
+    [b"accept-ranges", b"content-digest", b"content-md5", b"digest", b"etag", b"repr-digest"];
+
+/// Checksums of S3, one field for each algorithm.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>
+const CHECKSUMS: &[u8] = b"x-amz-checksum-";
+
+impl<'x> Compression<'x> {
+    /// Compression of responses to this request; none if its bucket has no rules for it.
+    pub(crate) fn of(exchange: &Exchange<'x>) -> Option<Self> {
+        let rules = exchange.site?.compress.as_ref()?;
+        let choice = choice(rules, exchange.request);
+        Some(Self { rules, choice })
+    }
+
+    /// The codings that the client takes.
+    pub(crate) fn choice(&self) -> Choice {
+        self.choice
+    }
+
+    /// Decides about a response of S3, which the client gets with this status if not with its own,
+    /// and lends the encoder for its body. Where there is no memory for one, the client gets the
+    /// body as it is.
+    pub(crate) fn plan<'c>(
+        &self,
+        exchange: &Exchange<'c>,
+        (head, message): (&ResponseHead, &[u8]),
+        status: Option<u16>,
+        coding: &mut HeadCoding,
+    ) -> Option<LentEncoder<'c>> {
+        *coding = match status {
+            None => self.of_response(exchange.request, head, message),
+            Some(_) => HeadCoding::None,
+        };
+        let HeadCoding::Coded(chosen) = *coding else { return None };
+        if exchange.request.is_head() {
+            return None;
+        }
+        let encoder = exchange.core.encoders.lend(chosen, head.content_length);
+        if encoder.is_none() {
+            *coding = HeadCoding::Varies;
+        }
+        encoder
+    }
+
+    fn of_response(
+        &self,
+        request: &Request<'_>,
+        head: &ResponseHead,
+        message: &[u8],
+    ) -> HeadCoding {
+        let values = |name| head.header_values(message, name);
+        let body = Body {
+            content_type: values(b"content-type".as_slice()).next().unwrap_or_default(),
+            length: head.content_length,
+            is_coded: values(b"content-encoding").any(|value| !value.is_empty()),
+            no_transform: forbids_transforming(values(b"cache-control")),
+        };
+        match head.status {
+            200 if self.rules.covers(&body) => {
+                self.choice.coding.map_or(HeadCoding::Varies, HeadCoding::Coded)
+            }
+            206 if self.rules.covers_part(&body) => HeadCoding::Varies,
+            // S3 does not say what it is that was not modified.
+            304 if !body.is_coded && !body.no_transform => {
+                let object = values(b"etag").next().unwrap_or_default();
+                let fields = request.values(b"if-none-match");
+                let coding = self.choice.of_not_modified(fields, object);
+                coding.map_or(HeadCoding::Varies, HeadCoding::NotModified)
+            }
+            _ => HeadCoding::None,
+        }
+    }
+}
+
+/// The codings that the client of a request takes. None in HTTP/1.0, which could not tell a body
+/// that was cut short from a whole one, none for a part of the body, and none where the client
+/// forbids it (RFC 9111 section 5.2.1.6).
+fn choice(rules: &Compress, request: &Request<'_>) -> Choice {
+    let is_out_of_question = request.head.version == Version::Http10
+        || request.values(b"range").next().is_some()
+        || forbids_transforming(request.values(b"cache-control"));
+    if is_out_of_question {
+        return Choice::default();
+    }
+    rules.choose(request.values(b"accept-encoding"))
+}
+
+fn forbids_transforming<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> bool {
+    values.any(|value| {
+        list_members(value).any(|directive| directive.eq_ignore_ascii_case(b"no-transform"))
+    })
+}
+
+impl HeadCoding {
+    /// Changes the fields of S3, which are in the head of the response, to those of what the client
+    /// gets.
+    pub(super) fn apply(
+        self,
+        head: &ResponseHead,
+        message: &[u8],
+        response: &mut impl ResponseWriter,
+    ) {
+        let coding = match self {
+            Self::None => return,
+            Self::Varies => None,
+            Self::NotModified(coding) | Self::Coded(coding) => Some(coding),
+        };
+        let (lines, start) = response.field_lines();
+        let is_coded = self.is_coded();
+        let mut vary = b"Accept-Encoding".to_vec();
+        retain_fields(lines, start, |name, value| {
+            let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+            if is(b"vary") {
+                merge_list(value, &mut vary);
+                return false;
+            }
+            let is_checksum = name
+                .get(..CHECKSUMS.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(CHECKSUMS));
+            let is_of_the_body = is_checksum || OF_THE_BODY.into_iter().any(is);
+            !(is_coded && is_of_the_body) && (coding.is_none() || !is(b"etag"))
+        });
+        append_field("Vary", &vary, lines);
+        let Some(coding) = coding else { return };
+        if let Some(etag) = head.header_values(message, b"etag").next() {
+            let mut marked = Vec::with_capacity(etag.len() + 8);
+            if append_marked(etag, coding, &mut marked) {
+                response.field("ETag", &marked);
+            }
+        }
+        if is_coded {
+            response.field("Content-Encoding", coding.name().as_bytes());
+        }
+    }
+
+    /// True if the body that the client gets is coded.
+    pub(super) fn is_coded(self) -> bool {
+        matches!(self, Self::Coded(_))
+    }
+}

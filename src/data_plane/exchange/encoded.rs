@@ -1,0 +1,150 @@
+//! Passing a body on in a coding: frames as they arrive from S3, through an encoder, in turns that
+//! leave the core to others.
+
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+use crate::{
+    data_plane::{
+        core::{Core, encoders::LentEncoder},
+        exchange::client::{ClientGone, Cut, ResponseWriter},
+        upstream::body::{Body, Frame},
+    },
+    protocol::content_coding::{Coding, EncodeError, Operation},
+    system::buffers::PooledBuffer,
+};
+
+/// Body bytes that are read at a time.
+const READ_BYTES: usize = 65_536;
+
+/// Coded bytes that are passed on at a time: little enough that the end of a short body leaves with
+/// what is before it.
+const PART_BYTES: usize = 4_096;
+
+/// Pause of S3 after which the client gets what was coded so far. A coding that is interrupted is
+/// longer, so this is not done for the gaps between packets.
+const FLUSH_AFTER: Duration = Duration::from_millis(50);
+
+/// Body bytes that may be coded before others get their turn: a quarter of a millisecond of work.
+/// Encoders gather blocks of up to 128 KiB, so that now and then a turn of zstd is longer.
+const fn turn_bytes(coding: Coding) -> usize {
+    match coding {
+        Coding::Zstd => 65_536,
+        Coding::Gzip => 32_768,
+        Coding::Brotli => 16_384,
+    }
+}
+
+/// Passes the rest of the body on, to its end. A body that is cut short has no end in its coding
+/// either.
+///
+/// # Errors
+/// The side that ended it.
+pub(super) async fn stream_encoded(
+    core: &Core,
+    body: &mut Body<'_>,
+    encoder: LentEncoder<'_>,
+    response: &mut impl ResponseWriter,
+) -> Result<(), Cut> {
+    let turn_bytes = turn_bytes(encoder.coding());
+    let mut coded =
+        Coded { encoder, output: core.buffers.small(), filled: 0, holds: false, response };
+    let mut this_turn = 0;
+    loop {
+        match body.buffered().map_err(Cut::Upstream)? {
+            Frame::Data(frame) => {
+                for part in body.bytes(frame).chunks(turn_bytes) {
+                    if this_turn + part.len() > turn_bytes {
+                        core.reactor.turns.next().await;
+                        this_turn = 0;
+                    }
+                    this_turn += part.len();
+                    coded.write(part).await?;
+                }
+            }
+            Frame::Wait => {
+                let most = coded.response.frame_bytes_max().min(READ_BYTES);
+                let arrival = body.wait(most);
+                let arrived = if coded.holds {
+                    within(core, FLUSH_AFTER, arrival).await
+                } else {
+                    Some(arrival.await)
+                };
+                match arrived {
+                    Some(arrived) => arrived.map_err(Cut::Upstream)?,
+                    None => coded.flush().await?,
+                }
+            }
+            Frame::End => return Ok(coded.finish().await?),
+        }
+    }
+}
+
+/// The result of a future that completes in time.
+async fn within<T>(core: &Core, time: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut over = pin!(core.reactor.sleep(time));
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => over.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
+
+/// A coded body on its way to the client.
+struct Coded<'c, R> {
+    encoder: LentEncoder<'c>,
+    /// Coded bytes that were not passed on, at its beginning.
+    output: PooledBuffer<'c>,
+    filled: usize,
+    /// Set while the client lacks some of what was coded.
+    holds: bool,
+    response: &'c mut R,
+}
+
+impl<R: ResponseWriter> Coded<'_, R> {
+    async fn write(&mut self, part: &[u8]) -> Result<(), ClientGone> {
+        self.holds = true;
+        self.run(Operation::Encode, part).await
+    }
+
+    /// Sends all that was coded so far.
+    async fn flush(&mut self) -> Result<(), ClientGone> {
+        self.run(Operation::Flush, &[]).await?;
+        self.pass_on().await?;
+        self.holds = false;
+        self.response.flush().await
+    }
+
+    async fn finish(&mut self) -> Result<(), ClientGone> {
+        self.run(Operation::Finish, &[]).await?;
+        self.pass_on().await?;
+        self.response.finish().await
+    }
+
+    /// Goes on until the operation is done.
+    async fn run(&mut self, operation: Operation, mut input: &[u8]) -> Result<(), ClientGone> {
+        loop {
+            if self.filled == self.output.len() {
+                self.pass_on().await?;
+            }
+            let room = self.output.get_mut(self.filled..).unwrap_or_default();
+            let step = self.encoder.step(operation, input, room).map_err(|EncodeError| {
+                tracing::error!("an encoder failed; the response is cut short");
+                ClientGone
+            })?;
+            input = input.get(step.read..).unwrap_or_default();
+            self.filled += step.written;
+            if step.is_done {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn pass_on(&mut self) -> Result<(), ClientGone> {
+        let filled = std::mem::take(&mut self.filled);
+        for part in self.output.get(..filled).unwrap_or_default().chunks(PART_BYTES) {
+            self.response.write(part).await?;
+        }
+        Ok(())
+    }
+}
