@@ -12,7 +12,7 @@ use crate::support::{
     scripted_origin::ScriptedOrigin,
     tls_front::TlsFront,
     token::{self, bearer},
-    waiting::wait_until,
+    waiting::{wait_for, wait_until},
 };
 
 #[test]
@@ -154,19 +154,21 @@ fn everything_on_the_status_page_is_true() {
     });
     wait_until("a second", || status()["uptime_seconds"].as_u64() >= Some(1));
     let least = listening.elapsed().as_secs();
-    let mut page = status();
+    // One that has its response already may still be open for a moment.
+    let mut page = wait_for("the end of those who asked before", || {
+        let page = status();
+        let active = |number: usize| page["workers"][number]["connections_active"].as_u64();
+        (active(0).unwrap() + active(1).unwrap() == 1).then_some(page)
+    });
     let uptime = page["uptime_seconds"].as_u64().unwrap();
     assert!((least..=launched.elapsed().as_secs()).contains(&uptime), "{least}: {page}");
     let live = page["live_version"].as_u64().unwrap();
     assert!(live >= 1, "{page}");
-    let active: u64 = (0..2)
-        .map(|number| {
-            let worker = page["workers"][number].as_object_mut().unwrap();
-            worker.remove("connections_idle").unwrap();
-            worker.remove("connections_active").unwrap().as_u64().unwrap()
-        })
-        .sum();
-    assert_eq!(active, 1, "who asks: {page}");
+    for worker in page["workers"].as_array_mut().unwrap() {
+        for name in ["connections_active", "connections_idle"] {
+            worker.as_object_mut().unwrap().remove(name).unwrap();
+        }
+    }
     let mut localhost: Vec<String> =
         ("localhost", port).to_socket_addrs().unwrap().map(|address| address.to_string()).collect();
     localhost.sort();
@@ -204,6 +206,7 @@ fn everything_on_the_status_page_is_true() {
         json!({
             "name": name,
             "path_prefix": format!("/{name}"),
+            "hosts": [],
             "endpoint": endpoint,
             "addresses": addresses,
             "tls": name == "encrypted",
