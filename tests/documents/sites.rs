@@ -86,7 +86,7 @@ fn start(yaml: &str, server: &S3Server) -> Proxy {
 fn every_example_answers_as_its_table_says() {
     let page = page("docs/SITES.md");
     let examples = examples(&page);
-    assert!(examples.len() >= 2, "only {} examples", examples.len());
+    assert!(examples.len() >= 4, "only {} examples", examples.len());
     for Example { yaml, questions } in examples {
         let accounts = ["ALPHA", "BETA", "DOWNLOADS", "SITE", "APP"];
         let keys =
@@ -94,7 +94,9 @@ fn every_example_answers_as_its_table_says() {
         let keys: Vec<_> = keys.iter().map(|(id, key)| (id.as_str(), key.as_str())).collect();
         let server = S3Server::start(&keys);
         for bucket in yaml.split("bucket: ").skip(1).map(|rest| rest.lines().next().unwrap()) {
-            for key in ["page.html", "style.css", "a.pdf"] {
+            let keys =
+                ["index.html", "guide/index.html", "404.html", "page.html", "style.css", "a.pdf"];
+            for key in keys {
                 server.put(bucket, key, format!("{key} of {bucket}"));
             }
         }
