@@ -509,3 +509,54 @@ fn a_prefix_of_many_long_keys_is_one_page() {
     let html = client.request("GET", "/products/", &[HTML]);
     assert_eq!(html.text().matches("<tr><td>").count(), 1_000);
 }
+
+#[test]
+fn an_index_is_sent_where_there_is_one_and_a_page_elsewhere() {
+    let s3 = server();
+    s3.put("products", "hidden/docs/index.html", "the index");
+    let with_index = |config: Config| config.set("buckets.0.index", "index.html");
+    let proxy = Proxy::start(&with_index(listed(s3.url())));
+    let mut client = proxy.client();
+    for fields in [[HTML], [JSON]] {
+        let index = client.request("GET", "/products/docs/", &fields);
+        assert_eq!((index.status, index.text()), (200, "the index"));
+    }
+    assert_eq!(client.request("HEAD", "/products/docs/", &[]).header("content-length"), Some("9"));
+
+    let page = client.request("GET", "/products/?max-keys=1", &[JSON]).json();
+    assert_eq!(keys(&page), ["a.txt"]);
+    let next = format!("/products/?continuation-token={}", page["next"].as_str().unwrap());
+    assert_eq!(keys(&client.request("GET", &next, &[JSON]).json()), ["b c&d.txt"]);
+    let head = client.request("HEAD", "/products/", &[HTML]);
+    assert_eq!(head.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(client.get("/products").status, 308);
+    assert_eq!(client.request("HEAD", "/products", &[]).status, 200, "HeadBucket");
+    client.get("/products/none/").assert_fault(404, "no_key");
+    assert_eq!(s3.connections(), 1);
+
+    // The index of the bucket is not for a tenant, and the way to its own directory is.
+    let proxy = Proxy::start(&with_index(protected(s3.url())));
+    let tenant = token(&["t/b"]);
+    let fields = [JSON, ("Authorization", tenant.as_str())];
+    assert_eq!(proxy.get_with("/products/", &fields).json()["prefixes"], json!(["t/"]));
+    proxy.get_with("/products/docs/", &fields).assert_fault(403, "claims_refused");
+    proxy.get("/products/").assert_fault(401, "missing_token");
+    let missing = "yatagarasu_auth_failures_total{reason=\"missing\"}";
+    assert_eq!(proxy.metric(missing), Some(1.0), "it is counted once");
+}
+
+#[test]
+fn rules_for_browsers_apply_to_pages() {
+    let s3 = server();
+    let config = listed(s3.url())
+        .set("buckets.0.cors.origins", json!(["https://app.example"]))
+        .set("buckets.0.headers.set", json!({ "X-Page": "yes" }))
+        .set("buckets.0.hide_s3", true);
+    let proxy = Proxy::start(&config);
+    let page = proxy.get_with("/products/", &[JSON, ("Origin", "https://app.example")]);
+    assert_eq!(keys(&page.json()), ["a.txt", "b c&d.txt"]);
+    assert_eq!(page.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(page.header("x-page"), Some("yes"));
+    let vary = format!("{page:?}").to_ascii_lowercase();
+    assert!(vary.contains("origin") && vary.contains("accept"), "{vary}");
+}

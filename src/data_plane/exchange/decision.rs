@@ -60,6 +60,8 @@ pub(crate) struct Decision {
     pub(crate) subject: Option<Box<str>>,
     /// Set for a request of an S3 client, as far as one can tell.
     pub(crate) is_of_s3_client: bool,
+    /// The page in place of an index that S3 does not have.
+    pub(super) or_page: Option<Box<ListPlan>>,
 }
 
 impl Decision {
@@ -73,6 +75,7 @@ impl Decision {
             auth_reason: "",
             subject: None,
             is_of_s3_client: false,
+            or_page: None,
         };
         decision.plan = decision.plan(core, request, now, path).unwrap_or_else(Plan::Refuse);
         decision
@@ -178,6 +181,10 @@ impl Decision {
                 }
                 Ok(Plan::Object { bucket, key_at, is_index: index.is_some(), permit })
             }
+            // Where the index is not for this client, the directory may be.
+            Err(Denial { reason: DenialReason::Path, .. }) if self.or_page.is_some() => {
+                self.or_page.take().map(Plan::List).ok_or(Fault::Internal)
+            }
             Err(denial) => Err(self.denied(core, request, &denial)),
         }
     }
@@ -203,39 +210,28 @@ impl Decision {
         let Some(asked) = listing.asked(routed.key, ends_in_slash, is_head, query, &accept) else {
             return Ok(None);
         };
-        // A directory with an index is that document.
-        let is_page = match asked {
-            Asked::Page(_) | Asked::Slash => true,
-            Asked::Bucket => ends_in_slash,
-            Asked::S3(_) | Asked::Location => false,
-        };
-        if is_page && index_of(bucket, routed.key).is_ok_and(|index| index.is_some()) {
-            return Ok(None);
+        // A directory is its index, if there is one.
+        let has_index = index_of(bucket, routed.key).is_ok_and(|index| index.is_some());
+        match asked {
+            Asked::Page(_) if has_index => {
+                self.or_page = page(core, request, now, bucket, routed, asked).ok();
+                return Ok(None);
+            }
+            Asked::Slash if has_index => return Ok(None),
+            Asked::Bucket if has_index && ends_in_slash => return Ok(None),
+            _ => {}
         }
         self.is_of_s3_client |= asked.is_of_s3();
-        let query = match asked {
-            Asked::Page(_) => ListQuery::of_page(routed.key.unwrap_or_default(), query),
-            Asked::S3(version) => ListQuery::of_client(version, query),
-            Asked::Bucket | Asked::Location | Asked::Slash => Ok(ListQuery::default()),
-        };
-        let query = query.map_err(|InvalidListQuery| Fault::InvalidListQuery)?;
-        let local = &request.local;
-        let permitted = permit_listing(
-            &local.auth,
-            &core.live.borrow().good_keys(&core.reactor.clock),
-            &bucket.auth,
-            &mut local.tokens.borrow_mut(),
-            request,
-            &query.prefix,
-            now,
-        );
-        let (permit, readable) = permitted.map_err(|denial| self.denied(core, request, &denial))?;
-        self.permitted(core, local, &permit);
-        if asked == Asked::Slash {
-            return Ok(Some(Plan::RedirectToDirectory));
-        }
-        let plan = ListPlan { bucket: routed.bucket, asked, query, readable, permit };
-        Ok(Some(Plan::List(Box::new(plan))))
+        let plan = page(core, request, now, bucket, routed, asked);
+        let plan = plan.map_err(|no_page| match no_page {
+            NoPage::Denied(denial) => self.denied(core, request, &denial),
+            NoPage::Invalid => Fault::InvalidListQuery,
+        })?;
+        self.permitted(core, &request.local, &plan.permit);
+        Ok(Some(match asked {
+            Asked::Slash => Plan::RedirectToDirectory,
+            _ => Plan::List(plan),
+        }))
     }
 
     /// Notes what is counted and logged of a permit.
@@ -308,6 +304,43 @@ impl Decision {
             fault => fault,
         }
     }
+}
+
+/// Reason why a client gets nothing of what it asks of a bucket.
+enum NoPage {
+    Denied(Denial),
+    /// A parameter is malformed.
+    Invalid,
+}
+
+/// The plan for what is asked of a bucket, if the client may have it.
+fn page(
+    core: &Core,
+    request: &Request<'_>,
+    now: u64,
+    bucket: &Bucket,
+    routed: Routed<'_>,
+    asked: Asked,
+) -> Result<Box<ListPlan>, NoPage> {
+    let query = request.query().unwrap_or_default();
+    let query = match asked {
+        Asked::Page(_) => ListQuery::of_page(routed.key.unwrap_or_default(), query),
+        Asked::S3(version) => ListQuery::of_client(version, query),
+        Asked::Bucket | Asked::Location | Asked::Slash => Ok(ListQuery::default()),
+    };
+    let query = query.map_err(|InvalidListQuery| NoPage::Invalid)?;
+    let local = &request.local;
+    let permitted = permit_listing(
+        &local.auth,
+        &core.live.borrow().good_keys(&core.reactor.clock),
+        &bucket.auth,
+        &mut local.tokens.borrow_mut(),
+        request,
+        &query.prefix,
+        now,
+    );
+    let (permit, readable) = permitted.map_err(NoPage::Denied)?;
+    Ok(Box::new(ListPlan { bucket: routed.bucket, asked, query, readable, permit }))
 }
 
 /// Name of the object that stands for the directory that is asked for; none for an object.

@@ -50,6 +50,8 @@ pub(super) struct NamedObject<'p> {
     pub(super) key_at: usize,
     /// Set if it is the index of a directory.
     pub(super) is_index: bool,
+    /// Set if a page of the directory is sent where S3 has no such object.
+    pub(super) is_optional: bool,
 }
 
 impl<'p> NamedObject<'p> {
@@ -58,14 +60,15 @@ impl<'p> NamedObject<'p> {
     }
 }
 
-/// Serves an object that the client may read.
+/// Serves an object that the client may read. None, and nothing is sent, if an optional one is
+/// missing.
 pub(super) async fn forward(
     exchange: &Exchange<'_>,
     index: usize,
     object: NamedObject<'_>,
     permit: Permit,
     response: &mut impl ResponseWriter,
-) -> Outcome {
+) -> Option<Outcome> {
     let core = exchange.core;
     let mut fields = core.buffers.scratch();
     let choice = Compression::of(exchange).map(|compression| compression.choice());
@@ -81,7 +84,7 @@ pub(super) async fn forward(
     let request = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit);
     let request = match request {
         Ok(request) => request,
-        Err(fault) => return respond::fault(exchange, fault, response).await,
+        Err(fault) => return Some(respond::fault(exchange, fault, response).await),
     };
     let mut upstream_ns = None;
     // Too large to be moved about.
@@ -90,6 +93,12 @@ pub(super) async fn forward(
         Ok(mut fetched) => {
             request.cells().record_upstream(head.status, upstream_ns.unwrap_or(0));
             let documents = exchange.documents().filter(|all| all.replace(head.status));
+            if object.is_optional && documents.is_some_and(|all| all.is_missing(head.status)) {
+                if read_beginning(&mut fetched.body).await.is_ok() && !head.close {
+                    request.give_back(fetched.body);
+                }
+                return None;
+            }
             if let Some(documents) = documents {
                 let replacement = Replacement { exchange, documents, object };
                 let arrived = Arrived { head: &mut head, upstream_ns: &mut upstream_ns };
@@ -107,7 +116,7 @@ pub(super) async fn forward(
         }
         Err(error) => failed(exchange, &request, &error, response).await,
     };
-    Outcome { upstream_ns, ..outcome }
+    Some(Outcome { upstream_ns, ..outcome })
 }
 
 /// Parameters of the query that reach S3; none where the bucket lets nothing through.

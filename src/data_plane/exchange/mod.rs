@@ -79,8 +79,15 @@ pub(crate) async fn run(
             let discarded = if body.is_over() { Ok(()) } else { body.discard().await };
             match discarded {
                 Ok(()) => {
-                    let object = NamedObject { path: &path, key_at, is_index };
-                    forward::forward(&exchange, bucket, object, permit, response).await
+                    let or_page = decision.or_page.take();
+                    let is_optional = or_page.is_some();
+                    let object = NamedObject { path: &path, key_at, is_index, is_optional };
+                    let sent = forward::forward(&exchange, bucket, object, permit, response).await;
+                    match (sent, or_page) {
+                        (Some(outcome), _) => outcome,
+                        (None, Some(page)) => list::list(&exchange, *page, response).await,
+                        (None, None) => respond::fault(&exchange, Fault::Internal, response).await,
+                    }
                 }
                 Err(fault) => respond::fault(&exchange, fault, response).await,
             }

@@ -98,7 +98,8 @@ impl Documents {
         self.spa.is_some() && self.is_missing(status)
     }
 
-    fn is_missing(&self, status: u16) -> bool {
+    /// Returns true if S3 says with this status that there is no such object.
+    pub fn is_missing(&self, status: u16) -> bool {
         self.missing.contains(&status)
     }
 
