@@ -98,7 +98,8 @@ declare! {
 /// Notes what is wrong between the keys of a bucket.
 fn check_bucket(bucket: &BucketSettings, section: Section<'_>) {
     let BucketSettings { index, redirect_directories, spa, error_pages, s3, .. } = bucket;
-    let keys = DocumentKeys { index, spa, error_pages };
+    let is_listed = bucket.listing.enabled;
+    let keys = DocumentKeys { index, spa, error_pages, is_listed };
     keys.check(section, *redirect_directories, &s3.key_prefix);
     let is_anonymous = bucket.s3.signing == SigningSettings::Anonymous;
     let has_override = bucket.allow_query.0.iter().any(|parameter| parameter.is_override());

@@ -77,9 +77,8 @@ impl Value for CorsMethods {
         }
         Self(section.parsed_texts(key.name, |text| {
             let served = SERVED.into_iter().find(|method| *method == text.value);
-            served.ok_or_else(|| {
-                "is no method that buckets have; write GET, HEAD or OPTIONS".to_owned()
-            })
+            served
+                .ok_or_else(|| "is not a method of buckets; write GET, HEAD or OPTIONS".to_owned())
         }))
     }
 }

@@ -88,12 +88,14 @@ pub(crate) struct DocumentKeys<'k> {
     pub(crate) index: &'k str,
     pub(crate) spa: &'k str,
     pub(crate) error_pages: &'k ErrorPages,
+    /// Set if the bucket is listed.
+    pub(crate) is_listed: bool,
 }
 
 impl DocumentKeys<'_> {
     /// Notes what is wrong between keys: one that needs another, and objects that cannot exist.
     pub(crate) fn check(&self, section: Section<'_>, redirect_directories: bool, key_prefix: &str) {
-        let Self { index, spa, error_pages } = *self;
+        let Self { index, spa, error_pages, is_listed } = *self;
         if redirect_directories && index.is_empty() && !section.is_noted("index") {
             section.error(
                 "redirect_directories",
@@ -102,12 +104,13 @@ impl DocumentKeys<'_> {
             );
         }
         let uses_missing = redirect_directories
+            || (is_listed && !index.is_empty())
             || ["spa", "error_pages"].iter().any(|name| section.is_written(name));
         if section.is_written("missing") && !uses_missing {
             section.warning(
                 "missing",
-                "is not used without spa, error_pages or redirect_directories; write one of them, \
-                 or remove it",
+                "is not used without spa, error_pages, redirect_directories, or a listing beside \
+                 an index; write one of them, or remove it",
             );
         }
         let room = OBJECT_KEY_BYTES_MAX.saturating_sub(key_prefix.len());

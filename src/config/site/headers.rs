@@ -89,6 +89,10 @@ impl Value for FieldRules {
         for entry in section.mapping(key.name) {
             let at = At::Key(&at, &entry.key);
             let Ok(rule) = read_rule(section, entry, &at) else { continue };
+            if key.name == "add" && rule.name.is_single() {
+                let message = "is in a response once only; write it in set";
+                section.walk.error(at.to_string(), entry.line, message.to_owned());
+            }
             if rules.iter().any(|known| known.name.is(rule.name.as_str().as_bytes())) {
                 let message = "is written twice, in another case; keep one of them";
                 section.walk.error(at.to_string(), entry.line, message.to_owned());

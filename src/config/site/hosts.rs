@@ -20,7 +20,7 @@ impl Value for HostPatterns {
         let mut patterns = section.parsed_texts(key.name, |text| {
             let pattern = HostPattern::parse(&text.value)?;
             if seen.contains(&pattern) {
-                return Err("stands twice; remove one".to_owned());
+                return Err("is written twice; remove one".to_owned());
             }
             seen.push(pattern.clone());
             Ok(pattern)

@@ -53,8 +53,14 @@ const OF_AN_OBJECT: [&str; 8] = [
     "surrogate-control",
 ];
 
+/// Fields that clients read differently where a response has two of them (RFC 9110 section 5.3).
+const SINGLE: [&str; 5] =
+    [CONTENT_TYPE, "content-disposition", "content-location", "expires", HSTS];
+
 /// The field that a client must not believe without TLS (RFC 6797 section 7.2).
 const HSTS: &str = "strict-transport-security";
+
+const CACHE_CONTROL: &[u8] = b"cache-control";
 
 const CONTENT_TYPE: &str = "content-type";
 
@@ -174,6 +180,11 @@ impl FieldName {
             _ => Scope::Any,
         };
         Ok(Self { text: text.into(), scope })
+    }
+
+    /// True if a response has the field once at most.
+    pub fn is_single(&self) -> bool {
+        SINGLE.iter().any(|name| self.text.eq_ignore_ascii_case(name))
     }
 
     /// The name as it is written.
@@ -444,6 +455,12 @@ impl Headers {
         let set = self.set.iter().find(|rule| rule.name.is(name));
         match set.map(|rule| self.verdict(rule, response)) {
             Some(Verdict::Drop | Verdict::Replace(_)) => false,
+            // A response without an object is not to be stored, and has to say so.
+            None | Some(Verdict::Keep)
+                if response.key.is_none() && name.eq_ignore_ascii_case(CACHE_CONTROL) =>
+            {
+                true
+            }
             None | Some(Verdict::Keep) => !self.remove.iter().any(|it| it.covers(name)),
         }
     }
@@ -700,6 +717,10 @@ mod tests {
         ]);
         assert_eq!(fields(&headers, &OBJECT).len(), 4);
         assert_eq!(fields(&headers, &ERROR), [("X-A", "b")]);
+        let removing =
+            of_bucket(&HeaderRules { remove: removed(&["Cache-*"]), ..HeaderRules::default() });
+        assert!(removing.keeps(b"Cache-Control", &ERROR));
+        assert!(!removing.keeps(b"Cache-Control", &OBJECT));
         // What is said of the error stays.
         assert!(headers.keeps(b"cache-control", &ERROR) && headers.keeps(b"content-type", &ERROR));
     }
