@@ -499,6 +499,56 @@ fn a_hidden_error_of_s3_gives_way_to_a_page_and_stays_hidden_without_one() {
 }
 
 #[test]
+fn a_version_or_part_that_is_missing_gives_way_to_no_other_object() {
+    let objects = [("app.html", "the app"), ("404.html", "not here"), ("dir/index.html", "dir")];
+    let origin = bucket_of(&objects);
+    let keys = [
+        index(),
+        page(),
+        ("redirect_directories", true.into()),
+        ("spa", "app.html".into()),
+        ("listing", json!({ "enabled": true })),
+        ("allow_query", json!(["versionId", "partNumber"])),
+    ];
+    let proxy = Proxy::start(&with(origin.url(), &keys));
+    let mut client = proxy.client();
+    for path in
+        ["dir?versionId=1", "route?partNumber=2", "dir/?version%49d=1", "other/?versionId=1"]
+    {
+        let error = client.request("GET", &format!("/products/{path}"), &[BROWSER]);
+        assert_eq!((error.status, error.text()), (404, "not here"), "{path}");
+    }
+    assert_eq!(client.request("GET", "/products/route", &[BROWSER]).text(), "the app");
+}
+
+#[test]
+fn an_error_page_keeps_what_the_error_demands() {
+    let origin = ScriptedOrigin::start(|conn, _| {
+        while let Some(request) = conn.request() {
+            match &*request.target {
+                "/products/e.html" => conn.respond("200 OK", &[], b"page"),
+                "/products/range" => conn.respond(
+                    "416 Range Not Satisfiable",
+                    &[("Content-Range", "bytes */7")],
+                    b"",
+                ),
+                _ => conn.respond("503 Slow Down", &[("Retry-After", "7")], b""),
+            }
+        }
+    });
+    let pages = json!({ "416": "/e.html", "503": "/e.html" });
+    let config = with(origin.url(), &[("error_pages", pages)]);
+    for config in [config.clone().set("buckets.0.hide_s3", true), config] {
+        let proxy = Proxy::start(&config);
+        let range = proxy.get("/products/range");
+        assert_eq!((range.status, range.text()), (416, "page"));
+        assert_eq!(range.fields.all("content-range"), ["bytes */7"]);
+        let busy = proxy.get("/products/busy");
+        assert_eq!((busy.status, busy.fields.all("retry-after")), (503, vec!["7"]));
+    }
+}
+
+#[test]
 fn no_token_no_page() {
     let origin = bucket_of(&[
         ("team/index.html", "team"),

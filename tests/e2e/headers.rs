@@ -213,6 +213,49 @@ fn vary_becomes_one_list_of_all_that_has_a_say() {
     assert_eq!(proxy.get("/products/x").fields.all("vary"), ["*"]);
 }
 
+#[test]
+fn what_the_proxy_itself_depends_on_stays_in_vary() {
+    let origin = ScriptedOrigin::start(|connection, _| {
+        while let Some(request) = connection.request() {
+            let status =
+                if request.target.ends_with("app.html") { "200 OK" } else { "404 Not Found" };
+            let body = "x".repeat(4_096);
+            connection.respond(status, &[("Content-Type", "text/html")], body.as_bytes());
+        }
+    });
+    let config = Config::products(origin.url())
+        .with_jwt(&[])
+        .set("buckets.0.spa", "app.html")
+        .set("buckets.0.compress", json!({ "types": ["text/*"] }));
+    let proxy = Proxy::start(&config);
+    for (rules, expected) in [
+        (json!({ "remove": ["Vary"] }), "Accept, Accept-Encoding"),
+        (json!({ "set": { "Vary": "X-A" } }), "X-A, Accept, Accept-Encoding"),
+    ] {
+        adopt(&proxy, &config.clone().set("server.headers", rules));
+        let app = proxy.get_with("/products/route", &[("Accept", "text/html")]);
+        assert_eq!((app.status, app.fields.all("vary")), (200, vec![expected]));
+        let error = proxy.get("/products/route");
+        assert_eq!((error.status, error.header("vary").is_some()), (404, true));
+        assert!(error.header("vary").is_some_and(|vary| vary.contains("Accept")));
+    }
+}
+
+#[test]
+fn responses_of_the_proxy_itself_are_never_stored() {
+    let origin = typed();
+    let config = Config::products(origin.url())
+        .set("buckets.0.index", "index.html")
+        .set("server.headers.remove", json!(["Cache-Control"]));
+    let proxy = Proxy::start(&config);
+    for (target, status) in [("/products", 308), ("/products/%00", 400), ("/nothing", 404)] {
+        let response = proxy.get(target);
+        let seen = (response.status, response.header("cache-control"));
+        assert_eq!(seen, (status, Some("no-store")), "{target}");
+    }
+    assert_eq!(proxy.get("/products/a.html").header("cache-control"), None);
+}
+
 /// An error as S3 sends it, which names the bucket and the whole key.
 fn error_of_s3(code: &str) -> Vec<u8> {
     format!(
@@ -248,6 +291,9 @@ fn s3() -> ScriptedOrigin {
                 "ours" => ("403 Forbidden", "InvalidAccessKeyId", None),
                 "bad" => ("400 Bad Request", "InvalidArgument", None),
                 "slow" => ("503 Slow Down", "SlowDown", Some(("Retry-After", "7"))),
+                "method" => {
+                    ("405 Method Not Allowed", "MethodNotAllowed", Some(("Allow", "DELETE")))
+                }
                 "broken" => ("500 Internal Server Error", "InternalError", None),
                 "moved" => (
                     "301 Moved Permanently",
@@ -287,6 +333,7 @@ fn a_hidden_s3_shows_in_no_field_and_no_body() {
         ("bad", 400, "request_refused"),
         ("slow", 503, "slow_down"),
         ("broken", 500, "storage_error"),
+        ("method", 405, "request_refused"),
         ("moved", 301, "moved"),
         // As ever: this is no error of the client's.
         ("ours", 502, "upstream_credentials"),
@@ -311,6 +358,8 @@ fn a_hidden_s3_shows_in_no_field_and_no_body() {
     // What a client needs of an error (RFC 9110 section 15.5.17).
     assert_eq!(client.get("/products/range").header("content-range"), Some("bytes */7"));
     assert_eq!(client.get("/products/slow").header("retry-after"), Some("7"));
+    // RFC 9110 section 15.5.6
+    assert_eq!(client.get("/products/method").header("allow"), Some("DELETE"));
     assert_eq!(client.get("/products/moved").header("location"), None);
     for (name, status) in [("object", 200), ("unchanged", 304)] {
         let response = client.get(&format!("/products/{name}"));

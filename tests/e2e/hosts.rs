@@ -154,6 +154,10 @@ fn a_connection_for_one_tenant_does_not_reach_another() {
         response.assert_fault(421, "other_host");
         let absolute = client.request("GET", &format!("https://{host}/x"), &[("Host", sni)]);
         absolute.assert_fault(421, "other_host");
+        for method in ["OPTIONS", "POST"] {
+            let response = client.request(method, "/x", &[("Host", host)]);
+            assert_eq!(response.status, 421, "{method}");
+        }
         // What belongs to every host is there on every connection.
         let response = client.request("GET", "/assets/x", &[("Host", host)]);
         assert_eq!(response.text(), "/assets/x", "{sni} {host}");

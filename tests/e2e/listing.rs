@@ -1,7 +1,7 @@
 //! Listings of a bucket: pages for people and programs, the answers for S3 clients, and what of it
 //! a token may see.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use serde_json::{Value, json};
 
@@ -9,13 +9,15 @@ use crate::{
     auth::claims_with,
     support::{
         config::{ACCESS_KEY, Config},
+        gate::Gate,
         http2_client::{Http2Client, get},
         proxy::Proxy,
-        raw_client::{Client, Response},
+        raw_client::{Client, Response, request_bytes},
         reload::adopt,
         s3_server::S3Server,
         scripted_origin::{ScriptedOrigin, response_bytes},
         token::{JWT_SECRET, bearer, mint},
+        waiting::wait_until,
     },
 };
 
@@ -188,6 +190,10 @@ fn wrong_parameters_never_reach_s3() {
         "/products/docs/?max-keys=many",
     ] {
         proxy.get(target).assert_fault(400, "invalid_listing_query");
+    }
+    for target in ["/products/docs/?acl", "/products/docs/?versionId=1", "/products/?partNumber=1"]
+    {
+        proxy.get(target).assert_fault(400, "query_not_supported");
     }
     for query in ["list-type=3", "list-type=2&max-keys=-1", "list-type=2&prefix=%ff"] {
         let refused = proxy.get(&format!("/products?{query}"));
@@ -539,10 +545,46 @@ fn an_index_is_sent_where_there_is_one_and_a_page_elsewhere() {
     let tenant = token(&["t/b"]);
     let fields = [JSON, ("Authorization", tenant.as_str())];
     assert_eq!(proxy.get_with("/products/", &fields).json()["prefixes"], json!(["t/"]));
+    assert_eq!(proxy.metric("yatagarasu_jwt_key_uses_total{key=\"jwt\"}"), Some(1.0));
+    // The page is there, so the way to it is.
+    assert_eq!(proxy.get_with("/products", &fields).status, 308);
     proxy.get_with("/products/docs/", &fields).assert_fault(403, "claims_refused");
     proxy.get("/products/").assert_fault(401, "missing_token");
     let missing = "yatagarasu_auth_failures_total{reason=\"missing\"}";
     assert_eq!(proxy.metric(missing), Some(1.0), "it is counted once");
+}
+
+#[test]
+fn the_record_of_a_page_has_the_time_of_the_index_too() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |connection, _| {
+        while let Some(request) = connection.request() {
+            if request.target.contains("index.html") {
+                connection.wait(&held);
+                connection.respond("404 Not Found", &[], b"");
+            } else {
+                connection.send(document(""));
+            }
+        }
+    });
+    let proxy = Proxy::start(&listed(origin.url()).set("buckets.0.index", "index.html"));
+    let mut client = proxy.client();
+    client.send(request_bytes("GET", "/products/", &[JSON]));
+    wait_until("the request for the index", || origin.requests().len() == 1);
+    let since = Instant::now();
+    // Takes its time.
+    proxy.metrics();
+    let waited = since.elapsed();
+    gate.open();
+    assert_eq!(client.response("GET").status, 200);
+    let of_page = || {
+        let records = proxy.stdout().records();
+        records.into_iter().find(|record| record["bucket"] == "products")
+    };
+    wait_until("the record", || of_page().is_some());
+    let upstream_ms = of_page().unwrap()["upstream_ms"].as_f64().unwrap();
+    assert!(upstream_ms >= waited.as_secs_f64() * 1_000.0 - 0.01, "{waited:?}: {upstream_ms}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
     policy::site::compress::{Body, Choice, Compress, append_marked},
     protocol::{
         content_coding::Coding,
-        http1::{ResponseHead, Version, append_field, list_members, merge_list, retain_fields},
+        http1::{ResponseHead, Version, list_members, retain_fields},
     },
 };
 
@@ -146,20 +146,14 @@ impl HeadCoding {
         };
         let (lines, start) = response.field_lines();
         let is_coded = self.is_coded();
-        let mut vary = b"Accept-Encoding".to_vec();
-        retain_fields(lines, start, |name, value| {
+        retain_fields(lines, start, |name, _| {
             let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-            if is(b"vary") {
-                merge_list(value, &mut vary);
-                return false;
-            }
             let is_checksum = name
                 .get(..CHECKSUMS.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(CHECKSUMS));
             let is_of_the_body = is_checksum || OF_THE_BODY.into_iter().any(is);
             !(is_coded && is_of_the_body) && (coding.is_none() || !is(b"etag"))
         });
-        append_field("Vary", &vary, lines);
         let Some(coding) = coding else { return };
         if let Some(etag) = head.header_values(message, b"etag").next() {
             let mut marked = Vec::with_capacity(etag.len() + 8);
@@ -170,6 +164,11 @@ impl HeadCoding {
         if is_coded {
             response.field("Content-Encoding", coding.name().as_bytes());
         }
+    }
+
+    /// True if the response would be another one with another `Accept-Encoding`.
+    pub(super) fn varies(self) -> bool {
+        self != Self::None
     }
 
     /// True if the body that the client gets is coded.

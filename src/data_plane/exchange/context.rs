@@ -35,6 +35,8 @@ pub(super) struct OwnFields<'o> {
     /// Rules of the bucket, once routed, for browsers and websites.
     pub(super) site: Option<&'o Site>,
     pub(super) kind: Kind<'o>,
+    /// Fields of the request that the response depends on, beside those of the bucket's rules.
+    pub(super) vary: &'o [u8],
     /// Set if the response goes through TLS.
     pub(super) is_tls: bool,
 }
@@ -77,6 +79,7 @@ impl<'x> Exchange<'x> {
             request: Some(self.request),
             site: self.site,
             kind: Kind::Own,
+            vary: b"",
             is_tls: self.request.tls.is_some(),
         }
     }

@@ -14,7 +14,10 @@ use crate::{
             permit_object,
         },
         router::Routed,
-        site::listing::{Asked, InvalidListQuery, ListQuery},
+        site::{
+            listing::{Asked, InvalidListQuery, ListQuery},
+            query::AllowedQuery,
+        },
     },
     protocol::http1::Method,
     telemetry::labels::AuthFailure,
@@ -126,8 +129,11 @@ impl Decision {
             // method, there is no such thing.
             return Err(Fault::NoRoute);
         }
-        if request.role == Role::Main {
-            self.routed = routed.as_ref().map(|routed| routed.bucket);
+        if request.role == Role::Main
+            && let Some(routed) = &routed
+        {
+            check_connection(request, path, routed.bucket)?;
+            self.routed = Some(routed.bucket);
         }
         match method {
             Method::Options => return Ok(self.options(request)),
@@ -138,7 +144,6 @@ impl Decision {
             return Err(Fault::NoRoute);
         }
         let routed = routed.ok_or_else(|| unrouted(request))?;
-        check_connection(request, path, routed.bucket)?;
         let bucket = local.buckets.get(routed.bucket).ok_or(Fault::Internal)?;
         self.bucket = Some(routed.bucket);
         if request.check_via(&core.pseudonym).is_err() {
@@ -171,7 +176,7 @@ impl Decision {
         ) {
             Ok(permit) => {
                 self.permitted(core, local, &permit);
-                check_query(bucket, request)?;
+                check_query(allowed_query(bucket), request)?;
                 let bucket = routed.bucket;
                 if let Some(index) = index {
                     if !path.ends_with(b"/") {
@@ -183,7 +188,10 @@ impl Decision {
             }
             // Where the index is not for this client, the directory may be.
             Err(Denial { reason: DenialReason::Path, .. }) if self.or_page.is_some() => {
-                self.or_page.take().map(Plan::List).ok_or(Fault::Internal)
+                let page = self.or_page.take().ok_or(Fault::Internal)?;
+                self.permitted(core, local, &page.permit);
+                check_query(AllowedQuery::default(), request)?;
+                Ok(Plan::List(page))
             }
             Err(denial) => Err(self.denied(core, request, &denial)),
         }
@@ -203,6 +211,10 @@ impl Decision {
             return Ok(None);
         };
         self.is_of_s3_client = listing.speaks_s3() && request.is_signed();
+        if routed.key.is_some() && !path.ends_with(b"/") {
+            // An object.
+            return Ok(None);
+        }
         let query = request.query().unwrap_or_default();
         let accept: Vec<&[u8]> = request.values(b"accept").collect();
         let (accept, is_head) = (accept.iter().copied(), request.is_head());
@@ -217,7 +229,6 @@ impl Decision {
                 self.or_page = page(core, request, now, bucket, routed, asked).ok();
                 return Ok(None);
             }
-            Asked::Slash if has_index => return Ok(None),
             Asked::Bucket if has_index && ends_in_slash => return Ok(None),
             _ => {}
         }
@@ -228,6 +239,12 @@ impl Decision {
             NoPage::Invalid => Fault::InvalidListQuery,
         })?;
         self.permitted(core, &request.local, &plan.permit);
+        if matches!(asked, Asked::Page(_)) {
+            // A page has no versions.
+            check_query(AllowedQuery::default(), request)?;
+        } else if matches!(asked, Asked::Slash) {
+            check_query(allowed_query(bucket), request)?;
+        }
         Ok(Some(match asked {
             Asked::Slash => Plan::RedirectToDirectory,
             _ => Plan::List(plan),
@@ -369,10 +386,14 @@ fn check_connection(request: &Request<'_>, path: &[u8], bucket: usize) -> Result
     if is_of_another { Err(Fault::OtherHost) } else { Ok(()) }
 }
 
+/// Parameters that the bucket lets through to S3.
+fn allowed_query(bucket: &Bucket) -> AllowedQuery {
+    bucket.site.as_ref().and_then(|site| site.query).unwrap_or_default()
+}
+
 /// Refuses a query that asks for something else than the object.
-fn check_query(bucket: &Bucket, request: &Request<'_>) -> Result<(), Fault> {
+fn check_query(allowed: AllowedQuery, request: &Request<'_>) -> Result<(), Fault> {
     let Some(query) = request.query() else { return Ok(()) };
-    let allowed = bucket.site.as_ref().and_then(|site| site.query).unwrap_or_default();
     allowed.check(query).map_err(|_| Fault::QueryNotSupported)
 }
 

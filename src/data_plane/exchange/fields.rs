@@ -63,6 +63,7 @@ pub(super) fn apply(own: &OwnFields<'_>, site: &Site, response: &mut impl Respon
         }
         headers.vary(&about).for_each(|value| merge_list(value.as_bytes(), &mut vary));
     }
+    merge_list(own.vary, &mut vary);
     if let Some(cors) = cors {
         let origins = own.request.into_iter().flat_map(|request| request.values(b"origin"));
         let grant: Grant<'_> = cors.grant(origins);

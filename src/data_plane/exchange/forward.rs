@@ -25,7 +25,10 @@ use crate::{
     model::limits::{ERROR_BODY_BYTES_MAX, OBJECT_KEY_BYTES_MAX},
     policy::{
         auth::{Permit, TokenCarrier as _},
-        site::documents::{Documents, Substitute},
+        site::{
+            documents::{Documents, Substitute},
+            query::selects,
+        },
     },
     protocol::{
         http1::{Forwarded, ResponseHead, append_field},
@@ -36,10 +39,11 @@ use crate::{
     system::buffers::Scratch,
 };
 
-/// Fields of an error of S3 that a client needs although the rest of it is hidden: the length of
-/// the object with 416 (RFC 9110 section 15.5.17), and the time to come again.
-const KEPT_OF_HIDDEN: [(&str, &str); 2] =
-    [("Content-Range", "content-range"), ("Retry-After", "retry-after")];
+/// Fields of an error of S3 that a client needs whatever is sent in its place: the methods with 405
+/// and the length of the object with 416 (RFC 9110 sections 15.5.6 and 15.5.17), and the time to
+/// come again.
+const KEPT_OF_ERRORS: [(&str, &str); 3] =
+    [("Allow", "allow"), ("Content-Range", "content-range"), ("Retry-After", "retry-after")];
 
 /// The object that a path names.
 #[derive(Clone, Copy, Debug)]
@@ -60,15 +64,24 @@ impl<'p> NamedObject<'p> {
     }
 }
 
-/// Serves an object that the client may read. None, and nothing is sent, if an optional one is
-/// missing.
+/// The end of a request for an optional object that is missing: nothing was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missing {
+    /// Nanoseconds to the response of S3 that says so.
+    pub(super) upstream_ns: Option<u64>,
+}
+
+/// Serves an object that the client may read.
+///
+/// # Errors
+/// It is an optional one, and missing.
 pub(super) async fn forward(
     exchange: &Exchange<'_>,
     index: usize,
     object: NamedObject<'_>,
     permit: Permit,
     response: &mut impl ResponseWriter,
-) -> Option<Outcome> {
+) -> Result<Outcome, Missing> {
     let core = exchange.core;
     let mut fields = core.buffers.scratch();
     let choice = Compression::of(exchange).map(|compression| compression.choice());
@@ -84,7 +97,7 @@ pub(super) async fn forward(
     let request = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit);
     let request = match request {
         Ok(request) => request,
-        Err(fault) => return Some(respond::fault(exchange, fault, response).await),
+        Err(fault) => return Ok(respond::fault(exchange, fault, response).await),
     };
     let mut upstream_ns = None;
     // Too large to be moved about.
@@ -93,14 +106,18 @@ pub(super) async fn forward(
         Ok(mut fetched) => {
             request.cells().record_upstream(head.status, upstream_ns.unwrap_or(0));
             let documents = exchange.documents().filter(|all| all.replace(head.status));
-            if object.is_optional && documents.is_some_and(|all| all.is_missing(head.status)) {
+            let is_exact = documents.is_some() && exchange.request.query().is_some_and(selects);
+            if object.is_optional
+                && !is_exact
+                && documents.is_some_and(|all| all.is_missing(head.status))
+            {
                 if read_beginning(&mut fetched.body).await.is_ok() && !head.close {
                     request.give_back(fetched.body);
                 }
-                return None;
+                return Err(Missing { upstream_ns });
             }
             if let Some(documents) = documents {
-                let replacement = Replacement { exchange, documents, object };
+                let replacement = Replacement { exchange, documents, object, is_exact };
                 let arrived = Arrived { head: &mut head, upstream_ns: &mut upstream_ns };
                 // Rare, and too large for every request to have room for it.
                 Box::pin(replacement.respond(request, arrived, fetched, response)).await
@@ -116,7 +133,7 @@ pub(super) async fn forward(
         }
         Err(error) => failed(exchange, &request, &error, response).await,
     };
-    Some(Outcome { upstream_ns, ..outcome })
+    Ok(Outcome { upstream_ns, ..outcome })
 }
 
 /// Parameters of the query that reach S3; none where the bucket lets nothing through.
@@ -148,7 +165,7 @@ pub(super) async fn relay(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'_>,
     head: &ResponseHead,
-    changes: Changes,
+    changes: Changes<'_>,
     fetched: &mut Fetched<'_>,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
@@ -266,10 +283,10 @@ pub(super) fn refuse_credentials_error(
     Err(UpstreamError::new(kind, Phase::Body))
 }
 
-/// The fields of a hidden error that the client needs.
-fn kept_of_hidden<'x>(exchange: &Exchange<'x>, head: &ResponseHead, message: &[u8]) -> Scratch<'x> {
+/// The fields of an error that the client needs whatever is sent in its place.
+fn kept_of<'x>(exchange: &Exchange<'x>, head: &ResponseHead, message: &[u8]) -> Scratch<'x> {
     let mut kept = exchange.core.buffers.scratch();
-    for (name, name_lower) in KEPT_OF_HIDDEN {
+    for (name, name_lower) in KEPT_OF_ERRORS {
         for value in head.header_values(message, name_lower.as_bytes()) {
             append_field(name, value, &mut kept);
         }
@@ -302,12 +319,12 @@ async fn hide(
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     let message = fetched.message();
-    let kept = kept_of_hidden(exchange, head, message);
+    let kept = kept_of(exchange, head, message);
     let is_coded = is_coded(head, message);
     let read = read_beginning(&mut fetched.body).await;
     let refused = read.and_then(|read| refuse_ours(request, head.status, is_coded, &read.bytes));
     match refused {
-        Ok(()) => respond::hidden(exchange, head.status, &kept, response).await,
+        Ok(()) => respond::hidden(exchange, head.status, &kept, b"", response).await,
         Err(error) => failed(exchange, request, &error, response).await,
     }
 }
@@ -318,6 +335,8 @@ struct Replacement<'s> {
     exchange: &'s Exchange<'s>,
     documents: &'s Documents,
     object: NamedObject<'s>,
+    /// Set if a version or a part is asked for: nothing but an error page takes its place.
+    is_exact: bool,
 }
 
 /// Head of the last response of S3, and the nanoseconds that all responses took so far.
@@ -348,8 +367,10 @@ impl Arrived<'_> {
 /// writer, which sends nothing yet, unless it shall not be seen.
 struct Waiting<'r> {
     status: u16,
-    /// Fields that are sent with a hidden one.
-    hidden: Option<Scratch<'r>>,
+    is_hidden: bool,
+    /// Fields that are sent with what takes its place.
+    kept: Scratch<'r>,
+    varies_with_accept: bool,
     bytes: Vec<u8>,
     /// Rest of a long body, which was not read.
     rest: Option<Body<'r>>,
@@ -368,7 +389,7 @@ impl<'s> Replacement<'s> {
     where
         's: 'r,
     {
-        let Self { exchange, documents, object } = self;
+        let Self { exchange, documents, object, is_exact } = self;
         let waiting = match self.hold(&request, arrived.head, fetched, response).await {
             Ok(waiting) => waiting,
             Err(error) => return failed(exchange, &request, &error, response).await,
@@ -380,7 +401,8 @@ impl<'s> Replacement<'s> {
         let client = Some(response.presence());
         // Only shorter-lived requests from here on.
         let mut request: ObjectRequest<'_> = request;
-        if let Some(index) = documents.index_to_look_for(status).filter(|_| !object.is_index) {
+        let may_be_directory = !object.is_index && !is_exact;
+        if let Some(index) = documents.index_to_look_for(status).filter(|_| may_be_directory) {
             for part in [object.key(), b"/", index] {
                 key.extend_from_slice(part);
             }
@@ -400,7 +422,7 @@ impl<'s> Replacement<'s> {
                 }
             }
         }
-        let accept = exchange.request.values(b"accept");
+        let accept = exchange.request.values(b"accept").filter(|_| !is_exact);
         if let Some(substitute) = documents.substitute(status, object.key(), accept) {
             let is_application = matches!(substitute, Substitute::Application(_));
             // A validator says what a client has of the document, wherever it was found. Nothing
@@ -416,7 +438,8 @@ impl<'s> Replacement<'s> {
                 Ok(fetched) if substitute.is_found(arrived.head.status) => {
                     let changes = Changes {
                         status: (!is_application).then_some(status),
-                        varies_with_accept: documents.varies_with_accept(status),
+                        kept: &waiting.kept,
+                        varies_with_accept: waiting.varies_with_accept,
                         ..Changes::default()
                     };
                     return relay_all(exchange, &request, arrived.head, changes, fetched, response)
@@ -448,17 +471,12 @@ impl<'s> Replacement<'s> {
         let status = head.status;
         let message = fetched.message();
         let varies_with_accept = self.documents.varies_with_accept(status);
-        let hidden = if exchange.hides(status) {
-            let mut kept = kept_of_hidden(exchange, head, message);
-            if varies_with_accept {
-                append_field("Vary", b"Accept", &mut kept);
-            }
-            Some(kept)
-        } else {
+        let is_hidden = exchange.hides(status);
+        let kept = kept_of(exchange, head, message);
+        if !is_hidden {
             let changes = Changes { varies_with_accept, ..Changes::default() };
             add_head(exchange, head, message, request.key(), changes, response);
-            None
-        };
+        }
         let is_coded = is_coded(head, message);
         let Beginning { bytes, is_whole } = read_beginning(&mut fetched.body).await?;
         refuse_ours(request, status, is_coded, &bytes)?;
@@ -470,7 +488,7 @@ impl<'s> Replacement<'s> {
         } else {
             Some(fetched.body)
         };
-        Ok(Waiting { status, hidden, bytes, rest })
+        Ok(Waiting { status, is_hidden, kept, varies_with_accept, bytes, rest })
     }
 
     fn append_fields(&self, passes: impl Fn(Forwarded) -> bool, fields: &mut Vec<u8>) {
@@ -487,9 +505,10 @@ impl Waiting<'_> {
         request: &ObjectRequest<'_>,
         response: &mut impl ResponseWriter,
     ) -> Outcome {
-        let Self { status, hidden, bytes, mut rest } = self;
-        if let Some(kept) = hidden {
-            return respond::hidden(exchange, status, &kept, response).await;
+        let Self { status, is_hidden, kept, varies_with_accept, bytes, mut rest } = self;
+        if is_hidden {
+            let vary: &[u8] = if varies_with_accept { b"Accept" } else { b"" };
+            return respond::hidden(exchange, status, &kept, vary, response).await;
         }
         let passed = pass(exchange.core, &bytes, rest.as_mut(), response).await;
         conclude(exchange, request, status, passed, response).await
@@ -517,7 +536,7 @@ async fn relay_all<'r>(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'r>,
     head: &ResponseHead,
-    changes: Changes,
+    changes: Changes<'_>,
     mut fetched: Fetched<'r>,
     response: &mut impl ResponseWriter,
 ) -> Outcome {

@@ -12,9 +12,11 @@ use crate::{
 
 /// Changes to the head of a response of S3.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Changes {
+pub(crate) struct Changes<'c> {
     /// Status in place of S3's: the response is the page of an error.
     pub(crate) status: Option<u16>,
+    /// Field lines of that error.
+    pub(crate) kept: &'c [u8],
     /// Set if the response would be another one with another `Accept`.
     pub(crate) varies_with_accept: bool,
     /// Compression of the body.
@@ -34,7 +36,7 @@ pub(crate) fn add_head(
     head: &ResponseHead,
     message: &[u8],
     key: &[u8],
-    changes: Changes,
+    changes: Changes<'_>,
     response: &mut impl ResponseWriter,
 ) {
     match changes.status {
@@ -48,11 +50,8 @@ pub(crate) fn add_head(
         retain_fields(lines, start, |name, _| {
             !NOT_OF_ERRORS.iter().any(|other| name.eq_ignore_ascii_case(other))
         });
+        response.field_lines().0.extend_from_slice(changes.kept);
         response.field("Cache-Control", b"no-store");
-    }
-    if changes.varies_with_accept {
-        // Beside one of S3 (RFC 9110 section 12.5.5).
-        response.field("Vary", b"Accept");
     }
     if !head.has_date {
         response.field("Date", &exchange.core.dates.http());
@@ -60,7 +59,15 @@ pub(crate) fn add_head(
     let is_not_modified = head.status == 304;
     let is_object = matches!(changes.status.unwrap_or(head.status), 200 | 206 | 304);
     let object = is_object.then_some(ObjectSent { key, is_not_modified });
-    respond::add_own_fields(&OwnFields { kind: Kind::OfS3(object), ..exchange.own() }, response);
+    // Beside one of S3 (RFC 9110 section 12.5.5).
+    let vary: &[u8] = match (changes.varies_with_accept, changes.coding.varies()) {
+        (false, false) => b"",
+        (true, false) => b"Accept",
+        (false, true) => b"Accept-Encoding",
+        (true, true) => b"Accept, Accept-Encoding",
+    };
+    let own = OwnFields { kind: Kind::OfS3(object), vary, ..exchange.own() };
+    respond::add_own_fields(&own, response);
     if changes.coding.is_coded() {
         response.end_head(BodyLength::Chunked, None);
     } else {

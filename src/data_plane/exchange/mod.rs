@@ -84,9 +84,14 @@ pub(crate) async fn run(
                     let object = NamedObject { path: &path, key_at, is_index, is_optional };
                     let sent = forward::forward(&exchange, bucket, object, permit, response).await;
                     match (sent, or_page) {
-                        (Some(outcome), _) => outcome,
-                        (None, Some(page)) => list::list(&exchange, *page, response).await,
-                        (None, None) => respond::fault(&exchange, Fault::Internal, response).await,
+                        (Ok(outcome), _) => outcome,
+                        (Err(missing), Some(page)) => {
+                            let outcome = list::list(&exchange, *page, response).await;
+                            outcome.after(missing.upstream_ns)
+                        }
+                        (Err(_), None) => {
+                            respond::fault(&exchange, Fault::Internal, response).await
+                        }
                     }
                 }
                 Err(fault) => respond::fault(&exchange, fault, response).await,
@@ -142,6 +147,12 @@ pub(crate) fn begin_refusal(
 }
 
 impl Outcome {
+    /// The outcome behind another request to S3, which took so many nanoseconds.
+    fn after(self, first_ns: Option<u64>) -> Self {
+        let sum = self.upstream_ns.unwrap_or(0) + first_ns.unwrap_or(0);
+        Self { upstream_ns: self.upstream_ns.or(first_ns).map(|_| sum), ..self }
+    }
+
     fn end(&self) -> End {
         if self.aborted { End::Cut } else { End::Complete }
     }

@@ -104,10 +104,8 @@ pub(super) async fn document(
         response.field("Content-Security-Policy", policy.as_bytes());
         response.field("Referrer-Policy", b"no-referrer");
     }
-    if document.varies {
-        response.field("Vary", b"Accept");
-    }
-    add_own_fields(&exchange.own(), response);
+    let vary: &[u8] = if document.varies { b"Accept" } else { b"" };
+    add_own_fields(&OwnFields { vary, ..exchange.own() }, response);
     let length = document.body.len() as u64;
     response.end_head(BodyLength::Fixed(length), Some(length));
     finish(200, "", document.body, response).await
@@ -132,12 +130,13 @@ pub(super) async fn hidden(
     exchange: &Exchange<'_>,
     status: u16,
     kept: &[u8],
+    vary: &[u8],
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     let fault = Fault::Hidden(status);
     let (content_type, body) = body_of(exchange, fault);
     let reply = Reply { content_type, kept, ..Reply::fault(fault, &body, exchange.allow) };
-    send(exchange.core, &exchange.own(), &reply, response).await
+    send(exchange.core, &OwnFields { vary, ..exchange.own() }, &reply, response).await
 }
 
 /// Responds to OPTIONS.
@@ -260,6 +259,7 @@ pub(super) fn begin_refusal(
         request: None,
         site: local.elsewhere.as_deref(),
         kind: Kind::Own,
+        vary: b"",
         is_tls,
     };
     begin(core, &own, &Reply::fault(fault, body, ALLOW), response);
@@ -392,7 +392,9 @@ fn s3_fault_body(fault: Fault, id: &[u8]) -> Vec<u8> {
     let code = match fault {
         Fault::InvalidListQuery => "InvalidArgument",
         Fault::MethodNotAllowed => "MethodNotAllowed",
-        Fault::NoKey => "NoSuchKey",
+        Fault::NoKey | Fault::Hidden(404 | 410) => "NoSuchKey",
+        Fault::Hidden(412) => "PreconditionFailed",
+        Fault::Hidden(416) => "InvalidRange",
         _ => match fault.status() {
             401 | 403 => "AccessDenied",
             400..=499 => "InvalidRequest",
@@ -427,6 +429,20 @@ fn ends_connection(fault: Fault) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn s3_clients_are_told_codes_that_they_know() {
+        for (fault, code) in [
+            (Fault::Hidden(404), "NoSuchKey"),
+            (Fault::Hidden(412), "PreconditionFailed"),
+            (Fault::Hidden(416), "InvalidRange"),
+            (Fault::Hidden(403), "AccessDenied"),
+            (Fault::Hidden(400), "InvalidRequest"),
+        ] {
+            let body = String::from_utf8(s3_fault_body(fault, b"id")).unwrap();
+            assert!(body.contains(&format!("<Code>{code}</Code>")), "{body}");
+        }
+    }
 
     #[test]
     fn every_fault_body_is_json_with_its_code() {

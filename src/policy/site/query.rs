@@ -84,6 +84,14 @@ pub fn is_known(name: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsupported;
 
+/// Returns true if a query asks for a version or a part, for which no other object can stand.
+pub fn selects(query: &[u8]) -> bool {
+    pairs(query).any(|(name, _)| match find(name) {
+        Some(Known::Parameter(parameter)) => !parameter.is_override(),
+        Some(Known::Subresource) | None => false,
+    })
+}
+
 /// The parameters that a bucket lets through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AllowedQuery {
@@ -234,6 +242,19 @@ mod tests {
         assert!(Parameter::ALL.map(Parameter::name).is_sorted());
         for (place, parameter) in Parameter::ALL.into_iter().enumerate() {
             assert_eq!(parameter as usize, place);
+        }
+    }
+
+    #[test]
+    fn versions_and_parts_select() {
+        for (query, expected) in [
+            ("versionId=1", true),
+            ("x&part%4Eumber=2", true),
+            ("response-expires=0&versionid=1", false),
+            ("acl", false),
+            ("", false),
+        ] {
+            assert_eq!(selects(query.as_bytes()), expected, "{query}");
         }
     }
 
