@@ -5,14 +5,18 @@
 
 use serde_json::{Map, Value};
 
-use super::claims::{Prefixes, Rules, covers, has_dot_segment};
+use super::claims::{Prefixes, Rules, has_dot_segment};
 
 /// The keys that a token may read: those that every rule permits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Readable {
-    /// The prefixes of each rule.
-    rules: Vec<Prefixes>,
+    /// None for every key.
+    ranges: Option<Ranges>,
 }
+
+/// Disjoint ranges of keys, in order. A text that ends with `/` stands for every key that begins
+/// with it, and another for the key of that name.
+type Ranges = Vec<Box<str>>;
 
 impl Readable {
     /// Every key.
@@ -23,7 +27,8 @@ impl Readable {
     /// The keys below these prefixes, as one rule permits them.
     #[cfg(test)]
     pub(crate) fn below(prefixes: &[&str]) -> Self {
-        Self { rules: vec![prefixes.iter().map(|prefix| Box::from(*prefix)).collect()] }
+        let prefixes: Prefixes = prefixes.iter().map(|prefix| Box::from(*prefix)).collect();
+        Self { ranges: Some(ranges_of(&prefixes)) }
     }
 
     /// The keys that these rules permit with these claims.
@@ -31,49 +36,83 @@ impl Readable {
         rules: impl IntoIterator<Item = &'r Rules>,
         claims: &Map<String, Value>,
     ) -> Self {
-        Self { rules: rules.into_iter().flat_map(|rules| rules.key_prefixes(claims)).collect() }
+        let rules = rules.into_iter().flat_map(|rules| rules.key_prefixes(claims));
+        Self::of_all(rules)
+    }
+
+    fn of_all(rules: impl Iterator<Item = Prefixes>) -> Self {
+        let ranges = rules.map(|rule| ranges_of(&rule));
+        Self { ranges: ranges.reduce(|one, other| common(&one, &other)) }
     }
 
     /// Returns true if the key may be read.
     pub fn has(&self, key: &str) -> bool {
-        let covered =
-            |rule: &Prefixes| rule.iter().any(|prefix| covers(prefix.as_bytes(), key.as_bytes()));
-        self.rules.is_empty() || !has_dot_segment(key.as_bytes()) && self.rules.iter().all(covered)
+        self.ranges
+            .as_ref()
+            .is_none_or(|all| !has_dot_segment(key.as_bytes()) && range_with(all, key).is_some())
     }
 
     /// Returns true if a key that begins with this text could be read.
     pub fn has_below(&self, prefix: &str) -> bool {
-        self.first_from(prefix).is_some_and(|first| first.starts_with(prefix))
+        // The last segment may go on.
+        let segments = prefix.rfind('/').and_then(|end| prefix.get(..end)).unwrap_or_default();
+        let could_be = self.ranges.is_none() || !has_dot_segment(segments.as_bytes());
+        could_be && self.first_from(prefix).is_some_and(|first| first.starts_with(prefix))
     }
 
     /// The first text, from this one on, that is covered by every rule: no key before it may be
     /// read. None if nothing is left.
-    pub fn first_from(&self, from: &str) -> Option<String> {
-        let mut first = from.to_owned();
-        loop {
-            let last = first.clone();
-            for rule in &self.rules {
-                first = first_of(rule, &first)?;
-            }
-            if first == last {
-                return Some(first);
+    pub fn first_from<'t>(&'t self, from: &'t str) -> Option<&'t str> {
+        match &self.ranges {
+            None => Some(from),
+            Some(ranges) if range_with(ranges, from).is_some() => Some(from),
+            Some(ranges) => {
+                let at = ranges.partition_point(|range| **range < *from);
+                ranges.get(at).map(|range| &**range)
             }
         }
     }
 }
 
-/// The first text, from this one on, that the rule covers.
-fn first_of(rule: &Prefixes, from: &str) -> Option<String> {
-    if rule.iter().any(|prefix| covers(prefix.as_bytes(), from.as_bytes())) {
-        return Some(from.to_owned());
+/// The range that holds this key.
+fn range_with<'r>(ranges: &'r [Box<str>], key: &str) -> Option<&'r str> {
+    // Ranges are disjoint: the last one that begins before the key, or with it.
+    let at = ranges.partition_point(|range| **range <= *key);
+    let range = ranges.get(at.checked_sub(1)?)?;
+    (**range == *key || range.ends_with('/') && key.starts_with(&**range)).then_some(range)
+}
+
+/// The keys that one rule permits. A prefix without its slash permits the key of that name, and what
+/// is below, which does not follow it at once: `a-b` is between `a` and `a/`.
+fn ranges_of(rule: &Prefixes) -> Ranges {
+    let mut all: Ranges = Vec::with_capacity(2 * rule.len());
+    for prefix in rule {
+        all.push(prefix.clone());
+        if !prefix.ends_with('/') {
+            all.push(format!("{prefix}/").into());
+        }
     }
-    // A prefix without its slash permits the key of that name, and what is below, which does not
-    // follow it at once: `a-b` is between `a` and `a/`.
-    let starts = rule.iter().flat_map(|prefix| match prefix.strip_suffix('/') {
-        Some(_) => [Some(prefix.to_string()), None],
-        None => [Some(prefix.to_string()), Some(format!("{prefix}/"))],
-    });
-    starts.flatten().filter(|start| start.as_str() >= from).min()
+    all.sort_unstable();
+    let mut ranges: Ranges = Vec::with_capacity(all.len());
+    for range in all {
+        if range_with(&ranges, &range).is_none() {
+            ranges.push(range);
+        }
+    }
+    ranges
+}
+
+/// The keys that are in both. Of two ranges that share a key, one holds the other.
+fn common(one: &Ranges, other: &Ranges) -> Ranges {
+    let inside = |ranges: &Ranges, of: &Ranges| {
+        let all = ranges.iter().filter(|range| range_with(of, range).is_some());
+        all.cloned().collect::<Ranges>()
+    };
+    let mut both = inside(one, other);
+    both.append(&mut inside(other, one));
+    both.sort_unstable();
+    both.dedup();
+    both
 }
 
 #[cfg(test)]
@@ -81,17 +120,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::auth::claims::covers;
+
+    fn prefixes(rule: &[&str]) -> Prefixes {
+        rule.iter().map(|prefix| Box::from(*prefix)).collect()
+    }
 
     fn readable(rules: &[&[&str]]) -> Readable {
-        let rule = |prefixes: &&[&str]| prefixes.iter().map(|prefix| Box::from(*prefix)).collect();
-        Readable { rules: rules.iter().map(rule).collect() }
+        Readable::of_all(rules.iter().map(|rule| prefixes(rule)))
     }
 
     #[test]
     fn without_rules_everything_is_readable() {
         let all = Readable::everything();
         assert!(all.has("a") && all.has("a/../b") && all.has_below(""));
-        assert_eq!(all.first_from("m").as_deref(), Some("m"));
+        assert_eq!(all.first_from("m"), Some("m"));
     }
 
     #[test]
@@ -112,7 +155,8 @@ mod tests {
         for prefix in ["", "t", "t/", "t/a", "t/a/", "t/a/deep/", "t/c", "t/c/"] {
             assert!(tenants.has_below(prefix), "{prefix}");
         }
-        for prefix in ["s", "t/b", "t/a-", "t/ab/", "t/d", "u/"] {
+        assert!(tenants.has_below("t/a/..") && tenants.has("t/a/..b"));
+        for prefix in ["s", "t/b", "t/a-", "t/ab/", "t/d", "u/", "t/a/../", "t/a/./b/"] {
             assert!(!tenants.has_below(prefix), "{prefix}");
         }
     }
@@ -129,18 +173,36 @@ mod tests {
             ("t/c/y", Some("t/c/y")),
             ("t/d", None),
         ] {
-            assert_eq!(tenants.first_from(from).as_deref(), first, "{from}");
+            assert_eq!(tenants.first_from(from), first, "{from}");
         }
         let both = readable(&[&["t/a"], &["t/a/m", "t/z"]]);
-        assert_eq!(both.first_from("").as_deref(), Some("t/a/m"));
+        assert_eq!(both.first_from(""), Some("t/a/m"));
         assert_eq!(both.first_from("t/a/n"), None);
+    }
+
+    #[test]
+    fn rules_with_many_prefixes_cost_little_for_each_key() {
+        let texts = |shift: usize| -> Vec<String> {
+            (0..1_000).map(|at| format!("t/{:05}/", 2 * at + shift)).collect()
+        };
+        let (even, odd) = (texts(0), texts(1));
+        let both: Vec<&[String]> = vec![&even, &odd];
+        let rules = both.iter().map(|rule| rule.iter().map(|text| text.as_str().into()).collect());
+        let readable = Readable::of_all(rules);
+        assert_eq!(readable.ranges, Some(vec![]));
+        assert!(odd.iter().all(|text| !readable.has_below(text)));
+        let same =
+            [&even, &even].map(|rule| rule.iter().map(|text| text.as_str().into()).collect());
+        let same = Readable::of_all(same.into_iter());
+        assert_eq!(same.ranges.as_ref().map(Vec::len), Some(1_000));
+        assert!(even.iter().all(|text| same.has_below(text)));
     }
 
     proptest! {
         #[test]
         fn no_readable_key_is_passed_over(
             rules in prop::collection::vec(prop::collection::vec("[ab/-]{1,3}", 1..3), 0..3),
-            keys in prop::collection::vec("[ab/-]{0,5}", 1..20),
+            keys in prop::collection::vec("[ab./-]{0,5}", 1..20),
             from in "[ab/-]{0,4}",
         ) {
             let rules: Vec<Vec<&str>> =
@@ -149,12 +211,18 @@ mod tests {
             let readable = readable(&rules);
             let first = readable.first_from(&from);
             if let Some(first) = &first {
-                prop_assert!(*first >= from);
-                prop_assert_eq!(readable.first_from(first), Some(first.clone()));
+                prop_assert!(*first >= &*from);
+                prop_assert_eq!(readable.first_from(first), Some(*first));
             }
             for key in keys {
+                let is_covered = |rule: &&[&str]| {
+                    rule.iter().any(|prefix| covers(prefix.as_bytes(), key.as_bytes()))
+                };
+                let may_be_read = rules.is_empty()
+                    || !has_dot_segment(key.as_bytes()) && rules.iter().all(is_covered);
+                prop_assert_eq!(readable.has(&key), may_be_read, "{}", key);
                 if readable.has(&key) && key >= from {
-                    prop_assert!(first.as_ref().is_some_and(|first| *first <= key), "{}", key);
+                    prop_assert!(first.is_some_and(|first| first <= key.as_str()), "{}", key);
                 }
                 for end in (0..key.len()).filter(|_| readable.has(&key)) {
                     prop_assert!(readable.has_below(&key[..end]), "{} of {}", &key[..end], key);
