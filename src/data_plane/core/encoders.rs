@@ -9,7 +9,7 @@ use crate::protocol::content_coding::{Coding, EncodeError, Encoder, Operation, S
 /// need. Bodies beyond that go out as they are.
 pub(crate) const ENCODERS_BYTES_MAX: usize = 134_217_728;
 
-/// Free encoders kept of each coding.
+/// Free encoders kept of each coding, beside those in use.
 const FREE_MAX: usize = 4;
 
 /// The encoders of one core.

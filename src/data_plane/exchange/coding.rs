@@ -6,7 +6,7 @@ use crate::{
         core::encoders::LentEncoder,
         exchange::{client::ResponseWriter, context::Exchange, request::Request},
     },
-    policy::site::compress::{Body, Choice, Compress, append_marked},
+    policy::site::compress::{Body, Choice, Compress, Held, append_marked},
     protocol::{
         content_coding::Coding,
         http1::{ResponseHead, Version, list_members, retain_fields},
@@ -28,8 +28,8 @@ pub(crate) enum HeadCoding {
     None,
     /// This client gets it as it is, another may not.
     Varies,
-    /// 304 to a client that has the body in this coding.
-    NotModified(Coding),
+    /// 304 to a client that has the body in this coding; none if that is not known.
+    NotModified(Option<Coding>),
     /// The body is in this coding.
     Coded(Coding),
 }
@@ -39,9 +39,11 @@ pub(crate) enum HeadCoding {
 const OF_THE_BODY: [&[u8]; 6] =
     [b"accept-ranges", b"content-digest", b"content-md5", b"digest", b"etag", b"repr-digest"];
 
-/// Checksums of S3, one field for each algorithm.
+/// Beginnings of fields that are true of the stored body only: checksums of S3, one field for each
+/// algorithm, and those of Google Cloud Storage with the stored length and coding.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>
-const CHECKSUMS: &[u8] = b"x-amz-checksum-";
+/// <https://cloud.google.com/storage/docs/xml-api/reference-headers>
+const OF_THE_STORED_BODY: [&[u8]; 3] = [b"x-amz-checksum-", b"x-goog-hash", b"x-goog-stored-"];
 
 impl<'x> Compression<'x> {
     /// Compression of responses to this request; none if its bucket has no rules for it.
@@ -103,8 +105,11 @@ impl<'x> Compression<'x> {
             304 if !body.is_coded && !body.no_transform => {
                 let object = values(b"etag").next().unwrap_or_default();
                 let fields = request.values(b"if-none-match");
-                let coding = self.choice.of_not_modified(fields, object);
-                coding.map_or(HeadCoding::Varies, HeadCoding::NotModified)
+                match self.choice.of_not_modified(fields, object) {
+                    Held::Object => HeadCoding::Varies,
+                    Held::Coded(coding) => HeadCoding::NotModified(Some(coding)),
+                    Held::Unknown => HeadCoding::NotModified(None),
+                }
             }
             _ => HeadCoding::None,
         }
@@ -141,18 +146,19 @@ impl HeadCoding {
     ) {
         let coding = match self {
             Self::None => return,
-            Self::Varies => None,
-            Self::NotModified(coding) | Self::Coded(coding) => Some(coding),
+            Self::Varies | Self::NotModified(None) => None,
+            Self::NotModified(Some(coding)) | Self::Coded(coding) => Some(coding),
         };
         let (lines, start) = response.field_lines();
-        let is_coded = self.is_coded();
+        let is_of_object = self.is_of_object();
         retain_fields(lines, start, |name, _| {
             let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-            let is_checksum = name
-                .get(..CHECKSUMS.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(CHECKSUMS));
-            let is_of_the_body = is_checksum || OF_THE_BODY.into_iter().any(is);
-            !(is_coded && is_of_the_body) && (coding.is_none() || !is(b"etag"))
+            let begins_with = |known: &[u8]| {
+                name.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known))
+            };
+            is_of_object
+                || !(OF_THE_BODY.into_iter().any(is)
+                    || OF_THE_STORED_BODY.into_iter().any(begins_with))
         });
         let Some(coding) = coding else { return };
         if let Some(etag) = head.header_values(message, b"etag").next() {
@@ -161,7 +167,7 @@ impl HeadCoding {
                 response.field("ETag", &marked);
             }
         }
-        if is_coded {
+        if self.is_coded() {
             response.field("Content-Encoding", coding.name().as_bytes());
         }
     }
@@ -174,5 +180,11 @@ impl HeadCoding {
     /// True if the body that the client gets is coded.
     pub(super) fn is_coded(self) -> bool {
         matches!(self, Self::Coded(_))
+    }
+
+    /// True if what the client gets, or has, is the object as S3 holds it. A cache takes the fields
+    /// of a 304 for what it has (RFC 9111 section 3.2).
+    pub(super) fn is_of_object(self) -> bool {
+        matches!(self, Self::None | Self::Varies)
     }
 }

@@ -71,6 +71,7 @@ pub(crate) fn add_head(
     if changes.coding.is_coded() {
         response.end_head(BodyLength::Chunked, None);
     } else {
-        response.end_head(head.length, head.content_length);
+        let declared = head.content_length.filter(|_| changes.coding.is_of_object());
+        response.end_head(head.length, declared);
     }
 }

@@ -11,7 +11,7 @@
 
 use crate::protocol::{
     content_coding::Coding,
-    http1::{EntityTag, entity_tags, list_members},
+    http1::{EntityTag, entity_tags, list_members, qvalue},
     text::token::is_token,
 };
 
@@ -166,27 +166,40 @@ impl Choice {
         out.extend_from_slice(rest);
     }
 
-    /// The coding of the representation that the client has, when S3 answered its `If-None-Match`
-    /// fields with 304 and this tag of the object.
+    /// The representation that the client has, when S3 answered its `If-None-Match` fields, if any,
+    /// with 304 and this tag of the object.
     pub fn of_not_modified<'v>(
         self,
         fields: impl Iterator<Item = &'v [u8]>,
         object: &[u8],
-    ) -> Option<Coding> {
-        let object = entity_tags(object).next()?;
+    ) -> Held {
+        // Another tag is about another condition, such as `If-Modified-Since`.
+        let unknown = if self.coding.is_some() { Held::Unknown } else { Held::Object };
+        let Some(object) = entity_tags(object).next() else { return unknown };
         for tag in fields.flat_map(entity_tags) {
             if tag.opaque == object.opaque {
-                return None;
+                return Held::Object;
             }
             match unmarked(tag) {
                 Some((opaque, coding)) if opaque == object.opaque && self.takes(coding) => {
-                    return Some(coding);
+                    return Held::Coded(coding);
                 }
                 _ => {}
             }
         }
-        None
+        unknown
     }
+}
+
+/// The representation of an object that a client has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// The object as it is.
+    Object,
+    /// The object in this coding.
+    Coded(Coding),
+    /// One of them.
+    Unknown,
 }
 
 /// Weights that a client gives, in thousandths.
@@ -233,23 +246,6 @@ fn weight<'p>(mut parameters: impl Iterator<Item = &'p [u8]>) -> u16 {
     }
 }
 
-fn qvalue(value: &[u8]) -> Option<u16> {
-    let (whole, decimals) = match value {
-        [whole] => (whole, &[][..]),
-        [whole, b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
-        _ => return None,
-    };
-    let mut weight = match whole {
-        b'0' => 0,
-        b'1' => WEIGHT_MAX,
-        _ => return None,
-    };
-    for (decimal, unit) in decimals.iter().zip([100, 10, 1]) {
-        weight += u16::from(decimal.is_ascii_digit().then(|| decimal - b'0')?) * unit;
-    }
-    (weight <= WEIGHT_MAX).then_some(weight)
-}
-
 /// Appends the tag of a coded representation of an object with this `ETag`. Nothing, and false, if
 /// that is no entity tag.
 pub fn append_marked(etag: &[u8], coding: Coding, out: &mut Vec<u8>) -> bool {
@@ -267,8 +263,12 @@ pub fn is_marked(etag: &[u8]) -> bool {
     entity_tags(etag).any(|tag| unmarked(tag).is_some())
 }
 
-/// The text of a tag without its mark, and the coding that it is for.
+/// The text of a tag without its mark, and the coding that it is for. A strong tag has none: it may
+/// be that of an object, and end like one.
 fn unmarked(tag: EntityTag<'_>) -> Option<(&[u8], Coding)> {
+    if !tag.is_weak() {
+        return None;
+    }
     Coding::ALL.into_iter().find_map(|coding| {
         let opaque = tag.opaque.strip_suffix(coding.name().as_bytes())?.strip_suffix(b"-")?;
         Some((opaque, coding))
@@ -386,8 +386,9 @@ mod tests {
         assert_eq!(marked("abc", Coding::Gzip), None);
         for (etag, expected) in [
             ("W/\"abc-zstd\"", true),
-            ("\"abc-gzip\"", true),
-            ("\"-br\"", true),
+            ("W/\"-br\"", true),
+            // Marks of ours are weak: this is an object's own.
+            ("\"abc-gzip\"", false),
             ("\"abc\"", false),
             ("\"abc-2\"", false),
             ("\"abc-ZSTD\"", false),
@@ -407,13 +408,13 @@ mod tests {
         };
         for (value, accepts, expected) in [
             ("W/\"a-zstd\"", "zstd", "\"a\""),
-            ("\"a-zstd\"", "zstd", "\"a\""),
+            ("\"a-zstd\"", "zstd", "\"a-zstd\""),
             ("W/\"a-zstd\"", "gzip", "W/\"a-zstd\""),
             ("W/\"a-gzip\"", "zstd, gzip", "\"a\""),
             ("\"a\", W/\"b-br\" , W/\"c-gzip\"", "br", "\"a\", \"b\" , W/\"c-gzip\""),
             ("*", "zstd", "*"),
             ("\"a-2\"", "zstd", "\"a-2\""),
-            ("\"a-2-zstd\"", "zstd", "\"a-2\""),
+            ("W/\"a-2-zstd\"", "zstd", "\"a-2\""),
             ("W/\"a-zstd", "zstd", "W/\"a-zstd"),
         ] {
             assert_eq!(asked(value, accepts), expected, "{value} of {accepts}");
@@ -426,14 +427,15 @@ mod tests {
             let fields = fields.iter().map(|field| field.as_bytes());
             choose(&[accepts]).of_not_modified(fields, object.as_bytes())
         };
-        assert_eq!(of(&["W/\"a-zstd\""], "zstd", "\"a\""), Some(Coding::Zstd));
-        assert_eq!(of(&["\"x\"", "W/\"a-gzip\""], "br, gzip", "\"a\""), Some(Coding::Gzip));
-        assert_eq!(of(&["\"a\", W/\"a-zstd\""], "zstd", "\"a\""), None);
-        assert_eq!(of(&["W/\"a-zstd\""], "gzip", "\"a\""), None);
-        assert_eq!(of(&["W/\"b-zstd\""], "zstd", "\"a\""), None);
-        assert_eq!(of(&["*"], "zstd", "\"a\""), None);
-        assert_eq!(of(&[], "zstd", "\"a\""), None);
-        assert_eq!(of(&["W/\"a-zstd\""], "zstd", ""), None);
+        assert_eq!(of(&["W/\"a-zstd\""], "zstd", "\"a\""), Held::Coded(Coding::Zstd));
+        assert_eq!(of(&["\"x\"", "W/\"a-gzip\""], "br, gzip", "\"a\""), Held::Coded(Coding::Gzip));
+        assert_eq!(of(&["\"a\", W/\"a-zstd\""], "zstd", "\"a\""), Held::Object);
+        assert_eq!(of(&["W/\"a-zstd\""], "gzip", "\"a\""), Held::Unknown);
+        assert_eq!(of(&["W/\"b-zstd\""], "zstd", "\"a\""), Held::Unknown);
+        assert_eq!(of(&["*"], "zstd", "\"a\""), Held::Unknown);
+        assert_eq!(of(&[], "zstd", "\"a\""), Held::Unknown);
+        assert_eq!(of(&["W/\"a-zstd\""], "zstd", ""), Held::Unknown);
+        assert_eq!(of(&["*"], "identity", "\"a\""), Held::Object);
     }
 
     /// A member as a client may write it, and what it means: a name in lower case, and its weight.

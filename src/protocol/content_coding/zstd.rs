@@ -71,3 +71,21 @@ impl Zstd {
         Ok(Step { read: from.pos(), written: to.pos(), is_done })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::content_coding::Coding;
+
+    #[test]
+    fn a_long_body_takes_no_more_memory_than_is_said() {
+        let mut zstd = Zstd::new().unwrap();
+        zstd.begin(None).unwrap();
+        let (input, mut output) = (vec![b'x'; 65_536], vec![0; 65_536]);
+        for _ in 0..16 {
+            zstd.step(Operation::Encode, &input, &mut output).unwrap();
+        }
+        let bytes = zstd.0.sizeof();
+        assert!(bytes <= Coding::Zstd.encoder_bytes_max(), "{bytes}");
+    }
+}

@@ -14,6 +14,14 @@ pub struct EntityTag<'v> {
     pub end: usize,
 }
 
+impl EntityTag<'_> {
+    /// True for a weak tag, which begins with `W/`.
+    pub fn is_weak(&self) -> bool {
+        let quotes = 2;
+        self.end - self.start > self.opaque.len() + quotes
+    }
+}
+
 /// The tags of a field value, weak ones included. Members that are none, such as `*`, are left out.
 pub fn entity_tags(value: &[u8]) -> impl Iterator<Item = EntityTag<'_>> {
     let mut at = 0;
@@ -63,6 +71,8 @@ mod tests {
                 entity_tags(value.as_bytes()).map(|tag| &value[tag.start..tag.end]).collect();
             assert_eq!(found, expected, "{value}");
         }
-        assert_eq!(entity_tags(b"W/\"a b\"").next().unwrap().opaque, b"a b");
+        let weak = entity_tags(b"W/\"a b\"").next().unwrap();
+        assert!(weak.opaque == b"a b" && weak.is_weak());
+        assert!(!entity_tags(b" \"W/\"").next().unwrap().is_weak());
     }
 }

@@ -18,6 +18,24 @@ pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim_ows).filter(|member| !member.is_empty())
 }
 
+/// A weight (RFC 9110 section 12.4.2) in thousandths; none if it is malformed.
+pub fn qvalue(value: &[u8]) -> Option<u16> {
+    let (whole, decimals) = match value {
+        [whole] => (whole, &[][..]),
+        [whole, b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
+        _ => return None,
+    };
+    let mut weight = match whole {
+        b'0' => 0,
+        b'1' => 1_000,
+        _ => return None,
+    };
+    for (decimal, unit) in decimals.iter().zip([100, 10, 1]) {
+        weight += u16::from(decimal.is_ascii_digit().then(|| decimal - b'0')?) * unit;
+    }
+    (weight <= 1_000).then_some(weight)
+}
+
 /// Returns true for the bytes that a field value may hold: visible, blank or obs-text
 /// (RFC 9110 section 5.5).
 pub(super) const fn is_value_byte(byte: u8) -> bool {

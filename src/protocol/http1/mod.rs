@@ -40,7 +40,7 @@ pub use encode::{
     append_status_line, client_framing, reason_phrase,
 };
 pub use entity_tag::{EntityTag, entity_tags};
-pub use fields::list_members;
+pub use fields::{list_members, qvalue};
 pub use message::{Method, Progress, Version};
 pub use request::{
     FORWARDED_FIELDS_MAX, Forwarded, ForwardedField, HEADERS_MAX, METHOD_BYTES_MAX, RequestError,
