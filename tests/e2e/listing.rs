@@ -195,7 +195,16 @@ fn wrong_parameters_never_reach_s3() {
     {
         proxy.get(target).assert_fault(400, "query_not_supported");
     }
-    for query in ["list-type=3", "list-type=2&max-keys=-1", "list-type=2&prefix=%ff"] {
+    proxy.get("/products/?max-keys=0").assert_fault(400, "invalid_listing_query");
+    // No key is as long, with the prefix that nobody may see.
+    let long = "k".repeat(1_018);
+    for query in [
+        "list-type=3",
+        "list-type=2&max-keys=-1",
+        "list-type=2&prefix=%ff",
+        &format!("list-type=2&prefix={long}"),
+        &format!("delimiter=%2F&marker={long}kkkk"),
+    ] {
         let refused = proxy.get(&format!("/products?{query}"));
         assert_eq!(
             (refused.status, refused.header("content-type")),
@@ -203,6 +212,9 @@ fn wrong_parameters_never_reach_s3() {
         );
         assert_eq!(elements(refused.text(), "Code"), ["InvalidArgument"], "{query}");
     }
+    let none = proxy.get("/products?list-type=2&max-keys=0");
+    assert_eq!((none.status, elements(none.text(), "KeyCount")), (200, vec!["0"]));
+    assert_eq!(elements(none.text(), "IsTruncated"), ["false"]);
     assert_eq!(s3.requests().len(), 0);
 }
 
@@ -435,6 +447,9 @@ fn s3_is_asked_for_encoded_keys_and_for_nothing_of_the_client() {
 #[test]
 fn what_is_no_listing_is_a_protocol_error() {
     let long = format!("<Pad>{}</Pad>", "x".repeat(5 << 20));
+    let moved = [("Location", "https://bucket.example/?prefix=hidden%2Fd%2F")];
+    let mut part = document("");
+    part.splice(9..15, *b"206 Pa");
     let mut coded = document("");
     coded.splice(17..17, *b"Content-Encoding: gzip\r\n");
     for (what, bytes) in [
@@ -447,6 +462,8 @@ fn what_is_no_listing_is_a_protocol_error() {
         ("entities", document("<!DOCTYPE x [<!ENTITY a 'b'>]>")),
         ("too long", document(&long)),
         ("coded", coded),
+        ("elsewhere", response_bytes("307 Temporary Redirect", &moved, b"hidden/")),
+        ("a part", part),
     ] {
         let (_origin, proxy) = answers(bytes);
         let mut client = proxy.client();
@@ -459,7 +476,7 @@ fn what_is_no_listing_is_a_protocol_error() {
 }
 
 #[test]
-fn errors_of_s3_are_as_for_objects() {
+fn errors_of_s3_show_nothing_but_their_status() {
     let error = |code: &str| {
         format!("<Error><Code>{code}</Code><AWSAccessKeyId>{ACCESS_KEY}</AWSAccessKeyId></Error>")
     };
@@ -468,12 +485,21 @@ fn errors_of_s3_are_as_for_objects() {
     let (origin, proxy) = answers(response_bytes("403 Forbidden", &xml, denied.as_bytes()));
     let mut client = proxy.client();
     for target in ["/products/", "/products?list-type=2"] {
-        let passed = client.get(target);
-        assert_eq!((passed.status, passed.text()), (403, denied.as_str()), "{target}");
+        let refused = client.get(target);
+        assert_eq!(refused.status, 403, "{target}");
+        assert!(!refused.text().contains("AWSAccessKeyId"), "{}", refused.text());
         let head = client.request("HEAD", "/products/", &[]);
         assert_eq!((head.status, head.body.len()), (403, 0));
     }
     assert_eq!(origin.accepted(), 1, "the connection is kept");
+
+    let invalid = "<Error><Code>InvalidArgument</Code><ArgumentValue>hidden/d/</ArgumentValue>";
+    let (_origin, proxy) = answers(response_bytes("400 Bad Request", &xml, invalid.as_bytes()));
+    for target in ["/products/d/", "/products?list-type=2&prefix=d/"] {
+        let refused = proxy.get(target);
+        assert_eq!(refused.status, 400, "{target}");
+        assert_hides_prefix(&refused);
+    }
 
     let ours = error("SignatureDoesNotMatch");
     let (_origin, proxy) = answers(response_bytes("403 Forbidden", &xml, ours.as_bytes()));

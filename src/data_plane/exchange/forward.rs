@@ -161,7 +161,7 @@ pub(super) async fn failed(
 }
 
 /// Passes the response on.
-pub(super) async fn relay(
+async fn relay(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'_>,
     head: &ResponseHead,
@@ -248,14 +248,14 @@ async fn inspect(
 }
 
 /// The beginning of an error body.
-pub(super) struct Beginning {
-    pub(super) bytes: Vec<u8>,
+struct Beginning {
+    bytes: Vec<u8>,
     /// Set if nothing follows.
     is_whole: bool,
 }
 
 /// Reads an error body, but not much of one that is too long for S3.
-pub(super) async fn read_beginning(body: &mut Body<'_>) -> Result<Beginning, UpstreamError> {
+async fn read_beginning(body: &mut Body<'_>) -> Result<Beginning, UpstreamError> {
     let mut bytes = Vec::new();
     while bytes.len() < ERROR_BODY_BYTES_MAX {
         match body.buffered()? {
@@ -268,10 +268,7 @@ pub(super) async fn read_beginning(body: &mut Body<'_>) -> Result<Beginning, Ups
 }
 
 /// Looks for a refusal of our own credentials in an error body.
-pub(super) fn refuse_credentials_error(
-    request: &ObjectRequest<'_>,
-    body: &[u8],
-) -> Result<(), UpstreamError> {
+fn refuse_credentials_error(request: &ObjectRequest<'_>, body: &[u8]) -> Result<(), UpstreamError> {
     let kind = match error_code(body).and_then(credential_problem) {
         Some(CredentialProblem::Clock) => Kind::ClockSkew,
         Some(problem) => {
@@ -311,7 +308,7 @@ fn refuse_ours(
 }
 
 /// Responds in place of S3, whose error shall not be seen.
-async fn hide(
+pub(super) async fn hide(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'_>,
     head: &ResponseHead,

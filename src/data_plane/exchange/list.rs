@@ -9,8 +9,8 @@ use std::cell::Cell;
 use crate::{
     data_plane::{
         exchange::{
-            client::ResponseWriter, context::Exchange, forward, head::Changes, outcome::Outcome,
-            respond, respond::Document,
+            client::ResponseWriter, context::Exchange, forward, outcome::Outcome, respond,
+            respond::Document,
         },
         fetch::{
             attempt::Fetched,
@@ -38,8 +38,9 @@ use crate::{
     },
 };
 
-/// Pages that one core makes at once. A page takes up to 4 MiB as S3 sends it, and about as much
-/// again in either of the two forms that follow.
+/// Pages that one core makes at once, counted until the client has them. One takes up to 8 MiB as S3
+/// sends it, and up to 16 MiB as the client gets it, with the room that a buffer grows by: HTML has
+/// up to nine bytes for each byte of a key, which is in the link and in its text.
 const LISTINGS_MAX: usize = 32;
 
 /// A listing that a client may have.
@@ -99,7 +100,13 @@ pub(super) async fn list(
     let Some(_in_memory) = InMemory::begin(&exchange.core.listings) else {
         return respond::fault(exchange, Fault::TooManyListings, response).await;
     };
+    if !query.is_short_enough(listing.key_prefix()) {
+        return respond::fault(exchange, Fault::InvalidListQuery, response).await;
+    }
     let page = Page { exchange, bucket, listing, form, query, readable };
+    if page.query.entries_max == 0 {
+        return page.respond(Listed::default(), None, response).await;
+    }
     let Ok(start_after) = page.query.start(&page.readable) else {
         return page.respond(Listed::default(), None, response).await;
     };
@@ -168,14 +175,19 @@ impl Page<'_> {
         let listed = match request.fetch(&mut head, &mut upstream_ns).await {
             Ok(mut fetched) => {
                 request.cells().record_upstream(head.status, upstream_ns.unwrap_or(0));
-                if head.status != 200 {
-                    let outcome = refused(exchange, &request, &head, &mut fetched, response).await;
+                // The error of S3 may name keys as S3 knows them, with the prefix of the bucket.
+                if head.status >= 400 {
+                    let outcome =
+                        forward::hide(exchange, &request, &head, &mut fetched, response).await;
                     if !outcome.aborted && !head.close {
                         request.give_back(fetched.body);
                     }
                     return Err(Outcome { upstream_ns, ..outcome });
                 }
-                let listed = self.read(&head, &mut fetched).await;
+                let listed = match head.status {
+                    200 => self.read(&head, &mut fetched).await,
+                    _ => Err(malformed()),
+                };
                 if listed.is_ok() && !head.close {
                     request.give_back(fetched.body);
                 }
@@ -202,7 +214,7 @@ impl Page<'_> {
             return Err(malformed());
         }
         let document = collect(&mut fetched.body, LISTING_BYTES_MAX).await?;
-        // Reading a long page takes milliseconds, which the others shall not wait for twice.
+        // Lets other tasks run before the page is parsed and written, which takes milliseconds.
         self.exchange.core.reactor.turns.next().await;
         let listed = read_listing(&document).map_err(|_| malformed())?;
         if listed.is_truncated && listed.last().is_none() {
@@ -302,26 +314,6 @@ impl Page<'_> {
             listed,
         };
         listing.append_to(out);
-    }
-}
-
-/// Responds with what S3 said instead of a listing.
-async fn refused(
-    exchange: &Exchange<'_>,
-    request: &ObjectRequest<'_>,
-    head: &ResponseHead,
-    fetched: &mut Fetched<'_>,
-    response: &mut impl ResponseWriter,
-) -> Outcome {
-    if !exchange.request.is_head() {
-        return forward::relay(exchange, request, head, Changes::default(), fetched, response)
-            .await;
-    }
-    // S3 was asked for a body, and the client wants none.
-    let read = forward::read_beginning(&mut fetched.body).await;
-    match read.and_then(|read| forward::refuse_credentials_error(request, &read.bytes)) {
-        Ok(()) => respond::bare(exchange, head.status, response).await,
-        Err(error) => forward::failed(exchange, request, &error, response).await,
     }
 }
 

@@ -111,20 +111,6 @@ pub(super) async fn document(
     finish(200, "", document.body, response).await
 }
 
-/// Responds with the status of S3 and nothing else, to a request that wants no body.
-pub(super) async fn bare(
-    exchange: &Exchange<'_>,
-    status: u16,
-    response: &mut impl ResponseWriter,
-) -> Outcome {
-    response.begin(status, reason_phrase(status).as_bytes());
-    response.field("Date", &exchange.core.dates.http());
-    response.field("Cache-Control", b"no-store");
-    add_own_fields(&exchange.own(), response);
-    response.end_head(BodyLength::Fixed(0), None);
-    finish(status, "", b"", response).await
-}
-
 /// Responds with a fault in place of an error of S3, with these fields of it.
 pub(super) async fn hidden(
     exchange: &Exchange<'_>,

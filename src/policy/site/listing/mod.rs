@@ -10,8 +10,10 @@ use std::cmp::Ordering;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
+    model::limits::OBJECT_KEY_BYTES_MAX,
     policy::auth::Readable,
     protocol::{
+        http1::qvalue,
         s3::listing::{LISTING_ENTRIES_MAX, Last, Listed, S3Version},
         text::percent::append_decoded,
     },
@@ -182,7 +184,7 @@ fn quality<'a>(accept: impl Iterator<Item = &'a [u8]>, of: [&[u8]; 2]) -> u16 {
         };
         let weight =
             parts.find_map(|part| part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q=")));
-        let weight = weight.map_or(1_000, thousandths);
+        let weight = weight.map_or(1_000, |weight| qvalue(weight).unwrap_or(0));
         if found.is_none_or(|(known, _)| specific >= known) {
             found = Some((specific, weight));
         }
@@ -192,19 +194,6 @@ fn quality<'a>(accept: impl Iterator<Item = &'a [u8]>, of: [&[u8]; 2]) -> u16 {
         None if is_there => 0,
         None => 1_000,
     }
-}
-
-/// A weight (RFC 9110 section 12.4.2) in thousandths; 0 where it is none.
-fn thousandths(weight: &[u8]) -> u16 {
-    let text = str::from_utf8(weight).unwrap_or_default();
-    let weight = text.parse::<f32>().unwrap_or_default().clamp(0.0, 1.0);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "it is from 0 to 1,000"
-    )]
-    let thousandths = (weight * 1_000.0) as u16;
-    thousandths
 }
 
 /// The value of a parameter as it arrived; empty where it has none. Names are compared after
@@ -263,10 +252,14 @@ impl ListQuery {
     /// A parameter is malformed.
     pub fn of_page(directory: &[u8], query: &[u8]) -> Result<Self, InvalidListQuery> {
         let token = text_of(query, TOKEN_PARAMETER)?;
+        let entries_max = entries_max(query)?;
+        if entries_max == 0 {
+            return Err(InvalidListQuery);
+        }
         Ok(Self {
             prefix: str::from_utf8(directory).map_err(|_| InvalidListQuery)?.to_owned(),
             delimiter: Some("/".to_owned()),
-            entries_max: entries_max(query)?,
+            entries_max,
             after: token.as_deref().map(key_of).transpose()?,
             token,
             ..Self::default()
@@ -314,6 +307,17 @@ impl ListQuery {
         self.after.is_none()
     }
 
+    /// True if S3 could have such keys behind this text: it refuses longer ones, and says of which
+    /// in its error.
+    pub fn is_short_enough(&self, key_prefix: &str) -> bool {
+        let fits = |text: &str, most| key_prefix.len() + text.len() <= most;
+        // A page may go on behind all keys of a group.
+        let after_max = OBJECT_KEY_BYTES_MAX + char::MAX.len_utf8();
+        fits(&self.prefix, OBJECT_KEY_BYTES_MAX)
+            && self.after.as_deref().is_none_or(|after| fits(after, after_max))
+            && self.delimiter.as_deref().is_none_or(|by| by.len() <= OBJECT_KEY_BYTES_MAX)
+    }
+
     /// Key behind which S3 has to begin, if it does not begin with the first.
     ///
     /// # Errors
@@ -338,7 +342,9 @@ impl ListQuery {
         let entry = &first[..end.map_or(first.len(), |end| self.prefix.len() + end)];
         let start = before(entry);
         Ok(Some(match after {
-            Some(after) if *after > *start => after.to_owned(),
+            // Inside of the group. If S3 went on behind a key that the client chose, the group would
+            // be there or not by keys that the client may not read.
+            Some(after) if *after > *start => before(first).max(after.to_owned()),
             _ => start,
         }))
     }
@@ -351,7 +357,12 @@ impl ListQuery {
             // Behind all keys of the group, whatever S3 makes of the group's name.
             Last::Prefix(prefix) => (format!("{prefix}{}", char::MAX), readable.has_below(prefix)),
         };
-        let key = if is_shown { end } else { self.start_behind(Some(&end), readable).ok()?? };
+        let key = if is_shown {
+            end
+        } else {
+            let end = behind_dot_segment(&end).unwrap_or(end);
+            self.start_behind(Some(&end), readable).ok()??
+        };
         Some(match version {
             S3Version::One => key,
             S3Version::Two => URL_SAFE_NO_PAD.encode(key),
@@ -382,6 +393,21 @@ fn entries_max(query: &[u8]) -> Result<u16, InvalidListQuery> {
 fn key_of(token: &str) -> Result<String, InvalidListQuery> {
     let key = URL_SAFE_NO_PAD.decode(token).map_err(|_| InvalidListQuery)?;
     String::from_utf8(key).map_err(|_| InvalidListQuery)
+}
+
+/// A text behind all keys that have the first segment `.` or `..` of this one, none of which a token
+/// may read. None without such a segment.
+fn behind_dot_segment(key: &str) -> Option<String> {
+    let mut end = 0;
+    key.split_inclusive('/').find_map(|segment| {
+        end += segment.len();
+        match segment {
+            "./" | "../" => Some(format!("{}{}", key.get(..end)?, char::MAX)),
+            // Names that begin like it may follow.
+            "." | ".." => Some(format!("{key}\u{1}")),
+            _ => None,
+        }
+    })
 }
 
 /// A text that comes before this one and behind all others that do, but for those that have the

@@ -83,6 +83,8 @@ fn the_form_of_a_page_is_what_the_client_prefers() {
         (&["text/html;q=0.1, text/*;q=1, application/json;q=0.2"], Format::Json),
         (&["image/png"], Format::Html),
         (&["application/json;q=nan, text/html;q=0.001"], Format::Html),
+        (&["application/json;q=1e-1, text/html;q=0.001"], Format::Html),
+        (&["application/json;q=+1, text/html;q=0.001"], Format::Html),
         (&[",;,/"], Format::Html),
     ] {
         let asked = asked_with(&ALL, "/", "", false, accept);
@@ -139,7 +141,7 @@ fn parameters_that_are_wrong_are_refused() {
     ] {
         assert_eq!(query(S3Version::Two, wrong), Err(InvalidListQuery), "{wrong}");
     }
-    for wrong in ["continuation-token=a", "max-keys=1.5", "continuation-token=%3D"] {
+    for wrong in ["continuation-token=a", "max-keys=1.5", "max-keys=0", "continuation-token=%3D"] {
         let read = ListQuery::of_page(b"a/", wrong.as_bytes());
         assert_eq!(read, Err(InvalidListQuery), "{wrong}");
     }
@@ -184,7 +186,11 @@ fn a_listing_begins_where_the_client_may_read() {
         ("t/a/", Some("t/a/x"), Ok(Some("t/a/x"))),
         ("t/", Some("t/b"), Err(Over)),
         ("", Some("t."), Ok(Some("t.\u{10ffff}"))),
-        ("", Some("t.\u{10ffff}\u{1}"), Ok(Some("t.\u{10ffff}\u{1}"))),
+        // Inside of the group, where it begins does not depend on keys that it may not read.
+        ("", Some("t/"), Ok(Some("t/`\u{10ffff}"))),
+        ("", Some("t/Z"), Ok(Some("t/`\u{10ffff}"))),
+        ("", Some("t/`zz"), Ok(Some("t/`\u{10ffff}"))),
+        ("", Some("t/a/x"), Ok(Some("t/a/x"))),
     ] {
         let start = start.map(|start| start.map(str::to_owned));
         assert_eq!(page_of(prefix, after).start(&tenant), start, "{prefix} {after:?}");
@@ -205,6 +211,10 @@ fn a_token_never_holds_a_key_that_the_client_may_not_read() {
     let next = |last| page_of("t/", None).next(S3Version::One, last, &tenants);
     assert_eq!(next(Last::Prefix("t/a/")).as_deref(), Some("t/a/\u{10ffff}"));
     assert_eq!(next(Last::Prefix("t/b/")).as_deref(), Some("t/c.\u{10ffff}"));
+    // No path names a key with a dot segment, and no token may read it.
+    assert_eq!(next(Last::Key("t/a/../x")).as_deref(), Some("t/a/../\u{10ffff}"));
+    assert_eq!(next(Last::Key("t/a/x/..")).as_deref(), Some("t/a/x/..\u{1}"));
+    assert_eq!(next(Last::Prefix("t/a/./b/")).as_deref(), Some("t/a/./\u{10ffff}"));
     let token = page_of("t/", None).next(S3Version::Two, Last::Prefix("t/a/"), &tenants).unwrap();
     assert_eq!(key_of(&token).as_deref(), Ok("t/a/\u{10ffff}"));
 }

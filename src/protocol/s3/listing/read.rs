@@ -9,7 +9,7 @@ use quick_xml::{
 };
 
 use super::{LISTING_ENTRIES_MAX, Listed, ListedObject};
-use crate::protocol::text::percent;
+use crate::{model::limits::OBJECT_KEY_BYTES_MAX, protocol::text::percent};
 
 /// Longest answer that is read, in bytes. A page has at most 1,000 keys of 1,024 bytes, each of
 /// which takes three characters where it is encoded, and S3 says some 600 bytes more of each.
@@ -41,7 +41,7 @@ enum Entry {
 ///
 /// # Errors
 /// [`MalformedListing`]: anything but one whole document whose root is `ListBucketResult`, with at
-/// most [`LISTING_ENTRIES_MAX`] entries.
+/// most [`LISTING_ENTRIES_MAX`] entries of at most [`OBJECT_KEY_BYTES_MAX`] bytes.
 pub fn read_listing(document: &[u8]) -> Result<Listed, MalformedListing> {
     let mut reader = Reader::from_reader(document);
     reader.config_mut().expand_empty_elements = true;
@@ -96,10 +96,13 @@ pub fn read_listing(document: &[u8]) -> Result<Listed, MalformedListing> {
             Event::DocType(_) | Event::Empty(_) | Event::Eof => return Err(MalformedListing),
         }
     }
-    if is_encoded {
-        let keys = listed.objects.iter_mut().map(|object| &mut object.key);
-        for name in keys.chain(&mut listed.prefixes) {
+    let keys = listed.objects.iter_mut().map(|object| &mut object.key);
+    for name in keys.chain(&mut listed.prefixes) {
+        if is_encoded {
             *name = decoded(name)?;
+        }
+        if name.len() > OBJECT_KEY_BYTES_MAX {
+            return Err(MalformedListing);
         }
     }
     Ok(listed)
@@ -231,6 +234,8 @@ mod tests {
         let bad_escape = PAGE.replace("%01", "%0");
         let not_utf8 = PAGE.replace("%01", "%ff");
         let no_key = PAGE.replace("<Key>p/a+b%2Bc%25&amp;%01</Key>", "");
+        let long_key = PAGE.replace("%01", &"k".repeat(1_024));
+        let long_prefix = PAGE.replace("p/d%2Fe/", &"k".repeat(1_025));
         let no_number = PAGE.replace(">17<", ">-17<");
         let deep = format!(
             "<ListBucketResult>{}{}</ListBucketResult>",
@@ -258,6 +263,8 @@ mod tests {
             (&not_utf8, "not UTF-8"),
             (&no_key, "no key"),
             (&no_number, "no size"),
+            (&long_key, "a key that is too long"),
+            (&long_prefix, "a prefix that is too long"),
             (&deep, "deep"),
             (&many, "many"),
         ] {
