@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::protocol::text::token::{is_token, is_token_byte};
 
 /// Bytes that each field counts besides its name and value (RFC 9113 section 6.5.2).
-const FIELD_OVERHEAD_BYTES: usize = 32;
+pub const FIELD_OVERHEAD_BYTES: usize = 32;
 
 /// Reason to refuse a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,5 +13,5 @@ mod preface;
 pub use frames::{
     ACK, Code, END_HEADERS, END_STREAM, FRAME_HEAD_BYTES, FrameHead, FrameKind, number,
 };
-pub use head::{Head, HeadWriter, RefusedHead};
+pub use head::{FIELD_OVERHEAD_BYTES, Head, HeadWriter, RefusedHead};
 pub use preface::{Begins, PREFACE, begins};

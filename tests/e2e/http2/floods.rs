@@ -131,6 +131,24 @@ fn a_field_section_without_end_is_refused() {
 }
 
 #[test]
+fn field_sections_that_mean_far_more_than_they_have_bytes_are_a_flood() {
+    const INDEXED_NAME: [u8; 2] = [0x7e, 0];
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = proxy(&origin);
+    // A name that fills the table: 127 and 3,933, which are 30 times 128 and 93.
+    let long = [&[0x40, 127, 0xdd, 30][..], &[b'a'; 4_060], &[0]].concat();
+    let mut client = RawHttp2::connect(proxy.address());
+    client.send(frame(HEADERS, 5, 1, [long.clone(), INDEXED_NAME.repeat(6_000)].concat()));
+    assert_eq!(client.expect_goaway(), ENHANCE_YOUR_CALM, "one");
+    // Each of these is a head that is too large, and is answered as that.
+    let code = flood(&proxy, &frame(HEADERS, 5, 1, long), |number| {
+        frame(HEADERS, 5, 2 * number + 3, INDEXED_NAME.repeat(30))
+    });
+    assert_eq!(code, ENHANCE_YOUR_CALM, "many");
+    assert_eq!(origin.requests().len(), 0);
+}
+
+#[test]
 fn more_streams_than_allowed_are_refused_and_too_many_of_them_end_the_connection() {
     const REFUSED_STREAM: u32 = 7;
     let origin = ScriptedOrigin::start(|conn, _| {

@@ -90,6 +90,37 @@ fn a_stream_goes_on_while_another_has_no_window() {
 }
 
 #[test]
+fn streams_share_the_window_of_the_connection_evenly() {
+    const STREAMS: usize = 3;
+    const UPDATE: usize = 32_768;
+    // Less than a stream sends before it gives others their turn of its own accord.
+    const TOTAL: usize = 3 * MIB / 4;
+    let taken = std::sync::Arc::default();
+    let origin = endless(&taken);
+    let proxy = proxy(&origin);
+    let windows = [(INITIAL_WINDOW, i32::MAX.unsigned_abs())];
+    let mut client = RawHttp2::with_settings(proxy.address(), &windows);
+    let mut got = [0; STREAMS];
+    for stream in [1, 3, 5] {
+        client.send(request(stream, "/products/endless"));
+    }
+    let mut released = 0;
+    while got.iter().sum::<usize>() < TOTAL {
+        let part = client.expect_frame(DATA);
+        got[part.stream as usize / 2] += part.payload.len();
+        released += part.payload.len();
+        if released >= UPDATE {
+            // Clients widen the window of the stream first.
+            client.send(window_update(part.stream, 1));
+            client.send(window_update(0, u32::try_from(released).unwrap()));
+            released = 0;
+        }
+    }
+    let (least, most) = (got.iter().min().unwrap(), got.iter().max().unwrap());
+    assert!(most - least < TOTAL / 6, "{got:?}");
+}
+
+#[test]
 fn windows_of_any_size_bring_a_body_unchanged() {
     let body: Vec<u8> = (0..100_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let origin = ScriptedOrigin::serving(&body);
@@ -235,7 +266,7 @@ fn what_is_begun_must_be_completed_in_time() {
     assert_eq!(client.expect_goaway(), ENHANCE_YOUR_CALM);
     // One of which a byte comes now and then, for longer than the connection is there.
     let mut client = RawHttp2::connect(proxy.address());
-    let whole = request(1, &format!("/products/{}", "x".repeat(6_000)));
+    let whole = request(1, &format!("/products/{}", "x".repeat(1_500)));
     let mut bytes = whole.iter();
     while client.try_send([*bytes.next().expect("the end before that of its time")]) {
         std::thread::park_timeout(std::time::Duration::from_millis(10));

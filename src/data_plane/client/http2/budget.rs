@@ -20,6 +20,10 @@ const FRAMES_PER_RESPONSE: u32 = 8;
 /// every 4 KiB that it reads.
 const BYTES_PER_FRAME: usize = 1_024;
 
+/// Bytes that a field section may mean for each frame that it is charged as: a few bytes may repeat
+/// thousands, so their number on the wire says little.
+const DECODED_BYTES_PER_FRAME: usize = 4_096;
+
 /// Resets for each concurrent stream that a client may send at once: all that it has, twice.
 const RESETS_PER_STREAM: u32 = 2;
 
@@ -105,6 +109,12 @@ impl Budget {
         self.frames.take(cost, now)
     }
 
+    /// Charges what a field section means, beyond what an ordinary one does.
+    pub(super) fn take_decoded(&mut self, bytes: usize, now: Monotonic) -> Result<(), Flood> {
+        let cost = u32::try_from(bytes / DECODED_BYTES_PER_FRAME).unwrap_or(u32::MAX);
+        self.frames.take(cost, now)
+    }
+
     /// Notes a response that is complete.
     pub(super) fn responded(&mut self) {
         self.frames.give_back(FRAMES_PER_RESPONSE);
@@ -157,6 +167,22 @@ mod tests {
         let mut budget = Budget::new(STREAMS, now);
         let large = FrameHead { length: DATA_BYTES_MIN, ..frame(FrameKind::Data) };
         assert!((0..10_000).all(|_| budget.take(large, now).is_ok()));
+    }
+
+    #[test]
+    fn long_field_sections_cost_more_than_a_response_gives_back() {
+        let now = Monotonic(1);
+        let mut budget = Budget::new(STREAMS, now);
+        for _ in 0..10_000 {
+            budget.take(frame(FrameKind::Headers), now).unwrap();
+            budget.take_decoded(8_192, now).unwrap();
+            budget.responded();
+        }
+        let sections = (0..10_000).take_while(|_| {
+            budget.responded();
+            budget.take_decoded(100_000, now).is_ok()
+        });
+        assert!(sections.count() < 200);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
         client::{
             http2::{
                 budget::Budget,
-                limits::{BACKLOG_BYTES_MAX, DATA_BYTES_MAX, FRAME_BYTES_MAX, head_bytes_max},
+                limits::{BACKLOG_BYTES_MAX, FRAME_BYTES_MAX, head_bytes_max},
                 receive::{LAST_PING, Offence, Receiver},
                 shared::Shared,
                 stream,
@@ -59,7 +59,9 @@ pub(in crate::data_plane::client) async fn serve(
     let budget = Budget::new(http2.max_concurrent_streams, core.reactor.clock.coarse());
     let tls = stream.negotiated().cloned();
     let shared = Rc::new(Shared::new(core, guard.role(), peer, tls, budget));
+    let streams = Streams(&shared);
     let ended = drive(&shared, &stream, guard, input).await;
+    drop(streams);
     match ended {
         Ended::Told => linger(core, &stream).await,
         Ended::Lost => stream.set_abortive(true),
@@ -68,6 +70,15 @@ pub(in crate::data_plane::client) async fn serve(
     drop(stream);
     // They have heard of it, and may still have something to finish.
     shared.tasks_over().await;
+}
+
+/// The streams of a connection, which end with this, be it by a panic.
+struct Streams<'s>(&'s Shared);
+
+impl Drop for Streams<'_> {
+    fn drop(&mut self) {
+        self.0.wire.borrow_mut().end_all();
+    }
 }
 
 /// An open connection in a gauge, for as long as this lives.
@@ -144,14 +155,12 @@ async fn drive(
         is_going: false,
         has_served: false,
     };
-    let ended = loop {
+    loop {
         match poll_fn(|context| driver.poll(context)).await {
             Step::Turn => core.reactor.turns.next().await,
-            Step::Over(ended) => break ended,
+            Step::Over(ended) => return ended,
         }
-    };
-    shared.wire.borrow_mut().end_all();
-    ended
+    }
 }
 
 /// Something that a connection's deadline is for.
@@ -204,8 +213,9 @@ impl Driver<'_> {
         self.steps.wake(context);
         self.this_turn = TURN_READ_BYTES;
         self.is_cut_short = false;
-        if self.shared.core.is_closing() && !self.is_stopping {
+        if self.shared.core.is_closing() && !self.is_stopping && !self.is_going {
             self.is_stopping = true;
+            self.receiver.ask();
             // Twice (RFC 9113 section 6.8): requests that are on their way are served.
             let mut wire = self.shared.wire.borrow_mut();
             wire.go_away(LAST_STREAM, Code::NO_ERROR);
@@ -224,7 +234,7 @@ impl Driver<'_> {
                 self.go_away(code, Some(why));
             }
         }
-        if self.receiver.is_to_be_told() {
+        if self.receiver.is_to_be_told() && !self.is_going {
             let mut wire = self.shared.wire.borrow_mut();
             let newest = wire.newest();
             wire.go_away(newest, Code::NO_ERROR);
@@ -316,7 +326,14 @@ impl Driver<'_> {
         let end = FRAME_HEAD_BYTES + length;
         let Some(payload) = bytes.get(FRAME_HEAD_BYTES..end) else { return Ok(false) };
         let now = self.shared.core.reactor.clock.coarse();
-        let charged = self.shared.budget.borrow_mut().take(head, now);
+        // Padding is worth nothing.
+        let length = match head.content(payload) {
+            Ok(content) if head.kind == FrameKind::Data => {
+                u32::try_from(content.len()).unwrap_or(u32::MAX)
+            }
+            _ => head.length,
+        };
+        let charged = self.shared.budget.borrow_mut().take(FrameHead { length, ..head }, now);
         charged.map_err(|_| Halt::Offence(Offence::Flood))?;
         self.receiver.frame(self.shared, head, payload).map_err(Halt::Offence)?;
         self.input.consume(end);
@@ -352,9 +369,7 @@ impl Driver<'_> {
         };
         if taken > 0 {
             self.shared.budget.borrow_mut().sent(taken);
-            if wire.output.room() > DATA_BYTES_MAX {
-                wire.wake_waiting();
-            }
+            wire.progressed();
         }
         // Each step of progress has its own time.
         if !is_all && (taken > 0 || !self.is_blocked) {

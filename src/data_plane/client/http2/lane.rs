@@ -25,6 +25,8 @@ pub(super) struct Lane {
     pub(super) is_begun: Cell<bool>,
     /// Set while it waits for room in what all streams share.
     pub(super) is_waiting: Cell<bool>,
+    /// Number of its newest part of a body among those of all streams.
+    pub(super) last_part: Cell<u64>,
     /// Bytes of the request's body that are still to come, if that was declared.
     pub(super) declared: Cell<Option<u64>>,
     /// Bytes of it that have arrived, and that nobody has looked at.
@@ -47,6 +49,7 @@ impl Lane {
             is_gone: Cell::new(false),
             is_begun: Cell::new(false),
             is_waiting: Cell::new(false),
+            last_part: Cell::new(0),
             declared: Cell::new(declared),
             arrived: Cell::new(0),
             receive_window: Cell::new(RECEIVE_WINDOW_BYTES),
@@ -68,6 +71,14 @@ impl Lane {
     pub(super) fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
+        }
+    }
+
+    /// Wakes the task of the stream because its window is wider, unless it waits for something that
+    /// all share, in its turn.
+    pub(super) fn wake_for_window(&self) {
+        if !self.is_waiting.get() {
+            self.wake();
         }
     }
 

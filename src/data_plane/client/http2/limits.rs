@@ -1,7 +1,7 @@
 //! Limits on a connection, each with its reason. The number of concurrent streams and the size of a
 //! head are the configuration's.
 
-use crate::model::limits::Limits;
+use crate::{model::limits::Limits, protocol::http2::FIELD_OVERHEAD_BYTES};
 
 /// Payload of a frame, in bytes: what either side may send without being told otherwise (RFC 9113
 /// section 6.5.2). Requests have short heads, and their bodies are discarded.
@@ -26,15 +26,12 @@ pub(super) const RELEASED_BYTES_MIN: u32 = RECEIVE_WINDOW_BYTES / 2;
 /// frames may want an answer. Streams stop at half of it.
 pub(super) const BACKLOG_BYTES_MAX: usize = 131_072;
 
-/// Bytes that each field counts besides its name and value (RFC 9113 section 6.5.2).
-const FIELD_OVERHEAD_BYTES: usize = 32;
-
 /// Pseudo-header fields of a request.
 const PSEUDO_FIELDS: usize = 4;
 
-/// Streams that we reset because of the client's errors, in the life of a connection. Each costs
-/// little, but only a broken or hostile client has many (CVE-2025-8671); those that were refused
-/// because the client did not know the limit yet are among them.
+/// Streams that we reset because of the client's errors, more than responses were completed. Each
+/// costs little, but only a broken or hostile client has many (CVE-2025-8671); those that were
+/// refused because the client did not know the limit yet are among them.
 pub(super) const ERROR_RESETS_MAX: usize = 512;
 
 /// Streams that the client reset before they were looked at, in a turn (CVE-2023-44487). A client
@@ -48,6 +45,15 @@ pub(super) const TASKS_PER_STREAM: usize = 2;
 /// Streams that have ended and that we still remember, so that frames which were under way are
 /// told from errors.
 pub(super) const REMEMBERED_STREAMS_MAX: usize = 64;
+
+/// Length that a field section may have once it is decoded, in sizes of a head: to respond with 431
+/// it has to be decoded to its end, and a few bytes may repeat thousands of the dynamic table.
+const DECODED_HEADS_MAX: usize = 4;
+
+/// Bytes that a field section may mean.
+pub(super) fn decoded_bytes_max(limits: &Limits) -> usize {
+    head_bytes_max(limits) * DECODED_HEADS_MAX
+}
 
 /// The size of a head by HTTP/2's way of counting that every head within the limits has. What is
 /// over it is answered with 431, as is what is over the limits.

@@ -65,9 +65,9 @@ impl Outlet<'_> {
         self.shared.wake();
     }
 
-    /// True if nothing but the socket keeps the stream from sending.
-    pub(super) fn lacks_the_socket_only(&self) -> bool {
-        self.shared.wire.borrow().lacks_the_socket_only(self.lane)
+    /// Changes whenever the client does something for which the stream waits together with others.
+    pub(super) fn progress(&self) -> Option<u64> {
+        self.shared.wire.borrow().progress(self.lane)
     }
 
     /// True if the client has reset the stream, or the connection is over.

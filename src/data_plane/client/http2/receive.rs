@@ -7,7 +7,8 @@ use crate::{
     data_plane::client::http2::{
         lane::Lane,
         limits::{
-            FRAME_BYTES_MAX, RESETS_AT_ONCE_MAX, TASKS_PER_STREAM, WINDOW_BYTES_MAX, head_bytes_max,
+            FRAME_BYTES_MAX, RESETS_AT_ONCE_MAX, TASKS_PER_STREAM, WINDOW_BYTES_MAX,
+            decoded_bytes_max, head_bytes_max,
         },
         shared::Shared,
         stream::{Arrived, Asked},
@@ -15,7 +16,8 @@ use crate::{
     },
     protocol::http2::{
         ACK, Code, END_HEADERS, END_STREAM, FrameHead, FrameKind, HeadWriter, RefusedHead,
-        hpack::Decoder, number,
+        hpack::{Decoder, Undecodable},
+        number,
     },
     telemetry::labels::Http2Reset,
 };
@@ -41,6 +43,15 @@ impl From<Code> for Offence {
     }
 }
 
+impl From<Undecodable> for Offence {
+    fn from(undecodable: Undecodable) -> Self {
+        match undecodable {
+            Undecodable::Malformed => Self::Error(Code::COMPRESSION_ERROR),
+            Undecodable::TooLong => Self::Flood,
+        }
+    }
+}
+
 /// A field section that begins.
 #[derive(Clone, Copy, Debug)]
 struct Section {
@@ -50,6 +61,7 @@ struct Section {
 
 /// The state of what a client sends.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent properties of a connection")]
 pub(super) struct Receiver {
     /// Concurrent streams that the client was told it may have.
     streams_max: usize,
@@ -61,7 +73,9 @@ pub(super) struct Receiver {
     has_settings: bool,
     /// Set once the client has said that it begins nothing more.
     leaves: bool,
-    /// Set once the client has heard of the end.
+    /// Set once the client was asked whether it has heard of the end.
+    is_asked: bool,
+    /// Set once it has.
     has_heard: bool,
     /// The last stream that is served, once the client was told.
     last: Option<u32>,
@@ -81,6 +95,7 @@ impl Receiver {
             sections: 0,
             has_settings: false,
             leaves: false,
+            is_asked: false,
             has_heard: false,
             last: None,
             at_once: 0,
@@ -106,6 +121,11 @@ impl Receiver {
     /// Returns true once nothing new is to be expected of the client.
     pub(super) fn is_last(&self) -> bool {
         self.leaves || self.last.is_some()
+    }
+
+    /// Notes that the client is asked whether it has heard of the end.
+    pub(super) fn ask(&mut self) {
+        self.is_asked = true;
     }
 
     /// Returns true once the client has heard of the end, and was not told yet what is the last
@@ -180,7 +200,7 @@ impl Receiver {
         }
         wire.received(head.length)?;
         let lane = match found {
-            Found::Closed(Closed::ByUs) => return Ok(()),
+            Found::Closed(Closed::ByUs) | Found::Forgotten => return Ok(()),
             Found::Open(lane) if !lane.has_received_all.get() => lane,
             _ => {
                 wire.reset_for_error(head.stream, Code::STREAM_CLOSED);
@@ -257,9 +277,11 @@ impl Receiver {
             Found::Idle | Found::Open(_) | Found::Closed(Closed::ByUs) => {}
         }
         let mut is_malformed = !ends_stream;
-        self.decoder
-            .decode(bytes, |name, _| is_malformed |= name.starts_with(b":"))
-            .map_err(|_| Code::COMPRESSION_ERROR)?;
+        let bytes_max = decoded_bytes_max(&shared.core.current().limits);
+        let decoded = self
+            .decoder
+            .decode(bytes, bytes_max, |name, _| is_malformed |= name.starts_with(b":"))?;
+        charge(shared, decoded)?;
         if let Found::Open(lane) = found {
             // Trailers, which nobody reads.
             if lane.has_received_all.get() {
@@ -282,9 +304,10 @@ impl Receiver {
         let mut text = core.buffers.owned_scratch();
         let mut values = core.buffers.scratch();
         let mut writer = HeadWriter::new(head_bytes_max(&local.limits), &mut text, &mut values);
-        self.decoder
-            .decode(bytes, |name, value| writer.field(name, value))
-            .map_err(|_| Code::COMPRESSION_ERROR)?;
+        let bytes_max = decoded_bytes_max(&local.limits);
+        let decoded =
+            self.decoder.decode(bytes, bytes_max, |name, value| writer.field(name, value))?;
+        charge(shared, decoded)?;
         let head = writer.end();
         let mut wire = shared.wire.borrow_mut();
         let tasks = shared.tasks() + self.accepted.len();
@@ -361,7 +384,7 @@ impl Receiver {
             return Err(Code::FRAME_SIZE_ERROR.into());
         }
         if head.has(ACK) {
-            self.has_heard |= payload == LAST_PING;
+            self.has_heard |= self.is_asked && payload == LAST_PING;
         } else {
             shared.wire.borrow_mut().frame(FrameKind::Ping, ACK, 0, payload);
         }
@@ -387,12 +410,18 @@ impl Receiver {
                     wire.reset_for_error(head.stream, Code::FLOW_CONTROL_ERROR);
                 } else {
                     lane.window.set(window);
-                    lane.wake();
+                    lane.wake_for_window();
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Charges what a field section means.
+fn charge(shared: &Shared, decoded: usize) -> Result<(), Offence> {
+    let now = shared.core.reactor.clock.coarse();
+    shared.budget.borrow_mut().take_decoded(decoded, now).map_err(|_| Offence::Flood)
 }
 
 /// The request of a stream is complete, unless more of it was declared.

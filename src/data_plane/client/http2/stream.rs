@@ -86,7 +86,10 @@ async fn serve(open: &OpenStream, asked: Asked) {
         }
     };
     match ended {
-        Ended::Complete => shared.budget.borrow_mut().responded(),
+        Ended::Complete => {
+            shared.budget.borrow_mut().responded();
+            shared.wire.borrow_mut().forgive();
+        }
         Ended::Left => shared.count_reset(Http2Reset::Client),
         Ended::Reset(code, why) => {
             shared.count_reset(why);

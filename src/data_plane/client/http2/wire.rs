@@ -6,8 +6,8 @@ use crate::{
     data_plane::client::http2::{
         lane::Lane,
         limits::{
-            ERROR_RESETS_MAX, FRAME_BYTES_MAX, RECEIVE_WINDOW_BYTES, RELEASED_BYTES_MIN,
-            REMEMBERED_STREAMS_MAX, WINDOW_BYTES_MAX,
+            DATA_BYTES_MAX, ERROR_RESETS_MAX, FRAME_BYTES_MAX, RECEIVE_WINDOW_BYTES,
+            RELEASED_BYTES_MIN, REMEMBERED_STREAMS_MAX, WINDOW_BYTES_MAX,
         },
         output::Output,
     },
@@ -79,6 +79,10 @@ pub(super) struct Wire {
     released: u32,
     /// Streams that wait for room in the window of the connection or in the output.
     waiting: Vec<Rc<Lane>>,
+    /// Parts of bodies that were appended.
+    parts: u64,
+    /// Times that the client has widened the window of the connection, or taken something.
+    progress: u64,
     /// Streams that we reset because of the client's errors.
     error_resets: usize,
 }
@@ -97,6 +101,8 @@ impl Wire {
             receive_window: RECEIVE_WINDOW_BYTES,
             released: 0,
             waiting: Vec::new(),
+            parts: 0,
+            progress: 0,
             error_resets: 0,
         }
     }
@@ -107,7 +113,8 @@ impl Wire {
 
     /// Looks for a stream.
     pub(super) fn find(&self, id: u32) -> Found {
-        if id > self.newest {
+        // A client has no streams with even numbers (RFC 9113 section 5.1.1).
+        if id > self.newest || id.is_multiple_of(2) {
             return Found::Idle;
         }
         if let Some(lane) = self.place(id).ok().and_then(|at| self.open.get(at)) {
@@ -265,7 +272,7 @@ impl Wire {
             }
             lane.window.set(window);
             if change > 0 {
-                lane.wake();
+                lane.wake_for_window();
             }
         }
         Ok(())
@@ -280,12 +287,23 @@ impl Wire {
         if self.window > WINDOW_BYTES_MAX {
             return Err(Code::FLOW_CONTROL_ERROR);
         }
+        self.progress += 1;
         self.wake_waiting();
         Ok(())
     }
 
-    /// Wakes the streams that wait for something that all share, those that wait longest first.
-    pub(super) fn wake_waiting(&mut self) {
+    /// Notes that the socket has taken something.
+    pub(super) fn progressed(&mut self) {
+        self.progress += 1;
+        if self.output.room() > DATA_BYTES_MAX {
+            self.wake_waiting();
+        }
+    }
+
+    /// Wakes the streams that wait for something that all share. The first may take all of it, so
+    /// that is the one which has sent nothing for longest.
+    fn wake_waiting(&mut self) {
+        self.waiting.sort_by_key(|lane| lane.last_part.get());
         for lane in self.waiting.drain(..) {
             lane.is_waiting.set(false);
             lane.wake();
@@ -317,9 +335,15 @@ impl Wire {
         has_room
     }
 
-    /// True if nothing but the socket keeps a stream from sending.
-    pub(super) fn lacks_the_socket_only(&self, lane: &Lane) -> bool {
-        lane.window.get() > 0 && self.window > 0
+    /// Changes whenever the client does something for which a stream waits that has room in its own
+    /// window: others may have had the use of it.
+    pub(super) fn progress(&self, lane: &Lane) -> Option<u64> {
+        (lane.window.get() > 0).then_some(self.progress)
+    }
+
+    /// Forgives one error of the client, for a response that is complete.
+    pub(super) fn forgive(&mut self) {
+        self.error_resets = self.error_resets.saturating_sub(1);
     }
 
     fn wait(&mut self, lane: &Rc<Lane>) {
@@ -355,6 +379,8 @@ impl Wire {
     /// Appends a part of a body, for which there was room.
     pub(super) fn data(&mut self, lane: &Lane, part: &[u8], is_last: bool) {
         let length = i64::try_from(part.len()).unwrap_or(i64::MAX);
+        self.parts += 1;
+        lane.last_part.set(self.parts);
         self.window -= length;
         lane.window.set(lane.window.get() - length);
         self.frame(FrameKind::Data, if is_last { END_STREAM } else { 0 }, lane.id, part);

@@ -144,15 +144,15 @@ impl<'w> Writer<'w> {
         &mut self,
         mut poll: impl FnMut(&Outlet<'w>, &Context<'_>) -> Poll<Result<T, ClientGone>>,
     ) -> Result<T, ClientGone> {
-        let mut waits = false;
+        // While others have the use of what the client gives, it is not to blame.
+        let mut waits = None;
         let room = poll_fn(|context| {
             let room = poll(&self.outlet, context);
             if room.is_ready() {
                 return room;
             }
-            // While the socket takes what other streams sent, the client is not to blame; its
-            // connection has a deadline for that.
-            if !std::mem::replace(&mut waits, true) || self.outlet.lacks_the_socket_only() {
+            let progress = self.outlet.progress();
+            if waits.replace(progress).is_none_or(|before| before != progress) {
                 self.substream.arm(self.client_write);
             }
             self.substream.poll_over(context).map(|over| {
@@ -161,7 +161,7 @@ impl<'w> Writer<'w> {
             })
         })
         .await;
-        if waits {
+        if waits.is_some() {
             self.substream.disarm();
         }
         room

@@ -45,33 +45,43 @@ struct Entry {
 }
 
 impl Decoder {
-    /// Decodes a whole field section and passes on each field, its name and its value.
+    /// Decodes a whole field section of at most `bytes_max` as HTTP/2 counts them (RFC 9113 section
+    /// 6.5.2), and passes on each field, its name and its value. Returns how many bytes it has.
     ///
     /// # Errors
-    /// It breaks RFC 7541. Fields before that were passed on.
+    /// It breaks RFC 7541, or is longer. Fields before that were passed on.
     pub fn decode(
         &mut self,
         section: &[u8],
+        bytes_max: usize,
         mut each: impl FnMut(&[u8], &[u8]),
-    ) -> Result<(), Undecodable> {
+    ) -> Result<usize, Undecodable> {
         let mut rest = section;
+        let mut decoded = 0;
+        let mut charge = |name: &[u8], value: &[u8]| {
+            decoded += name.len() + value.len() + ENTRY_OVERHEAD_BYTES;
+            if decoded > bytes_max { Err(Undecodable::TooLong) } else { Ok(()) }
+        };
         let mut may_resize = true;
         while let Some(&first) = rest.first() {
             if first & 0x80 != 0 {
                 let (name, value) = self.table.get(integer(&mut rest, 7)?)?;
+                charge(name, value)?;
                 each(name, value);
             } else if first & 0xe0 == 0x20 {
                 let size_max = integer(&mut rest, 5)?;
                 // RFC 7541 section 4.2: before the first field, and within what was announced.
                 if !may_resize || size_max > TABLE_BYTES_MAX {
-                    return Err(Undecodable);
+                    return Err(Undecodable::Malformed);
                 }
                 self.table.resize(size_max);
                 continue;
             } else {
                 let is_kept = first & 0x40 != 0;
                 let name_len = self.literal(&mut rest, if is_kept { 6 } else { 4 })?;
-                let (name, value) = self.field.split_at_checked(name_len).ok_or(Undecodable)?;
+                let (name, value) =
+                    self.field.split_at_checked(name_len).ok_or(Undecodable::Malformed)?;
+                charge(name, value)?;
                 each(name, value);
                 if is_kept {
                     self.table.insert(&self.field, name_len);
@@ -82,7 +92,7 @@ impl Decoder {
         if self.field.capacity() > KEPT_BYTES_MAX {
             self.field = Vec::new();
         }
-        Ok(())
+        Ok(decoded)
     }
 
     /// Reads a literal field into `field`, and returns the length of its name.
@@ -101,12 +111,12 @@ impl Decoder {
 impl Table {
     /// The field with an index in both tables.
     fn get(&self, index: usize) -> Result<(&[u8], &[u8]), Undecodable> {
-        let index = index.checked_sub(1).ok_or(Undecodable)?;
+        let index = index.checked_sub(1).ok_or(Undecodable::Malformed)?;
         if let Some(entry) = fixed::ENTRIES.get(index) {
             return Ok(*entry);
         }
-        let entry = self.entries.get(index - fixed::ENTRIES.len()).ok_or(Undecodable)?;
-        entry.bytes.split_at_checked(entry.name_len).ok_or(Undecodable)
+        let entry = self.entries.get(index - fixed::ENTRIES.len()).ok_or(Undecodable::Malformed)?;
+        entry.bytes.split_at_checked(entry.name_len).ok_or(Undecodable::Malformed)
     }
 
     fn insert(&mut self, field: &[u8], name_len: usize) {
@@ -136,16 +146,16 @@ impl Table {
 /// Reads an integer whose first byte has so many bits of it (RFC 7541 section 5.1). One that needs
 /// more than 28 bits is larger than anything here can be.
 fn integer(rest: &mut &[u8], prefix_bits: u32) -> Result<usize, Undecodable> {
-    let (&first, mut after) = rest.split_first().ok_or(Undecodable)?;
+    let (&first, mut after) = rest.split_first().ok_or(Undecodable::Malformed)?;
     let mask = (1_usize << prefix_bits) - 1;
     let mut value = usize::from(first) & mask;
     if value == mask {
         let mut shift = 0;
         loop {
-            let (&byte, next) = after.split_first().ok_or(Undecodable)?;
+            let (&byte, next) = after.split_first().ok_or(Undecodable::Malformed)?;
             after = next;
             if shift > 21 {
-                return Err(Undecodable);
+                return Err(Undecodable::Malformed);
             }
             value += usize::from(byte & 0x7f) << shift;
             shift += 7;
@@ -162,7 +172,7 @@ fn integer(rest: &mut &[u8], prefix_bits: u32) -> Result<usize, Undecodable> {
 fn string(rest: &mut &[u8], out: &mut Vec<u8>) -> Result<(), Undecodable> {
     let is_coded = rest.first().is_some_and(|first| first & 0x80 != 0);
     let length = integer(rest, 7)?;
-    let (bytes, after) = rest.split_at_checked(length).ok_or(Undecodable)?;
+    let (bytes, after) = rest.split_at_checked(length).ok_or(Undecodable::Malformed)?;
     *rest = after;
     if is_coded {
         return huffman::decode(bytes, out);
@@ -180,7 +190,7 @@ mod tests {
     fn decode(decoder: &mut Decoder, section: &[u8]) -> Result<Fields, Undecodable> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut fields = Vec::new();
-        decoder.decode(section, |name, value| fields.push((text(name), text(value))))?;
+        decoder.decode(section, 10_000, |name, value| fields.push((text(name), text(value))))?;
         Ok(fields)
     }
 
@@ -263,7 +273,7 @@ mod tests {
         let fields = decode(&mut decoder, &large).unwrap();
         assert_eq!(fields[0].1.len(), 5_000);
         assert_eq!((decoder.table.size, decoder.table.entries.len()), (0, 0));
-        assert_eq!(decode(&mut decoder, &hex("be")), Err(Undecodable));
+        assert_eq!(decode(&mut decoder, &hex("be")), Err(Undecodable::Malformed));
     }
 
     #[test]
@@ -273,7 +283,11 @@ mod tests {
         assert_eq!(decode(&mut decoder, &hex("20 3fe1 1f 82")).unwrap().len(), 1);
         assert_eq!(decoder.table.entries.len(), 0);
         for (what, section) in [("after a field", "82 20"), ("too large", "3fe2 1f 82")] {
-            assert_eq!(decode(&mut Decoder::default(), &hex(section)), Err(Undecodable), "{what}");
+            assert_eq!(
+                decode(&mut Decoder::default(), &hex(section)),
+                Err(Undecodable::Malformed),
+                "{what}"
+            );
         }
         decode(&mut decoder, &hex("20")).unwrap();
         decode(&mut decoder, &hex("4001 6101 62")).unwrap();
@@ -295,7 +309,26 @@ mod tests {
             ("a name that is missing", "00"),
             ("Huffman with other padding", "00 0161 8106"),
         ] {
-            assert_eq!(decode(&mut Decoder::default(), &hex(section)), Err(Undecodable), "{what}");
+            assert_eq!(
+                decode(&mut Decoder::default(), &hex(section)),
+                Err(Undecodable::Malformed),
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_section_means_no_more_than_it_may() {
+        let mut decoder = Decoder::default();
+        // A long name in the table, and fields that repeat it.
+        let mut section = hex("407f 81 07");
+        section.extend([b'a'; 1_024]);
+        section.push(0);
+        decode(&mut decoder, &section).unwrap();
+        assert_eq!(decode(&mut decoder, &hex("7e00 7e00")).unwrap().len(), 2);
+        for field in ["7e00", "be", "0f2f 00"] {
+            let section = hex(field).repeat(10);
+            assert_eq!(decode(&mut decoder, &section), Err(Undecodable::TooLong), "{field}");
         }
     }
 

@@ -141,7 +141,7 @@ mod tests {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut fields = Vec::new();
         let mut each = |name: &[u8], value: &[u8]| fields.push((text(name), text(value)));
-        Decoder::default().decode(section, &mut each).unwrap();
+        Decoder::default().decode(section, 1_000_000, &mut each).unwrap();
         fields
     }
 

@@ -116,7 +116,7 @@ fn long(code: u64) -> Option<(u8, u32)> {
 /// Checks the rest at the end of a string: less than a byte, of the first bits of the end's code.
 fn padding(bits: u64, count: u32) -> Result<(), Undecodable> {
     let ones = !(u64::MAX >> count.min(63));
-    if count < 8 && bits == ones { Ok(()) } else { Err(Undecodable) }
+    if count < 8 && bits == ones { Ok(()) } else { Err(Undecodable::Malformed) }
 }
 
 #[cfg(test)]
@@ -197,10 +197,18 @@ mod tests {
     fn what_is_left_over_must_be_the_beginning_of_the_end() {
         // `0` and three bits.
         assert_eq!(decoded(&[0b0000_0111]), Ok(b"0".to_vec()));
-        assert_eq!(decoded(&[0b0000_0110]), Err(Undecodable), "other bits");
-        assert_eq!(decoded(&[0b0000_0000, 0b0011_1111, 0xff]), Err(Undecodable), "a whole byte");
-        assert_eq!(decoded(&[0xff]), Err(Undecodable), "a whole byte alone");
-        assert_eq!(decoded(&[0xff, 0xff, 0xff, 0xff]), Err(Undecodable), "the end itself");
-        assert_eq!(decoded(&[0x07, 0xff, 0xff, 0xff, 0xff, 0xff]), Err(Undecodable));
+        assert_eq!(decoded(&[0b0000_0110]), Err(Undecodable::Malformed), "other bits");
+        assert_eq!(
+            decoded(&[0b0000_0000, 0b0011_1111, 0xff]),
+            Err(Undecodable::Malformed),
+            "a whole byte"
+        );
+        assert_eq!(decoded(&[0xff]), Err(Undecodable::Malformed), "a whole byte alone");
+        assert_eq!(
+            decoded(&[0xff, 0xff, 0xff, 0xff]),
+            Err(Undecodable::Malformed),
+            "the end itself"
+        );
+        assert_eq!(decoded(&[0x07, 0xff, 0xff, 0xff, 0xff, 0xff]), Err(Undecodable::Malformed));
     }
 }

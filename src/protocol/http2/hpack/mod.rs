@@ -10,7 +10,12 @@ mod huffman;
 pub use decoder::Decoder;
 pub use encoder::{append_lines, append_status, append_table_size_zero};
 
-/// A field section that cannot be decoded: the connection ends, for its state is lost (RFC 9113
-/// section 4.3).
+/// A field section that was not decoded to its end: the connection ends, for its state is lost (RFC
+/// 9113 section 4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Undecodable;
+pub enum Undecodable {
+    /// It breaks RFC 7541.
+    Malformed,
+    /// It means more than it may.
+    TooLong,
+}
