@@ -38,9 +38,9 @@ use crate::{
     },
 };
 
-/// Pages that one core makes at once, counted until the client has them. One takes up to 8 MiB as S3
-/// sends it, and up to 16 MiB as the client gets it, with the room that a buffer grows by: HTML has
-/// up to nine bytes for each byte of a key, which is in the link and in its text.
+/// Pages that one core makes at once, counted until the client has them. One takes up to 8 MiB
+/// as S3 sends it, and up to 16 MiB as the client gets it, with the room that a buffer grows
+/// by: HTML has up to nine bytes for each byte of a key, which is in the link and in its text.
 const LISTINGS_MAX: usize = 32;
 
 /// A listing that a client may have.

@@ -82,8 +82,8 @@ fn range_with<'r>(ranges: &'r [Box<str>], key: &str) -> Option<&'r str> {
     (**range == *key || range.ends_with('/') && key.starts_with(&**range)).then_some(range)
 }
 
-/// The keys that one rule permits. A prefix without its slash permits the key of that name, and what
-/// is below, which does not follow it at once: `a-b` is between `a` and `a/`.
+/// The keys that one rule permits. A prefix without its slash permits the key of that name, and
+/// what is below, which does not follow it at once: `a-b` is between `a` and `a/`.
 fn ranges_of(rule: &Prefixes) -> Ranges {
     let mut all: Ranges = Vec::with_capacity(2 * rule.len());
     for prefix in rule {

@@ -49,8 +49,8 @@ impl Coding {
         !matches!(self, Self::Brotli)
     }
 
-    /// Memory that an encoder holds at most, in bytes: as the library says for zstd, and as measured
-    /// with a long body for the others.
+    /// Memory that an encoder holds at most, in bytes: as the library says for zstd, and as
+    /// measured with a long body for the others.
     pub const fn encoder_bytes_max(self) -> usize {
         match self {
             Self::Zstd => 1_179_648,

@@ -342,8 +342,8 @@ impl ListQuery {
         let entry = &first[..end.map_or(first.len(), |end| self.prefix.len() + end)];
         let start = before(entry);
         Ok(Some(match after {
-            // Inside of the group. If S3 went on behind a key that the client chose, the group would
-            // be there or not by keys that the client may not read.
+            // Inside of the group. If S3 went on behind a key that the client chose, the group
+            // would be there or not by keys that the client may not read.
             Some(after) if *after > *start => before(first).max(after.to_owned()),
             _ => start,
         }))
@@ -395,8 +395,8 @@ fn key_of(token: &str) -> Result<String, InvalidListQuery> {
     String::from_utf8(key).map_err(|_| InvalidListQuery)
 }
 
-/// A text behind all keys that have the first segment `.` or `..` of this one, none of which a token
-/// may read. None without such a segment.
+/// A text behind all keys that have the first segment `.` or `..` of this one, none of which a
+/// token may read. None without such a segment.
 fn behind_dot_segment(key: &str) -> Option<String> {
     let mut end = 0;
     key.split_inclusive('/').find_map(|segment| {
