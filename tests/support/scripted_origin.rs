@@ -336,9 +336,15 @@ pub(crate) fn response_bytes(status: &str, fields: &[(&str, &str)], body: &[u8])
     bytes
 }
 
-/// An address where connecting is refused: a port that was free a moment ago.
+/// An address where connecting is refused, to the end of the process: a socket has the port and
+/// does not listen.
 pub(crate) fn refused_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    static HELD: Mutex<Vec<socket2::Socket>> = Mutex::new(Vec::new());
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    HELD.lock().unwrap().push(socket);
+    address
 }
 
 /// An address where connecting hangs, because the queue of connections is full.
