@@ -33,26 +33,12 @@ impl<'a> Section<'a> {
         name: &'static str,
         mut parse: impl FnMut(Text<'a>) -> Result<T, String>,
     ) -> Vec<T> {
-        let list_at = At::Key(self.at, name);
-        let mut parsed = Vec::new();
-        for (index, node) in self.list(name).iter().enumerate() {
-            let at = At::Index(&list_at, index);
-            match self.text_at(node, &at, node.line) {
-                Ok(Some(text)) if text.value.is_empty() => {
-                    let message = "is empty; write text, or remove the element";
-                    self.walk.error(at.to_string(), node.line, message.to_owned());
-                }
-                Ok(Some(text)) => match parse(text) {
-                    Ok(value) => parsed.push(value),
-                    Err(message) => {
-                        self.walk.error(at.to_string(), node.line, message);
-                    }
-                },
-                Ok(None) => self.note_null(&at, node.line),
-                Err(Noted) => {}
+        self.elements(name, Self::text_at, |text| {
+            if text.value.is_empty() {
+                return Err("is empty; write text, or remove the element".to_owned());
             }
-        }
-        parsed
+            parse(text)
+        })
     }
 
     /// The elements of a list of single values, numbers or text; an error of `parse` says what is
@@ -62,12 +48,22 @@ impl<'a> Section<'a> {
         name: &'static str,
         mut parse: impl FnMut(&Text<'a>) -> Result<T, String>,
     ) -> Vec<T> {
+        self.elements(name, Self::scalar_at, |text| parse(&text))
+    }
+
+    /// The elements of a list, each read by `read` and then by `parse`.
+    fn elements<T>(
+        &self,
+        name: &'static str,
+        read: impl Fn(&Self, &'a Node<'a>, &At<'_>, usize) -> Result<Option<Text<'a>>, Noted>,
+        mut parse: impl FnMut(Text<'a>) -> Result<T, String>,
+    ) -> Vec<T> {
         let list_at = At::Key(self.at, name);
         let mut parsed = Vec::new();
         for (index, node) in self.list(name).iter().enumerate() {
             let at = At::Index(&list_at, index);
-            match self.scalar_at(node, &at, node.line) {
-                Ok(Some(text)) => match parse(&text) {
+            match read(self, node, &at, node.line) {
+                Ok(Some(text)) => match parse(text) {
                     Ok(value) => parsed.push(value),
                     Err(message) => {
                         self.walk.error(at.to_string(), node.line, message);

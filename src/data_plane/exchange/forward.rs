@@ -125,9 +125,7 @@ pub(super) async fn forward(
                 let changes = Changes::default();
                 let outcome =
                     relay(exchange, &request, &head, changes, &mut fetched, response).await;
-                if !outcome.aborted && !head.close {
-                    request.give_back(fetched.body);
-                }
+                keep(&request, &head, &outcome, fetched);
                 outcome
             }
         }
@@ -223,6 +221,18 @@ async fn conclude(
         }
     };
     Outcome { status, bytes: response.body_bytes(), aborted, ..Outcome::default() }
+}
+
+/// Keeps the connection of a response that was passed on, unless S3 ends it.
+pub(super) fn keep<'r>(
+    request: &ObjectRequest<'r>,
+    head: &ResponseHead,
+    outcome: &Outcome,
+    fetched: Fetched<'r>,
+) {
+    if !outcome.aborted && !head.close {
+        request.give_back(fetched.body);
+    }
 }
 
 /// Returns true if the body is in a content coding. Nobody asked for one, and a coded error
@@ -538,9 +548,7 @@ async fn relay_all<'r>(
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     let outcome = relay(exchange, request, head, changes, &mut fetched, response).await;
-    if !outcome.aborted && !head.close {
-        request.give_back(fetched.body);
-    }
+    keep(request, head, &outcome, fetched);
     outcome
 }
 

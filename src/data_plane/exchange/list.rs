@@ -179,9 +179,7 @@ impl Page<'_> {
                 if head.status >= 400 {
                     let outcome =
                         forward::hide(exchange, &request, &head, &mut fetched, response).await;
-                    if !outcome.aborted && !head.close {
-                        request.give_back(fetched.body);
-                    }
+                    forward::keep(&request, &head, &outcome, fetched);
                     return Err(Outcome { upstream_ns, ..outcome });
                 }
                 let listed = match head.status {

@@ -208,20 +208,8 @@ fn sources_of_a_dry_run_are_neither_shown_nor_asked() {
     fixture.names.lock().unwrap().insert(("old.test".into(), 9), 1);
     fixture.write(&with_sources(11, "old.test", true));
     fixture.ask(0, 1, true);
-    let mut replies = Vec::new();
-    let is_answered = std::cell::Cell::new(false);
-    fixture.until(
-        |fixture| {
-            fixture.work(0, &mut replies);
-            is_answered.set(!replies.is_empty());
-        },
-        |_| is_answered.get(),
-    );
-    assert_eq!(json(&replies[0])["status"], "success", "{replies:?}");
-    let mut ask = |ticket, command| {
-        let (call, ticket) = (command_call(command), Ticket::new(ticket));
-        fixture.to_control.send(FromWorker::Call { worker: 0, ticket, call }).unwrap();
-        replies.clear();
+    let reply = |fixture: &mut Fixture| {
+        let mut replies = Vec::new();
         let is_answered = std::cell::Cell::new(false);
         fixture.until(
             |fixture| {
@@ -231,6 +219,12 @@ fn sources_of_a_dry_run_are_neither_shown_nor_asked() {
             |_| is_answered.get(),
         );
         json(&replies[0])
+    };
+    assert_eq!(reply(&mut fixture)["status"], "success");
+    let mut ask = |ticket, command| {
+        let (call, ticket) = (command_call(command), Ticket::new(ticket));
+        fixture.to_control.send(FromWorker::Call { worker: 0, ticket, call }).unwrap();
+        reply(&mut fixture)
     };
     let page = ask(2, Command::Status);
     for list in ["credentials", "jwks"] {

@@ -1,0 +1,261 @@
+//! Changes to the fields of responses: set, add, remove, for all buckets and for one.
+//!
+//! A field that is set replaces what S3 sent, or what this proxy says itself; one that is added
+//! stands beside it. Fields that belong to a connection, to the framing of a body or to the meaning
+//! of a status cannot be changed. Fields that say what an object is or how long it may be kept are
+//! sent with objects only, so that no error is cached or downloaded in place of one.
+
+mod field;
+#[cfg(test)]
+mod tests;
+
+use crate::protocol::text::token::is_token;
+use field::Scope;
+pub use field::{
+    FIELD_NAME_BYTES_MAX, FIELD_VALUE_BYTES_MAX, FieldError, FieldName, NamePattern, check_value,
+};
+
+const CACHE_CONTROL: &[u8] = b"cache-control";
+
+const VARY: &str = "vary";
+
+/// Media types: `type/subtype`, or `type/*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypePattern(Box<str>);
+
+impl TypePattern {
+    /// Reads a media type of the configuration.
+    ///
+    /// # Errors
+    /// It is none; the text says what to write.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let parts = text.split_once('/').filter(|(kind, subtype)| {
+            is_token(kind.as_bytes()) && is_token(subtype.as_bytes()) && !kind.contains('*')
+        });
+        match parts {
+            Some((_, "*")) => Ok(Self(text.trim_end_matches('*').to_ascii_lowercase().into())),
+            Some((_, subtype)) if !subtype.contains('*') => {
+                Ok(Self(text.to_ascii_lowercase().into()))
+            }
+            _ => Err("expected a media type without parameters, such as text/html or image/*"),
+        }
+    }
+
+    /// Returns true for a `Content-Type` of this type, whatever its parameters
+    /// (RFC 9110 section 8.3.1).
+    pub fn matches(&self, content_type: &[u8]) -> bool {
+        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+        let (essence, own) = (essence.trim_ascii(), self.0.as_bytes());
+        if own.ends_with(b"/") {
+            return essence.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own));
+        }
+        essence.eq_ignore_ascii_case(own)
+    }
+}
+
+/// A value, and the objects that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// A checked value.
+    pub value: Box<str>,
+    /// Media types; none means any.
+    pub types: Vec<TypePattern>,
+    /// Ends of object keys; none means any.
+    pub suffixes: Vec<Box<str>>,
+}
+
+impl Choice {
+    fn matches(&self, response: &Response<'_>, content_type: Option<&[u8]>) -> bool {
+        let ends_in = |suffix: &str| {
+            let start =
+                response.key.and_then(|key| Some((key, key.len().checked_sub(suffix.len())?)));
+            start.is_some_and(|(key, at)| key[at..].eq_ignore_ascii_case(suffix.as_bytes()))
+        };
+        let is_of = |wanted: &TypePattern| content_type.is_some_and(|it| wanted.matches(it));
+        (self.types.is_empty() || self.types.iter().any(is_of))
+            && (self.suffixes.is_empty() || self.suffixes.iter().any(|suffix| ends_in(suffix)))
+    }
+}
+
+/// A field to be set or added, with its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldRule {
+    /// Its name.
+    pub name: FieldName,
+    /// Of a field that is set, the first one that fits is sent; of one that is added, all.
+    pub choices: Vec<Choice>,
+}
+
+impl FieldRule {
+    /// False if such a response does not have the field at all.
+    fn applies(&self, response: &Response<'_>) -> bool {
+        match self.name.scope {
+            Scope::Any => true,
+            Scope::Object => response.key.is_some(),
+            Scope::Content => response.key.is_some() && !response.is_not_modified,
+            Scope::Tls => response.is_tls,
+        }
+    }
+
+    /// The first value that fits.
+    fn choice(&self, response: &Response<'_>, content_type: Option<&[u8]>) -> Option<&Choice> {
+        self.choices.iter().find(|choice| choice.matches(response, content_type))
+    }
+
+    fn asks_for_type(&self) -> bool {
+        self.choices.iter().any(|choice| !choice.types.is_empty())
+    }
+}
+
+/// The rules of one section of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// Fields that replace others of their name.
+    pub set: Vec<FieldRule>,
+    /// Fields beside others of their name.
+    pub add: Vec<FieldRule>,
+    /// Fields that are left out.
+    pub remove: Vec<NamePattern>,
+}
+
+impl HeaderRules {
+    /// True if nothing is to be changed.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// A response, as far as rules depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// The key of the object that it brings, or says is unchanged; none for anything else.
+    pub key: Option<&'a [u8]>,
+    /// `Content-Type`, where it has one.
+    pub content_type: Option<&'a [u8]>,
+    /// Set if it says that the object is unchanged, which has no `Content-Type`.
+    pub is_not_modified: bool,
+    /// Set if it is sent through TLS.
+    pub is_tls: bool,
+}
+
+/// The rules that a response goes through: those of all buckets, and its bucket's before them.
+#[derive(Debug)]
+pub struct Headers {
+    set: Box<[FieldRule]>,
+    add: Box<[FieldRule]>,
+    remove: Box<[NamePattern]>,
+}
+
+/// The treatment of a field that there is already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict<'h> {
+    /// Nothing is set in its place.
+    Keep,
+    /// It is left out.
+    Drop,
+    /// This value takes its place.
+    Replace(&'h str),
+}
+
+impl Headers {
+    /// Puts the rules of a bucket before those of all buckets. None if nothing is to be changed.
+    ///
+    /// Both go as if the response went through one after the other: what is for all buckets first.
+    pub fn new(all: &HeaderRules, bucket: &HeaderRules) -> Option<Self> {
+        let is_removed =
+            |rule: &&FieldRule| bucket.remove.iter().any(|it| it.covers(rule.name.text.as_bytes()));
+        let mut set = bucket.set.clone();
+        for rule in all.set.iter().filter(|rule| !is_removed(rule)) {
+            match set.iter_mut().find(|own| own.name.is(rule.name.text.as_bytes())) {
+                Some(own) => own.choices.extend(rule.choices.iter().cloned()),
+                None => set.push(rule.clone()),
+            }
+        }
+        let is_set =
+            |rule: &&FieldRule| bucket.set.iter().any(|it| it.name.is(rule.name.text.as_bytes()));
+        let add = all.add.iter().filter(|rule| !is_removed(rule) && !is_set(rule));
+        let headers = Self {
+            set: set.into(),
+            add: add.chain(&bucket.add).cloned().collect(),
+            remove: all.remove.iter().chain(&bucket.remove).cloned().collect(),
+        };
+        let is_empty =
+            headers.set.is_empty() && headers.add.is_empty() && headers.remove.is_empty();
+        (!is_empty).then_some(headers)
+    }
+
+    /// True if a field of this name that S3 sent, or that this proxy says itself, stays.
+    pub fn keeps(&self, name: &[u8], response: &Response<'_>) -> bool {
+        let set = self.set.iter().find(|rule| rule.name.is(name));
+        match set.map(|rule| self.verdict(rule, response)) {
+            Some(Verdict::Drop | Verdict::Replace(_)) => false,
+            // A response without an object is not to be stored, and has to say so.
+            None | Some(Verdict::Keep)
+                if response.key.is_none() && name.eq_ignore_ascii_case(CACHE_CONTROL) =>
+            {
+                true
+            }
+            None | Some(Verdict::Keep) => !self.remove.iter().any(|it| it.covers(name)),
+        }
+    }
+
+    /// The fields that are set and added, but for `Vary`, which is put together from several
+    /// sources.
+    pub fn fields<'h>(
+        &'h self,
+        response: &'h Response<'_>,
+    ) -> impl Iterator<Item = (&'h str, &'h str)> {
+        self.all(response).filter(|(name, _)| !name.eq_ignore_ascii_case(VARY))
+    }
+
+    /// The values of `Vary` that are set and added.
+    pub fn vary<'h>(&'h self, response: &'h Response<'_>) -> impl Iterator<Item = &'h str> {
+        self.all(response)
+            .filter(|(name, _)| name.eq_ignore_ascii_case(VARY))
+            .map(|(_, value)| value)
+    }
+
+    fn all<'h>(&'h self, response: &'h Response<'_>) -> impl Iterator<Item = (&'h str, &'h str)> {
+        let set = self.set.iter().filter_map(|rule| match self.verdict(rule, response) {
+            Verdict::Replace(value) => Some((rule.name.as_str(), value)),
+            Verdict::Keep | Verdict::Drop => None,
+        });
+        let added = self.add.iter().filter(|rule| rule.applies(response)).flat_map(move |rule| {
+            let content_type = self.content_type(response);
+            let fit = move |choice: &&Choice| choice.matches(response, content_type);
+            rule.choices.iter().filter(fit).map(|choice| (rule.name.as_str(), &*choice.value))
+        });
+        set.chain(added)
+    }
+
+    fn verdict<'h>(&'h self, rule: &'h FieldRule, response: &Response<'h>) -> Verdict<'h> {
+        if !rule.applies(response) {
+            // Neither ours nor that of S3: it is not for this client.
+            let is_refused = rule.name.scope == Scope::Tls
+                || (rule.name.scope == Scope::Content && response.key.is_some());
+            return if is_refused { Verdict::Drop } else { Verdict::Keep };
+        }
+        let content_type = match rule.name.scope {
+            Scope::Content => response.content_type,
+            Scope::Any | Scope::Object | Scope::Tls => self.content_type(response),
+        };
+        match rule.choice(response, content_type) {
+            Some(choice) => Verdict::Replace(&choice.value),
+            // A cache goes on with what came with the object (RFC 9111 section 4.3.4); which value
+            // that was, the type of the object would tell.
+            None if response.is_not_modified && content_type.is_none() && rule.asks_for_type() => {
+                Verdict::Drop
+            }
+            None => Verdict::Keep,
+        }
+    }
+
+    /// The type of the object as the client knows it.
+    fn content_type<'a>(&'a self, response: &Response<'a>) -> Option<&'a [u8]> {
+        let set = self.set.iter().find(|rule| rule.name.scope == Scope::Content);
+        set.filter(|_| response.key.is_some())
+            .and_then(|rule| rule.choice(response, response.content_type))
+            .map(|choice| choice.value.as_bytes())
+            .or(response.content_type)
+    }
+}
