@@ -66,6 +66,19 @@ impl InUse {
         }
     }
 
+    /// Turns until a condition holds, as time goes by: a look that was under way before may use up
+    /// the moment at which one is due.
+    #[track_caller]
+    fn until_looks(&mut self, holds: impl Fn(&Self) -> bool) {
+        let end = Monotonic::now().plus(PATIENCE);
+        while !holds(self) {
+            assert!(Monotonic::now() < end, "it never came: {:?}", self.status());
+            self.later(2);
+            self.sources.turn(self.now);
+            thread::yield_now();
+        }
+    }
+
     fn status(&self) -> Vec<CredentialStatus> {
         let all = self.live.newest().version();
         let known = ["a", "b", "prod", "files"].map(|name| container(name).id());
@@ -307,27 +320,19 @@ fn changed_files_are_read_again_and_unchanged_ones_are_not() {
     // Replaced as a whole, as tools do that rotate keys.
     std::fs::write(directory.path().join("new"), of("SECOND")).unwrap();
     std::fs::rename(directory.path().join("new"), &path).unwrap();
-    let end = Monotonic::now().plus(PATIENCE);
-    while used.key(&source).unwrap() != "SECOND" {
-        used.later(2);
-        used.sources.turn(used.now);
-        assert!(Monotonic::now() < end, "{:?}", used.status());
-        thread::yield_now();
-    }
+    used.until_looks(|used| used.key(&source).unwrap() == "SECOND");
     assert_eq!(used.status()[0].version, 2);
 
     // A look that fails is no fetch that failed, and is tried again.
     is_broken.store(true, Ordering::SeqCst);
-    used.later(2);
-    used.until(|status| status.last_error.is_some());
+    used.until_looks(|used| used.status()[0].last_error.is_some());
     let status = used.status()[0].clone();
     assert_eq!((status.successes, status.failures), (2, 0), "{status:?}");
     let error = status.last_error.unwrap();
     assert!(error.starts_with("the shared files cannot be looked at: an internal"), "{error}");
     assert_eq!(used.key(&source).unwrap(), "SECOND");
     is_broken.store(false, Ordering::SeqCst);
-    used.later(10);
-    used.until(|status| status.last_error.is_none());
+    used.until_looks(|used| used.status()[0].last_error.is_none());
     assert_eq!(used.status()[0].successes, 2);
 }
 
