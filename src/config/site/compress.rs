@@ -6,8 +6,9 @@ use crate::{
         keys::{Key, integer, texts},
         scalar::Text,
         section::Section,
+        site::media_range::media_range,
     },
-    policy::site::compress::validate_type,
+    policy::site::media_range::MediaRange,
     protocol::content_coding::Coding,
 };
 
@@ -30,17 +31,11 @@ declare! {
 
 /// `buckets[].compress.types`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CompressedTypes(pub Vec<String>);
+pub struct CompressedTypes(pub Vec<MediaRange>);
 
 impl Value for CompressedTypes {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
-        Self(section.parsed_texts(key.name, |text| match validate_type(&text.value) {
-            Ok(()) => Ok(text.value.into_owned()),
-            Err(_) => Err(format!(
-                "expected a media type without parameters, such as text/html or text/*, found {}",
-                text.shown()
-            )),
-        }))
+        Self(section.parsed_texts(key.name, |text| media_range(&text)))
     }
 }
 

@@ -6,13 +6,11 @@ use crate::{
         keys::{Key, keys, map, text, texts},
         scalar::found,
         section::Section,
-        site::cors::CorsSettings,
+        site::{cors::CorsSettings, media_range::media_range},
         walk::{At, Noted},
         yaml::{Entry, Node, Shape},
     },
-    policy::site::headers::{
-        Choice, FieldName, FieldRule, HeaderRules, NamePattern, TypePattern, check_value,
-    },
+    policy::site::headers::{Choice, FieldName, FieldRule, HeaderRules, NamePattern, check_value},
 };
 
 /// Most names in `set` and in `add`, and most values of one name. Every response goes through all
@@ -151,9 +149,7 @@ fn read_choice<'a>(
     match node.shape() {
         Shape::Mapping(_) => {
             let choice = Section::open(walk, CHOICE, at, line, Some(node));
-            let types = choice.parsed_texts("types", |text| {
-                TypePattern::parse(&text.value).map_err(str::to_owned)
-            });
+            let types = choice.parsed_texts("types", |text| media_range(&text));
             let suffixes = choice.parsed_texts("suffixes", |text| Ok(text.value.as_ref().into()));
             for name in ["types", "suffixes"] {
                 if choice.has(name) && choice.is_empty_list(name) {

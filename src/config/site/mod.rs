@@ -6,6 +6,7 @@ pub(super) mod documents;
 mod headers;
 mod hosts;
 mod listing;
+mod media_range;
 mod query;
 
 pub use compress::{Algorithms, CompressSettings, CompressedTypes};

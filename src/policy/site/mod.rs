@@ -6,6 +6,7 @@ pub mod cors;
 pub mod documents;
 pub mod headers;
 pub mod listing;
+pub mod media_range;
 pub mod query;
 
 use std::sync::Arc;

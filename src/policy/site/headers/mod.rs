@@ -9,7 +9,7 @@ mod field;
 #[cfg(test)]
 mod tests;
 
-use crate::protocol::text::token::is_token;
+use super::media_range::MediaRange;
 use field::Scope;
 pub use field::{
     FIELD_NAME_BYTES_MAX, FIELD_VALUE_BYTES_MAX, FieldError, FieldName, NamePattern, check_value,
@@ -19,47 +19,13 @@ const CACHE_CONTROL: &[u8] = b"cache-control";
 
 const VARY: &str = "vary";
 
-/// Media types: `type/subtype`, or `type/*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TypePattern(Box<str>);
-
-impl TypePattern {
-    /// Reads a media type of the configuration.
-    ///
-    /// # Errors
-    /// It is none; the text says what to write.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let parts = text.split_once('/').filter(|(kind, subtype)| {
-            is_token(kind.as_bytes()) && is_token(subtype.as_bytes()) && !kind.contains('*')
-        });
-        match parts {
-            Some((_, "*")) => Ok(Self(text.trim_end_matches('*').to_ascii_lowercase().into())),
-            Some((_, subtype)) if !subtype.contains('*') => {
-                Ok(Self(text.to_ascii_lowercase().into()))
-            }
-            _ => Err("expected a media type without parameters, such as text/html or image/*"),
-        }
-    }
-
-    /// Returns true for a `Content-Type` of this type, whatever its parameters
-    /// (RFC 9110 section 8.3.1).
-    pub fn matches(&self, content_type: &[u8]) -> bool {
-        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
-        let (essence, own) = (essence.trim_ascii(), self.0.as_bytes());
-        if own.ends_with(b"/") {
-            return essence.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own));
-        }
-        essence.eq_ignore_ascii_case(own)
-    }
-}
-
 /// A value, and the objects that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// A checked value.
     pub value: Box<str>,
     /// Media types; none means any.
-    pub types: Vec<TypePattern>,
+    pub types: Vec<MediaRange>,
     /// Ends of object keys; none means any.
     pub suffixes: Vec<Box<str>>,
 }
@@ -71,7 +37,7 @@ impl Choice {
                 response.key.and_then(|key| Some((key, key.len().checked_sub(suffix.len())?)));
             start.is_some_and(|(key, at)| key[at..].eq_ignore_ascii_case(suffix.as_bytes()))
         };
-        let is_of = |wanted: &TypePattern| content_type.is_some_and(|it| wanted.matches(it));
+        let is_of = |wanted: &MediaRange| content_type.is_some_and(|it| wanted.holds(it));
         (self.types.is_empty() || self.types.iter().any(is_of))
             && (self.suffixes.is_empty() || self.suffixes.iter().any(|suffix| ends_in(suffix)))
     }
