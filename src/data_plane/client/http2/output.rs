@@ -8,8 +8,8 @@ use crate::{
     system::buffers::{Buffers, RECORDS_BYTES, RecordBuffer},
 };
 
-/// Bytes that wait before streams have to, in bytes: what fits the buffer that TLS encrypts at
-/// once.
+/// Length of what waits to be sent before streams have to wait, in bytes: what fits the buffer that
+/// TLS encrypts at once.
 pub(super) const OUTPUT_BYTES: usize = RECORDS_BYTES;
 
 /// Frames that wait to be sent. No buffer is held while there are none.

@@ -71,7 +71,7 @@ pub(super) struct Wire {
     window: i64,
     /// The same of a new stream.
     initial_window: i64,
-    /// The word to the client that the dynamic table is not used.
+    /// Announcement to the client that the dynamic table is not used.
     table: TableSize,
     /// Bytes of bodies that the client may send in all.
     receive_window: u32,
