@@ -1,11 +1,8 @@
 //! Ends of the process, and the texts that explain them to a terminal.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::io::{self, Write};
 
-use crate::config::Problems;
+use crate::{config::Problems, control_plane::files::ConfigPlace};
 
 /// Reason why the process could not start.
 #[derive(Debug)]
@@ -30,9 +27,9 @@ pub(super) fn because(what: &str) -> impl Fn(io::Error) -> Failure + '_ {
 /// End of the process, with an exit code for each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// A clean stop, or a configuration that is good.
+    /// A clean stop, or everything that was checked is good.
     Clean,
-    /// The configuration was refused.
+    /// The configuration was refused, or a check failed.
     Refused,
     /// Wrong usage.
     Usage,
@@ -52,20 +49,17 @@ impl Exit {
     }
 }
 
-pub(super) fn say(out: &mut impl Write, text: &str) {
+pub(super) fn say(out: &mut impl Write, text: impl AsRef<[u8]>) {
     // A closed pipe is the reader's choice.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(text.as_ref()).and_then(|()| out.flush());
 }
 
-pub(super) fn refused(path: &Path, problems: &Problems) -> Exit {
-    say(
-        &mut io::stderr(),
-        &format!("{problems}{}: the configuration is refused\n", path.display()),
-    );
+pub(super) fn refused(place: &ConfigPlace, problems: &Problems) -> Exit {
+    say(&mut io::stderr(), format!("{problems}{place}: the configuration is refused\n"));
     Exit::Refused
 }
 
 pub(super) fn could_not_start(why: &str) -> Exit {
-    say(&mut io::stderr(), &format!("error: could not start: {why}\n"));
+    say(&mut io::stderr(), format!("error: could not start: {why}\n"));
     Exit::CouldNotStart
 }

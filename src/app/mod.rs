@@ -9,20 +9,20 @@ mod start;
 mod tests;
 mod workers;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 pub use self::exit::Exit;
 use self::{
-    exit::{Failure, could_not_start, refused},
+    exit::{Failure, could_not_start, refused, say},
     offline::{compare, validate},
     start::start,
 };
 use crate::{
-    cli::Arguments,
+    cli::{self, Action, Arguments},
     control_plane::{
         certificates::paths,
         control::{Control, End, Inputs, level},
-        files::ProcessEnvironment,
+        files::{ConfigPlace, ProcessEnvironment},
         prepare::load,
         signals,
         watcher::Seen,
@@ -38,36 +38,49 @@ const LOG_GRACE: Duration = Duration::from_secs(1);
 pub fn run(arguments: &Arguments) -> Exit {
     install_crypto();
     let environment = ProcessEnvironment::capture();
-    if arguments.validate {
-        return validate(&arguments.config, &environment);
+    match &arguments.action {
+        Action::Run => serve_requests(&arguments.config, environment),
+        Action::Validate => validate(arguments, &environment),
+        Action::Diff(old) => compare(old, arguments, &environment),
+        Action::Completions(shell) => print(&cli::completions(*shell)),
+        Action::Man => match cli::manual() {
+            Ok(page) => print(&page),
+            Err(error) => could_not_start(&format!("the manual page cannot be made: {error}")),
+        },
     }
-    if let Some(old) = &arguments.diff {
-        return compare(old, &arguments.config, &environment);
-    }
+}
+
+fn print(text: &[u8]) -> Exit {
+    say(&mut io::stdout(), text);
+    Exit::Clean
+}
+
+fn serve_requests(place: &ConfigPlace, environment: ProcessEnvironment) -> Exit {
     // Caught before anything that takes time: a SIGHUP during start is a reload afterwards.
     let signals = match signals::catch() {
         Ok(signals) => signals,
         Err(error) => return could_not_start(&format!("signals cannot be caught: {error}")),
     };
     let mut seen = Seen::new();
-    let (content, loaded) = match load(&arguments.config, &environment, None, &mut seen) {
+    let (content, loaded) = match load(place, &environment, None, &mut seen) {
         Ok(found) => found,
-        Err(problems) => return refused(&arguments.config, &problems),
+        Err(problems) => return refused(place, &problems),
     };
     let log = match log::init(level(loaded.settings.logging.level.as_str())) {
         Ok(log) => log,
         Err(error) => return could_not_start(&format!("the log cannot be started: {error}")),
     };
-    let exit = match start(arguments, environment, signals, &content, loaded, log.clone()) {
+    let exit = match start(place, environment, signals, &content, loaded, log.clone()) {
         Ok((mut control, inputs)) => {
-            let certificates = paths(&arguments.config, &control.running.settings);
+            let certificates = paths(place, &control.running.settings);
             control.watcher.watch_certificates(certificates, &seen);
             control.watcher.read_file(seen, true);
-            control.watcher.watch(control.running.settings.reload.watch);
+            let is_watched = control.running.settings.reload.watch && !place.is_stdin();
+            control.watcher.watch(is_watched);
             control.service.ready("serving generation 1");
             serve(control, inputs)
         }
-        Err(Failure::Refused(problems)) => refused(&arguments.config, &problems),
+        Err(Failure::Refused(problems)) => refused(place, &problems),
         Err(Failure::CouldNotStart(why)) => {
             tracing::error!("could not start: {why}");
             Exit::CouldNotStart

@@ -1,15 +1,18 @@
-//! Tasks that need no running process: `--validate` and `--diff`.
+//! Tasks that need no running process: `validate` and `diff`.
 
-use std::{fmt::Write as _, io, path::Path, sync::Arc};
+use std::{io, sync::Arc};
+
+use serde_json::{Map, Value, json};
 
 use super::exit::{Exit, refused, say};
 use crate::{
-    config::{Difference, Problems, Settings, diff},
+    cli::{Arguments, Format},
+    config::{Difference, Loaded, Problem, Problems, Settings, diff, settings::SourceSettings},
     control_plane::{
-        files::ProcessEnvironment,
+        files::{ConfigPlace, ProcessEnvironment},
         prepare::{self, load},
         providers::credentials::source::described,
-        report::{Outcome, Report},
+        report::{self, Outcome, Report},
         watcher::Seen,
     },
     model::Generation,
@@ -17,64 +20,130 @@ use crate::{
     system::clock::unix_seconds,
 };
 
-pub(super) fn validate(path: &Path, environment: &ProcessEnvironment) -> Exit {
-    let loaded = match load(path, environment, None, &mut Seen::new()) {
-        Ok((_, loaded)) => match prepare::rehearse(&loaded) {
-            Ok(()) => loaded,
-            Err(problems) => return refused(path, &problems),
-        },
-        Err(problems) => return refused(path, &problems),
+pub(super) fn validate(arguments: &Arguments, environment: &ProcessEnvironment) -> Exit {
+    let place = &arguments.config;
+    let loaded = match checked(place, None, environment) {
+        Ok(loaded) => loaded,
+        Err(problems) => return told(arguments, place, &problems),
     };
-    let sources = of_sources(&loaded.settings);
+    let notes = [of_sources(&loaded.settings), of_key_sets(&loaded.policies.auth)].concat();
     let mut problems = Problems::default();
     problems.warnings = loaded.warnings;
-    let key_sets = of_key_sets(&loaded.policies.auth);
-    let valid = format!("{}: the configuration is valid\n", path.display());
-    say(&mut io::stdout(), &format!("{problems}{sources}{key_sets}{valid}"));
+    if arguments.strict && !problems.warnings.is_empty() {
+        return told(arguments, place, &problems);
+    }
+    if arguments.format == Some(Format::Json) {
+        let mut body = judged(place, "valid", &problems);
+        body.insert("notes".to_owned(), json!(notes));
+        print(&body);
+    } else {
+        let notes: String = notes.iter().flat_map(|note| [note, "\n"]).collect();
+        let text = format!("{problems}{notes}{place}: the configuration is valid\n");
+        say(&mut io::stdout(), text);
+    }
     Exit::Clean
 }
 
-/// A line for each source of credentials in use: a start would ask it, this does not.
-fn of_sources(settings: &Settings) -> String {
-    let mut text = String::new();
-    for source in settings.sources() {
-        let _ = writeln!(
-            text,
-            "credentials[{}]: not asked here; a start asks {}",
-            source.name,
-            described(&source)
-        );
+/// Reads a configuration and does with it what a start does before the first socket is opened.
+fn checked(
+    place: &ConfigPlace,
+    running: Option<&Settings>,
+    environment: &ProcessEnvironment,
+) -> Result<Loaded, Problems> {
+    let (_, loaded) = load(place, environment, running, &mut Seen::new())?;
+    prepare::rehearse(&loaded)?;
+    Ok(loaded)
+}
+
+/// Ends with the problems of a configuration; warnings alone are among them where they count.
+fn told(arguments: &Arguments, place: &ConfigPlace, problems: &Problems) -> Exit {
+    if arguments.format == Some(Format::Json) {
+        print(&judged(place, "refused", problems));
+        return Exit::Refused;
     }
-    text
+    if problems.refuse() {
+        return refused(place, problems);
+    }
+    let why = "the configuration has warnings, which --strict refuses";
+    say(&mut io::stderr(), format!("{problems}{place}: {why}\n"));
+    Exit::Refused
+}
+
+/// A verdict with all problems, for programs.
+fn judged(place: &ConfigPlace, status: &str, problems: &Problems) -> Map<String, Value> {
+    let objects = |problems: &[Problem]| problems.iter().map(report::problem).collect::<Value>();
+    let mut body = Map::new();
+    body.insert("status".to_owned(), json!(status));
+    body.insert("file".to_owned(), json!(place.to_string()));
+    body.insert("errors".to_owned(), objects(&problems.errors));
+    body.insert("warnings".to_owned(), objects(&problems.warnings));
+    body
+}
+
+fn print(body: &Map<String, Value>) {
+    let text = serde_json::to_string_pretty(body).unwrap_or_default();
+    say(&mut io::stdout(), format!("{text}\n"));
+}
+
+/// A line for each source of credentials in use: a start would ask it, this does not.
+fn of_sources(settings: &Settings) -> Vec<String> {
+    let line = |source: &SourceSettings| {
+        let name = &source.name;
+        format!("credentials[{name}]: not asked here; a start asks {}", described(source))
+    };
+    settings.sources().iter().map(line).collect()
 }
 
 /// A line for each key set on the network that a process would ask. None is asked here.
-fn of_key_sets(policy: &AuthPolicy) -> String {
+fn of_key_sets(policy: &AuthPolicy) -> Vec<String> {
     let line = |source: &Arc<KeySource>| {
         let KeySource { provider, place, .. } = &**source;
         let how = match place {
             SetPlace::Url(url) => format!("at {url}"),
             SetPlace::Discovery { document, .. } => format!("where {document} says"),
         };
-        format!("note: the key set of provider '{provider}' is fetched {how}\n")
+        format!("note: the key set of provider '{provider}' is fetched {how}")
     };
-    policy.key_sources().map(line).collect::<Vec<_>>().concat()
+    policy.key_sources().map(line).collect()
 }
 
-pub(super) fn compare(old: &Path, new: &Path, environment: &ProcessEnvironment) -> Exit {
-    let load = |path: &Path, running: Option<&Settings>| {
-        let (_, loaded) = load(path, environment, running, &mut Seen::new())?;
-        prepare::rehearse(&loaded).map(|()| loaded)
-    };
-    let running = match load(old, None) {
+pub(super) fn compare(
+    old: &ConfigPlace,
+    arguments: &Arguments,
+    environment: &ProcessEnvironment,
+) -> Exit {
+    let new = &arguments.config;
+    let running = match checked(old, None, environment) {
         Ok(loaded) => loaded.settings,
-        Err(problems) => return refused(old, &problems),
+        Err(problems) => return told(arguments, old, &problems),
     };
-    let loaded = match load(new, Some(&running)) {
+    let loaded = match checked(new, Some(&running), environment) {
         Ok(loaded) => loaded,
-        Err(problems) => return refused(new, &problems),
+        Err(problems) => return told(arguments, new, &problems),
     };
-    let Difference { applied, restart_required, hot_changed } = diff(&running, &loaded.settings);
+    let mut problems = Problems::default();
+    problems.warnings = loaded.warnings;
+    if arguments.strict && !problems.warnings.is_empty() {
+        return told(arguments, new, &problems);
+    }
+    let difference = diff(&running, &loaded.settings);
+    match arguments.format {
+        Some(Format::Text) => say(&mut io::stdout(), in_words(new, &difference, &problems)),
+        Some(Format::Json) => {
+            let mut body = judged(new, "valid", &problems);
+            for (name, value) in report_of(difference, &[]) {
+                body.entry(name).or_insert(value);
+            }
+            print(&body);
+        }
+        None => print(&report_of(difference, &problems.warnings)),
+    }
+    Exit::Clean
+}
+
+/// The report of a reload that would bring this difference.
+fn report_of(difference: Difference, warnings: &[Problem]) -> Map<String, Value> {
+    let Difference { applied, restart_required, hot_changed } = difference;
     let report = Report {
         outcome: Outcome::WouldSucceed,
         generation: Generation(0),
@@ -84,14 +153,26 @@ pub(super) fn compare(old: &Path, new: &Path, environment: &ProcessEnvironment) 
         duration_ms: 0.0,
         applied,
         restart_required,
-        warnings: loaded.warnings.iter().map(ToString::to_string).collect(),
+        warnings: warnings.iter().map(ToString::to_string).collect(),
     };
     let mut json = report.json();
     // Those are about a process, and none was asked.
     for absent in ["config_generation", "timestamp", "workers", "duration_ms"] {
         json.remove(absent);
     }
-    let text = serde_json::to_string_pretty(&json).unwrap_or_default();
-    say(&mut io::stdout(), &format!("{text}\n"));
-    Exit::Clean
+    json
+}
+
+fn in_words(new: &ConfigPlace, difference: &Difference, problems: &Problems) -> String {
+    let Difference { applied, restart_required, .. } = difference;
+    let mut lines = Vec::new();
+    lines.extend(applied.iter().map(|key| format!("changes with a reload: {key}\n")));
+    lines.extend(restart_required.iter().map(|key| format!("waits for a restart: {key}\n")));
+    let verdict = match (applied.is_empty(), restart_required.is_empty()) {
+        (true, true) => "means what is running",
+        (false, true) => "a reload adopts it",
+        (true, false) => "nothing changes without a restart",
+        (false, false) => "a reload adopts a part of it, the rest waits for a restart",
+    };
+    format!("{problems}{}{new}: {verdict}\n", lines.concat())
 }

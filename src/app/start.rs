@@ -11,13 +11,12 @@ use super::{
     workers::{SharedSetup, start_workers},
 };
 use crate::{
-    cli::Arguments,
     config::{Loaded, Settings, settings::ProxyProtocol},
     control_plane::{
         admin,
         certificates::Certificates,
         control::{Control, Inputs, Retry},
-        files::ProcessEnvironment,
+        files::{ConfigPlace, ProcessEnvironment},
         history::{GoodGeneration, History, Trigger},
         key_sets,
         learning::Learner,
@@ -53,7 +52,7 @@ use crate::{
 const CONTROL_NICE: i32 = 5;
 
 pub(super) fn start(
-    arguments: &Arguments,
+    place: &ConfigPlace,
     environment: ProcessEnvironment,
     signals: Receiver<Signal>,
     content: &Arc<[u8]>,
@@ -64,6 +63,13 @@ pub(super) fn start(
     let settings = &loaded.settings;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    if place.is_stdin() {
+        let watch = if settings.reload.watch { ", and reload.watch has no effect" } else { "" };
+        tracing::warn!(
+            "the configuration came from standard input: reloads are refused, as it cannot be read \
+             again{watch}"
+        );
     }
     prepare::check_access_log(settings)?;
     let open_file_limit = process::raise_open_file_limit();
@@ -106,7 +112,7 @@ pub(super) fn start(
     let (inboxes, from_workers) = start_workers(&shared, &cores, listeners)?;
 
     let origin = Origin {
-        path: arguments.config.clone(),
+        place: place.clone(),
         environment,
         live: live.clone(),
         tickets: tickets.clone(),
@@ -115,7 +121,7 @@ pub(super) fn start(
     let (preparation, prepared) =
         Preparation::start(origin).map_err(because("the preparation thread"))?;
     let (watcher, looked) = Watcher::start().map_err(because("the watching thread"))?;
-    let (certificates, read) = Certificates::start(arguments.config.clone(), tickets)
+    let (certificates, read) = Certificates::start(place.clone(), tickets)
         .map_err(because("the thread for certificates"))?;
     let service = ServiceManager::open(std::env::var_os("NOTIFY_SOCKET").as_deref())
         .unwrap_or_else(|error| {
@@ -128,7 +134,7 @@ pub(super) fn start(
     announce(settings, addresses, workers);
 
     let control = Control {
-        config: arguments.config.clone(),
+        config: place.clone(),
         workers: Workers::new(inboxes, Generation::FIRST, first_values.version()),
         cores: counters,
         history: first_history(content),

@@ -11,10 +11,9 @@ use crossbeam_channel::{Sender, unbounded};
 
 use super::start::start;
 use crate::{
-    cli::Arguments,
     control_plane::{
         control::{Control, End, Inputs},
-        files::ProcessEnvironment,
+        files::{ConfigPlace, ProcessEnvironment},
         prepare::load,
         signals,
         watcher::Seen,
@@ -85,12 +84,12 @@ impl Started {
         );
         std::fs::write(&path, text).unwrap();
         let environment = ProcessEnvironment::capture();
-        let (content, loaded) = load(&path, &environment, None, &mut Seen::new()).unwrap();
-        let arguments = Arguments { config: path, validate: false, diff: None };
+        let place = ConfigPlace::new(&path, None);
+        let (content, loaded) = load(&place, &environment, None, &mut Seen::new()).unwrap();
         let (signals, signalled) = unbounded();
         // The start lowers the priority of its thread, which is to be none of the tests'.
         let starting = thread::spawn(move || {
-            start(&arguments, environment, signalled, &content, loaded, log::nowhere()).ok()
+            start(&place, environment, signalled, &content, loaded, log::nowhere()).ok()
         });
         let (control, inputs) = starting.join().unwrap().expect("a start");
         Self { main, control, inputs, signals, _directory: directory }

@@ -9,12 +9,7 @@
 //! A reload reads the same files. What is read beside it may be older, so nothing is read while a
 //! configuration is prepared, and what was read before it ended is read again.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use crossbeam_channel::Receiver;
 
@@ -22,9 +17,10 @@ use crate::{
     config::{Problem, Settings, settings::TlsSettings},
     control_plane::{
         backoff::Backoff,
+        files::ConfigPlace,
         jobs::{Finished, JobId, Purpose, Runner},
         tls,
-        watcher::{NotedFiles, Seen, directory_of},
+        watcher::{NotedFiles, Seen},
     },
     model::Generation,
     system::{
@@ -82,16 +78,16 @@ pub struct Certificates {
 }
 
 /// Paths of all files of certificates, as the watcher knows them.
-pub fn paths(config: &Path, settings: &Settings) -> Vec<PathBuf> {
+pub fn paths(place: &ConfigPlace, settings: &Settings) -> Vec<PathBuf> {
     let files = settings.server.tls.iter().flat_map(TlsSettings::files);
-    files.map(|file| directory_of(config).join(file)).collect()
+    files.map(|file| place.directory().join(file)).collect()
 }
 
-fn read(config: &Path, of_process: &TicketKeys, settings: &Arc<Settings>) -> Reading {
+fn read(place: &ConfigPlace, of_process: &TicketKeys, settings: &Arc<Settings>) -> Reading {
     let Some(tls) = &settings.server.tls else {
         return Reading { renewed: None, problems: Vec::new(), seen: Seen::new() };
     };
-    let files = NotedFiles::new(config, Seen::new());
+    let files = NotedFiles::new(place, Seen::new());
     let (tls, mut problems) = tls.read_again(&files);
     let seen = files.into_seen();
     let mut server = settings.server.clone();
@@ -112,16 +108,16 @@ fn read(config: &Path, of_process: &TicketKeys, settings: &Arc<Settings>) -> Rea
 }
 
 impl Certificates {
-    /// Starts the thread, which reads the files beside the configuration at `config`. Outcomes
+    /// Starts the thread, which reads the files that the configuration at `place` names. Outcomes
     /// arrive at the receiver, and belong to [`Certificates::finished`].
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(
-        config: PathBuf,
+        place: ConfigPlace,
         of_process: TicketKeys,
     ) -> io::Result<(Self, Receiver<Finished<Reading>>)> {
-        Self::start_with(move |settings| read(&config, &of_process, settings))
+        Self::start_with(move |settings| read(&place, &of_process, settings))
     }
 
     /// Starts the thread with another way of reading.

@@ -42,6 +42,50 @@ impl Environment for ProcessEnvironment {
     }
 }
 
+/// Place of a configuration: a file or standard input, and where relative paths in it start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigPlace {
+    /// None for standard input.
+    path: Option<PathBuf>,
+    directory: PathBuf,
+}
+
+impl ConfigPlace {
+    /// The file at `path`, or standard input for `-`. Without a directory of their own, relative
+    /// paths start at that of the file, and those of standard input at the working directory.
+    pub fn new(path: &Path, directory: Option<&Path>) -> Self {
+        let path = (path != Path::new("-")).then(|| path.to_owned());
+        let of_file = || path.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let directory = directory.map(Path::to_owned).or_else(of_file).unwrap_or_default();
+        Self { path, directory }
+    }
+
+    /// Path of the file; none for standard input.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Returns true for standard input, which can be read only once.
+    pub const fn is_stdin(&self) -> bool {
+        self.path.is_none()
+    }
+
+    /// The directory that relative paths in the configuration start at.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl std::fmt::Display for ConfigPlace {
+    /// The name that problems and reports have for it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.path {
+            Some(path) => path.display().fmt(f),
+            None => f.write_str("<stdin>"),
+        }
+    }
+}
+
 /// Reads named files; relative paths start at the configuration file's directory.
 #[derive(Clone, Debug)]
 pub struct FilesBeside {
@@ -51,7 +95,12 @@ pub struct FilesBeside {
 impl FilesBeside {
     /// For the configuration file at `config`.
     pub fn new(config: &Path) -> Self {
-        Self { directory: config.parent().map(Path::to_path_buf).unwrap_or_default() }
+        Self::in_directory(config.parent().unwrap_or_else(|| Path::new("")))
+    }
+
+    /// For a configuration whose relative paths start at this directory.
+    pub fn in_directory(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
     }
 }
 
@@ -77,6 +126,21 @@ pub const UNDER_NO_DIRECTORY: &str = "lies under something that is not a directo
 pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     read_bounded(path, CONFIG_BYTES_MAX)
         .map_err(|why| Problem::of_file(format!("configuration file {} {why}", path.display())))
+}
+
+/// Reads a configuration from standard input, to its end and bounded.
+///
+/// # Errors
+/// A [`Problem`] that says what to change.
+pub fn read_stdin() -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(CONFIG_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+    let why = match read {
+        Err(error) => format!("cannot be read: {error}"),
+        Ok(_) if bytes.len() > CONFIG_BYTES_MAX => too_large(CONFIG_BYTES_MAX),
+        Ok(_) => return Ok(bytes),
+    };
+    Err(Problem::of_file(format!("the configuration on standard input {why}")))
 }
 
 /// Reads a regular file of at most `bytes_max`; the error follows the file's name in a sentence.

@@ -1,15 +1,7 @@
 //! Everything of a reload that can fail or take long: reading, parsing, key files, TLS, names.
 //! It happens on a thread of its own, which hands back a finished snapshot or the problems.
 
-use std::{
-    any::Any,
-    collections::HashSet,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{any::Any, collections::HashSet, io, path::Path, sync::Arc, thread, time::Duration};
 
 use crossbeam_channel::Receiver;
 
@@ -20,7 +12,7 @@ use crate::{
     control_plane::{
         compile::{CompileContext, compile},
         credential_check,
-        files::{ProcessEnvironment, read},
+        files::{ConfigPlace, ProcessEnvironment, read, read_stdin},
         jobs::{Failure, Finished, JobId, Purpose, Runner},
         learning::Learner,
         live::LiveValues,
@@ -153,8 +145,8 @@ pub struct Preparation {
 /// Things that preparing needs for the whole life of the process.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The configuration file.
-    pub path: PathBuf,
+    /// The configuration.
+    pub place: ConfigPlace,
     /// The environment as it was at start.
     pub environment: ProcessEnvironment,
     /// The values that renew themselves.
@@ -235,20 +227,37 @@ impl Preparation {
     }
 }
 
-/// Reads and checks the configuration file, as the successor of what runs if anything does, and
+/// Reads and checks a configuration, as the successor of what runs if anything does, and
 /// notes what it and the files that it names were just before they were read.
 ///
 /// # Errors
 /// All problems of the file.
 pub fn load(
-    path: &Path,
+    place: &ConfigPlace,
     environment: &ProcessEnvironment,
     running: Option<&Settings>,
     seen: &mut Seen,
 ) -> Result<(Arc<[u8]>, Loaded), Problems> {
-    let content = read_file(path, seen)?;
-    let loaded = parse_noting(&content, path, environment, running, seen)?;
+    let content = match place.path() {
+        Some(path) => read_file(path, seen)?,
+        None => Arc::from(read_stdin()?),
+    };
+    let loaded = parse_noting(&content, place, environment, running, seen)?;
     Ok((content, loaded))
+}
+
+/// Reads and checks the configuration again, as the successor of what runs.
+fn load_again(
+    origin: &Origin,
+    running: &Settings,
+    seen: &mut Seen,
+) -> Result<(Arc<[u8]>, Loaded), Problems> {
+    if origin.place.is_stdin() {
+        let message = "the configuration came from standard input, which cannot be read again; \
+                       start the process anew, or start it with a file";
+        return Err(Problem::of_file(message).into());
+    }
+    load(&origin.place, &origin.environment, Some(running), seen)
 }
 
 /// Does to a configuration what a start does before the first socket is opened, and nothing that
@@ -290,12 +299,12 @@ fn read_file(path: &Path, seen: &mut Seen) -> Result<Arc<[u8]>, Problems> {
 
 fn parse_noting(
     content: &[u8],
-    path: &Path,
+    place: &ConfigPlace,
     environment: &ProcessEnvironment,
     running: Option<&Settings>,
     seen: &mut Seen,
 ) -> Result<Loaded, Problems> {
-    let files = NotedFiles::new(path, std::mem::take(seen));
+    let files = NotedFiles::new(place, std::mem::take(seen));
     let loaded = parse_beside(content, environment, &files, running);
     *seen = files.into_seen();
     let mut loaded = loaded?;
@@ -333,18 +342,19 @@ fn without_roots(settings: &Settings) -> Option<Problem> {
 
 pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Ready, Refusal> {
     let running = &job.running;
-    let beside = Some(&*running.settings);
     let (content, loaded) = match &job.source {
-        Source::File => load(&origin.path, &origin.environment, beside, seen)?,
+        Source::File => load_again(origin, &running.settings, seen)?,
         Source::Content(content) => {
-            let loaded = parse_noting(content, &origin.path, &origin.environment, beside, seen)?;
+            let Origin { place, environment, .. } = origin;
+            let beside = Some(&*running.settings);
+            let loaded = parse_noting(content, place, environment, beside, seen)?;
             (Arc::clone(content), loaded)
         }
     };
     let difference = diff(&running.settings, &loaded.settings);
     let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     if let Source::Content(content) = &job.source {
-        warnings.extend(of_going_back(&origin.path, content, running, &loaded.settings));
+        warnings.extend(of_going_back(&origin.place, content, running, &loaded.settings));
     }
     if !difference.hot_changed {
         let (next, tls_server, access_log) = (None, None, None);
@@ -382,13 +392,14 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
 
 /// Warnings for an operator who goes back to an earlier configuration.
 fn of_going_back(
-    path: &Path,
+    place: &ConfigPlace,
     content: &[u8],
     running: &Running,
     settings: &Settings,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    if !read(path).is_ok_and(|on_disk| *on_disk == *content) {
+    let is_on_disk = |path: &Path| read(path).is_ok_and(|on_disk| *on_disk == *content);
+    if !place.path().is_none_or(is_on_disk) {
         warnings.push(
             "the configuration file on disk differs from what is adopted here: the next reload \
              adopts the file again, unless this content is written to it"

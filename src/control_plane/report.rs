@@ -107,7 +107,7 @@ impl Report {
         match &self.outcome {
             Outcome::Refused(problems) => {
                 set("error", json!(problems.first().map(|problem| &problem.message)));
-                set("errors", problems.iter().map(object).collect());
+                set("errors", problems.iter().map(problem).collect());
                 set("duration_ms", json!(self.duration_ms));
             }
             Outcome::Success | Outcome::WouldSucceed | Outcome::Partial(_) => {
@@ -151,7 +151,7 @@ pub fn reply(
 }
 
 /// A problem with what is known of its place.
-fn object(problem: &Problem) -> Value {
+pub fn problem(problem: &Problem) -> Value {
     let mut object = Map::new();
     if let Some(line) = problem.line {
         object.insert("line".to_owned(), json!(line));

@@ -30,7 +30,7 @@ use crossbeam_channel::Receiver;
 use crate::{
     config::FileReader,
     control_plane::{
-        files::FilesBeside,
+        files::{ConfigPlace, FilesBeside},
         jobs::{Finished, JobId, Purpose, Runner},
     },
     system::clock::Monotonic,
@@ -93,9 +93,10 @@ pub struct NotedFiles<'p> {
 }
 
 impl<'p> NotedFiles<'p> {
-    /// For the configuration file at `config`, after others that were noted.
-    pub fn new(config: &'p Path, seen: Seen) -> Self {
-        Self { files: FilesBeside::new(config), directory: directory_of(config), seen: seen.into() }
+    /// For the configuration at `place`, after others that were noted.
+    pub fn new(place: &'p ConfigPlace, seen: Seen) -> Self {
+        let directory = place.directory();
+        Self { files: FilesBeside::in_directory(directory), directory, seen: seen.into() }
     }
 
     /// All that was noted.
@@ -111,11 +112,6 @@ impl FileReader for NotedFiles<'_> {
         self.seen.borrow_mut().insert(place, print);
         self.files.read(path, bytes_max)
     }
-}
-
-/// The directory that relative paths in the configuration file at `config` start at.
-pub fn directory_of(config: &Path) -> &Path {
-    config.parent().unwrap_or_else(|| Path::new(""))
 }
 
 /// Files that changed, the certificates aside.

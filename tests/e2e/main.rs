@@ -20,6 +20,7 @@ mod auth_keys;
 mod auth_leaks;
 mod auth_recipes;
 mod client_address;
+mod command_line;
 mod compress;
 mod compress_streams;
 mod config_files;

@@ -84,6 +84,8 @@ pub(crate) struct Launch {
     directory: TempDir,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// The file that is its standard input, if it has one.
+    input: Option<PathBuf>,
     admin_listener: bool,
     tls_listener: bool,
     own_group: bool,
@@ -130,6 +132,7 @@ impl Launch {
             directory: tempfile::tempdir().unwrap(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            input: None,
             admin_listener: false,
             tls_listener: false,
             own_group: false,
@@ -183,6 +186,14 @@ impl Launch {
         self
     }
 
+    /// Gives it this text as its standard input.
+    #[must_use]
+    pub(crate) fn input(mut self, text: &str) -> Self {
+        self.write("input", text);
+        self.input = Some(self.path("input"));
+        self
+    }
+
     /// Writes a file beside the configuration.
     pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
@@ -209,15 +220,18 @@ impl Launch {
         if self.own_group {
             command.process_group(0);
         }
-        let mut child = command
-            .args(&self.arguments)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir(self.directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", self.binary.display()));
+        let mut child =
+            command
+                .args(&self.arguments)
+                .envs(self.environment.iter().map(|(name, value)| (name, value)))
+                .current_dir(self.directory.path())
+                .stdin(self.input.as_ref().map_or_else(Stdio::null, |path| {
+                    Stdio::from(std::fs::File::open(path).unwrap())
+                }))
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap_or_else(|error| panic!("{}: {error}", self.binary.display()));
         let stdout = Lines::collect(child.stdout.take().unwrap());
         let stderr = Lines::collect(child.stderr.take().unwrap());
         (child, stdout, stderr)

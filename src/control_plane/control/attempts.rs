@@ -138,7 +138,8 @@ impl Control {
         }
         self.workers.adopt(&next.release, &self.live.newest(), Monotonic::now());
         self.log.set(level(next.settings.logging.level.as_str()));
-        self.watcher.watch(next.settings.reload.watch);
+        // What came from standard input has no file that could change.
+        self.watcher.watch(next.settings.reload.watch && !self.config.is_stdin());
         self.metrics.generation = next.release.generation;
         self.metrics.auth_enforced = next.release.auth.enforced();
         self.history.push(GoodGeneration {

@@ -6,7 +6,7 @@ mod log;
 mod renewal;
 mod retry;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crossbeam_channel::{Receiver, never, select};
 use tracing::Level;
@@ -16,6 +16,7 @@ use crate::{
         admin::{self, HostStatus, StatusPage},
         certificates::{Certificates, Reading},
         drain::{Drain, Next},
+        files::ConfigPlace,
         history::{History, Trigger},
         jobs::Finished,
         key_sets::KeyFetcher,
@@ -75,8 +76,8 @@ pub struct Inputs {
 /// Everything that the control thread owns.
 #[derive(Debug)]
 pub struct Control {
-    /// The configuration file.
-    pub config: PathBuf,
+    /// The configuration.
+    pub config: ConfigPlace,
     /// The workers.
     pub workers: Workers,
     /// All cores' counters.

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     control_plane::{
-        files::ProcessEnvironment,
+        files::{ConfigPlace, ProcessEnvironment},
         key_sets,
         learning::{Learner, learn_names},
         live,
@@ -115,8 +115,9 @@ impl Fixture {
         files(directory.path());
         let path = directory.path().join("config.yaml");
         fs::write(&path, text).unwrap();
+        let place = ConfigPlace::new(&path, None);
         let environment = ProcessEnvironment::capture();
-        let (content, loaded) = prepare::load(&path, &environment, None, &mut Seen::new())
+        let (content, loaded) = prepare::load(&place, &environment, None, &mut Seen::new())
             .expect("a good configuration");
         let (live, bell) = live::start();
         let names = Names::default();
@@ -128,11 +129,11 @@ impl Fixture {
         if let Some(server) = tls::server(&loaded.settings.server, &tickets).unwrap() {
             live.set_tls_server(server);
         }
-        let (certificates, read) = Certificates::start(path.clone(), tickets.clone()).unwrap();
+        let (certificates, read) = Certificates::start(place.clone(), tickets.clone()).unwrap();
         let outside = Arc::new(RealWorld::new(environment.clone()));
         let credentials = CredentialSources::new(live.clone(), outside);
         let origin = Origin {
-            path: path.clone(),
+            place: place.clone(),
             environment,
             live: live.clone(),
             tickets,
@@ -150,7 +151,7 @@ impl Fixture {
         let (signals, signalled) = unbounded();
         let (sending, receiving) = (0..workers).map(|_| inbox(capacity).unwrap()).unzip();
         let control = Control {
-            config: path,
+            config: place,
             workers: Workers::new(sending, Generation::FIRST, live.newest().version()),
             cores: CoreCells::for_workers(workers).into_vec().into(),
             running: Running { release, settings: Arc::new(loaded.settings), content },

@@ -30,7 +30,7 @@ fn a_file_that_hangs_fails_the_attempt_in_time_and_later_ones_succeed() {
         Box::new(move |origin, job, seen| {
             if hangs.swap(false, Ordering::Relaxed) {
                 entering.send(()).unwrap();
-                drop(fs::File::open(origin.path.with_file_name("fifo")).unwrap());
+                drop(fs::File::open(origin.place.directory().join("fifo")).unwrap());
             }
             prepare::prepare(origin, job, seen)
         }),
