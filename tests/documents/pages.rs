@@ -16,7 +16,7 @@ use yatagarasu::{
 use crate::{page, root};
 
 /// Pages whose names are checked.
-const PAGES: [&str; 18] = [
+const PAGES: [&str; 19] = [
     "README.md",
     "bench/TRIED.md",
     "docs/ARCHITECTURE.md",
@@ -25,6 +25,7 @@ const PAGES: [&str; 18] = [
     "docs/CHANGELOG.md",
     "docs/COMPRESSION.md",
     "docs/CONFIG.md",
+    "docs/DEPLOY.md",
     "docs/DEVELOPMENT.md",
     "docs/HTTP.md",
     "docs/LEXICON.md",

@@ -16,6 +16,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use yatagarasu::{
+    app::Exit,
     config::{
         KEYS,
         keys::{Applies, Kind},
@@ -562,13 +563,36 @@ fn alerts_and_dashboard_name_metrics_that_exist() {
     }
 }
 
+/// Values of a key of a unit, in their order.
+fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
+}
+
 #[test]
 fn the_unit_says_what_the_program_can_do() {
-    let unit = page("docs/systemd/yatagarasu.service");
-    for line in ["Type=notify-reload", "NotifyAccess=main"] {
-        assert!(unit.lines().any(|found| found == line), "{line}");
+    let unit = page("docs/deploy/systemd/yatagarasu.service");
+    // Older versions than 253 refuse a unit with another type.
+    assert_eq!(values(&unit, "Type"), ["notify"]);
+    assert_eq!(values(&unit, "NotifyAccess"), ["exec"]);
+    let mut commands = values(&unit, "ExecStart");
+    let reload = values(&unit, "ExecReload");
+    commands.extend(&reload[..1]);
+    assert!(reload[0].ends_with(" --validate"), "{reload:?}");
+    // In this order: else the reload ends before the process has said that it begins.
+    assert_eq!(reload[1..], ["/usr/bin/systemd-notify RELOADING=1", "/bin/kill -HUP $MAINPID"]);
+    for command in commands {
+        let words = command.split(' ').map(Into::into);
+        assert!(yatagarasu::cli::parse(words).is_ok(), "{command}");
     }
-    let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    let words = command.split(' ').map(Into::into);
-    assert!(yatagarasu::cli::parse(words).is_ok(), "{command}");
+    let refusals = [Exit::Refused, Exit::Usage].map(|exit| exit.code().to_string()).join(" ");
+    assert_eq!(values(&unit, "RestartPreventExitStatus"), [refusals]);
+
+    let with_credentials = page("docs/deploy/systemd/credentials.conf");
+    let theirs = values(&with_credentials, "ExecReload");
+    assert_eq!((theirs[0], &theirs[2..]), ("", &reload[1..]));
+    assert!(theirs[1].ends_with(reload[0]), "{}", theirs[1]);
+
+    let newer = page("docs/deploy/systemd/notify-reload.conf");
+    assert_eq!(values(&newer, "Type"), ["notify-reload"]);
+    assert_eq!(values(&newer, "ExecReload"), [""]);
 }

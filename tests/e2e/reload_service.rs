@@ -1,4 +1,4 @@
-//! systemd: `Type=notify-reload` (`sd_notify(3)`).
+//! systemd: `Type=notify` and `Type=notify-reload` (`sd_notify(3)`).
 
 use std::{os::unix::net::UnixDatagram, path::Path};
 
