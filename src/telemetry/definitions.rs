@@ -78,6 +78,14 @@ definitions! {
         "Time from the end of a request's head to the last byte of its response.";
     HTTP_RESPONSE_BYTES: Counter "yatagarasu_http_response_bytes_total" ["bucket"] "bytes",
         "Response body bytes sent to clients.";
+    COMPRESSED_RESPONSES: Counter "yatagarasu_compressed_responses_total" ["bucket", "coding"] "responses",
+        "Responses whose bodies were compressed.";
+    COMPRESSION_INPUT_BYTES: Counter "yatagarasu_compression_input_bytes_total" ["bucket", "coding"] "bytes",
+        "Body bytes of S3 that were compressed.";
+    COMPRESSION_OUTPUT_BYTES: Counter "yatagarasu_compression_output_bytes_total" ["bucket", "coding"] "bytes",
+        "Bytes that they were compressed into.";
+    COMPRESSION_SKIPPED: Counter "yatagarasu_compression_skipped_total" ["bucket"] "responses",
+        "Responses that were not compressed because the encoders of the core held all their memory.";
     CONNECTIONS: Gauge "yatagarasu_connections" ["state"] "connections",
         "Open client connections.";
     CONNECTIONS_ACCEPTED: Counter "yatagarasu_connections_accepted_total" [] "connections",
@@ -155,11 +163,14 @@ mod tests {
     use std::{collections::HashSet, time::Duration};
 
     use super::*;
-    use crate::telemetry::{
-        cells::DURATION_BOUNDS_US,
-        labels::{
-            AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason, TlsCipher,
-            TlsFailure, UpstreamErrorReason, status_label, status_slot,
+    use crate::{
+        protocol::content_coding::Coding,
+        telemetry::{
+            cells::DURATION_BOUNDS_US,
+            labels::{
+                AuthFailure, ConnectionState, Http2GoAway, Http2Reset, Method, RejectReason,
+                TlsCipher, TlsFailure, UpstreamErrorReason, status_label, status_slot,
+            },
         },
     };
 
@@ -227,6 +238,7 @@ mod tests {
             row("reason of yatagarasu_http2_resets_total", Http2Reset::ALL, Http2Reset::label),
             row("reason of yatagarasu_http2_goaways_total", Http2GoAway::ALL, Http2GoAway::label),
             row("state", ConnectionState::ALL, ConnectionState::label),
+            row("coding", &Coding::ALL, Coding::name),
         ] {
             assert!(PAGE.lines().any(|line| line == row), "docs/METRICS.md should have:\n{row}");
         }

@@ -11,6 +11,7 @@ use crate::support::{
     raw_client::{Client, Framing, Response, request_bytes},
     reload::{adopt, config_of},
     scripted_origin::{OriginConnection, Request as SeenRequest, ScriptedOrigin, response_bytes},
+    waiting::wait_until,
 };
 
 /// Length of the objects of [`store`], in bytes.
@@ -350,6 +351,35 @@ fn streams_of_http2_get_coded_bodies() {
         assert_eq!(head.header("content-encoding"), Some(coding));
         assert_eq!((head.header("content-length"), head.body.len()), (None, 0));
     }
+}
+
+#[test]
+fn what_was_compressed_is_counted() {
+    let origin = store(&[]);
+    let proxy = Proxy::start(&compressing(origin.url()));
+    let of = |family: &str, coding: &str| {
+        let labels = format!("{{bucket=\"products\",coding=\"{coding}\"}}");
+        proxy.metric(&format!("yatagarasu_{family}_total{labels}"))
+    };
+    assert!(!proxy.metrics().contains("compress"), "no series before the first event");
+    // What is not compressed does not count, nor does a head alone.
+    get(&proxy, &[]);
+    get(&proxy, &[("Accept-Encoding", "br"), ("Range", "bytes=0-1999")]);
+    get(&proxy, &[("Accept-Encoding", "br"), ("If-None-Match", "W/\"abc-br\"")]);
+    proxy.client().request("HEAD", "/products/x", &[("Accept-Encoding", "br")]);
+    for (coding, times) in [("gzip", 2), ("zstd", 1)] {
+        let mut written = 0;
+        for _ in 0..times {
+            written += get(&proxy, &[("Accept-Encoding", coding)]).body.len();
+        }
+        let expected = [times, times * LENGTH, written];
+        let expected = expected.map(|count| u32::try_from(count).ok().map(f64::from));
+        let families =
+            ["compressed_responses", "compression_input_bytes", "compression_output_bytes"];
+        let counted = || families.map(|family| of(family, coding)) == expected;
+        wait_until("the bodies to be counted", counted);
+    }
+    assert_eq!(of("compressed_responses", "br"), None);
 }
 
 #[test]

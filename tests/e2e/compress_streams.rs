@@ -228,6 +228,8 @@ fn clients_beyond_the_memory_for_encoders_get_the_body_as_it_is() {
     assert_eq!(head.header("content-encoding"), None, "{:?}", head.fields);
     assert_eq!(head.header("vary"), Some("Accept-Encoding"));
     assert_eq!(head.framing, Framing::Length(9_999_999));
+    let skipped = proxy.metric("yatagarasu_compression_skipped_total{bucket=\"products\"}");
+    assert_eq!(skipped, Some(1.0));
     coded.pop();
     wait_until("an encoder to be free again", || ask().header("content-encoding") == Some("br"));
 }

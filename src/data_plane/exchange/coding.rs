@@ -11,6 +11,7 @@ use crate::{
         content_coding::Coding,
         http1::{ResponseHead, Version, list_members, retain_fields},
     },
+    telemetry::cells::CompressionCells,
 };
 
 /// The rules of the bucket, and what the client of this request takes.
@@ -59,11 +60,12 @@ impl<'x> Compression<'x> {
     }
 
     /// Decides about a response of S3, which the client gets with this status if not with its own,
-    /// and lends the encoder for its body. Where there is no memory for one, the client gets the
-    /// body as it is.
+    /// and lends the encoder for its body. Where there is no memory for one, which is counted, the
+    /// client gets the body as it is.
     pub(crate) fn plan<'c>(
         &self,
         exchange: &Exchange<'c>,
+        cells: &CompressionCells,
         (head, message): (&ResponseHead, &[u8]),
         status: Option<u16>,
         coding: &mut HeadCoding,
@@ -78,6 +80,7 @@ impl<'x> Compression<'x> {
         }
         let encoder = exchange.core.encoders.lend(chosen, head.content_length);
         if encoder.is_none() {
+            cells.skipped.inc();
             *coding = HeadCoding::Varies;
         }
         encoder

@@ -11,6 +11,7 @@ use crate::{
     },
     protocol::content_coding::{Coding, EncodeError, Operation},
     system::buffers::PooledBuffer,
+    telemetry::cells::CompressionCells,
 };
 
 /// Body bytes that are read at a time.
@@ -34,8 +35,8 @@ const fn turn_bytes(coding: Coding) -> usize {
     }
 }
 
-/// Passes the rest of the body on, to its end. A body that is cut short has no end in its coding
-/// either.
+/// Passes the rest of the body on, to its end, and counts what was coded. A body that is cut short
+/// has no end in its coding either.
 ///
 /// # Errors
 /// The side that ended it.
@@ -43,11 +44,31 @@ pub(super) async fn stream_encoded(
     core: &Core,
     body: &mut Body<'_>,
     encoder: LentEncoder<'_>,
+    cells: &CompressionCells,
     response: &mut impl ResponseWriter,
 ) -> Result<(), Cut> {
-    let turn_bytes = turn_bytes(encoder.coding());
-    let mut coded =
-        Coded { encoder, output: core.buffers.small(), filled: 0, holds: false, response };
+    let coding = encoder.coding();
+    let mut coded = Coded {
+        encoder,
+        output: core.buffers.small(),
+        filled: 0,
+        holds: false,
+        read: 0,
+        written: 0,
+        response,
+    };
+    let passed = pass(core, body, turn_bytes(coding), &mut coded).await;
+    cells.record(coding, coded.read, coded.written);
+    passed
+}
+
+/// Passes the rest of the body on, so many bytes of it in a turn.
+async fn pass<R: ResponseWriter>(
+    core: &Core,
+    body: &mut Body<'_>,
+    turn_bytes: usize,
+    coded: &mut Coded<'_, R>,
+) -> Result<(), Cut> {
     let mut this_turn = 0;
     loop {
         match body.buffered().map_err(Cut::Upstream)? {
@@ -98,6 +119,10 @@ struct Coded<'c, R> {
     filled: usize,
     /// Set while the client lacks some of what was coded.
     holds: bool,
+    /// Bytes that were coded so far.
+    read: u64,
+    /// Bytes that they were coded into.
+    written: u64,
     response: &'c mut R,
 }
 
@@ -134,6 +159,8 @@ impl<R: ResponseWriter> Coded<'_, R> {
             })?;
             input = input.get(step.read..).unwrap_or_default();
             self.filled += step.written;
+            self.read += step.read as u64;
+            self.written += step.written as u64;
             if step.is_done {
                 return Ok(());
             }

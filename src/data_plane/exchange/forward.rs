@@ -84,7 +84,8 @@ pub(super) async fn forward(
 ) -> Result<Outcome, Missing> {
     let core = exchange.core;
     let mut fields = core.buffers.scratch();
-    let choice = Compression::of(exchange).map(|compression| compression.choice());
+    let compression = Compression::of(exchange);
+    let choice = compression.map(|compression| compression.choice());
     exchange.request.append_forwarded(&core.pseudonym, choice, &mut fields);
     let query = passed_query(exchange);
     let wanted = Wanted {
@@ -117,14 +118,14 @@ pub(super) async fn forward(
                 return Err(Missing { upstream_ns });
             }
             if let Some(documents) = documents {
-                let replacement = Replacement { exchange, documents, object, is_exact };
+                let replacement =
+                    Replacement { exchange, documents, object, is_exact, compression };
                 let arrived = Arrived { head: &mut head, upstream_ns: &mut upstream_ns };
                 // Rare, and too large for every request to have room for it.
                 Box::pin(replacement.respond(request, arrived, fetched, response)).await
             } else {
-                let changes = Changes::default();
-                let outcome =
-                    relay(exchange, &request, &head, changes, &mut fetched, response).await;
+                let rules = (Changes::default(), compression);
+                let outcome = relay(exchange, &request, &head, rules, &mut fetched, response).await;
                 keep(&request, &head, &outcome, fetched);
                 outcome
             }
@@ -163,7 +164,7 @@ async fn relay(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'_>,
     head: &ResponseHead,
-    changes: Changes<'_>,
+    (mut changes, compression): (Changes<'_>, Option<Compression<'_>>),
     fetched: &mut Fetched<'_>,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
@@ -171,9 +172,10 @@ async fn relay(
         return hide(exchange, request, head, fetched, response).await;
     }
     let message = fetched.message();
-    let mut changes = changes;
-    let encoder = Compression::of(exchange).and_then(|compression| {
-        compression.plan(exchange, (head, message), changes.status, &mut changes.coding)
+    let cells = &request.cells().compression;
+    let encoder = compression.and_then(|compression| {
+        let Changes { status, ref mut coding, .. } = changes;
+        compression.plan(exchange, cells, (head, message), status, coding)
     });
     add_head(exchange, head, message, request.key(), changes, response);
     let may_be_ours = request.bucket().signing.is_signed()
@@ -193,7 +195,7 @@ async fn relay(
     if passed.is_ok() {
         passed = match encoder {
             None => stream(exchange.core, body, response).await,
-            Some(encoder) => stream_encoded(exchange.core, body, encoder, response).await,
+            Some(encoder) => stream_encoded(exchange.core, body, encoder, cells, response).await,
         };
     }
     let status = changes.status.unwrap_or(head.status);
@@ -344,6 +346,7 @@ struct Replacement<'s> {
     object: NamedObject<'s>,
     /// Set if a version or a part is asked for: nothing but an error page takes its place.
     is_exact: bool,
+    compression: Option<Compression<'s>>,
 }
 
 /// Head of the last response of S3, and the nanoseconds that all responses took so far.
@@ -396,7 +399,7 @@ impl<'s> Replacement<'s> {
     where
         's: 'r,
     {
-        let Self { exchange, documents, object, is_exact } = self;
+        let Self { exchange, documents, object, is_exact, compression } = self;
         let waiting = match self.hold(&request, arrived.head, fetched, response).await {
             Ok(waiting) => waiting,
             Err(error) => return failed(exchange, &request, &error, response).await,
@@ -449,7 +452,8 @@ impl<'s> Replacement<'s> {
                         varies_with_accept: waiting.varies_with_accept,
                         ..Changes::default()
                     };
-                    return relay_all(exchange, &request, arrived.head, changes, fetched, response)
+                    let rules = (changes, compression);
+                    return relay_all(exchange, &request, arrived.head, rules, fetched, response)
                         .await;
                 }
                 Ok(fetched) => discard(&request, arrived.head, fetched.body).await,
@@ -500,7 +504,7 @@ impl<'s> Replacement<'s> {
 
     fn append_fields(&self, passes: impl Fn(Forwarded) -> bool, fields: &mut Vec<u8>) {
         let Exchange { request, core, .. } = self.exchange;
-        let choice = Compression::of(self.exchange).map(|compression| compression.choice());
+        let choice = self.compression.map(|compression| compression.choice());
         request.append_forwarded_of(passes, &core.pseudonym, choice, fields);
     }
 }
@@ -543,11 +547,11 @@ async fn relay_all<'r>(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'r>,
     head: &ResponseHead,
-    changes: Changes<'_>,
+    rules: (Changes<'_>, Option<Compression<'_>>),
     mut fetched: Fetched<'r>,
     response: &mut impl ResponseWriter,
 ) -> Outcome {
-    let outcome = relay(exchange, request, head, changes, &mut fetched, response).await;
+    let outcome = relay(exchange, request, head, rules, &mut fetched, response).await;
     keep(request, head, &outcome, fetched);
     outcome
 }

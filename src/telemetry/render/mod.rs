@@ -16,11 +16,13 @@ use prometheus::{
 
 use crate::{
     model::Generation,
+    protocol::content_coding::Coding,
     telemetry::{
         NO_BUCKET,
         cells::{
-            BucketCells, CoreCells, DURATION_BOUNDS_US, DURATION_BUCKETS, Histogram as Durations,
-            RequestCells, UpstreamCells,
+            BucketCells, CodingCells, CompressionCells, CoreCells, Counter as Cell,
+            DURATION_BOUNDS_US, DURATION_BUCKETS, Histogram as Durations, RequestCells,
+            UpstreamCells,
         },
         definitions::{self, Definition, MetricKind},
         key_slots::KeySlots,
@@ -152,6 +154,7 @@ pub fn render(scrape: &Scrape<'_>) -> Vec<u8> {
     reload(scrape.reload, scrape.cores, &mut page);
     let rows = rows(scrape);
     requests(&rows, &mut page);
+    compression(&rows, &mut page);
     clients(scrape, &mut page);
     upstream(&rows, scrape.cores, &mut page);
     certificates(scrape.certificates, &mut page);
@@ -179,6 +182,7 @@ const ROW_BYTES_GUESS: usize = 4_096;
 struct Row<'a> {
     requests: Vec<&'a RequestCells>,
     upstream: Vec<&'a UpstreamCells>,
+    compression: Vec<&'a CompressionCells>,
 }
 
 type Rows<'a> = BTreeMap<&'a str, Row<'a>>;
@@ -194,6 +198,7 @@ fn rows<'a>(scrape: &Scrape<'a>) -> Rows<'a> {
         for cells in bucket.cells.iter().filter(|cells| seen.insert(Arc::as_ptr(cells))) {
             row.requests.push(&cells.requests);
             row.upstream.push(&cells.upstream);
+            row.compression.push(&cells.compression);
         }
     }
     rows
@@ -257,6 +262,33 @@ fn requests(rows: &Rows<'_>, page: &mut Page) {
         for (name, row) in rows {
             let bytes = row.requests.iter().map(|cells| cells.response_bytes().get()).sum();
             series.value(&[name], count(bytes));
+        }
+    });
+}
+
+/// One of the counters of a coding.
+type OfCoding = fn(&CodingCells) -> &Cell;
+
+fn compression(rows: &Rows<'_>, page: &mut Page) {
+    let families: [(_, OfCoding); 3] = [
+        (&definitions::COMPRESSED_RESPONSES, |cells| &cells.responses),
+        (&definitions::COMPRESSION_INPUT_BYTES, |cells| &cells.read),
+        (&definitions::COMPRESSION_OUTPUT_BYTES, |cells| &cells.written),
+    ];
+    for (definition, cell) in families {
+        page.add(definition, |series| {
+            for (name, row) in rows {
+                for coding in Coding::ALL {
+                    let cells = row.compression.iter().map(|cells| cell(cells.of(coding)).get());
+                    series.above_zero(&[name, coding.name()], cells.sum());
+                }
+            }
+        });
+    }
+    page.add(&definitions::COMPRESSION_SKIPPED, |series| {
+        for (name, row) in rows {
+            let skipped = row.compression.iter().map(|cells| cells.skipped.get()).sum();
+            series.above_zero(&[name], skipped);
         }
     });
 }
@@ -359,9 +391,7 @@ fn upstream(rows: &Rows<'_>, cores: &[Arc<CoreCells>], page: &mut Page) {
         for (name, row) in rows {
             for reason in UpstreamErrorReason::ALL {
                 let value = row.upstream.iter().map(|cells| cells.error(*reason).get()).sum();
-                if value > 0 {
-                    series.value(&[name, reason.label()], count(value));
-                }
+                series.above_zero(&[name, reason.label()], value);
             }
         }
     });
@@ -511,6 +541,13 @@ impl Series {
             }
         }
         self.metrics.push(metric);
+    }
+
+    /// Adds a counter whose series appears with its first event.
+    fn above_zero(&mut self, labels: &[&str], value: u64) {
+        if value > 0 {
+            self.value(labels, count(value));
+        }
     }
 
     /// Adds the sum of some cores' histograms, unless all are empty. The count is that of the

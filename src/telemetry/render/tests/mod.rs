@@ -86,6 +86,10 @@ fn everything() -> Fixture {
             for reason in UpstreamErrorReason::ALL {
                 cells.upstream.error(*reason).inc();
             }
+            for coding in Coding::ALL {
+                cells.compression.record(coding, 1_000, 200);
+            }
+            cells.compression.skipped.inc();
         }
     }
     fixture
