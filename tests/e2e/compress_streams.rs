@@ -1,5 +1,7 @@
 //! Compression of bodies that are long, late, cut short, or wanted by slow clients.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::{
@@ -118,6 +120,78 @@ fn what_has_arrived_reaches_the_client_while_s3_pauses() {
             raw.extend(client.read_exactly(1));
         }
         assert_eq!(decode(coding, &unchunked(&raw)), (page(60_000), true));
+    }
+}
+
+#[test]
+fn a_slow_body_without_pauses_reaches_the_client_long_before_a_block_is_full() {
+    /// Bytes before S3 does pause: far less than any of the codings gathers.
+    const SLOWLY: usize = 3_000;
+    /// More often than what counts as a pause.
+    const BETWEEN: Duration = Duration::from_millis(5);
+
+    for coding in CODINGS {
+        let (gate, paused) = (Gate::default(), Gate::default());
+        let (seen, pauses) = (gate.clone(), paused.clone());
+        let origin = ScriptedOrigin::start(move |conn, _| {
+            conn.expect_request();
+            conn.send(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 60000\r\n\r\n",
+            );
+            let body = page(60_000);
+            let mut sent = 0;
+            while sent < SLOWLY && !seen.pass_within(BETWEEN) {
+                conn.send(&body[sent..=sent]);
+                sent += 1;
+            }
+            if sent == SLOWLY {
+                pauses.open();
+            }
+            conn.wait(&seen);
+            conn.send(&body[sent..]);
+        });
+        let proxy = Proxy::start(&compressing(origin.url()));
+        let mut client = proxy.client();
+        client.send(request(coding));
+        let head = client.head("GET").unwrap();
+        assert_eq!(head.header("content-encoding"), Some(coding));
+        let mut raw = Vec::new();
+        while decode(coding, &unchunked(&raw)).0.is_empty() {
+            raw.extend(client.read_exactly(1));
+            raw.extend(client.read_exactly(client.buffered()));
+        }
+        assert!(!paused.pass_within(Duration::ZERO), "{coding} came with the pause only");
+        gate.open();
+        while !raw.ends_with(b"\r\n0\r\n\r\n") {
+            raw.extend(client.read_exactly(1));
+        }
+        assert_eq!(decode(coding, &unchunked(&raw)), (page(60_000), true), "{coding}");
+    }
+}
+
+#[test]
+fn the_head_does_not_wait_for_a_body_that_is_late() {
+    let gate = Gate::default();
+    let seen = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        while conn.request().is_some() {
+            conn.send(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 60000\r\n\r\n",
+            );
+            conn.wait(&seen);
+            conn.send(page(60_000));
+        }
+    });
+    let proxy = Proxy::start(&compressing(origin.url()));
+    let mut clients = CODINGS.map(|coding| (coding, proxy.client()));
+    let heads = clients.each_mut().map(|(coding, client)| {
+        client.send(request(coding));
+        client.head("GET").unwrap()
+    });
+    gate.open();
+    for ((coding, client), head) in clients.iter_mut().zip(heads) {
+        assert_eq!(head.header("content-encoding"), Some(*coding));
+        assert_eq!(decode(coding, &client.rest_of(&head)), (page(60_000), true), "{coding}");
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
         upstream::body::{Body, Frame},
     },
     protocol::content_coding::{Coding, EncodeError, Operation},
-    system::buffers::PooledBuffer,
+    system::{buffers::PooledBuffer, clock::Monotonic},
     telemetry::cells::CompressionCells,
 };
 
@@ -24,6 +24,11 @@ const PART_BYTES: usize = 4_096;
 /// Pause of S3 after which the client gets what was coded so far. A coding that is interrupted is
 /// longer, so this is not done for the gaps between packets.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
+
+/// Longest time for which a part of the response is kept back from the client while S3 goes on
+/// without such a pause, but so slowly that no block of the coding fills. Four interruptions a
+/// second lengthen a body by some bytes each.
+const HELD_MAX: Duration = Duration::from_millis(250);
 
 /// Body bytes that may be coded before others get their turn: a quarter of a millisecond of work.
 /// Encoders gather blocks of up to 128 KiB, so that now and then a turn of zstd is longer.
@@ -52,7 +57,8 @@ pub(super) async fn stream_encoded(
         encoder,
         output: core.buffers.small(),
         filled: 0,
-        holds: false,
+        // The head.
+        held_since: Some(core.reactor.clock.refresh()),
         read: 0,
         written: 0,
         response,
@@ -69,6 +75,7 @@ async fn pass<R: ResponseWriter>(
     turn_bytes: usize,
     coded: &mut Coded<'_, R>,
 ) -> Result<(), Cut> {
+    let clock = &core.reactor.clock;
     let mut this_turn = 0;
     loop {
         match body.buffered().map_err(Cut::Upstream)? {
@@ -79,16 +86,21 @@ async fn pass<R: ResponseWriter>(
                         this_turn = 0;
                     }
                     this_turn += part.len();
+                    if coded.held_since.is_none() {
+                        coded.held_since = Some(clock.refresh());
+                    }
                     coded.write(part).await?;
                 }
             }
             Frame::Wait => {
                 let most = coded.response.frame_bytes_max().min(READ_BYTES);
                 let arrival = body.wait(most);
-                let arrived = if coded.holds {
-                    within(core, FLUSH_AFTER, arrival).await
-                } else {
-                    Some(arrival.await)
+                let arrived = match coded.held_since {
+                    None => Some(arrival.await),
+                    Some(since) => match patience(since, clock.refresh()) {
+                        Duration::ZERO => None,
+                        patience => within(core, patience, arrival).await,
+                    },
                 };
                 match arrived {
                     Some(arrived) => arrived.map_err(Cut::Upstream)?,
@@ -98,6 +110,12 @@ async fn pass<R: ResponseWriter>(
             Frame::End => return Ok(coded.finish().await?),
         }
     }
+}
+
+/// Time to wait for more of the body before the client gets what it lacks since then.
+fn patience(held_since: Monotonic, now: Monotonic) -> Duration {
+    let held = Duration::from_nanos(now.since(held_since));
+    HELD_MAX.saturating_sub(held).min(FLUSH_AFTER)
 }
 
 /// The result of a future that completes in time.
@@ -117,8 +135,8 @@ struct Coded<'c, R> {
     /// Coded bytes that were not passed on, at its beginning.
     output: PooledBuffer<'c>,
     filled: usize,
-    /// Set while the client lacks some of what was coded.
-    holds: bool,
+    /// Time from which on the client lacks a part of the response; none if it has all of it.
+    held_since: Option<Monotonic>,
     /// Bytes that were coded so far.
     read: u64,
     /// Bytes that they were coded into.
@@ -128,15 +146,14 @@ struct Coded<'c, R> {
 
 impl<R: ResponseWriter> Coded<'_, R> {
     async fn write(&mut self, part: &[u8]) -> Result<(), ClientGone> {
-        self.holds = true;
         self.run(Operation::Encode, part).await
     }
 
-    /// Sends all that was coded so far.
+    /// Sends the head and all that was coded so far.
     async fn flush(&mut self) -> Result<(), ClientGone> {
         self.run(Operation::Flush, &[]).await?;
         self.pass_on().await?;
-        self.holds = false;
+        self.held_since = None;
         self.response.flush().await
     }
 
@@ -173,5 +190,19 @@ impl<R: ResponseWriter> Coded<'_, R> {
             self.response.write(part).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_back_for_longer_than_a_quarter_of_a_second() {
+        let since = Monotonic(1_000_000_000);
+        let after = |ms| patience(since, since.plus(Duration::from_millis(ms)));
+        for (ms, left) in [(0, 50), (200, 50), (201, 49), (249, 1), (250, 0), (9_000, 0)] {
+            assert_eq!(after(ms), Duration::from_millis(left), "after {ms} ms");
+        }
     }
 }
