@@ -196,6 +196,37 @@ fn a_name_is_redirected_to_the_directory_that_has_an_index() {
 }
 
 #[test]
+fn a_prefix_of_keys_stands_before_every_document_and_shows_in_no_redirect() {
+    let objects =
+        [("hidden/docs/index.html", "docs"), ("hidden/404.html", "page"), ("docs/index.html", "x")];
+    let origin = bucket_of(&objects);
+    let keys = [
+        index(),
+        page(),
+        ("redirect_directories", true.into()),
+        ("s3.key_prefix", "hidden/".into()),
+    ];
+    let proxy = Proxy::start(&with(origin.url(), &keys));
+    let mut client = proxy.client();
+    assert_redirect(&client.get("/products/docs?a=%2F&b"), "/products/docs/?a=%2F&b");
+    assert_redirect(&client.get("/products?a"), "/products/?a");
+    assert_eq!(client.get("/products/docs/?a=%2F&b").text(), "docs");
+    let error = client.get("/products/x?a");
+    assert_eq!((error.status, error.text()), (404, "page"));
+    assert_eq!(
+        asked(&origin),
+        [
+            "GET /products/hidden/docs",
+            "HEAD /products/hidden/docs/index.html",
+            "GET /products/hidden/docs/index.html",
+            "GET /products/hidden/x",
+            "HEAD /products/hidden/x/index.html",
+            "GET /products/hidden/404.html",
+        ]
+    );
+}
+
+#[test]
 fn a_redirect_never_leads_to_another_host() {
     let origin = ScriptedOrigin::start(|conn, _| {
         while let Some(request) = conn.request() {

@@ -581,6 +581,32 @@ fn an_index_is_sent_where_there_is_one_and_a_page_elsewhere() {
 }
 
 #[test]
+fn a_page_comes_before_the_application_and_the_error_page() {
+    let s3 = server();
+    for key in ["app.html", "404.html"] {
+        s3.put("products", &format!("hidden/{key}"), key);
+    }
+    let plain = listed(s3.url())
+        .set("buckets.0.spa", "app.html")
+        .set("buckets.0.error_pages", json!({ "404": "/404.html" }));
+    for config in [plain.clone(), plain.set("buckets.0.index", "index.html")] {
+        let proxy = Proxy::start(&config);
+        let mut client = proxy.client();
+        let page = client.request("GET", "/products/docs/", &[HTML]);
+        assert!(page.text().contains("<bdi>one.txt</bdi>"), "{page:?}");
+        // Where nothing is below a directory, it is not found, and nothing takes its place.
+        for fields in [HTML, JSON] {
+            let none = client.request("GET", "/products/app/deep/", &[fields]);
+            none.assert_fault(404, "no_key");
+        }
+        let app = client.request("GET", "/products/app/deep", &[HTML]);
+        assert_eq!((app.status, app.text()), (200, "app.html"));
+        let error = client.request("GET", "/products/app/deep", &[JSON]);
+        assert_eq!((error.status, error.text()), (404, "404.html"));
+    }
+}
+
+#[test]
 fn the_record_of_a_page_has_the_time_of_the_index_too() {
     let gate = Gate::default();
     let held = gate.clone();

@@ -114,6 +114,8 @@ fn s3_accepts_the_signature_of_every_query_within_a_second() {
             "",
             "?response-content-type=text/html",
             "?response-content-type=text/css",
+            "?versionId=null",
+            "?versionId=a%2Bb+c",
             "?response-content-disposition=attachment;+filename=%22%E5%85%AB+%2B1.txt%22",
         ] {
             let response = client.get(&format!("/products/a%20b.txt{query}"));
@@ -122,7 +124,7 @@ fn s3_accepts_the_signature_of_every_query_within_a_second() {
     }
     let sent: Vec<_> = server.requests().into_iter().map(|request| request.target).collect();
     assert_eq!(
-        sent[3],
+        sent[5],
         "/products/a%20b.txt?response-content-disposition=attachment%3B%20filename%3D%22%E5%85%AB\
          %20%2B1.txt%22"
     );
