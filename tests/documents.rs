@@ -9,6 +9,8 @@
 mod aws;
 #[path = "documents/config.rs"]
 mod config;
+#[path = "documents/deploy.rs"]
+mod deploy;
 #[path = "documents/http.rs"]
 mod http;
 #[path = "documents/layout.rs"]
