@@ -1,5 +1,6 @@
 //! Wires both planes together: start, wait, stop.
 
+mod check_s3;
 mod descriptors;
 mod exit;
 mod listeners;
@@ -13,6 +14,7 @@ use std::{io, time::Duration};
 
 pub use self::exit::Exit;
 use self::{
+    check_s3::check_s3,
     exit::{Failure, could_not_start, refused, say},
     offline::{compare, validate},
     start::start,
@@ -42,6 +44,7 @@ pub fn run(arguments: &Arguments) -> Exit {
         Action::Run => serve_requests(&arguments.config, environment),
         Action::Validate => validate(arguments, &environment),
         Action::Diff(old) => compare(old, arguments, &environment),
+        Action::CheckS3 => check_s3(arguments, &environment),
         Action::Completions(shell) => print(&cli::completions(*shell)),
         Action::Man => match cli::manual() {
             Ok(page) => print(&page),

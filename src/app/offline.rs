@@ -45,7 +45,7 @@ pub(super) fn validate(arguments: &Arguments, environment: &ProcessEnvironment) 
 }
 
 /// Reads a configuration and does with it what a start does before the first socket is opened.
-fn checked(
+pub(super) fn checked(
     place: &ConfigPlace,
     running: Option<&Settings>,
     environment: &ProcessEnvironment,
@@ -56,7 +56,7 @@ fn checked(
 }
 
 /// Ends with the problems of a configuration; warnings alone are among them where they count.
-fn told(arguments: &Arguments, place: &ConfigPlace, problems: &Problems) -> Exit {
+pub(super) fn told(arguments: &Arguments, place: &ConfigPlace, problems: &Problems) -> Exit {
     if arguments.format == Some(Format::Json) {
         print(&judged(place, "refused", problems));
         return Exit::Refused;
@@ -80,7 +80,7 @@ fn judged(place: &ConfigPlace, status: &str, problems: &Problems) -> Map<String,
     body
 }
 
-fn print(body: &Map<String, Value>) {
+pub(super) fn print(body: &Map<String, Value>) {
     let text = serde_json::to_string_pretty(body).unwrap_or_default();
     say(&mut io::stdout(), format!("{text}\n"));
 }

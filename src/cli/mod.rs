@@ -42,6 +42,8 @@ pub enum Action {
     Validate,
     /// Report what a reload from this configuration would change.
     Diff(ConfigPlace),
+    /// Ask each bucket for an object.
+    CheckS3,
     /// Print completions.
     Completions(Shell),
     /// Print the manual page.
@@ -101,6 +103,9 @@ fn understand(typed: CommandLine, matches: &ArgMatches) -> Result<Arguments, cla
                 arguments.config = at(&new);
             }
             arguments = Arguments { action: Action::Diff(at(&old)), format, strict, ..arguments };
+        }
+        Some(Command::CheckS3 { format }) => {
+            arguments = Arguments { action: Action::CheckS3, format, ..arguments };
         }
         Some(Command::Completions { shell }) => arguments.action = Action::Completions(shell),
         Some(Command::Man) => arguments.action = Action::Man,

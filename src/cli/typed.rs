@@ -106,6 +106,14 @@ pub(super) enum Command {
         #[command(flatten)]
         report: ReportFlags,
     },
+    /// Send one request to each bucket, signed as configured, and print what S3 said. Exits with 1
+    /// if one failed.
+    #[command(name = "check-s3")]
+    CheckS3 {
+        /// Form of what is printed.
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
     /// Print completions for a shell.
     Completions {
         /// The shell.

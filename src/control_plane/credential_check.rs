@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     fmt::Write as _,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -21,11 +21,11 @@ use crate::{
         Problem, Problems, Settings,
         settings::{BucketSettings, SigningSettings, Verify},
     },
-    control_plane::http_client::{Method, Request, Response, Server, Wanted, fetch},
+    control_plane::http_client::{FetchError, Method, Request, Response, Server, Wanted, fetch},
     handoff::{
         credentials::{Credentials, Signing},
         live::LiveTable,
-        snapshot::{Bucket, Snapshot},
+        snapshot::{Bucket, Endpoint, Snapshot},
     },
     model::{Secret, limits::ERROR_BODY_BYTES_MAX},
     protocol::s3::{
@@ -123,62 +123,91 @@ fn is_changed(running: Option<&BucketSettings>, new: &BucketSettings) -> bool {
 }
 
 fn ask_all(snapshot: &Snapshot, live: &LiveTable, asked: &[usize]) -> Vec<Verdict> {
-    let until = Monotonic::now().plus(START_TIMEOUT);
     let unasked = Verdict::Doubtful(
         "the credentials were not checked, as the checks of this reload took too long".to_owned(),
     );
-    let verdicts = Mutex::new(vec![unasked; asked.len()]);
+    let bucket_of = |index: &usize| snapshot.buckets.get(*index).map(|bucket| &**bucket);
+    let buckets: Vec<&Bucket> = asked.iter().filter_map(bucket_of).collect();
+    several_at_once(&buckets, START_TIMEOUT, &unasked, |bucket| verdict(snapshot, live, bucket))
+}
+
+/// Outcomes of work on each bucket, a few of them at a time; `unasked` for those that did not begin
+/// before `timeout`.
+pub(super) fn several_at_once<T: Clone + Send + Sync>(
+    buckets: &[&Bucket],
+    timeout: Duration,
+    unasked: &T,
+    work: impl Fn(&Bucket) -> T + Sync,
+) -> Vec<T> {
+    let until = Monotonic::now().plus(timeout);
+    let outcomes = Mutex::new(vec![unasked.clone(); buckets.len()]);
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE_MAX.min(asked.len()) {
+        for _ in 0..AT_ONCE_MAX.min(buckets.len()) {
             scope.spawn(|| {
                 while Monotonic::now() < until {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(index) = asked.get(number) else { return };
-                    let verdict = verdict(snapshot, live, *index);
-                    let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(place) = verdicts.get_mut(number) {
-                        *place = verdict;
+                    let Some(bucket) = buckets.get(number) else { return };
+                    let outcome = work(bucket);
+                    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(place) = outcomes.get_mut(number) {
+                        *place = outcome;
                     }
                 }
             });
         }
     });
-    verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
+    outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn verdict(snapshot: &Snapshot, live: &LiveTable, index: usize) -> Verdict {
-    let found = snapshot
-        .buckets
-        .get(index)
-        .and_then(|bucket| Some((bucket, snapshot.endpoints.get(bucket.endpoint)?)));
-    let Some((bucket, endpoint)) = found else { return Verdict::Good };
+/// Reason why S3 did not respond for a bucket.
+#[derive(Debug)]
+pub(super) enum Silence {
+    /// The bucket's source, which has this name, has given no credentials.
+    NoCredentials(Arc<str>),
+    /// The request could not be made.
+    Unmade(String),
+    /// It could not be sent, or nothing came back.
+    Failed(FetchError),
+}
+
+/// Asks for a random key of a bucket, signed unless the bucket is anonymous.
+pub(super) fn ask(
+    bucket: &Bucket,
+    endpoint: &Endpoint,
+    live: &LiveTable,
+) -> Result<Response, Silence> {
     let credentials = match &bucket.signing {
-        Signing::Anonymous => return Verdict::Good,
-        Signing::Keys(keys) => keys,
+        Signing::Anonymous => None,
+        Signing::Keys(keys) => Some(keys),
         Signing::Source(source) => match live.credentials(source.id) {
-            Some(newest) => &newest.credentials,
-            None => {
-                return Verdict::Doubtful(format!(
-                    "the source '{}' has given no credentials yet, so they could not be checked",
-                    source.name
-                ));
-            }
+            Some(newest) => Some(&newest.credentials),
+            None => return Err(Silence::NoCredentials(Arc::clone(&source.name))),
         },
     };
+    let request = request(bucket, credentials).map_err(Silence::Unmade)?;
     let addresses = live.addresses(&endpoint.host_port()).map_or(&[][..], |found| found);
-    let asked = request(bucket, credentials).and_then(|request| {
-        let server = Server { addresses, tls: endpoint.tls.as_deref() };
-        let wanted = Wanted::Beginning(ERROR_BODY_BYTES_MAX);
-        fetch(&server, &request, wanted, REQUEST_TIMEOUT).map_err(|error| error.to_string())
-    });
-    match asked {
-        Ok(response) => judge(&response),
-        Err(error) => Verdict::Doubtful(format!(
-            "{}:{} cannot be asked: {error}",
-            endpoint.host, endpoint.port
-        )),
+    let server = Server { addresses, tls: endpoint.tls.as_deref() };
+    let wanted = Wanted::Beginning(ERROR_BODY_BYTES_MAX);
+    fetch(&server, &request, wanted, REQUEST_TIMEOUT).map_err(Silence::Failed)
+}
+
+fn verdict(snapshot: &Snapshot, live: &LiveTable, bucket: &Bucket) -> Verdict {
+    let Some(endpoint) = snapshot.endpoints.get(bucket.endpoint) else { return Verdict::Good };
+    if matches!(bucket.signing, Signing::Anonymous) {
+        return Verdict::Good;
     }
+    let why = match ask(bucket, endpoint, live) {
+        Ok(response) => return judge(&response),
+        Err(Silence::NoCredentials(source)) => {
+            return Verdict::Doubtful(format!(
+                "the source '{source}' has given no credentials yet, so they could not be checked"
+            ));
+        }
+        Err(Silence::Unmade(why)) => why,
+        Err(Silence::Failed(error)) => error.to_string(),
+    };
+    Verdict::Doubtful(format!("{}:{} cannot be asked: {why}", endpoint.host, endpoint.port))
 }
 
 fn judge(response: &Response) -> Verdict {
@@ -224,7 +253,7 @@ fn judge(response: &Response) -> Verdict {
     }
 }
 
-fn request(bucket: &Bucket, credentials: &Credentials) -> Result<Request, String> {
+fn request(bucket: &Bucket, credentials: Option<&Credentials>) -> Result<Request, String> {
     let mut random = [0; KEY_RANDOM_BYTES];
     process::random(&mut random).map_err(|error| error.to_string())?;
     let mut key = String::from("yatagarasu-verify-");
@@ -235,6 +264,7 @@ fn request(bucket: &Bucket, credentials: &Credentials) -> Result<Request, String
     target.extend_from_slice(key.as_bytes());
     let mut request =
         Request::new(Method::Get, &bucket.host, &target).map_err(|error| error.to_string())?;
+    let Some(credentials) = credentials else { return Ok(request) };
     let date = AmzDate::from_unix(unix_seconds());
     let signing_key = SigningKey::derive(credentials.secret_key.expose(), &date, &bucket.region);
     let input = SigningInput {

@@ -10,7 +10,7 @@
 //! | 7 | `admin`, `sd_notify` |
 //! | 6 | `certificates`, `prepare`, `reload`, `report` |
 //! | 5 | `learning` |
-//! | 4 | `providers` |
+//! | 4 | `bucket_check`, `providers` |
 //! | 3 | `credential_check`, `key_sets`, `resolver`, `signals`, `watcher` |
 //! | 2 | `services` |
 //! | 1 | `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `tls`, `workers` |
@@ -18,6 +18,7 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod bucket_check;
 pub mod certificates;
 pub mod compile;
 pub mod control;

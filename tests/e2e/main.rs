@@ -19,6 +19,7 @@ mod auth_key_sets;
 mod auth_keys;
 mod auth_leaks;
 mod auth_recipes;
+mod check_s3;
 mod client_address;
 mod command_line;
 mod compress;
