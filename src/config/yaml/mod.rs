@@ -6,6 +6,7 @@
 
 mod build;
 mod tree;
+mod words;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
@@ -31,16 +32,8 @@ pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Tree<
     let mut parser = Parser::new_from_str(text);
     let mut documents = 0;
     while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|error| {
-            let line = error.marker().line();
-            let on_line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-            let hint = if on_line.contains("${") {
-                "; inside { } and [ ], write \"${NAME}\" in quotes"
-            } else {
-                ""
-            };
-            Problem::at(line, format!("is not valid YAML: {}{hint}", error.info()))
-        })?;
+        let (event, span) =
+            event.map_err(|error| words::problem(text, error.marker().line(), error.info()))?;
         let line = span.start.line();
         match event {
             Event::DocumentStart(_) => {
