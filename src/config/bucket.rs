@@ -368,6 +368,9 @@ fn signing(section: Section<'_>) -> Result<SigningSettings, Noted> {
     let source = section.security_text("credentials");
     let (access_key, secret_key, session_token) = (access_key?, secret_key?, session_token?);
     let source = source?;
+    if section.is_noted("anonymous") {
+        return Err(Noted);
+    }
     let has_keys = access_key.is_some() || secret_key.is_some() || session_token.is_some();
     if anonymous {
         if has_keys {

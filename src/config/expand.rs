@@ -26,8 +26,8 @@ impl std::fmt::Display for ExpandError {
         match self {
             Self::Unset(name) => write!(
                 f,
-                "environment variable {} is not set; set it before the process starts, or write a \
-                 default: ${{NAME:-default}}",
+                "environment variable {0} is not set; set it before the process starts, or write a \
+                 default: ${{{0}:-default}}",
                 cut(name)
             ),
             Self::Malformed => f.write_str(
@@ -86,15 +86,54 @@ pub(super) fn expand<'a>(
     Ok((Cow::Owned(expanded), from_variable))
 }
 
-fn value_of(variable: &str, environment: &dyn Environment) -> Result<String, ExpandError> {
-    let (name, default) = match variable.split_once(":-") {
+/// The variables in a text as they are written, without their defaults: `${A}`, `${A} and ${B}`;
+/// empty without any. Their values are never shown, so messages name them by this.
+pub(super) fn variables(text: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('$') {
+        rest = after;
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+        } else if let Some((variable, after)) =
+            rest.strip_prefix('{').and_then(|inside| inside.split_once('}'))
+        {
+            let (name, _) = name_and_default(variable);
+            if is_name(name) && !names.contains(&name) {
+                names.push(name);
+            }
+            rest = after;
+        }
+    }
+    names.iter().map(|name| format!("${{{}}}", cut(name))).collect::<Vec<_>>().join(" and ")
+}
+
+/// A message about a text, with the variables in it behind it unless it names them.
+pub(super) fn naming_variables(message: String, text: &str) -> String {
+    let variables = variables(text);
+    if variables.is_empty() || message.contains(&variables) {
+        return message;
+    }
+    format!("{message} (from {variables})")
+}
+
+/// Returns true if a variable may have this name.
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn name_and_default(variable: &str) -> (&str, Option<&str>) {
+    match variable.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (variable, None),
-    };
-    let is_name = !name.is_empty()
-        && !name.starts_with(|first: char| first.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if !is_name {
+    }
+}
+
+fn value_of(variable: &str, environment: &dyn Environment) -> Result<String, ExpandError> {
+    let (name, default) = name_and_default(variable);
+    if !is_name(name) {
         return Err(ExpandError::Malformed);
     }
     if default.is_some_and(|default| default.contains("${")) {
@@ -142,6 +181,22 @@ mod tests {
         ] {
             assert_eq!(expanded(text).as_deref(), Ok(want), "{text}");
         }
+    }
+
+    #[test]
+    fn variables_are_named_without_value_and_default() {
+        for (text, want) in [
+            ("plain $A $$", ""),
+            ("${A}", "${A}"),
+            ("x${A:-secret}y${B}${A}", "${A} and ${B}"),
+            ("$${A}", ""),
+            ("${A B} ${C", ""),
+        ] {
+            assert_eq!(variables(text), want, "{text}");
+        }
+        assert_eq!(naming_variables("is bad".to_owned(), "x"), "is bad");
+        assert_eq!(naming_variables("is bad".to_owned(), "${A}"), "is bad (from ${A})");
+        assert_eq!(naming_variables("${A} is bad".to_owned(), "${A}"), "${A} is bad");
     }
 
     #[test]

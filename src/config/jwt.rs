@@ -19,7 +19,7 @@ use crate::{
     model::{CaBundle, Secret},
     policy::{
         auth::{
-            JWKS_BYTES_MAX, KEYS_MAX, LEEWAY_SECONDS_MAX, PEM_BYTES_MAX,
+            JWKS_BYTES_MAX, KEYS_MAX, KeyKind, LEEWAY_SECONDS_MAX, PEM_BYTES_MAX,
             spec::{
                 AuthSpec, ClaimSpec, FetchSettings, KeyMaterial, KeySpec, ProviderSpec, TokenSource,
             },
@@ -482,14 +482,31 @@ fn key_material(section: Section<'_>, algorithm: &str) -> Result<Option<KeyMater
             ),
             ))
         }
-        (_, Some(_)) if is_hmac(algorithm) => Err(section.error(
-            "public_key_file",
-            format!("{algorithm} verifies with a shared secret; write secret or secret_file"),
-        )),
+        (_, Some(pem)) if is_hmac(algorithm) => {
+            Err(section.error("public_key_file", public_key_for_hmac(section, algorithm, &pem)))
+        }
         (Some(secret), _) => Ok(Some(KeyMaterial::Secret(secret))),
         (None, Some(pem)) => Ok(Some(KeyMaterial::PublicPem(pem.to_vec()))),
         (None, None) => Ok(None),
     }
+}
+
+/// Message about a public key where the algorithm is one of shared secrets, perhaps because none is
+/// written.
+fn public_key_for_hmac(section: Section<'_>, algorithm: &str, pem: &[u8]) -> String {
+    let (holds, write) = match KeyKind::of_pem(pem) {
+        Some(KeyKind { name, algorithm }) => {
+            (format!("the file holds {name}, but "), format!("algorithm: {algorithm}"))
+        }
+        None => (String::new(), "the algorithm of the key, such as RS256 or ES256".to_owned()),
+    };
+    if section.is_written("algorithm") {
+        return format!(
+            "{holds}{algorithm} verifies with a shared secret; write {write}, or a secret instead \
+             of the key"
+        );
+    }
+    format!("{holds}algorithm is not written, and {algorithm} needs a shared secret; write {write}")
 }
 
 impl Value for Vec<TokenSource> {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{inputs::NAMED_FILE_BYTES_MAX, yaml::shown_key};
+use super::inputs::NAMED_FILE_BYTES_MAX;
 
 /// One key.
 #[derive(Clone, Copy, Debug)]
@@ -279,50 +279,6 @@ pub(super) fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
     })
 }
 
-fn names(keys: &'static [Key]) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for key in keys {
-        match key.kind {
-            Kind::Group(keys) => names.extend(self::names(keys)),
-            _ => names.push(key.name),
-        }
-    }
-    names
-}
-
-/// The message for a key that a `section` does not know, in the tree below `all`.
-pub(super) fn unknown(all: &[Row], section: &'static [Key], name: &str) -> String {
-    if name == "<<" {
-        return "merge keys (<<) are not supported; repeat a whole value with an alias (*name)"
-            .to_owned();
-    }
-    let name = match shown_key(name) {
-        Some(key) if key.len() < name.len() && all.iter().any(|known| known.name == key) => {
-            return format!("write a colon and a blank after the key, as in `{key}: value`");
-        }
-        Some(key) => key,
-        None => {
-            return "unknown key, not shown because it may be a value; write `key: value`"
-                .to_owned();
-        }
-    };
-    if let Some(known) = all.iter().find(|known| known.name == name) {
-        return format!("unknown key here; write it at {}", known.path);
-    }
-    let name = name.to_lowercase();
-    let distance = |known: &&str| strsim::damerau_levenshtein(&name, known);
-    match names(section).into_iter().min_by_key(distance) {
-        Some(known) => format!("unknown key; the nearest known one is {known}"),
-        None => "unknown key".to_owned(),
-    }
-}
-
-/// Returns true if a word is a known key, or one that was mistyped.
-pub(super) fn is_near_a_key(all: &[Row], word: &str) -> bool {
-    let word = word.to_lowercase();
-    all.iter().any(|key| strsim::damerau_levenshtein(&word, key.name) <= word.len() / 4)
-}
-
 impl fmt::Display for Kind {
     /// As the table in `docs/CONFIG.md` shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -402,17 +358,5 @@ mod tests {
         assert_eq!(rows[0].about(), "The listener and more");
         assert_eq!((rows[3].section(), rows[3].name), ("server.limits", "header_bytes"));
         assert!(find(ALL, "secret_file").is_some() && find(ALL, "pair").is_none());
-    }
-
-    #[test]
-    fn an_unknown_key_is_told_its_neighbour() {
-        let rows = rows(ALL);
-        let unknown = |section, name: &str| unknown(&rows, section, name);
-        assert!(unknown(SERVER, "prot").ends_with("nearest known one is port"));
-        assert!(unknown(ALL, "bucket_list").ends_with("nearest known one is buckets"));
-        assert!(unknown(ALL, "secret_fil").ends_with("nearest known one is secret_file"));
-        assert!(unknown(ALL, "header_bytes").ends_with("write it at server.limits.header_bytes"));
-        assert!(unknown(SERVER, "<<").starts_with("merge keys"));
-        assert!(unknown(SERVER, &"p".repeat(1_000_000)).starts_with("unknown key"));
     }
 }

@@ -91,6 +91,7 @@ fn read_settings(
     rules::check_protection(walk, settings.auth.is_some(), running);
     let (policies, problems) = Policies::compile(&settings);
     for AuthProblem { path, message, warning } in problems {
+        let path = written_path(root, path);
         if warning {
             let line = root.line_of(&path);
             walk.warning(path, line, message);
@@ -99,4 +100,10 @@ fn read_settings(
         }
     }
     (settings, policies)
+}
+
+/// The path of the key that is written: a secret may come from a file.
+fn written_path(root: &Node<'_>, path: String) -> String {
+    let file = format!("{path}_file");
+    if path.ends_with(".secret") && !root.has(&path) && root.has(&file) { file } else { path }
 }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use super::{
-    expand::{SCALAR_BYTES_MAX, expand},
+    advice,
+    expand::{SCALAR_BYTES_MAX, expand, variables},
     keys::{Kind, Preset},
-    scalar::{Text, found, json_scalar, plain_kind},
+    scalar::{Text, expected, json_scalar, plain_kind},
     section::Section,
     walk::{At, Noted},
     yaml::{Entry, Node, Shape},
@@ -66,7 +67,7 @@ impl<'a> Section<'a> {
                 Ok(Some(text)) => match parse(text) {
                     Ok(value) => parsed.push(value),
                     Err(message) => {
-                        self.walk.error(at.to_string(), node.line, message);
+                        self.walk.error_of(node, at.to_string(), node.line, message);
                     }
                 },
                 Ok(None) => self.note_null(&at, node.line),
@@ -88,7 +89,7 @@ impl<'a> Section<'a> {
             Some(Shape::Mapping(entries)) => entries,
             Some(Shape::Scalar(scalar)) if scalar.is_null() => return Vec::new(),
             Some(other) => {
-                self.error(name, format!("expected a mapping, found {}", found(other)));
+                self.error(name, expected("a mapping", other));
                 return Vec::new();
             }
         };
@@ -104,7 +105,7 @@ impl<'a> Section<'a> {
             match value {
                 Ok(value) => parsed.push(value),
                 Err(message) => {
-                    self.walk.error(at.to_string(), entry.line, message);
+                    self.walk.error_of(&entry.value, at.to_string(), entry.line, message);
                 }
             }
         }
@@ -112,7 +113,7 @@ impl<'a> Section<'a> {
     }
 
     /// The scalar of a key with variables replaced; none when it is not written or null.
-    fn scalar(&self, name: &str) -> Result<Option<Text<'a>>, Noted> {
+    pub(super) fn scalar(&self, name: &str) -> Result<Option<Text<'a>>, Noted> {
         match self.entry(name) {
             None => Ok(None),
             Some(entry) => self.scalar_at(&entry.value, &At::Key(self.at, name), entry.line),
@@ -129,7 +130,7 @@ impl<'a> Section<'a> {
             Shape::Scalar(scalar) if scalar.is_null() => return Ok(None),
             Shape::Scalar(scalar) => scalar,
             other => {
-                let message = format!("expected a single value, found {}", found(other));
+                let message = expected("a single value", other);
                 return Err(self.walk.error(at.to_string(), line, message));
             }
         };
@@ -138,7 +139,7 @@ impl<'a> Section<'a> {
                 if from_variable {
                     self.walk.count_text(value.len(), line)?;
                 }
-                Ok(Some(Text { value, from_variable, plain: scalar.plain }))
+                Ok(Some(Text { value, from_variable, plain: scalar.plain, written: &scalar.text }))
             }
             Err(error) => Err(self.walk.error(at.to_string(), line, error.to_string())),
         }
@@ -183,15 +184,11 @@ impl<'a> Section<'a> {
     /// an accident that nobody sees.
     pub(super) fn security_text(&self, name: &str) -> Result<Option<Text<'a>>, Noted> {
         let text = self.optional_text(name)?;
-        let is_emptied = text.is_none()
-            && self.entry(name).is_some_and(|entry| match entry.value.shape() {
-                Shape::Scalar(scalar) => scalar.text.contains('$'),
-                _ => false,
-            });
-        if is_emptied {
-            return Err(self.error(name, "the variable is empty; set it, or remove the key"));
+        let written = self.entry(name).and_then(|entry| entry.value.text());
+        match written.filter(|written| text.is_none() && written.contains('$')) {
+            Some(written) => Err(self.error(name, emptied(written, "remove the key"))),
+            None => Ok(text),
         }
-        Ok(text)
     }
 
     /// Text of a key that passes its check; empty only if that is the default.
@@ -234,12 +231,13 @@ impl<'a> Section<'a> {
                 _ => {}
             }
         }
-        Err(self.error(name, format!("expected true or false, found {}", text.shown())))
+        let advice = advice::boolean(&text);
+        Err(self.error(name, format!("expected true or false, found {}{advice}", text.shown())))
     }
 
     /// A whole number within the bounds of the table; none when it has no default.
     pub(super) fn integer(&self, name: &str) -> Result<Option<u64>, Noted> {
-        let Kind::Integer(min, max, _) = self.key(name).kind else {
+        let Kind::Integer(min, max, unit) = self.key(name).kind else {
             unreachable!("{name} is no integer")
         };
         let Some(text) = self.scalar_or_default(name)? else { return Ok(None) };
@@ -249,8 +247,8 @@ impl<'a> Section<'a> {
             && digits.bytes().all(|byte| byte.is_ascii_digit())
             && (digits == "0" || !digits.starts_with('0'));
         if !is_number {
-            let shown = text.shown();
-            return Err(self.error(name, format!("expected a whole number, found {shown}")));
+            let (shown, advice) = (text.shown(), advice::integer(&text, unit));
+            return Err(self.error(name, format!("expected a whole number, found {shown}{advice}")));
         }
         match text.value.parse() {
             Ok(number) if (min..=max).contains(&number) => Ok(Some(number)),
@@ -275,7 +273,8 @@ impl<'a> Section<'a> {
                     .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'-' | b'+'))
         });
         let Some(number) = number else {
-            let message = format!("expected a number of seconds, found {}", text.shown());
+            let (shown, advice) = (text.shown(), advice::seconds(&text));
+            let message = format!("expected a number of seconds, found {shown}{advice}");
             return Err(self.error(name, message));
         };
         match Duration::try_from_secs_f64(number) {
@@ -294,8 +293,11 @@ impl<'a> Section<'a> {
         let place =
             text.as_ref().and_then(|text| words.iter().position(|word| *word == text.value));
         place.ok_or_else(|| {
-            let shown = text.map_or_else(|| "nothing".to_owned(), |text| text.shown());
-            self.error(name, format!("expected one of {}, found {shown}", words.join(", ")))
+            let (shown, advice) = match &text {
+                None => ("nothing".to_owned(), String::new()),
+                Some(text) => (text.shown(), advice::choice(text, words)),
+            };
+            self.error(name, format!("expected one of {}, found {shown}{advice}", words.join(", ")))
         })
     }
 
@@ -318,10 +320,8 @@ impl<'a> Section<'a> {
         path: &Text<'_>,
         bytes_max: usize,
     ) -> Result<Rc<Vec<u8>>, Noted> {
-        if path.value.contains('\0') {
-            return Err(
-                self.error(name, "holds a NUL character, which no path can have; remove it")
-            );
+        if let Some(message) = no_path(name, &path.value) {
+            return Err(self.error(name, message));
         }
         match self.walk.file(Path::new(&*path.value), bytes_max, self.line_of(name))? {
             Ok(content) => Ok(content),
@@ -405,8 +405,8 @@ impl<'a> Section<'a> {
         match node.shape() {
             Shape::Scalar(_) => match self.scalar_at(node, at, line) {
                 Ok(Some(text)) if text.from_variable && text.value.is_empty() => {
-                    let message = "the variable is empty; set it, or write the value itself";
-                    self.walk.error(at.to_string(), line, message.to_owned());
+                    let message = emptied(text.written, "write the value itself");
+                    self.walk.error(at.to_string(), line, message);
                     stand_in()
                 }
                 Ok(Some(text)) => json_scalar(&text),
@@ -433,5 +433,29 @@ impl<'a> Section<'a> {
                 Value::Object(entries.iter().map(pair).collect())
             }
         }
+    }
+}
+
+/// Message about variables that leave nothing, and what may be done instead of setting them.
+fn emptied(written: &str, otherwise: &str) -> String {
+    format!("the value of {} is empty; set it, or {otherwise}", variables(written))
+}
+
+/// Message about a value that is something else than the path of a file. It may be a secret, so it
+/// is never shown.
+fn no_path(name: &str, value: &str) -> Option<&'static str> {
+    if value.contains('\0') {
+        Some("holds a NUL character, which no path can have; remove it")
+    } else if value.contains("-----BEGIN") {
+        Some("holds the PEM itself; save it in a file, and write the path of the file")
+    } else if value.starts_with("http://") || value.starts_with("https://") {
+        Some(match name {
+            "jwks_file" => "holds a URL; write it at jwks_url, or the path of a file here",
+            _ => "holds a URL; write the path of a file",
+        })
+    } else if value.starts_with("~/") {
+        Some("begins with ~, which only a shell replaces; write the whole path")
+    } else {
+        None
     }
 }

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::yaml::{Scalar, Shape};
+use super::{
+    expand::variables,
+    yaml::{Scalar, Shape},
+};
 
 /// A scalar after variables have been replaced.
 pub(super) struct Text<'n> {
@@ -10,29 +13,50 @@ pub(super) struct Text<'n> {
     /// At least a part of it came from the environment.
     pub(super) from_variable: bool,
     pub(super) plain: bool,
+    /// The text in the file, variables included.
+    pub(super) written: &'n str,
 }
 
 impl Text<'static> {
     /// A default, as if it had been written.
     pub(super) fn preset(text: &'static str) -> Self {
-        Self { value: Cow::Borrowed(text), from_variable: false, plain: true }
+        Self { value: Cow::Borrowed(text), from_variable: false, plain: true, written: text }
     }
 }
 
 impl Text<'_> {
-    /// The value as a message may show it; what came from the environment stays there, and so
-    /// does what is as long as a secret.
-    pub(super) fn shown(&self) -> String {
+    /// Returns true if a message may show the value, or something that tells it.
+    pub(super) fn may_be_shown(&self) -> bool {
         /// A JWT secret has at least 32 characters, a secret access key 40.
         const SHOWN_CHARS_MAX: usize = 31;
 
+        !self.from_variable && self.value.chars().count() <= SHOWN_CHARS_MAX
+    }
+
+    /// The value as a message may show it; what came from the environment stays there, and so
+    /// does what is as long as a secret.
+    pub(super) fn shown(&self) -> String {
         match (self.from_variable, self.plain) {
-            (true, _) => "the variable's value".to_owned(),
-            _ if self.value.chars().count() > SHOWN_CHARS_MAX => "longer text".to_owned(),
+            (true, _) => format!("the value of {}", variables(self.written)),
+            _ if !self.may_be_shown() => "longer text".to_owned(),
             (false, true) => format!("{:?}", self.value),
             (false, false) => format!("text in quotes, {:?}", self.value),
         }
     }
+}
+
+/// Message about a value of another shape than its key has.
+pub(super) fn expected(what: &str, shape: &Shape<'_>) -> String {
+    let advice = match (what, shape) {
+        ("a list", Shape::Mapping(_)) => "begin each element with a dash (-)",
+        ("a list", _) => "write each element on a line of its own that begins with a dash (-)",
+        ("a mapping", Shape::Sequence(_)) => "write its keys without dashes (-)",
+        ("a mapping", _) => "write its keys below it, each with a colon and a blank: `key: value`",
+        (_, Shape::Sequence(items)) if items.is_empty() => "write one value without [ ]",
+        (_, Shape::Sequence(_)) => "write one value without [ ] and dashes",
+        _ => "write one value behind the colon",
+    };
+    format!("expected {what}, found {}; {advice}", found(shape))
 }
 
 /// Kind of value that a message says was found; never the value itself.
@@ -123,7 +147,7 @@ mod tests {
     #[test]
     fn json_keeps_types_and_quotes() {
         let json = |value: &str, plain: bool| {
-            json_scalar(&Text { value: Cow::Borrowed(value), from_variable: false, plain })
+            json_scalar(&Text { value: value.into(), from_variable: false, plain, written: value })
         };
         for (text, expected) in [
             ("5", serde_json::json!(5)),

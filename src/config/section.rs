@@ -3,7 +3,8 @@
 
 use super::{
     keys::{self, Key, Kind, Preset},
-    scalar::found,
+    scalar::expected,
+    unknown,
     walk::{At, Noted, Walk},
     yaml::{Entry, Node, Shape, push_key, shown_key},
 };
@@ -39,7 +40,7 @@ impl<'a> Section<'a> {
             Some(Shape::Mapping(entries)) => section.entries = entries,
             Some(Shape::Scalar(scalar)) if scalar.is_null() => return section,
             Some(other) => {
-                section.error_here(format!("expected a mapping, found {}", found(other)));
+                section.error_here(expected("a mapping", other));
                 section.broken = true;
             }
         }
@@ -59,14 +60,15 @@ impl<'a> Section<'a> {
             return;
         }
         let mut path = self.at.to_string();
+        let message = unknown::message(self.walk.keys, self.keys, &path, &entry.key);
         // A word of its own, where a comma or a colon may be missing, may be a value.
         let is_word = is_null(&entry.value) && shown_key(&entry.key) == Some(&*entry.key);
-        if is_word && !keys::is_near_a_key(self.walk.keys, &entry.key) {
+        if is_word && !unknown::is_near_a_key(self.walk.keys, &entry.key) {
             path.push_str(if path.is_empty() { "(not shown)" } else { ".(not shown)" });
         } else {
             push_key(&mut path, &entry.key);
         }
-        self.walk.error(path, entry.line, keys::unknown(self.walk.keys, self.keys, &entry.key));
+        self.walk.error(path, entry.line, message);
     }
 
     pub(super) fn key(&self, name: &str) -> &'static Key {
@@ -100,7 +102,13 @@ impl<'a> Section<'a> {
         if self.broken {
             return Noted;
         }
-        self.walk.error(self.path_of(name), self.line_of(name), message.into())
+        let message = message.into();
+        match self.entry(name) {
+            Some(entry) => {
+                self.walk.error_of(&entry.value, self.path_of(name), entry.line, message)
+            }
+            None => self.walk.error(self.path_of(name), self.line, message),
+        }
     }
 
     /// Notes an error about the section as a whole.
@@ -172,7 +180,7 @@ impl<'a> Section<'a> {
             Some(Shape::Sequence(items)) => items,
             Some(Shape::Scalar(scalar)) if scalar.is_null() => &[],
             Some(other) => {
-                self.error(name, format!("expected a list, found {}", found(other)));
+                self.error(name, expected("a list", other));
                 &[]
             }
         }
@@ -185,7 +193,7 @@ impl<'a> Section<'a> {
             Some(Shape::Mapping(entries)) => entries,
             Some(Shape::Scalar(scalar)) if scalar.is_null() => &[],
             Some(other) => {
-                self.error(name, format!("expected a mapping, found {}", found(other)));
+                self.error(name, expected("a mapping", other));
                 &[]
             }
         }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    advice,
     declare::Value,
     keys::{Key, Preset},
     scalar::Text,
@@ -89,6 +90,7 @@ impl Value for IpAddr {
             section,
             key,
             "expected an IPv4 or IPv6 address, without brackets and without a port",
+            advice::address,
         )
         .unwrap_or(Self::V4(Ipv4Addr::UNSPECIFIED))
     }
@@ -104,6 +106,7 @@ impl Value for Option<SocketAddr> {
             section,
             key,
             "expected an IP address and a port, such as 127.0.0.1:9090 or [::1]:9090",
+            advice::socket_address,
         )
     }
 
@@ -142,10 +145,24 @@ fn network(text: &Text<'_>) -> Result<Network, String> {
     })
 }
 
-fn parsed<T: std::str::FromStr>(section: Section<'_>, key: &Key, expected: &str) -> Option<T> {
-    let text = section.optional_text(key.name).ok().flatten()?;
+/// Text with a form of its own. A number without quotes lacks more than the quotes, so the form is
+/// told at once.
+fn parsed<T: std::str::FromStr>(
+    section: Section<'_>,
+    key: &Key,
+    expected: &str,
+    advice: fn(&Text<'_>) -> String,
+) -> Option<T> {
+    let written = section.scalar(key.name).ok()?.filter(|text| !text.value.is_empty());
+    let text = match (written, key.default) {
+        (Some(text), _) => text,
+        (None, Preset::Is(default)) => Text::preset(default),
+        (None, _) => return None,
+    };
     let value = text.value.parse::<T>();
-    value.map_err(|_| -> Noted { section.error(key.name, expected) }).ok()
+    let told =
+        |_| section.error(key.name, format!("{expected}, found {}{}", text.shown(), advice(&text)));
+    value.map_err(|error| -> Noted { told(error) }).ok()
 }
 
 fn shown_or_default(value: Option<&impl ToString>, key: &Key) -> String {

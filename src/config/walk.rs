@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    expand::naming_variables,
     inputs::{Environment, FileReader},
     keys::Row,
     problem::{PROBLEMS_MAX, Problem, Problems},
@@ -130,8 +131,27 @@ impl<'w> Walk<'w> {
     /// Notes an error at a path that other code knows, looking its line up.
     pub(super) fn error_in(&self, root: &Node<'_>, path: String, message: String) {
         // Lines are looked up from the top, which a flood of problems must not repeat.
-        let line = if self.is_full() { 0 } else { root.line_of(&path) };
-        self.error(path, line, message);
+        if self.is_full() {
+            self.error(path, 0, message);
+            return;
+        }
+        let line = root.line_of(&path);
+        self.error_of(root.at(&path), path, line, message);
+    }
+
+    /// Notes an error about a value, with the variables in it. What they hold is never shown.
+    pub(super) fn error_of(
+        &self,
+        node: &Node<'_>,
+        path: String,
+        line: usize,
+        message: String,
+    ) -> Noted {
+        let message = match node.text() {
+            Some(text) => naming_variables(message, text),
+            None => message,
+        };
+        self.error(path, line, message)
     }
 
     /// Returns true if there are errors so far.

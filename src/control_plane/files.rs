@@ -106,7 +106,13 @@ impl FilesBeside {
 
 impl FileReader for FilesBeside {
     fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-        read_bounded(&self.directory.join(path), bytes_max)
+        read_bounded(&self.directory.join(path), bytes_max).map_err(|why| {
+            if why == DOES_NOT_EXIST && path.is_relative() {
+                format!("{why}; relative paths start at the directory of the configuration file")
+            } else {
+                why
+            }
+        })
     }
 }
 
@@ -216,7 +222,9 @@ mod tests {
         let files = FilesBeside::new(&directory.path().join("config.yaml"));
         assert_eq!(files.read(Path::new("key"), 1).unwrap(), b"k");
         assert_eq!(files.read(&directory.path().join("key"), 1).unwrap(), b"k");
-        assert_eq!(files.read(Path::new("none"), 1).unwrap_err(), "does not exist");
+        let missing = |path: &Path| files.read(path, 1).unwrap_err();
+        assert!(missing(Path::new("none")).starts_with("does not exist; relative paths start at"));
+        assert_eq!(missing(&directory.path().join("none")), "does not exist");
         assert_eq!(files.read(Path::new("key"), 0).unwrap_err(), "is larger than 0 bytes");
     }
 

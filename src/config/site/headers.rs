@@ -143,9 +143,6 @@ fn read_choice<'a>(
     line: usize,
 ) -> Result<Choice, Noted> {
     let walk = section.walk;
-    let checked = |text: &str, at: &At<'_>| {
-        check_value(text).map_err(|problem| walk.error(at.to_string(), line, problem.to_string()))
-    };
     match node.shape() {
         Shape::Mapping(_) => {
             let choice = Section::open(walk, CHOICE, at, line, Some(node));
@@ -157,7 +154,7 @@ fn read_choice<'a>(
                 }
             }
             let value = choice.text("value")?;
-            checked(&value, &At::Key(at, "value"))?;
+            check_value(&value).map_err(|problem| choice.error("value", problem.to_string()))?;
             Ok(Choice { value: value.into(), types, suffixes })
         }
         Shape::Scalar(_) => match section.text_at(node, at, line)? {
@@ -166,7 +163,9 @@ fn read_choice<'a>(
                 Err(walk.error(at.to_string(), line, message.to_owned()))
             }
             Some(text) => {
-                checked(&text.value, at)?;
+                check_value(&text.value).map_err(|problem| {
+                    walk.error_of(node, at.to_string(), line, problem.to_string())
+                })?;
                 let value = text.value.as_ref().into();
                 Ok(Choice { value, types: Vec::new(), suffixes: Vec::new() })
             }

@@ -57,10 +57,29 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The text of a single value, as it is written.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self.shape() {
+            Shape::Scalar(scalar) => Some(&scalar.text),
+            _ => None,
+        }
+    }
+
+    /// Returns true if there is a value at a key path in a mapping.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+        let section = if section.is_empty() { self } else { self.at(section) };
+        matches!(section.shape(), Shape::Mapping(entries) if entries.iter().any(|e| e.key == name))
+    }
+
+    /// The value at a key path, or the nearest above it that exists.
+    pub(crate) fn at(&self, path: &str) -> &Self {
+        self.find(path).1
+    }
+
     /// Returns true if the text at a key path stands in the file as it is, without a variable.
     pub(crate) fn is_written(&self, path: &str) -> bool {
-        let shape = self.find(path).1.shape();
-        matches!(shape, Shape::Scalar(scalar) if !scalar.text.contains("${"))
+        self.at(path).text().is_some_and(|text| !text.contains("${"))
     }
 
     /// Line of the value at a key path such as `buckets[2].s3.region`, or of the nearest value

@@ -191,7 +191,9 @@ pub(super) fn hmac_key(algorithm: KnownAlgorithm, secret: &[u8]) -> Result<Decod
     }
     if memchr::memmem::find(secret, pem::MARK).is_some() {
         return Err(format!(
-            "is a PEM key, which is never accepted as a secret; {} needs random characters",
+            "holds a PEM key, which is never accepted as a secret; name a public key in \
+             public_key_file with its algorithm (RS256, ES256 ...), or write at least \
+             {HMAC_SECRET_CHARACTERS_MIN} random characters for {}",
             algorithm.name
         ));
     }
@@ -227,29 +229,59 @@ fn rsa_components(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     components(der).ok()
 }
 
+/// Kind of the key in a PEM file or in a DER, and the first algorithm that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyKind {
+    /// With its article.
+    pub name: &'static str,
+    /// Name of the algorithm.
+    pub algorithm: &'static str,
+}
+
+impl KeyKind {
+    /// The kind of the public key in a PEM file, if there is one that some algorithm takes.
+    pub fn of_pem(bytes: &[u8]) -> Option<Self> {
+        install_crypto();
+        Self::of_der(&pem::public_key(bytes).ok()?)
+    }
+
+    fn of_der(der: &[u8]) -> Option<Self> {
+        let on_curve = |curve: &'static dyn VerificationAlgorithm| {
+            UnparsedPublicKey::new(curve, der).parse().is_ok()
+        };
+        let (name, algorithm) = if rsa_components(der).is_some() {
+            ("an RSA key", "RS256")
+        } else if on_curve(&ECDSA_P256_SHA256_FIXED) {
+            ("an EC P-256 key", "ES256")
+        } else if on_curve(&ECDSA_P384_SHA384_FIXED) {
+            ("an EC P-384 key", "ES384")
+        } else if on_curve(&ED25519) {
+            ("an Ed25519 key", "EdDSA")
+        } else {
+            return None;
+        };
+        Some(Self { name, algorithm })
+    }
+}
+
 /// Message about a key of another type than its algorithm needs.
 fn wrong_key(algorithm: KnownAlgorithm, der: &[u8]) -> String {
-    let on_curve = |curve: &'static dyn VerificationAlgorithm| {
-        UnparsedPublicKey::new(curve, der).parse().is_ok()
-    };
     let needed = match algorithm.algorithm {
         Algorithm::ES256 => "an EC P-256 key",
         Algorithm::ES384 => "an EC P-384 key",
         Algorithm::EdDSA => "an Ed25519 key",
         _ => "an RSA key",
     };
-    let found = if rsa_components(der).is_some() {
-        "an RSA key (RS256 and others)"
-    } else if on_curve(&ECDSA_P256_SHA256_FIXED) {
-        "an EC P-256 key (ES256)"
-    } else if on_curve(&ECDSA_P384_SHA384_FIXED) {
-        "an EC P-384 key (ES384)"
-    } else if on_curve(&ED25519) {
-        "an Ed25519 key (EdDSA)"
-    } else {
-        "a key of a type that is not supported"
-    };
-    format!("{} needs {needed}; this is {found}", algorithm.name)
+    match KeyKind::of_der(der) {
+        Some(kind) => format!(
+            "{} needs {needed}; this is {}: write algorithm: {}, or name {needed}",
+            algorithm.name, kind.name, kind.algorithm
+        ),
+        None => format!(
+            "{} needs {needed}; this is a key of a type that is not supported",
+            algorithm.name
+        ),
+    }
 }
 
 /// Makes an elliptic-curve key from a `SubjectPublicKeyInfo`, an uncompressed point (ECDSA) or 32

@@ -34,7 +34,7 @@ mod window;
 pub use cache::TokenCache;
 pub use denial::{Denial, DenialReason};
 pub use jwks::JWKS_BYTES_MAX;
-pub use key::install_crypto;
+pub use key::{KeyKind, install_crypto};
 pub use key_set::{KEYS_MAX, KeySet};
 pub use key_source::{KeySets, KeySource, SetPlace};
 pub use pem::PEM_BYTES_MAX;

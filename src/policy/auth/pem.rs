@@ -18,26 +18,25 @@ pub(super) fn public_key(bytes: &[u8]) -> Result<Vec<u8>, String> {
     if bytes.len() > PEM_BYTES_MAX {
         return Err(format!("must be at most {PEM_BYTES_MAX} bytes long"));
     }
-    let text = str::from_utf8(bytes).map_err(|_| "is not a PEM file".to_owned())?;
+    let no_pem = "the file holds no PEM; write a public key, which begins with -----BEGIN PUBLIC \
+                  KEY-----";
+    let text = str::from_utf8(bytes).map_err(|_| no_pem.to_owned())?;
     let mut blocks = text.split("-----BEGIN ").skip(1);
-    let block = blocks.next().ok_or("is not a PEM file (no '-----BEGIN ')")?;
+    let block = blocks.next().ok_or(no_pem)?;
+    if text.contains("PRIVATE KEY-----") {
+        return Err("is a private key; a verifier needs the public half only, which \
+                    `openssl pkey -pubout` writes"
+            .into());
+    }
+    if block.starts_with("CERTIFICATE-----") {
+        return Err("is a certificate; extract its key with `openssl x509 -pubkey -noout`".into());
+    }
     if blocks.next().is_some() {
         return Err("holds more than one PEM block; it must hold one public key".to_owned());
     }
     let (label, rest) = block.split_once("-----").ok_or("has a malformed BEGIN line")?;
-    match label {
-        "PUBLIC KEY" | "RSA PUBLIC KEY" => {}
-        "CERTIFICATE" => {
-            return Err(
-                "is a certificate; extract its key with `openssl x509 -pubkey -noout`".into()
-            );
-        }
-        private if private.ends_with("PRIVATE KEY") => {
-            return Err("is a private key; a verifier needs the public half only, which \
-                        `openssl pkey -pubout` writes"
-                .into());
-        }
-        _ => return Err("holds no 'PUBLIC KEY' block".to_owned()),
+    if !matches!(label, "PUBLIC KEY" | "RSA PUBLIC KEY") {
+        return Err("holds no 'PUBLIC KEY' block; write one, as `openssl pkey -pubout` does".into());
     }
     let end = format!("-----END {label}-----");
     let (body, after) = rest.split_once(&end).ok_or("has no END line for its BEGIN line")?;
@@ -77,11 +76,12 @@ mod tests {
         };
         let key = block("PUBLIC KEY", "AQID");
         for (text, part) in [
-            (String::new(), "not a PEM file"),
-            ("ssh-rsa AAAA".to_owned(), "not a PEM file"),
+            (String::new(), "holds no PEM"),
+            ("ssh-rsa AAAA".to_owned(), "holds no PEM"),
             (block("CERTIFICATE", "AQID"), "certificate"),
             (block("PRIVATE KEY", "AQID"), "private key"),
-            (block("EC PRIVATE KEY", "AQID"), "private key"),
+            (block("EC PARAMETERS", "AQ") + &block("EC PRIVATE KEY", "AQID"), "private key"),
+            (block("CERTIFICATE", "AQ") + &block("CERTIFICATE", "AQID"), "certificate"),
             (block("X509 CRL", "AQID"), "no 'PUBLIC KEY'"),
             (format!("{key}{key}"), "more than one"),
             (format!("{key}x"), "after its END"),

@@ -359,7 +359,10 @@ impl Keys<'_> {
             let Some(mut key) = VerificationKey::compile(spec, problems) else { continue };
             if is_taken(&keys, &key) {
                 let path = format!("{}.id", spec.path);
-                problems.push(AuthProblem::error(path, "must not be the id of another key"));
+                problems.push(AuthProblem::error(
+                    path,
+                    "is the id of another key too; write one that no other key has",
+                ));
                 continue;
             }
             if key.id.is_some() {

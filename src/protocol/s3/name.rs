@@ -37,6 +37,13 @@ const SESSION_TOKEN_BYTES_MAX: usize = 8_192;
 /// The problem. Source: Amazon S3 User Guide, "General purpose bucket naming rules".
 pub fn validate_bucket_name(name: &str) -> Result<(), &'static str> {
     let bytes = name.as_bytes();
+    if name.starts_with("arn:") {
+        return Err("is an ARN; write the name of the bucket alone, which ends it");
+    }
+    if name.contains('/') {
+        return Err("has a '/'; write the name of the bucket alone, without a scheme, and what \
+                    follows it in key_prefix");
+    }
     let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     if !(BUCKET_NAME_BYTES_MIN..=BUCKET_NAME_BYTES_MAX).contains(&bytes.len()) {
         return Err("a bucket name must have 3 to 63 characters");
@@ -79,7 +86,7 @@ pub fn validate_region(region: &str) -> Result<(), &'static str> {
         return Err("a region must have at most 63 characters");
     }
     if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        return Err("a region must have only letters, digits, '-' and '_'");
+        return Err("a region must have only letters, digits, '-' and '_', as eu-central-1 has");
     }
     Ok(())
 }

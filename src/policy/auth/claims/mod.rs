@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value};
 
 use super::spec::{AuthProblem, ClaimSpec};
 
-/// Operators by name, for messages and for the nearest one to a misspelling.
+/// Operators by name, for messages.
 const OPERATORS: [&str; 10] =
     ["equals", "not_equals", "in", "contains", "gt", "gte", "lt", "lte", "exists", PATH_PREFIX];
 
@@ -213,8 +213,9 @@ impl Test {
             "equals" => Self::Equals(scalar()?),
             "not_equals" => Self::NotEquals(scalar()?),
             "in" => {
-                let wrong =
-                    || wrong_value(spec, "a list of strings, numbers or booleans, not empty");
+                let wrong = || {
+                    wrong_value(spec, "a list of strings, numbers or booleans that is not empty")
+                };
                 let items = spec.value.as_array().filter(|items| !items.is_empty());
                 let scalars: Option<Box<[_]>> =
                     items.ok_or_else(wrong)?.iter().map(Scalar::compile).collect();
@@ -345,7 +346,9 @@ fn check_path_prefix(spec: &ClaimSpec, scope: Scope) -> Result<(), AuthProblem> 
         return Err(problem(spec, "operator", message.to_owned()));
     }
     if !spec.value.is_null() {
-        return Err(wrong_value(spec, "left out (the claim itself holds the prefixes)"));
+        let message = "the operator path_prefix takes no value, because the claim holds the \
+                       prefixes; remove it";
+        return Err(problem(spec, "value", message.to_owned()));
     }
     Ok(())
 }
@@ -355,18 +358,15 @@ fn problem(spec: &ClaimSpec, member: &str, message: String) -> AuthProblem {
 }
 
 fn wrong_value(spec: &ClaimSpec, expected: &str) -> AuthProblem {
-    problem(spec, "value", format!("must be {expected} for the operator {}", spec.operator))
+    let needs_number = expected == "a number";
+    let is_quoted = spec.value.as_str().is_some_and(|text| text.parse::<f64>().is_ok());
+    let advice = if needs_number && is_quoted { "; write it without quotes" } else { "" };
+    let message = format!("the operator {} needs {expected}{advice}", spec.operator);
+    problem(spec, "value", message)
 }
 
 fn unknown_operator(name: &str) -> String {
-    let nearest = OPERATORS
-        .into_iter()
-        .min_by_key(|known| strsim::damerau_levenshtein(known, name))
-        .unwrap_or(OPERATORS[0]);
-    format!(
-        "unknown operator '{name:.64}', did you mean '{nearest}'? (known: {})",
-        OPERATORS.join(", ")
-    )
+    format!("unknown operator '{name:.64}'; write one of {}", OPERATORS.join(", "))
 }
 
 #[cfg(test)]

@@ -37,19 +37,21 @@ impl std::error::Error for DuplicatePrefix {}
 /// The problem, in words that fit after the key path.
 pub fn validate_path_prefix(prefix: &str) -> Result<(), &'static str> {
     if !prefix.starts_with('/') {
-        return Err("a path prefix must start with '/'");
+        return Err("a path prefix must start with '/'; write one before it");
     }
     if prefix.len() > 1 && prefix.ends_with('/') {
-        return Err("a path prefix must not end with '/'; it matches whole segments anyway");
+        return Err(
+            "a path prefix must not end with '/'; remove it, because whole segments match anyway",
+        );
     }
     if prefix.contains("//") {
-        return Err("a path prefix must not have empty segments ('//')");
+        return Err("a path prefix must not have empty segments ('//'); write one '/'");
     }
     if prefix.contains('%') {
         return Err("a path prefix must be written decoded: a space for %20, without any '%'");
     }
     if prefix.contains(['?', '#']) {
-        return Err("a path prefix must not have a '?' or '#'");
+        return Err("a path prefix must not have a '?' or '#'; end it before them");
     }
     if prefix.chars().any(char::is_control) {
         return Err("a path prefix must not have control characters");
