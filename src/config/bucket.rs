@@ -281,9 +281,15 @@ fn check_bucket_auth(auth: &BucketAuthSettings, section: Section<'_>) {
 /// name cannot exist, or that protects less than it seems to.
 fn check_s3(s3: &S3Settings, section: Section<'_>) {
     let S3Settings { endpoint, region, bucket, addressing, .. } = s3;
+    if !section.is_noted("key_prefix") {
+        warn_of_key_prefix(section, &s3.key_prefix);
+    }
     let addressed = ["bucket", "region", "endpoint", "addressing"];
     if !addressed.into_iter().any(|name| section.is_noted(name)) {
         note_bad_address(section, endpoint.as_ref(), region, bucket, *addressing);
+        if let Some(url) = endpoint {
+            warn_of_bucket_in_host(section, url, bucket);
+        }
     }
     if !endpoint.as_ref().is_some_and(|url| url.scheme == Scheme::Http) {
         return;
@@ -331,6 +337,45 @@ fn note_bad_address(
              http",
         );
     }
+}
+
+/// Warns of a prefix that is put before keys as it is, and hardly makes those that are there.
+fn warn_of_key_prefix(section: Section<'_>, prefix: &str) {
+    if prefix.starts_with('/') {
+        section.warning(
+            "key_prefix",
+            "begins with '/', which the keys of few buckets do; remove it unless yours do",
+        );
+    }
+    if prefix.ends_with(|last: char| last.is_ascii_alphanumeric()) {
+        section.warning(
+            "key_prefix",
+            "ends without '/', so that prefix and key become one word; write a '/' at its end if \
+             it is a directory",
+        );
+    }
+}
+
+/// Warns of an endpoint whose host begins with the bucket: its name would be in each request twice.
+fn warn_of_bucket_in_host(section: Section<'_>, url: &EndpointUrl, bucket: &str) {
+    let rest = url.host.strip_prefix(bucket).and_then(|rest| rest.strip_prefix('.'));
+    let Some(host) = rest.filter(|host| !host.is_empty()) else { return };
+    let without = EndpointUrl { host: host.to_owned(), ..url.clone() };
+    let is_written = |name| {
+        section.entry(name).and_then(|entry| entry.value.text()).is_some_and(|t| !t.contains('$'))
+    };
+    let write = if is_written("endpoint") && is_written("bucket") {
+        without.to_string()
+    } else {
+        "the host without it".to_owned()
+    };
+    section.warning(
+        "endpoint",
+        format!(
+            "has the name of the bucket in its host, and requests would name it twice; write \
+             {write}, with addressing: virtual if the name has to be in the host"
+        ),
+    );
 }
 
 impl Value for SigningSettings {

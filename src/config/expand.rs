@@ -117,6 +117,15 @@ pub(super) fn naming_variables(message: String, text: &str) -> String {
     format!("{message} (from {variables})")
 }
 
+/// Returns true for `$NAME` and `$(NAME)`, alone or before a `/`: what a shell or Kubernetes
+/// replaces.
+pub(super) fn is_shell_variable(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('$') else { return false };
+    let rest = rest.split('/').next().unwrap_or_default();
+    let in_parentheses = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+    is_name(in_parentheses.unwrap_or(rest))
+}
+
 /// Returns true if a variable may have this name.
 fn is_name(name: &str) -> bool {
     !name.is_empty()
@@ -197,6 +206,16 @@ mod tests {
         assert_eq!(naming_variables("is bad".to_owned(), "x"), "is bad");
         assert_eq!(naming_variables("is bad".to_owned(), "${A}"), "is bad (from ${A})");
         assert_eq!(naming_variables("${A} is bad".to_owned(), "${A}"), "${A} is bad");
+    }
+
+    #[test]
+    fn what_a_shell_would_replace_is_seen() {
+        for text in ["$HOME", "$HOME/key", "$(HOME)", "$(HOME)/key", "$_a1"] {
+            assert!(is_shell_variable(text), "{text}");
+        }
+        for text in ["${HOME}", "$$HOME", "$", "$1", "$a b", "a$HOME", "$(HOME", "$a+b", ""] {
+            assert!(!is_shell_variable(text), "{text}");
+        }
     }
 
     #[test]

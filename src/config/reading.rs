@@ -364,6 +364,7 @@ impl<'a> Section<'a> {
         }
         let Some(text) = self.optional_text(name)? else { return Ok(None) };
         check(text.value.as_bytes()).map_err(|message| self.error(name, message))?;
+        self.warn_of_blanks(name, text.value.as_bytes());
         let secret = Secret::new(text.value.into_owned());
         if let Some(text) = with_variable {
             self.walk.keep_secret(name, text, &secret);
@@ -387,9 +388,20 @@ impl<'a> Section<'a> {
             return Err(self.error(name, "the file that it names is empty"));
         }
         check(bytes).map_err(|message| self.error(name, message))?;
+        self.warn_of_blanks(name, bytes);
         let secret = Secret::new(bytes);
         self.walk.keep_secret(name, &path.value, &secret);
         Ok(secret)
+    }
+
+    /// Warns of white space around a secret, which is hardly a part of it.
+    fn warn_of_blanks(&self, name: &str, secret: &[u8]) {
+        if secret.trim_ascii().len() < secret.len() {
+            self.warning(
+                name,
+                "begins or ends with white space, which is taken as a part of the secret; remove it",
+            );
+        }
     }
 
     /// Any value as JSON, with variables replaced; null when it is not written.

@@ -1,7 +1,10 @@
 //! One section of the file: its keys, the sections and lists inside it, and every problem noted
 //! with its path and line while the walk goes on.
 
+use std::slice;
+
 use super::{
+    expand::is_shell_variable,
     keys::{self, Key, Kind, Preset},
     scalar::expected,
     unknown,
@@ -48,8 +51,25 @@ impl<'a> Section<'a> {
             if keys::find(keys, &entry.key).is_none() {
                 section.note_unknown(entry);
             }
+            section.warn_of_shell_variables(entry);
         }
         section
+    }
+
+    /// Warns of a value that a shell would replace, and that is a text here. It may be a secret,
+    /// so it is not shown.
+    fn warn_of_shell_variables(&self, entry: &Entry<'_>) {
+        let texts = match entry.value.shape() {
+            Shape::Sequence(items) => items,
+            _ => slice::from_ref(&entry.value),
+        };
+        if texts.iter().filter_map(Node::text).any(is_shell_variable) {
+            let mut path = self.at.to_string();
+            push_key(&mut path, &entry.key);
+            let message = "begins with a dollar sign without braces, which is taken as it stands; \
+                           write ${NAME} for the value of a variable, or $$ for a dollar sign";
+            self.walk.warning(path, entry.line, message.to_owned());
+        }
     }
 
     fn note_unknown(&self, entry: &Entry<'_>) {

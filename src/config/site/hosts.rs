@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use crate::{
-    config::{declare::Value, keys::Key, section::Section},
+    config::{declare::Value, keys::Key, scalar::Text, section::Section},
     policy::router::{HostPattern, validate_path_prefix},
 };
 
@@ -47,7 +47,12 @@ impl Value for PathPrefix {
         let Ok(text) = section.optional_text(key.name) else { return Self::default() };
         let problem = match text {
             Some(text) => match check_path_prefix(&text.value) {
-                Ok(()) => return Self(text.value.into_owned()),
+                Ok(()) => {
+                    if text.value.contains('*') {
+                        section.warning(key.name, literal_star(&text));
+                    }
+                    return Self(text.value.into_owned());
+                }
                 Err(problem) => problem,
             },
             None if section.is_written(key.name) => "is empty; write a value",
@@ -59,6 +64,17 @@ impl Value for PathPrefix {
         section.error(key.name, problem);
         Self::default()
     }
+}
+
+/// Warning about a `*` that looks like a pattern.
+fn literal_star(text: &Text<'_>) -> String {
+    let before = text.value.trim_end_matches(['*', '/']);
+    let write = match before {
+        _ if !text.may_be_shown() || before.contains('*') => "the path before it".to_owned(),
+        "" => "/".to_owned(),
+        before => before.to_owned(),
+    };
+    format!("holds a * that stands for itself; a prefix covers all that is below it: write {write}")
 }
 
 fn check_path_prefix(prefix: &str) -> Result<(), &'static str> {
