@@ -180,6 +180,13 @@ mod tests {
     fn names_are_unique_and_legal() {
         let mut seen = HashSet::new();
         for definition in ALL {
+            assert!(
+                ["yatagarasu_", "config_", "process_"]
+                    .iter()
+                    .any(|prefix| definition.name.starts_with(prefix)),
+                "{} has no prefix",
+                definition.name
+            );
             assert!(seen.insert(definition.name), "{} twice", definition.name);
             for name in definition.labels.iter().chain([&definition.name]) {
                 let is_legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
