@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use yatagarasu::{
     model::Generation,
     telemetry::{
-        access_log::{self, AccessRecord, BATCH_BYTES, Second, write_record},
+        access_log::{self, AccessLogRules, AccessRecord, BATCH_BYTES, Second, write_record},
         cells::{BucketCells, CoreCells},
         key_slots::KeySlots,
         labels::Method,
@@ -44,7 +44,8 @@ fn record() -> AccessRecord<'static> {
         upstream_us: Some(9_876),
         generation: 42,
         sub: Some("user-12345"),
-        aborted: false,
+        aborted: None,
+        more: None,
     }
 }
 
@@ -75,7 +76,8 @@ fn logging(criterion: &mut Criterion) {
     let Ok((handle, sinks)) = access_log::start("/dev/null") else { return };
     let mut sink = sinks.sink(Arc::default());
     criterion.bench_function("access_log_push", |bencher| {
-        bencher.iter(|| sink.push(black_box(&record())));
+        let rules = AccessLogRules::default();
+        bencher.iter(|| sink.push(black_box(&rules), black_box(&record())));
     });
     drop(sink);
     handle.stop(std::time::Duration::from_secs(1));

@@ -52,6 +52,8 @@ pub enum Kind {
     Seconds(u32),
     /// Seconds from 0 up to a bound, fractions allowed.
     SecondsOrZero(u32),
+    /// A number from 0 to 1, fractions allowed.
+    Share,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A list of whole numbers, each one of these.
@@ -140,6 +142,10 @@ pub(super) const fn seconds(max: u32) -> Key {
 
 pub(super) const fn seconds_or_zero(max: u32) -> Key {
     of(Kind::SecondsOrZero(max))
+}
+
+pub(super) const fn share() -> Key {
+    of(Kind::Share)
 }
 
 pub(super) const fn one_of(words: &'static [&'static str]) -> Key {
@@ -294,6 +300,7 @@ impl fmt::Display for Kind {
             Self::Integer(min, max, _) => write!(f, "whole number, {min} to {max}"),
             Self::Seconds(max) => write!(f, "number above 0, up to {max}"),
             Self::SecondsOrZero(max) => write!(f, "number, 0 to {max}"),
+            Self::Share => f.write_str("number, 0 to 1"),
             Self::Choice(names) => write!(f, "one of `{}`", names.join("`, `")),
             Self::Integers(all) => {
                 let all: Vec<_> = all.iter().map(ToString::to_string).collect();

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod problem;
 pub mod settings;
 
+mod access_log;
 mod advice;
 mod bucket;
 mod changes;

@@ -264,15 +264,7 @@ impl<'a> Section<'a> {
             _ => unreachable!("{name} is no time"),
         };
         let Some(text) = self.scalar_or_default(name)? else { return Ok(Duration::ZERO) };
-        // The characters are checked because `parse` alone accepts "inf" and "nan".
-        let number = text.value.parse::<f64>().ok().filter(|_| {
-            (text.plain || text.from_variable)
-                && text
-                    .value
-                    .bytes()
-                    .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'-' | b'+'))
-        });
-        let Some(number) = number else {
+        let Some(number) = decimal(&text) else {
             let (shown, advice) = (text.shown(), advice::seconds(&text));
             let message = format!("expected a number of seconds, found {shown}{advice}");
             return Err(self.error(name, message));
@@ -283,6 +275,19 @@ impl<'a> Section<'a> {
             }
             _ if zero => Err(self.error(name, format!("must be from 0 to {max} seconds"))),
             _ => Err(self.error(name, format!("must be above 0 and at most {max} seconds"))),
+        }
+    }
+
+    /// A share of a whole, as that part of a second: to the billionth.
+    pub(super) fn share(&self, name: &str) -> Result<Duration, Noted> {
+        let Some(text) = self.scalar_or_default(name)? else { return Ok(Duration::ZERO) };
+        let Some(number) = decimal(&text) else {
+            let message = format!("expected a number from 0 to 1, found {}", text.shown());
+            return Err(self.error(name, message));
+        };
+        match Duration::try_from_secs_f64(number) {
+            Ok(share) if share <= Duration::from_secs(1) => Ok(share),
+            _ => Err(self.error(name, "must be from 0 to 1, such as 0.1 for one in ten")),
         }
     }
 
@@ -470,4 +475,12 @@ fn no_path(name: &str, value: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The number that a plain scalar, or a variable, holds.
+fn decimal(text: &Text<'_>) -> Option<f64> {
+    // The characters are checked because `parse` alone accepts "inf" and "nan".
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'-' | b'+');
+    let number = text.value.parse().ok();
+    number.filter(|_| (text.plain || text.from_variable) && text.value.bytes().all(is_digit))
 }

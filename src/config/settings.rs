@@ -10,6 +10,7 @@ use std::{
 };
 
 pub use super::{
+    access_log::{LineFields, LineTemplate, Share, SkippedEndpoints},
     bucket::{BucketAuthSettings, BucketSettings, S3Settings, SigningSettings, Verify},
     credentials::{RoleSettings, SourceKind, SourceSettings},
     site::{
@@ -23,7 +24,7 @@ use super::{
     declare::{Keys, Value, choice, declare, list_of, section_of, words},
     keys::{
         DAY_SECONDS, HOUR_SECONDS, Key, Row, boolean, integer, rows, seconds, seconds_or_zero,
-        text, texts,
+        share, text, texts,
     },
     section::Section,
 };
@@ -262,13 +263,46 @@ words! {
 
 declare! {
     /// `logging.access_log`.
-    pub struct AccessLogSettings {
+    pub struct AccessLogSettings, check = check_access_log {
         /// Writes it.
         enabled: bool = boolean().is("true"),
         /// File to append to, relative to the working directory; `-` is stdout.
         target as "path": AccessLogTarget = text().is("-").checked(check_path),
-        /// Form of a line.
+        /// Form of a line. `combined` is that of Apache and nginx.
         format: AccessLogFormat = choice::<AccessLogFormat>().is("json"),
+        /// Fields that are added to the usual ones or, with a leading `-`, taken from them; `otel`
+        /// is all with names of OpenTelemetry, `-usual` takes the usual ones away.
+        fields: LineFields = texts().otherwise("the usual ones"),
+        /// Line of `format: template`, with `{field}` for the values.
+        template: LineTemplate = text(),
+        /// Endpoints whose requests have no line: `health`, `ready`, `metrics`.
+        skip: SkippedEndpoints = texts(),
+        /// Share of the responses with a status of 2xx or 3xx that have a line.
+        sample: Share = share().is("1.0"),
+    }
+}
+
+fn check_access_log(log: &AccessLogSettings, section: Section<'_>) {
+    if section.is_noted("format") || section.is_noted("template") {
+        return;
+    }
+    let is_template = log.format == AccessLogFormat::Template;
+    if is_template && log.template.0.is_none() {
+        section.error(
+            "template",
+            "is missing for format: template; write it, such as \"{method} {path} {status}\"",
+        );
+    }
+    if !is_template && section.is_written("template") {
+        section.warning(
+            "template",
+            "has no effect without format: template; write that, or remove it",
+        );
+    }
+    let is_fixed = is_template || log.format == AccessLogFormat::Combined;
+    if is_fixed && !section.is_empty_list("fields") {
+        let format = log.format.as_str();
+        section.warning("fields", format!("has no effect with format: {format}; remove it"));
     }
 }
 
@@ -313,6 +347,12 @@ words! {
     pub enum AccessLogFormat {
         /// One JSON object a line.
         Json = "json",
+        /// Pairs of names and values.
+        Logfmt = "logfmt",
+        /// The combined log format of Apache and nginx.
+        Combined = "combined",
+        /// `template`.
+        Template = "template",
     }
 }
 

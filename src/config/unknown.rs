@@ -90,7 +90,7 @@ fn placed(write: &str, at: &str, pattern: &str) -> String {
 }
 
 /// The name that was probably meant.
-fn nearest(names: &[&'static str], name: &str) -> Option<&'static str> {
+pub(super) fn nearest(names: &[&'static str], name: &str) -> Option<&'static str> {
     let folded_name = folded(name);
     if let Some(same) = names.iter().find(|known| folded(known) == folded_name) {
         return Some(same);

@@ -8,8 +8,8 @@ use crate::{
     config::{
         Policies, Problem, Problems, Settings,
         settings::{
-            BucketSettings, CompressSettings, CorsSettings, HeadersSettings, PerBucket, PlainMode,
-            SigningSettings, TlsSettings,
+            AccessLogFormat, AccessLogSettings, BucketSettings, CompressSettings, CorsSettings,
+            HeadersSettings, PerBucket, PlainMode, SigningSettings, TlsSettings,
         },
     },
     handoff::{
@@ -34,7 +34,11 @@ use crate::{
     },
     protocol::s3::endpoint::{EndpointUrl, Scheme, address},
     system::tls::TlsClient,
-    telemetry::{ALL_BUCKETS, PER_BUCKET_SERIES_MAX, cells::BucketCells},
+    telemetry::{
+        ALL_BUCKETS, PER_BUCKET_SERIES_MAX,
+        access_log::{AccessLogRules, Layout},
+        cells::BucketCells,
+    },
 };
 
 /// Input of a snapshot besides settings.
@@ -117,9 +121,22 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Rele
         endpoints: endpoints.all,
         auth,
         metrics_enabled: settings.metrics.enabled,
-        access_log: settings.logging.access_log.enabled,
+        access_log: compile_access_log(&settings.logging.access_log),
     };
     Ok(Release { snapshot: Arc::new(snapshot), counters: Arc::new(counters) })
+}
+
+/// Rules of the access log, if it is written.
+fn compile_access_log(log: &AccessLogSettings) -> Option<Box<AccessLogRules>> {
+    let fields = &log.fields.0;
+    let layout = match (log.format, &log.template.0) {
+        (AccessLogFormat::Logfmt, _) => Layout::logfmt(fields),
+        (AccessLogFormat::Combined, _) => Layout::combined(),
+        (AccessLogFormat::Template, Some(template)) => Layout::template(template.clone()),
+        (AccessLogFormat::Json | AccessLogFormat::Template, _) => Layout::json(fields),
+    };
+    let rules = || AccessLogRules::new(layout, &log.skip.0, log.sample.0);
+    log.enabled.then(|| Box::new(rules()))
 }
 
 fn plain(tls: &TlsSettings) -> Plain {

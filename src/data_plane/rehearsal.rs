@@ -156,6 +156,7 @@ impl Rehearsal {
             request: &request,
             identity,
             started,
+            notes: None,
             allow,
             site,
             is_of_s3_client: false,
@@ -173,6 +174,7 @@ impl Rehearsal {
             is_head: request.is_head(),
             fields: &fields,
             client: Some(response.presence()),
+            notes: None,
         };
         let object = ObjectRequest::new(core, &request.local, bucket, wanted, permit).ok()?;
         let mut upstream = core.buffers.scratch();
@@ -206,7 +208,7 @@ impl Rehearsal {
             upstream_ns: Some(1_000_000),
             ..Outcome::default()
         };
-        record::finish(&exchange, &decision, &outcome);
+        record::finish(&exchange, &decision, &outcome, None);
         Some(())
     }
 }

@@ -19,6 +19,7 @@ use crate::{
         site::Site,
     },
     system::tls::TlsClient,
+    telemetry::access_log::AccessLogRules,
 };
 
 /// One generation of configuration.
@@ -50,8 +51,8 @@ pub struct Snapshot {
     pub auth: Arc<AuthPolicy>,
     /// Set if `/metrics` is served.
     pub metrics_enabled: bool,
-    /// Set if access-log records are written.
-    pub access_log: bool,
+    /// Lines of the access log, if it is written.
+    pub access_log: Option<Box<AccessLogRules>>,
 }
 
 /// Answer to a request without TLS that is for none of the built-in endpoints.

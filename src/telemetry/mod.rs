@@ -14,6 +14,7 @@ mod lines;
 pub mod log;
 pub mod process;
 pub mod render;
+mod text;
 
 /// Most buckets for which `metrics.per_bucket: auto` gives each bucket series of its own. A bucket
 /// has about 50 series once it is used, and the load of a Prometheus server grows with series.

@@ -56,6 +56,7 @@ fn another(key: &Key, current: &Value) -> Option<Value> {
             Some(if current < max { current + 1 } else { current - 1 }.into())
         }
         Kind::Seconds(_) | Kind::SecondsOrZero(_) => Some(7.5.into()),
+        Kind::Share => Some(0.5.into()),
         Kind::Choice(names) => {
             names.iter().find(|name| current.as_str() != Some(**name)).map(|name| (*name).into())
         }
@@ -144,6 +145,7 @@ fn diff_reports_text_keys_by_path() {
         ("buckets[].auth.claims[].value", "writers", "buckets[products].auth.claims"),
         ("jwt.token_sources[].type", "bearer", ""),
         ("logging.access_log.path", "-", "logging.access_log.path"),
+        ("logging.access_log.template", "{status}", "logging.access_log.template"),
     ] {
         let mut changed = full.clone();
         *at(&mut changed, path).unwrap() = value.into();

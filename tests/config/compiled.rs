@@ -11,6 +11,7 @@ use yatagarasu::{
     handoff::{credentials::Signing, release::Release},
     model::Generation,
     protocol::http1::AddressField,
+    telemetry::access_log::{Layout, SkippedEndpoint, Template},
 };
 
 use super::{directory, load};
@@ -69,7 +70,12 @@ fn the_snapshot_says_what_the_file_says() {
     assert_eq!(snapshot.limits, settings.server.limits);
     assert_eq!(snapshot.timeouts, settings.server.timeouts);
     assert_eq!(snapshot.http2, settings.server.http2);
-    assert!(snapshot.expose_generation && snapshot.metrics_enabled && snapshot.access_log);
+    assert!(snapshot.expose_generation && snapshot.metrics_enabled);
+    let rules = snapshot.access_log.as_ref().unwrap();
+    assert!(rules.is_selective() && rules.skips(SkippedEndpoint::Ready));
+    assert!(!rules.skips(SkippedEndpoint::Metrics));
+    let template = "{client.address} \"{method} {path}\" {status} {{{bytes}}}";
+    assert_eq!(rules.layout, Layout::template(Template::parse(template).unwrap()));
     assert!(snapshot.auth.enforced());
     let proxies = &snapshot.trusted_proxies;
     assert_eq!(proxies.field, AddressField::Forwarded);

@@ -65,7 +65,8 @@ fn the_access_log_has_one_record_a_request_without_the_query() {
 
 #[test]
 fn a_record_has_exactly_the_promised_fields() {
-    const FIELDS: [&str; 23] = [
+    const FIELDS: [&str; 24] = [
+        "log",
         "time",
         "request_id",
         "trace_id",

@@ -12,6 +12,7 @@
 mod support;
 
 mod access_log;
+mod access_log_lines;
 mod allowlist;
 mod auth;
 mod auth_closed;

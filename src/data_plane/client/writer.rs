@@ -9,7 +9,7 @@ use crate::{
             splice::{self, Destination},
         },
         core::Core,
-        exchange::client::{ClientGone, Cut, ResponseWriter},
+        exchange::client::{ClientGone, Cut, ResponseWriter, Start},
         upstream::body::Body,
     },
     protocol::http1::{
@@ -71,7 +71,7 @@ pub(crate) struct Writer<'w> {
     framing: ClientFraming,
     /// Set while the end of a chunk is still to be written.
     open_chunk: bool,
-    started: bool,
+    start: Start,
     /// Body bytes in `out`.
     gathered: usize,
     /// Body bytes that the client's socket took.
@@ -97,7 +97,7 @@ impl<'w> Writer<'w> {
             fields_at: 0,
             framing: ClientFraming::None,
             open_chunk: false,
-            started: false,
+            start: Start::default(),
             gathered: 0,
             sent: 0,
         }
@@ -140,7 +140,7 @@ impl<'w> Writer<'w> {
         if out.is_empty() && more.is_empty() {
             return Ok(());
         }
-        self.started = true;
+        self.start.make(&self.core.reactor.clock);
         let body = self.gathered + more.len();
         let (delivered, taken) = deliver(self.stream, self.client_write, [out, more], ends).await;
         // Head and chunk sizes go before the body, so what was taken of a part is body last.
@@ -267,8 +267,8 @@ impl ResponseWriter for Writer<'_> {
         splice::relay(self.core, body, client).await
     }
 
-    fn is_started(&self) -> bool {
-        self.started
+    fn start(&mut self) -> &mut Start {
+        &mut self.start
     }
 
     fn body_bytes(&self) -> u64 {

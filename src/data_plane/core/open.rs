@@ -272,7 +272,7 @@ mod tests {
     use std::fs::OpenOptions;
 
     use super::*;
-    use crate::telemetry::access_log::{self, AccessRecord};
+    use crate::telemetry::access_log::{self, AccessLogRules, AccessRecord};
 
     #[test]
     fn the_last_report_waits_for_lines_that_the_writer_has_no_room_for() {
@@ -287,9 +287,9 @@ mod tests {
         let (to_control, reports) = crossbeam_channel::unbounded();
         let open = Open::new(0, Arc::clone(&cells), Rc::clone(&sink), to_control);
         while cells.access_log_dropped.get() == 0 {
-            sink.borrow_mut().push(&AccessRecord::EXAMPLE);
+            sink.borrow_mut().push(&AccessLogRules::default(), &AccessRecord::EXAMPLE);
         }
-        sink.borrow_mut().push(&AccessRecord::EXAMPLE);
+        sink.borrow_mut().push(&AccessLogRules::default(), &AccessRecord::EXAMPLE);
         open.begin(DrainStep::Closing);
         assert!(matches!(reports.try_recv(), Ok(FromWorker::Drained { .. })));
         open.begin(DrainStep::Ending);

@@ -11,6 +11,7 @@ use crate::{
     model::Fault,
     policy::auth::TokenCarrier as _,
     protocol::http1::Method,
+    telemetry::access_log::SkippedEndpoint,
 };
 
 /// Time that a client waits for what the control thread knows: a page that takes longer is of no
@@ -79,6 +80,16 @@ impl Builtin {
         match self {
             Self::Admin(path) if path.is_post() => "POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    /// Its name among the endpoints that the access log can leave out.
+    pub(super) fn skipped_as(self) -> Option<SkippedEndpoint> {
+        match self {
+            Self::Health => Some(SkippedEndpoint::Health),
+            Self::Ready => Some(SkippedEndpoint::Ready),
+            Self::Metrics => Some(SkippedEndpoint::Metrics),
+            Self::Admin(_) => None,
         }
     }
 

@@ -6,7 +6,10 @@ use crate::{
     data_plane::upstream::{body::Body, error::UpstreamError},
     model::Fault,
     protocol::http1::{BodyLength, ResponseHead},
-    system::reactor::Presence,
+    system::{
+        clock::{CoreClock, Monotonic},
+        reactor::Presence,
+    },
 };
 
 /// The body of a request, which has no use.
@@ -26,6 +29,39 @@ pub(crate) trait RequestBody {
 #[derive(Debug)]
 pub(crate) struct ClientGone;
 
+/// The start of a response: that there was one, and its time where that is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Start {
+    is_made: bool,
+    is_timed: bool,
+    at: Option<Monotonic>,
+}
+
+impl Start {
+    /// Notes that a part of the response is sent.
+    pub(crate) fn make(&mut self, clock: &CoreClock) {
+        if self.is_timed && !self.is_made {
+            self.at = Some(clock.refresh());
+        }
+        self.is_made = true;
+    }
+
+    /// Returns true if a part of the response was sent.
+    pub(crate) fn is_made(&self) -> bool {
+        self.is_made
+    }
+
+    /// Asks for its time.
+    pub(crate) fn ask(&mut self) {
+        self.is_timed = true;
+    }
+
+    /// Its time, if it was asked for.
+    pub(crate) fn at(&self) -> Option<Monotonic> {
+        self.at
+    }
+}
+
 /// Reason why a body was not passed on to its end.
 #[derive(Debug)]
 pub(crate) enum Cut {
@@ -33,6 +69,8 @@ pub(crate) enum Cut {
     Client,
     /// S3 failed.
     Upstream(UpstreamError),
+    /// This process cannot go on.
+    Proxy,
 }
 
 impl From<ClientGone> for Cut {
@@ -85,8 +123,8 @@ pub(crate) trait ResponseWriter {
     /// it.
     async fn splice(&mut self, body: &mut Body<'_>) -> Result<bool, Cut>;
 
-    /// True if a part of the response was sent.
-    fn is_started(&self) -> bool;
+    /// The start of the response.
+    fn start(&mut self) -> &mut Start;
 
     /// Bytes of the body that the client's side took.
     fn body_bytes(&self) -> u64;

@@ -4,6 +4,7 @@ use crate::{
     data_plane::{
         core::{Core, generation::Local},
         exchange::{identity::Identity, request::Request},
+        fetch::notes::Notes,
     },
     policy::site::{Site, documents::Documents},
     system::clock::Monotonic,
@@ -16,6 +17,8 @@ pub(crate) struct Exchange<'x> {
     pub(crate) request: &'x Request<'x>,
     pub(crate) identity: Identity<'x>,
     pub(crate) started: Monotonic,
+    /// Where attempts to get a response of S3 are noted, if the access log has them.
+    pub(crate) notes: Option<&'x Notes>,
     /// Methods that the resource takes, as `Allow` lists them.
     pub(crate) allow: &'static str,
     /// Rules of the bucket, once routed, for browsers and websites.

@@ -20,7 +20,7 @@ use crate::{
         },
     },
     protocol::http1::Method,
-    telemetry::labels::AuthFailure,
+    telemetry::{access_log::Needs, labels::AuthFailure},
 };
 
 /// The next step for a request.
@@ -61,6 +61,10 @@ pub(crate) struct Decision {
     pub(crate) auth_reason: &'static str,
     /// `sub` of the token, where it is logged.
     pub(crate) subject: Option<Box<str>>,
+    /// `kid` of the token, where it is logged.
+    pub(crate) key_id: Option<Box<str>>,
+    /// The endpoint of the proxy itself that was asked, whatever the method.
+    pub(crate) builtin: Option<Builtin>,
     /// Set for a request of an S3 client, as far as one can tell.
     pub(crate) is_of_s3_client: bool,
     /// The page in place of an index that S3 does not have.
@@ -77,6 +81,8 @@ impl Decision {
             bucket: None,
             auth_reason: "",
             subject: None,
+            key_id: None,
+            builtin: None,
             is_of_s3_client: false,
             or_page: None,
         };
@@ -256,8 +262,11 @@ impl Decision {
         if let Some(key) = permit.key_index() {
             count_key_use(core, local, key);
         }
-        if local.access_log {
+        if let Some(rules) = &local.access_log {
             self.subject = permit.subject().map(Box::from);
+            if rules.needs().has(Needs::KEY_ID) {
+                self.key_id = permit.key_id().map(Box::from);
+            }
         }
     }
 
@@ -281,6 +290,7 @@ impl Decision {
         builtin: Builtin,
     ) -> Result<Plan, Fault> {
         self.allow = builtin.allowed();
+        self.builtin = Some(builtin);
         if !builtin.allows(request.method(), request.method_name()) {
             return match request.method() {
                 Method::Options => Ok(Plan::Options),
@@ -298,6 +308,7 @@ impl Decision {
                         count_key_use(core, local, key);
                     }
                     self.subject = permit.subject().map(Box::from);
+                    self.key_id = permit.key_id().map(Box::from);
                 }
                 Err(denial) => return Err(self.denied(core, request, &denial)),
             }
@@ -313,8 +324,9 @@ impl Decision {
             core.want_keys(&source.id);
         }
         self.auth_reason = denial.reason.as_str();
-        if local.access_log {
+        if local.access_log.is_some() {
             self.subject = denial.subject.as_deref().map(Box::from);
+            self.key_id = denial.key_id.as_deref().map(Box::from);
         }
         match denial.fault {
             Fault::MissingToken if request.is_signed() => Fault::SignedRequest,

@@ -6,7 +6,7 @@ use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 use crate::{
     data_plane::{
         core::{Core, encoders::LentEncoder},
-        exchange::client::{ClientGone, Cut, ResponseWriter},
+        exchange::client::{Cut, ResponseWriter},
         upstream::body::{Body, Frame},
     },
     protocol::content_coding::{Coding, EncodeError, Operation},
@@ -107,7 +107,7 @@ async fn pass<R: ResponseWriter>(
                     None => coded.flush().await?,
                 }
             }
-            Frame::End => return Ok(coded.finish().await?),
+            Frame::End => return coded.finish().await,
         }
     }
 }
@@ -145,26 +145,26 @@ struct Coded<'c, R> {
 }
 
 impl<R: ResponseWriter> Coded<'_, R> {
-    async fn write(&mut self, part: &[u8]) -> Result<(), ClientGone> {
+    async fn write(&mut self, part: &[u8]) -> Result<(), Cut> {
         self.run(Operation::Encode, part).await
     }
 
     /// Sends the head and all that was coded so far.
-    async fn flush(&mut self) -> Result<(), ClientGone> {
+    async fn flush(&mut self) -> Result<(), Cut> {
         self.run(Operation::Flush, &[]).await?;
         self.pass_on().await?;
         self.held_since = None;
-        self.response.flush().await
+        Ok(self.response.flush().await?)
     }
 
-    async fn finish(&mut self) -> Result<(), ClientGone> {
+    async fn finish(&mut self) -> Result<(), Cut> {
         self.run(Operation::Finish, &[]).await?;
         self.pass_on().await?;
-        self.response.finish().await
+        Ok(self.response.finish().await?)
     }
 
     /// Goes on until the operation is done.
-    async fn run(&mut self, operation: Operation, mut input: &[u8]) -> Result<(), ClientGone> {
+    async fn run(&mut self, operation: Operation, mut input: &[u8]) -> Result<(), Cut> {
         loop {
             if self.filled == self.output.len() {
                 self.pass_on().await?;
@@ -172,7 +172,7 @@ impl<R: ResponseWriter> Coded<'_, R> {
             let room = self.output.get_mut(self.filled..).unwrap_or_default();
             let step = self.encoder.step(operation, input, room).map_err(|EncodeError| {
                 tracing::error!("an encoder failed; the response is cut short");
-                ClientGone
+                Cut::Proxy
             })?;
             input = input.get(step.read..).unwrap_or_default();
             self.filled += step.written;
@@ -184,7 +184,7 @@ impl<R: ResponseWriter> Coded<'_, R> {
         }
     }
 
-    async fn pass_on(&mut self) -> Result<(), ClientGone> {
+    async fn pass_on(&mut self) -> Result<(), Cut> {
         let filled = std::mem::take(&mut self.filled);
         for part in self.output.get(..filled).unwrap_or_default().chunks(PART_BYTES) {
             self.response.write(part).await?;

@@ -37,6 +37,7 @@ use crate::{
         },
     },
     system::buffers::Scratch,
+    telemetry::access_log::AbortedBy,
 };
 
 /// Fields of an error of S3 that a client needs whatever is sent in its place: the methods with 405
@@ -94,6 +95,7 @@ pub(super) async fn forward(
         is_head: exchange.request.is_head(),
         fields: &fields,
         client: Some(response.presence()),
+        notes: exchange.notes,
     };
     let request = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit);
     let request = match request {
@@ -155,7 +157,7 @@ pub(super) async fn failed(
     request.note(error);
     match error.fault() {
         Some(fault) => respond::fault(exchange, fault, response).await,
-        None => Outcome { aborted: true, ..Outcome::default() },
+        None => gone(),
     }
 }
 
@@ -211,16 +213,17 @@ async fn conclude(
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     let aborted = match passed {
-        Ok(()) => false,
-        Err(Cut::Upstream(error)) if !response.is_started() => {
+        Ok(()) => None,
+        Err(Cut::Upstream(error)) if !response.start().is_made() => {
             return failed(exchange, request, &error, response).await;
         }
-        Err(cut) => {
-            if let Cut::Upstream(error) = cut {
-                request.note(&error);
-            }
-            true
+        Err(Cut::Client) => Some(AbortedBy::Client),
+        Err(Cut::Upstream(error)) => {
+            request.note(&error);
+            let by_client = error.is_client_gone();
+            Some(if by_client { AbortedBy::Client } else { AbortedBy::Upstream })
         }
+        Err(Cut::Proxy) => Some(AbortedBy::Proxy),
     };
     Outcome { status, bytes: response.body_bytes(), aborted, ..Outcome::default() }
 }
@@ -232,7 +235,7 @@ pub(super) fn keep<'r>(
     outcome: &Outcome,
     fetched: Fetched<'r>,
 ) {
-    if !outcome.aborted && !head.close {
+    if outcome.aborted.is_none() && !head.close {
         request.give_back(fetched.body);
     }
 }
@@ -408,7 +411,7 @@ impl<'s> Replacement<'s> {
         let buffers = &exchange.core.buffers;
         let (mut key, mut via, mut fields) =
             (buffers.scratch(), buffers.scratch(), buffers.scratch());
-        let client = Some(response.presence());
+        let (client, notes) = (Some(response.presence()), exchange.notes);
         // Only shorter-lived requests from here on.
         let mut request: ObjectRequest<'_> = request;
         let may_be_directory = !object.is_index && !is_exact;
@@ -418,7 +421,7 @@ impl<'s> Replacement<'s> {
             }
             self.append_fields(|_| false, &mut via);
             let target = Target::Object(&key);
-            let wanted = Wanted { target, query: b"", is_head: true, fields: &via, client };
+            let wanted = Wanted { target, query: b"", is_head: true, fields: &via, client, notes };
             request = request.followed_by(wanted);
             if key.len() <= OBJECT_KEY_BYTES_MAX {
                 match exists(&request, &mut arrived).await {
@@ -442,7 +445,7 @@ impl<'s> Replacement<'s> {
             self.append_fields(passes, &mut fields);
             let target = Target::Object(substitute.key());
             let is_head = exchange.request.is_head();
-            let wanted = Wanted { target, query: b"", is_head, fields: &fields, client };
+            let wanted = Wanted { target, query: b"", is_head, fields: &fields, client, notes };
             request = request.followed_by(wanted);
             match arrived.fetch(&request).await {
                 Ok(fetched) if substitute.is_found(arrived.head.status) => {
@@ -577,5 +580,5 @@ async fn discard<'r>(request: &ObjectRequest<'r>, head: &ResponseHead, mut body:
 
 /// The outcome for a client that left.
 fn gone() -> Outcome {
-    Outcome { aborted: true, ..Outcome::default() }
+    Outcome { aborted: Some(AbortedBy::Client), ..Outcome::default() }
 }

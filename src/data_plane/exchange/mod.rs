@@ -40,10 +40,12 @@ use crate::{
             outcome::Outcome,
             request::Request,
         },
+        fetch::notes::Notes,
     },
     model::Fault,
     protocol::http1::Version,
     system::tls::Negotiated,
+    telemetry::access_log::Needs,
 };
 
 /// The end of a response.
@@ -72,7 +74,14 @@ pub(crate) async fn run(
     let allow = decision.allow;
     let site = request.site_of(decision.routed);
     let is_of_s3_client = decision.is_of_s3_client;
-    let exchange = Exchange { core, request, identity, started, allow, site, is_of_s3_client };
+    let needs = request.local.access_log.as_ref().map(|rules| rules.needs()).unwrap_or_default();
+    let notes = needs.has(Needs::UPSTREAM).then(Box::<Notes>::default);
+    if needs.has(Needs::FIRST_BYTE) {
+        response.start().ask();
+    }
+    let notes = notes.as_deref();
+    let exchange =
+        Exchange { core, request, identity, started, notes, allow, site, is_of_s3_client };
     let plan = std::mem::replace(&mut decision.plan, Plan::Options);
     let outcome = match plan {
         Plan::Object { bucket, key_at, is_index, permit } => {
@@ -115,7 +124,7 @@ pub(crate) async fn run(
         Plan::Preflight => respond::preflight(&exchange, response).await,
         Plan::Refuse(fault) => respond::fault(&exchange, fault, response).await,
     };
-    record::finish(&exchange, &decision, &outcome);
+    record::finish(&exchange, &decision, &outcome, response.start().at());
     outcome.end()
 }
 
@@ -154,6 +163,6 @@ impl Outcome {
     }
 
     fn end(&self) -> End {
-        if self.aborted { End::Cut } else { End::Complete }
+        if self.aborted.is_some() { End::Cut } else { End::Complete }
     }
 }

@@ -1,5 +1,7 @@
 //! The outcome of a request, which each step returns to the one before it.
 
+use crate::telemetry::access_log::AbortedBy;
+
 /// The response that the client got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -11,6 +13,6 @@ pub(crate) struct Outcome {
     pub(crate) bytes: u64,
     /// Nanoseconds from the request to S3 to the first byte of its response.
     pub(crate) upstream_ns: Option<u64>,
-    /// Set if the response was not complete.
-    pub(crate) aborted: bool,
+    /// The side that cut the response short, if it was.
+    pub(crate) aborted: Option<AbortedBy>,
 }

@@ -1,22 +1,33 @@
 //! Counting and logging a request once it is over.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr};
 
 use crate::{
     data_plane::{
         core::Core,
-        exchange::{context::Exchange, decision::Decision, outcome::Outcome},
+        exchange::{builtin::Builtin, context::Exchange, decision::Decision, outcome::Outcome},
+        fetch::notes::Notes,
     },
+    handoff::message::DrainStep,
     protocol::http1::Version,
-    system::tls::{Negotiated, TlsVersion},
+    system::{
+        clock::Monotonic,
+        tls::{Negotiated, TlsVersion},
+    },
     telemetry::{
-        access_log::{AccessRecord, TlsFacts},
+        access_log::{AbortedBy, AccessLogRules, AccessRecord, More, Needs, TlsFacts},
         labels::Method as MethodLabel,
     },
 };
 
-/// Counts and logs a request that is over.
-pub(crate) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Outcome) {
+/// Counts and logs a request that is over, whose response began at `first_byte` where that was
+/// asked for.
+pub(crate) fn finish(
+    exchange: &Exchange<'_>,
+    decision: &Decision,
+    outcome: &Outcome,
+    first_byte: Option<Monotonic>,
+) {
     let Exchange { core, request, .. } = exchange;
     let local = &request.local;
     let now = core.reactor.clock.refresh();
@@ -28,30 +39,90 @@ pub(crate) fn finish(exchange: &Exchange<'_>, decision: &Decision, outcome: &Out
         Some(cells) => cells.record_request(label, outcome.status, duration, outcome.bytes),
         None => core.cells.unrouted.record(label, outcome.status, duration, outcome.bytes),
     }
-    if local.access_log {
-        core.access_log.borrow_mut().push(&AccessRecord {
-            unix_ms: core.dates.unix_millis(now),
-            request_id: exchange.identity.request_id(),
-            trace_id: exchange.identity.trace_id(),
-            parent_id: exchange.identity.parent_id(),
-            client: exchange.identity.client,
-            peer: request.peer.into(),
-            tls: request.tls.map(facts_of),
-            protocol: Some(request.head.version.name()),
-            method,
-            path: request.path(),
-            bucket: bucket.map_or("", |bucket| &bucket.name),
-            credentials: bucket.map_or("", |bucket| bucket.signing.source_name()),
-            status: outcome.status,
-            code: outcome.code,
-            auth_reason: decision.auth_reason,
-            bytes: outcome.bytes,
-            duration_us: duration / 1_000,
-            upstream_us: outcome.upstream_ns.map(|ns| ns / 1_000),
-            generation: local.generation.0,
-            sub: decision.subject.as_deref(),
-            aborted: outcome.aborted,
-        });
+    if let Some(rules) = &local.access_log
+        && (!rules.is_selective() || is_logged(core, rules, decision, outcome))
+    {
+        let s3_request_id = exchange.notes.and_then(Notes::request_id);
+        let needs_more = rules.needs() != Needs::NOTHING;
+        let more =
+            needs_more.then(|| more_of(exchange, decision, first_byte, s3_request_id.as_deref()));
+        core.access_log.borrow_mut().push(
+            rules,
+            &AccessRecord {
+                unix_ms: core.dates.unix_millis(now),
+                request_id: exchange.identity.request_id(),
+                trace_id: exchange.identity.trace_id(),
+                parent_id: exchange.identity.parent_id(),
+                client: exchange.identity.client,
+                peer: request.peer.into(),
+                tls: request.tls.map(facts_of),
+                protocol: Some(request.head.version.name()),
+                method,
+                path: request.path(),
+                bucket: bucket.map_or("", |bucket| &bucket.name),
+                credentials: bucket.map_or("", |bucket| bucket.signing.source_name()),
+                status: outcome.status,
+                code: outcome.code,
+                auth_reason: decision.auth_reason,
+                bytes: outcome.bytes,
+                duration_us: duration / 1_000,
+                upstream_us: outcome.upstream_ns.map(|ns| ns / 1_000),
+                generation: local.generation.0,
+                sub: decision.subject.as_deref(),
+                aborted: aborted_by(core, outcome),
+                more: more.as_ref(),
+            },
+        );
+    }
+}
+
+/// Returns true if the request is one of those that have a line.
+fn is_logged(core: &Core, rules: &AccessLogRules, decision: &Decision, outcome: &Outcome) -> bool {
+    let endpoint = decision.builtin.and_then(Builtin::skipped_as);
+    !endpoint.is_some_and(|endpoint| rules.skips(endpoint))
+        && core.access_log.borrow_mut().samples(rules, outcome.status, outcome.aborted.is_some())
+}
+
+/// The side that cut a response short. At the end of the process that is this one, although a
+/// client that leaves looks the same to what waits for it.
+fn aborted_by(core: &Core, outcome: &Outcome) -> Option<AbortedBy> {
+    let by = outcome.aborted?;
+    Some(if core.open.step() >= DrainStep::Ending { AbortedBy::Proxy } else { by })
+}
+
+/// The facts about a request for lines with more than the usual fields.
+#[inline(never)]
+fn more_of<'m>(
+    exchange: &Exchange<'m>,
+    decision: &'m Decision,
+    first_byte: Option<Monotonic>,
+    s3_request_id: Option<&'m [u8]>,
+) -> More<'m> {
+    let Exchange { request, notes, .. } = exchange;
+    let bucket = decision.bucket.and_then(|index| request.local.buckets.get(index));
+    let mut forwarded = request.values(b"x-forwarded-for");
+    let x_forwarded_for = match (forwarded.next(), forwarded.next()) {
+        (None, _) => None,
+        (Some(one), None) => Some(Cow::Borrowed(one)),
+        // Lines of one field are one list (RFC 9110 section 5.3).
+        (Some(first), Some(second)) => {
+            let all: Vec<_> = [first, second].into_iter().chain(forwarded).collect();
+            Some(Cow::Owned(all.join(&b", "[..])))
+        }
+    };
+    More {
+        route: bucket.map_or("", |bucket| &bucket.path_prefix),
+        host: request.head.host.of(request.bytes),
+        user_agent: request.values(b"user-agent").next(),
+        referer: request.values(b"referer").next(),
+        x_forwarded_for,
+        range: request.values(b"range").next(),
+        upstream_address: notes.and_then(Notes::address),
+        upstream_status: notes.and_then(Notes::status),
+        attempts: notes.map_or(0, Notes::attempts),
+        s3_request_id,
+        first_byte_us: first_byte.map(|at| at.since(exchange.started) / 1_000),
+        key_id: decision.key_id.as_deref(),
     }
 }
 
@@ -65,30 +136,34 @@ pub(super) fn refused_head(
 ) {
     let local = core.current();
     core.cells.unrouted.record(MethodLabel::Other, outcome.status, 0, outcome.bytes);
-    if local.access_log {
-        core.access_log.borrow_mut().push(&AccessRecord {
-            unix_ms: core.dates.unix_millis(core.reactor.clock.refresh()),
-            request_id: id,
-            trace_id: id,
-            parent_id: None,
-            client: peer.into(),
-            peer: peer.into(),
-            tls: tls.map(facts_of),
-            protocol: version.map(Version::name),
-            method: b"",
-            path: b"",
-            bucket: "",
-            credentials: "",
-            status: outcome.status,
-            code: outcome.code,
-            auth_reason: "",
-            bytes: outcome.bytes,
-            duration_us: 0,
-            upstream_us: None,
-            generation: local.generation.0,
-            sub: None,
-            aborted: outcome.aborted,
-        });
+    if let Some(rules) = &local.access_log {
+        core.access_log.borrow_mut().push(
+            rules,
+            &AccessRecord {
+                unix_ms: core.dates.unix_millis(core.reactor.clock.refresh()),
+                request_id: id,
+                trace_id: id,
+                parent_id: None,
+                client: peer.into(),
+                peer: peer.into(),
+                tls: tls.map(facts_of),
+                protocol: version.map(Version::name),
+                method: b"",
+                path: b"",
+                bucket: "",
+                credentials: "",
+                status: outcome.status,
+                code: outcome.code,
+                auth_reason: "",
+                bytes: outcome.bytes,
+                duration_us: 0,
+                upstream_us: None,
+                generation: local.generation.0,
+                sub: None,
+                aborted: aborted_by(core, outcome),
+                more: None,
+            },
+        );
     }
 }
 

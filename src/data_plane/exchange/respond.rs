@@ -19,6 +19,7 @@ use crate::{
         s3::listing::append_s3_error,
         text::decimal::append_decimal,
     },
+    telemetry::access_log::AbortedBy,
 };
 
 /// Methods that are served, as `Allow` lists them.
@@ -305,7 +306,8 @@ async fn finish(
     body: &[u8],
     response: &mut impl ResponseWriter,
 ) -> Outcome {
-    let aborted = send_body(body, response).await.is_err();
+    let sent = send_body(body, response).await;
+    let aborted = sent.err().map(|ClientGone| AbortedBy::Client);
     Outcome { status, code, bytes: response.body_bytes(), upstream_ns: None, aborted }
 }
 

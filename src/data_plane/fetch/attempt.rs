@@ -58,13 +58,26 @@ impl<'r> ObjectRequest<'r> {
         if let Some(connection) =
             self.endpoint.take(self.bucket.max_connection_age, now, self.cells)
         {
+            if let Some(notes) = self.notes {
+                notes.attempt(Some(connection.address().socket_address()));
+            }
             match self.attempt(&connection, head, first_byte_ns).await {
                 Ok(arrived) => return Ok(self.fetched(head, connection, arrived)),
                 Err(error) if error.is_retryable() => head.reset(),
                 Err(error) => return Err(error),
             }
         }
-        let connection = self.open().await?;
+        if let Some(notes) = self.notes {
+            notes.attempt(None);
+        }
+        let opened = self.open().await;
+        if let Some(notes) = self.notes {
+            notes.at(match &opened {
+                Ok(connection) => Some(connection.address().socket_address()),
+                Err(error) => error.address(),
+            });
+        }
+        let connection = opened?;
         core.cells.upstream_connects.inc();
         match self.attempt(&connection, head, first_byte_ns).await {
             Ok(arrived) => {
@@ -87,6 +100,9 @@ impl<'r> ObjectRequest<'r> {
         arrived: Arrived<'r>,
     ) -> Fetched<'r> {
         let Arrived { buffer, message } = arrived;
+        if let Some(notes) = self.notes {
+            notes.responded(head, buffer.get(message.clone()).unwrap_or_default());
+        }
         let window = message.start + head.head_len..message.end;
         let timeout = self.bucket.timeouts.read;
         let body = Body::new(&self.core.buffers, connection, buffer, window, head.length, timeout);

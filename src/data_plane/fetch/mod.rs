@@ -5,4 +5,5 @@
 //! asked for, and who waits for it.
 
 pub(crate) mod attempt;
+pub(crate) mod notes;
 pub(crate) mod request;

@@ -5,6 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use crate::{
     data_plane::{
         core::{Core, WarnTopic, credentials::CoreCredentials, generation::Local},
+        fetch::notes::Notes,
         upstream::{
             body::Body,
             endpoint::{EndpointState, Keeping},
@@ -39,6 +40,7 @@ pub(crate) struct ObjectRequest<'r> {
     fields: &'r [u8],
     pub(super) is_head: bool,
     pub(super) client: Option<Presence>,
+    pub(super) notes: Option<&'r Notes>,
     credentials: Held<'r>,
     _permit: Permit,
 }
@@ -85,6 +87,8 @@ pub(crate) struct Wanted<'r> {
     /// The client that waits for it, whose departure ends the attempts and the body. Without one
     /// only timeouts do.
     pub(crate) client: Option<Presence>,
+    /// Where its attempts are noted, if anybody wants to know.
+    pub(crate) notes: Option<&'r Notes>,
 }
 
 impl<'r> ObjectRequest<'r> {
@@ -100,7 +104,7 @@ impl<'r> ObjectRequest<'r> {
         permit: Permit,
     ) -> Result<Self, Fault> {
         let bucket = local.buckets.get(index).ok_or(Fault::Internal)?;
-        let Wanted { target, query, is_head, fields, client } = wanted;
+        let Wanted { target, query, is_head, fields, client, notes } = wanted;
         let cells = local.cells_of(index, core.worker).ok_or(Fault::Internal)?;
         let credentials = match &bucket.signing {
             Signing::Keys(keys) => Held::Keys(keys),
@@ -126,6 +130,7 @@ impl<'r> ObjectRequest<'r> {
             fields,
             is_head,
             client,
+            notes,
             credentials,
             _permit: permit,
         })
@@ -134,8 +139,8 @@ impl<'r> ObjectRequest<'r> {
     /// The next request of the same requester, for something else in the same bucket, with the same
     /// permit and the same credentials.
     pub(crate) fn followed_by(self, wanted: Wanted<'r>) -> Self {
-        let Wanted { target, query, is_head, fields, client } = wanted;
-        Self { target, query, fields, is_head, client, ..self }
+        let Wanted { target, query, is_head, fields, client, notes } = wanted;
+        Self { target, query, fields, is_head, client, notes, ..self }
     }
 
     /// The object's key, decoded; empty if it asks for none.

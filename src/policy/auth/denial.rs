@@ -21,6 +21,8 @@ pub struct Denial {
     pub reason: DenialReason,
     /// The token's `sub`, when its signature was good; not part of `Debug`.
     pub subject: Option<Rc<str>>,
+    /// Its `kid`, in the same case; not part of `Debug`.
+    pub key_id: Option<Rc<str>>,
     /// The provider that has no key of the token's `kid`, as an index for
     /// `AuthPolicy::key_source`: its set may be renewed by now.
     pub unknown_key_of: Option<usize>,
@@ -28,11 +30,15 @@ pub struct Denial {
 
 impl Denial {
     pub(super) fn new(reason: DenialReason) -> Self {
-        Self::of_subject(reason, None)
+        Self::of_token(reason, None, None)
     }
 
-    pub(super) fn of_subject(reason: DenialReason, subject: Option<Rc<str>>) -> Self {
-        Self { fault: reason.fault(), reason, subject, unknown_key_of: None }
+    pub(super) fn of_token(
+        reason: DenialReason,
+        subject: Option<Rc<str>>,
+        key_id: Option<Rc<str>>,
+    ) -> Self {
+        Self { fault: reason.fault(), reason, subject, key_id, unknown_key_of: None }
     }
 }
 

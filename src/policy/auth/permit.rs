@@ -32,6 +32,11 @@ impl Permit {
         self.token.as_ref()?.subject.as_deref()
     }
 
+    /// The token's `kid`; none for a public bucket.
+    pub fn key_id(&self) -> Option<&str> {
+        self.token.as_ref()?.key_id.as_deref()
+    }
+
     /// Key that verified the token, as an index into `AuthPolicy::key_ids`; none for a public
     /// bucket and for a key of a fetched set.
     pub fn key_index(&self) -> Option<usize> {
@@ -55,6 +60,11 @@ impl AdminPermit {
     /// The token's `sub`.
     pub fn subject(&self) -> Option<&str> {
         self.token.subject.as_deref()
+    }
+
+    /// The token's `kid`.
+    pub fn key_id(&self) -> Option<&str> {
+        self.token.key_id.as_deref()
     }
 
     /// Key that verified the token, as an index into `AuthPolicy::key_ids`; none for a key of a
@@ -210,13 +220,13 @@ fn authenticate(
         }
         Err(refused) => Err(Denial {
             unknown_key_of: refused.unknown_key_of,
-            ..Denial::of_subject(refused.reason, refused.subject)
+            ..Denial::of_token(refused.reason, refused.subject, refused.key_id)
         }),
     }
 }
 
 fn refuse(token: &Verified, reason: DenialReason) -> Denial {
-    Denial::of_subject(reason, token.subject.clone())
+    Denial::of_token(reason, token.subject.clone(), token.key_id.clone())
 }
 
 fn sha256(token: &[u8]) -> Digest {

@@ -160,9 +160,11 @@ impl AuthPolicy {
         let key = provider.verifying_key(&unverified, fetched).map_err(|no_key| Refused {
             reason: no_key.reason,
             subject: None,
+            key_id: None,
             unknown_key_of: Some(index).filter(|_| no_key.is_id_unknown),
         })?;
         let claims = early.map_or_else(read_claims, Ok)?;
+        let key_id = unverified.key_id.as_deref().map(Rc::from);
         let subject = claims.get("sub").and_then(Value::as_str).map(Rc::from);
         let checked = Window::read(&claims, self.leeway_seconds, self.require_exp)
             .and_then(|window| window.check(now_unix).map(|()| window))
@@ -171,9 +173,9 @@ impl AuthPolicy {
             Ok(window) => {
                 let general_rules_hold = provider.rules.hold(&claims);
                 let provider = index;
-                Ok(Verified { window, provider, key, subject, claims, general_rules_hold })
+                Ok(Verified { window, provider, key, key_id, subject, claims, general_rules_hold })
             }
-            Err(reason) => Err(Refused { reason, subject, unknown_key_of: None }),
+            Err(reason) => Err(Refused { reason, subject, key_id, unknown_key_of: None }),
         }
     }
 
@@ -199,17 +201,18 @@ impl fmt::Debug for AuthPolicy {
     }
 }
 
-/// Refusal of a token, with its subject if the signature was good.
+/// Refusal of a token, with its subject and the id of its key if the signature was good.
 pub(super) struct Refused {
     pub(super) reason: DenialReason,
     pub(super) subject: Option<Rc<str>>,
+    pub(super) key_id: Option<Rc<str>>,
     /// The provider that has no key of the token's `kid`, if that is why.
     pub(super) unknown_key_of: Option<usize>,
 }
 
 impl From<DenialReason> for Refused {
     fn from(reason: DenialReason) -> Self {
-        Self { reason, subject: None, unknown_key_of: None }
+        Self { reason, subject: None, key_id: None, unknown_key_of: None }
     }
 }
 

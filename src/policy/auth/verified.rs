@@ -25,6 +25,8 @@ pub(super) struct Verified {
     pub(super) provider: usize,
     /// The key that verified it.
     pub(super) key: VerifiedBy,
+    /// `kid` of its header, which the signature covers.
+    pub(super) key_id: Option<Rc<str>>,
     /// `sub`, when it is a string.
     pub(super) subject: Option<Rc<str>>,
     /// All claims, for the rules of buckets, of the admin API and about object keys.
@@ -34,9 +36,10 @@ pub(super) struct Verified {
 }
 
 impl Verified {
-    /// Estimate of the memory that the claims take, in bytes.
+    /// Estimate of the memory that it takes, in bytes.
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + members_bytes(&self.claims)
+        let key_id = self.key_id.as_ref().map_or(0, |id| id.len());
+        size_of::<Self>() + key_id + members_bytes(&self.claims)
     }
 
     #[cfg(test)]
@@ -48,6 +51,7 @@ impl Verified {
             window: window.unwrap(),
             provider: 0,
             key: VerifiedBy { key_index: Some(0), set_version: None },
+            key_id: None,
             subject: None,
             claims,
             general_rules_hold: true,

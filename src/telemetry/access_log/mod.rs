@@ -1,16 +1,25 @@
-//! The access log: one JSON line for each request.
+//! The access log: one line for each request, in the form and with the fields that are configured.
 //!
 //! A worker formats its lines into a buffer of its own ([`AccessLogSink`]) and hands full buffers
 //! over a bounded channel to one thread ([`AccessLogHandle`]) that writes them. No worker
 //! ever waits for a disk or a pipe: what the writer cannot take is dropped and counted.
 //!
-//! Tokens and queries are never in a line; [`write_record`] cuts a query off even if it is
-//! handed one.
+//! Tokens and queries are never in a line: a query is cut off even if the caller hands one over.
+//!
+//! The usual fields in JSON are what nearly everybody logs, so [`record`] writes them in one go.
+//! Everything else asks for each field's value ([`value`]).
 
 mod batch;
+mod combined;
+mod field;
+mod layout;
+mod more;
 mod record;
+mod rules;
 mod second;
 mod sink;
+mod template;
+mod value;
 mod writer;
 
 use std::io;
@@ -19,9 +28,14 @@ use crossbeam_channel::bounded;
 
 pub use self::{
     batch::BATCH_BYTES,
-    record::{AccessRecord, TlsFacts, write_record},
+    field::{Field, Needs},
+    layout::Layout,
+    more::More,
+    record::{AbortedBy, AccessRecord, TlsFacts, write_record},
+    rules::{AccessLogRules, SHARE_WHOLE, SkippedEndpoint},
     second::Second,
     sink::{AccessLogSink, AccessLogSinks},
+    template::{TEMPLATE_BYTES_MAX, Template, TemplateError},
     writer::{AccessLogHandle, AccessLogTarget},
 };
 

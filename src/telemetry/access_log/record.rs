@@ -5,14 +5,14 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::second::Second;
+use super::{
+    more::{More, without_query},
+    second::Second,
+};
 use crate::{
     model::ClientAddress,
-    protocol::text::{
-        class::all_are,
-        decimal::{append_decimal, last_digits},
-        hex,
-    },
+    protocol::text::decimal::{append_decimal, last_digits},
+    telemetry::text::write_string,
 };
 
 /// Facts that are logged of one request. Bytes that came from the client may hold anything.
@@ -59,8 +59,41 @@ pub struct AccessRecord<'a> {
     pub generation: u64,
     /// `sub` claim of the token that permitted the request.
     pub sub: Option<&'a str>,
-    /// Set if the response was cut short: the client or S3 went away.
-    pub aborted: bool,
+    /// The side that cut the response short, if it was.
+    pub aborted: Option<AbortedBy>,
+    /// Facts that only some lines have ([`AccessLogRules::needs`](super::AccessLogRules::needs)).
+    pub more: Option<&'a More<'a>>,
+}
+
+/// The side that cut a response short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbortedBy {
+    /// The client left, or took nothing for too long.
+    Client,
+    /// S3 failed in the middle of a body.
+    Upstream,
+    /// This proxy, because it stops or cannot go on.
+    Proxy,
+}
+
+impl AbortedBy {
+    /// Its word in a line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Proxy => "proxy",
+        }
+    }
+
+    /// `error.type` of OpenTelemetry.
+    pub(super) const fn error_type(self) -> &'static str {
+        match self {
+            Self::Client => "aborted_by_client",
+            Self::Upstream => "aborted_by_upstream",
+            Self::Proxy => "aborted_by_proxy",
+        }
+    }
 }
 
 /// Facts about a TLS session.
@@ -98,14 +131,15 @@ impl AccessRecord<'static> {
         upstream_us: Some(987),
         generation: 42,
         sub: Some("alice"),
-        aborted: false,
+        aborted: None,
+        more: None,
     };
 }
 
-/// Appends one line, newline included. Allocates only if `out` must grow. `second` is that of the
-/// line before, if there was one.
+/// Appends one line of JSON with the usual fields, newline included. Allocates only if `out` must
+/// grow. `second` is that of the line before, if there was one.
 pub fn write_record(record: &AccessRecord<'_>, second: &mut Second, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"time\":\"");
+    out.extend_from_slice(b"{\"log\":\"access\",\"time\":\"");
     second.write_time(record.unix_ms, out);
     out.extend_from_slice(b"\",\"request_id\":");
     write_string(record.request_id, out);
@@ -165,7 +199,7 @@ pub fn write_record(record: &AccessRecord<'_>, second: &mut Second, out: &mut Ve
     append_decimal(record.generation, out);
     out.extend_from_slice(b",\"sub\":");
     write_optional(record.sub, out);
-    out.extend_from_slice(if record.aborted {
+    out.extend_from_slice(if record.aborted.is_some() {
         b",\"aborted\":true}\n"
     } else {
         b",\"aborted\":false}\n"
@@ -183,12 +217,6 @@ fn write_tls(tls: &TlsFacts<'_>, out: &mut Vec<u8>) {
     write_optional(tls.sni, out);
 }
 
-/// Cuts off a query, which may carry a token, even if the caller forgot to; and a fragment, which
-/// no well-behaved client sends.
-fn without_query(path: &[u8]) -> &[u8] {
-    memchr::memchr2(b'?', b'#', path).map_or(path, |end| &path[..end])
-}
-
 fn write_optional(text: Option<&str>, out: &mut Vec<u8>) {
     match text {
         Some(text) => write_string(text.as_bytes(), out),
@@ -196,65 +224,8 @@ fn write_optional(text: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
-/// Returns true for a byte that stands for itself in a JSON string (RFC 8259 section 7): printable
-/// ASCII but `"` and `\`.
-#[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
-const fn is_plain(byte: u8) -> bool {
-    (byte.wrapping_sub(b' ') < 0x5f) & (byte != b'"') & (byte != b'\\')
-}
-
-/// Writes a JSON string of bytes that should be UTF-8; what is not becomes U+FFFD.
-fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    if all_are(bytes, is_plain) {
-        out.extend_from_slice(bytes);
-    } else {
-        write_unplain(bytes, out);
-    }
-    out.push(b'"');
-}
-
-fn write_unplain(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.utf8_chunks() {
-        write_escaped(chunk.valid(), out);
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice(b"\\ufffd");
-        }
-    }
-}
-
-/// True for a character that a terminal or an editor obeys when it shows the log: DEL and the C1
-/// controls, line separators, and the bidirectional controls of Unicode (UAX #9 section 2), which
-/// reorder text.
-fn commands_a_display(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Escapes what JSON demands, and what a display would obey: it must not be a client's to command.
-fn write_escaped(text: &str, out: &mut Vec<u8>) {
-    for character in text.chars() {
-        match character {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            // All of these are below U+10000.
-            command if commands_a_display(command) => {
-                let [_, _, high, low] = u32::from(command).to_be_bytes();
-                out.extend_from_slice(b"\\u");
-                out.extend_from_slice(&hex::lower(high));
-                out.extend_from_slice(&hex::lower(low));
-            }
-            other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-}
-
 /// As `Display` of the address.
-fn write_address(address: ClientAddress, out: &mut Vec<u8>) {
+pub(super) fn write_address(address: ClientAddress, out: &mut Vec<u8>) {
     match address.ip() {
         IpAddr::V4(ip) => write_ipv4(ip, out),
         // A Vec takes everything that is written to it.
@@ -276,7 +247,7 @@ fn write_ipv4(address: Ipv4Addr, out: &mut Vec<u8>) {
 }
 
 /// Microseconds as milliseconds with three decimals.
-fn write_milliseconds(microseconds: u64, out: &mut Vec<u8>) {
+pub(super) fn write_milliseconds(microseconds: u64, out: &mut Vec<u8>) {
     append_decimal(microseconds / 1_000, out);
     out.push(b'.');
     out.extend_from_slice(&last_digits::<3>(microseconds % 1_000));
@@ -305,7 +276,7 @@ mod tests {
     fn a_line_reads_as_documented() {
         assert_eq!(
             line(&AccessRecord::EXAMPLE),
-            "{\"time\":\"2026-02-28T23:59:59.999Z\",\"request_id\":\"01JABC\",\
+            "{\"log\":\"access\",\"time\":\"2026-02-28T23:59:59.999Z\",\"request_id\":\"01JABC\",\
              \"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"parent_id\":\"00f067aa0ba902b7\",\
              \"client\":\"203.0.113.9:51234\",\"peer\":\"10.0.0.1:443\",\"tls_version\":null,\
              \"tls_cipher\":null,\"sni\":null,\"protocol\":\"HTTP/1.1\",\
@@ -338,7 +309,7 @@ mod tests {
             upstream_us: None,
             parent_id: None,
             sub: None,
-            aborted: true,
+            aborted: Some(AbortedBy::Client),
             ..AccessRecord::EXAMPLE
         };
         let json = json(&record);

@@ -5,6 +5,11 @@ use crate::protocol::text::{
     decimal::last_digits,
 };
 
+/// Names of the months in the Common Log Format.
+const MONTHS: [&[u8; 3]; 12] = [
+    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
+];
+
 const TEXT: &[u8; 20] = b"1970-01-01T00:00:00.";
 
 /// A second, as lines write it.
@@ -24,7 +29,7 @@ impl Default for Second {
 impl Second {
     /// Appends a time of RFC 3339 section 5.6 with milliseconds, in UTC:
     /// `2026-02-28T23:59:59.999Z`.
-    pub(super) fn write_time(&mut self, unix_ms: u64, out: &mut Vec<u8>) {
+    pub fn write_time(&mut self, unix_ms: u64, out: &mut Vec<u8>) {
         let (unix, ms) = (unix_ms / 1_000, unix_ms % 1_000);
         if unix != self.unix {
             self.render(unix);
@@ -32,6 +37,21 @@ impl Second {
         out.extend_from_slice(&self.text);
         out.extend_from_slice(&last_digits::<3>(ms));
         out.push(b'Z');
+    }
+
+    /// Appends a time of the Common Log Format, in UTC: `28/Feb/2026:23:59:59 +0000`.
+    pub(super) fn write_common(&mut self, unix_ms: u64, out: &mut Vec<u8>) {
+        let unix = unix_ms / 1_000;
+        if unix != self.unix {
+            self.render(unix);
+        }
+        let [y0, y1, y2, y3, _, m0, m1, _, d0, d1, _, time @ .., _] = &self.text;
+        let month = usize::from((m0 - b'0') * 10 + (m1 - b'0'));
+        out.extend_from_slice(&[*d0, *d1, b'/']);
+        out.extend_from_slice(MONTHS[(month + 11) % 12]);
+        out.extend_from_slice(&[b'/', *y0, *y1, *y2, *y3, b':']);
+        out.extend_from_slice(time);
+        out.extend_from_slice(b" +0000");
     }
 
     fn render(&mut self, unix: u64) {
@@ -65,6 +85,20 @@ mod tests {
         ] {
             let mut out = Vec::new();
             second.write_time(unix_ms, &mut out);
+            assert_eq!(str::from_utf8(&out), Ok(time));
+        }
+    }
+
+    #[test]
+    fn the_common_log_format_names_months() {
+        let mut second = Second::default();
+        for (unix_ms, time) in [
+            (0, "01/Jan/1970:00:00:00 +0000"),
+            (1_772_323_199_999, "28/Feb/2026:23:59:59 +0000"),
+            (1_767_225_599_000, "31/Dec/2025:23:59:59 +0000"),
+        ] {
+            let mut out = Vec::new();
+            second.write_common(unix_ms, &mut out);
             assert_eq!(str::from_utf8(&out), Ok(time));
         }
     }

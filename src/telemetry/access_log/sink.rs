@@ -6,7 +6,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 use super::{
     batch::{BATCH_BYTES, Batch},
-    record::{AccessRecord, write_record},
+    record::AccessRecord,
+    rules::AccessLogRules,
     second::Second,
 };
 use crate::telemetry::cells::CoreCells;
@@ -33,6 +34,7 @@ impl AccessLogSinks {
         AccessLogSink {
             batch: Batch::default(),
             second: Second::default(),
+            sampled: 0,
             full: self.full.clone(),
             empty: self.empty.clone(),
             cells,
@@ -45,19 +47,26 @@ impl AccessLogSinks {
 pub struct AccessLogSink {
     batch: Batch,
     second: Second,
+    /// See [`AccessLogRules::samples`].
+    sampled: u32,
     full: Sender<Batch>,
     empty: Receiver<Vec<u8>>,
     cells: Arc<CoreCells>,
 }
 
 impl AccessLogSink {
+    /// Returns true if the response with this status is one of those that have a line.
+    pub fn samples(&mut self, rules: &AccessLogRules, status: u16, is_aborted: bool) -> bool {
+        rules.samples(status, is_aborted, &mut self.sampled)
+    }
+
     /// Adds a line; hands the buffer over when it is full. Never waits.
-    pub fn push(&mut self, record: &AccessRecord<'_>) {
+    pub fn push(&mut self, rules: &AccessLogRules, record: &AccessRecord<'_>) {
         if self.batch.bytes.capacity() == 0 {
             self.batch.bytes = self.empty.try_recv().unwrap_or_default();
             self.batch.bytes.reserve(BATCH_BYTES);
         }
-        write_record(record, &mut self.second, &mut self.batch.bytes);
+        rules.layout.write(record, &mut self.second, &mut self.batch.bytes);
         self.batch.lines += 1;
         if self.is_full() {
             self.flush();

@@ -40,7 +40,7 @@ fn lines_of_all_cores_arrive_in_the_order_of_each() {
             let mut sink = sinks.sink(Arc::default());
             std::thread::spawn(move || {
                 for line in 0..LINES {
-                    sink.push(&record(&format!("{core}-{line}")));
+                    sink.push(&AccessLogRules::default(), &record(&format!("{core}-{line}")));
                 }
             })
         })
@@ -74,7 +74,7 @@ fn an_existing_file_is_appended_to() {
     let path = path_in(&dir, "access.log");
     for id in ["first", "second"] {
         let (handle, sinks) = start(&path).unwrap();
-        sinks.sink(Arc::default()).push(&record(id));
+        sinks.sink(Arc::default()).push(&AccessLogRules::default(), &record(id));
         assert!(handle.stop(TIMEOUT));
     }
     assert_eq!(ids(&fs::read_to_string(&path).unwrap()), ["first", "second"]);
@@ -87,7 +87,7 @@ fn a_file_that_cannot_be_opened_is_an_error_and_changes_nothing() {
     let path = path_in(&dir, "access.log");
     let (handle, sinks) = start(&path).unwrap();
     assert!(AccessLogTarget::open(&path_in(&dir, "no/such/dir")).is_err());
-    sinks.sink(Arc::default()).push(&record("still"));
+    sinks.sink(Arc::default()).push(&AccessLogRules::default(), &record("still"));
     assert!(handle.stop(TIMEOUT));
     assert_eq!(ids(&fs::read_to_string(&path).unwrap()), ["still"]);
 }
@@ -112,7 +112,7 @@ fn switching_and_reopening_choose_the_file() {
     }
     let mut sink = sinks.sink(Arc::default());
     // Written to the new file, since the writer handles one event after the other.
-    sink.push(&record("after"));
+    sink.push(&AccessLogRules::default(), &record("after"));
     drop(sink);
     assert!(handle.stop(TIMEOUT));
     assert_eq!(ids(&fs::read_to_string(&first).unwrap()), ["after"]);
@@ -129,7 +129,7 @@ fn a_failed_reopen_keeps_the_old_file() {
     let moved = dir.path().join("moved");
     fs::rename(&logs, &moved).unwrap();
     handle.reopen();
-    sinks.sink(Arc::default()).push(&record("kept"));
+    sinks.sink(Arc::default()).push(&AccessLogRules::default(), &record("kept"));
     assert!(handle.stop(TIMEOUT));
     assert_eq!(ids(&fs::read_to_string(moved.join("access.log")).unwrap()), ["kept"]);
 }
@@ -142,8 +142,8 @@ fn a_closed_pipe_costs_lines_but_not_the_writer() {
     let target = AccessLogTarget::from_file(File::from(std::os::fd::OwnedFd::from(writer)));
     let (handle, sinks) = start_on(target).unwrap();
     let mut sink = sinks.sink(Arc::default());
-    sink.push(&record("a"));
-    sink.push(&record("b"));
+    sink.push(&AccessLogRules::default(), &record("a"));
+    sink.push(&AccessLogRules::default(), &record("b"));
     sink.flush();
     while handle.lost_lines() < 2 {
         std::thread::yield_now();
@@ -164,7 +164,7 @@ fn a_stuck_writer_makes_cores_drop_and_count_but_never_wait() {
     let mut pushed = 0_u64;
     // The pipe takes 64 KiB and nobody reads: the queue fills, then lines are dropped.
     while cells.access_log_dropped.get() == 0 {
-        sink.push(&record("x"));
+        sink.push(&AccessLogRules::default(), &record("x"));
         pushed += 1;
     }
     assert!(pushed > BATCHES_WAITING_MAX as u64);
@@ -186,7 +186,7 @@ fn a_hanging_stop_gives_up() {
     let (handle, sinks) = start_on(target).unwrap();
     let mut sink = sinks.sink(Arc::default());
     for _ in 0..2_000 {
-        sink.push(&record("x"));
+        sink.push(&AccessLogRules::default(), &record("x"));
     }
     drop(sink);
     assert!(!handle.stop(Duration::from_millis(1)));
@@ -200,7 +200,7 @@ fn a_sink_without_a_writer_counts_its_lines() {
     let cells = Arc::new(CoreCells::new());
     let mut sink = sinks.sink(Arc::clone(&cells));
     assert!(handle.stop(TIMEOUT));
-    sink.push(&record("a"));
+    sink.push(&AccessLogRules::default(), &record("a"));
     assert!(!sink.is_empty());
     drop(sink);
     assert_eq!(cells.access_log_dropped.get(), 1);
@@ -211,7 +211,7 @@ fn buffers_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, sinks) = start(&path_in(&dir, "access.log")).unwrap();
     let mut sink = sinks.sink(Arc::default());
-    sink.push(&record("a"));
+    sink.push(&AccessLogRules::default(), &record("a"));
     sink.flush();
     assert!(handle.stop(TIMEOUT));
     let buffer = sinks.empty_for_tests().recv_timeout(TIMEOUT).unwrap();
@@ -226,7 +226,7 @@ fn a_named_pipe_without_a_reader_is_an_error_and_with_one_a_log() {
     assert!(start(&path).is_err());
     let mut reader = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
     let (handle, sinks) = start(&path).unwrap();
-    sinks.sink(Arc::default()).push(&record("a"));
+    sinks.sink(Arc::default()).push(&AccessLogRules::default(), &record("a"));
     assert!(handle.stop(TIMEOUT));
     let mut line = vec![0; 512];
     let count = reader.read(&mut line).unwrap();

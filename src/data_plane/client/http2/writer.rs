@@ -10,7 +10,7 @@ use crate::{
     data_plane::{
         client::http2::{limits::DATA_BYTES_MAX, outlet::Outlet},
         core::Core,
-        exchange::client::{ClientGone, Cut, ResponseWriter},
+        exchange::client::{ClientGone, Cut, ResponseWriter, Start},
         upstream::body::Body,
     },
     protocol::{
@@ -45,7 +45,7 @@ pub(super) struct Writer<'w> {
     has_body: bool,
     /// Body bytes that were kept back.
     kept: Option<Scratch<'w>>,
-    started: bool,
+    start: Start,
     /// Set if the request's body is of no interest any more.
     ends: bool,
     stalled: bool,
@@ -73,7 +73,7 @@ impl<'w> Writer<'w> {
             head: None,
             has_body: false,
             kept: None,
-            started: false,
+            start: Start::default(),
             ends: false,
             stalled: false,
             sent: 0,
@@ -100,7 +100,7 @@ impl<'w> Writer<'w> {
         let kept = self.kept.take().filter(|kept| !kept.is_empty());
         if let Some(head) = self.head.take() {
             self.wait(Outlet::poll_head).await?;
-            self.started = true;
+            self.start.make(&self.core.reactor.clock);
             let is_last = is_all && kept.is_none();
             self.outlet.head(&head, is_last);
             if is_last {
@@ -266,8 +266,8 @@ impl ResponseWriter for Writer<'_> {
         Ok(false)
     }
 
-    fn is_started(&self) -> bool {
-        self.started
+    fn start(&mut self) -> &mut Start {
+        &mut self.start
     }
 
     fn body_bytes(&self) -> u64 {

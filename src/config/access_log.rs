@@ -1,0 +1,149 @@
+//! `logging.access_log`: the values of its keys that have a form of their own.
+
+use std::fmt;
+
+use super::{declare::Value, keys::Key, scalar::Text, section::Section, unknown::nearest};
+use crate::telemetry::access_log::{
+    Field, SHARE_WHOLE, SkippedEndpoint, TEMPLATE_BYTES_MAX, Template, TemplateError,
+};
+
+/// Name of all fields that have a name of OpenTelemetry.
+const OTEL: &str = "otel";
+
+/// Name of all fields that a line has by itself.
+const USUAL: &str = "usual";
+
+/// `logging.access_log.fields`: the fields that a line has, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineFields(pub Vec<Field>);
+
+impl Value for LineFields {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let mut fields: Vec<Field> = Field::usual().collect();
+        section.parsed_texts(key.name, |text| change(&mut fields, &text));
+        if fields.is_empty() && !section.is_noted(key.name) {
+            section.error(key.name, "leaves a line without fields; add some, such as time");
+        }
+        Self(fields)
+    }
+}
+
+/// Applies one element to the fields.
+fn change(fields: &mut Vec<Field>, text: &Text<'_>) -> Result<(), String> {
+    let (is_taken, name) = match text.value.strip_prefix('-') {
+        Some(name) => (true, name),
+        None => (false, &*text.value),
+    };
+    if name == OTEL || name == USUAL {
+        let is_meant = |field: &Field| {
+            if name == OTEL { field.is_otel() } else { field.is_usual() }
+        };
+        fields.retain(|field| !is_meant(field));
+        if !is_taken {
+            fields.extend(Field::ALL.iter().filter(|field| is_meant(field)));
+        }
+        return Ok(());
+    }
+    let field = Field::named(name).ok_or_else(|| unknown_field(name, text.from_variable))?;
+    match (is_taken, fields.iter().position(|other| *other == field)) {
+        (true, Some(place)) => drop(fields.remove(place)),
+        (true, None) => {
+            return Err(format!("{} is not among the fields; remove the element", field.name()));
+        }
+        (false, None) => fields.push(field),
+        (false, Some(_)) => {
+            return Err(format!("{} is among the fields already; remove one", field.name()));
+        }
+    }
+    Ok(())
+}
+
+fn unknown_field(name: &str, from_variable: bool) -> String {
+    if from_variable {
+        return "a variable names a field that does not exist; METRICS.md lists them".to_owned();
+    }
+    let names: Vec<_> = Field::ALL.iter().map(|field| field.name()).collect();
+    match nearest(&names, name) {
+        Some(known) => format!("unknown field; the nearest known one is {known}"),
+        None => "unknown field; METRICS.md lists them".to_owned(),
+    }
+}
+
+/// `logging.access_log.template`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineTemplate(pub Option<Template>);
+
+impl Value for LineTemplate {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let Ok(Some(text)) = section.optional_text(key.name) else { return Self(None) };
+        let template = Template::parse(&text.value);
+        let template = template.map_err(|error| {
+            section.error(key.name, template_problem(&error, text.from_variable));
+        });
+        Self(template.ok())
+    }
+}
+
+fn template_problem(error: &TemplateError<'_>, from_variable: bool) -> String {
+    match error {
+        TemplateError::TooLong => format!("is longer than {TEMPLATE_BYTES_MAX} bytes; shorten it"),
+        TemplateError::ControlCharacter => {
+            "holds a line break or another control character; a line has none, so remove it"
+                .to_owned()
+        }
+        TemplateError::Open => {
+            "a { has no } behind it; write {field}, or {{ for the character".to_owned()
+        }
+        TemplateError::Closed => {
+            "a } has no { before it; write {field}, or }} for the character".to_owned()
+        }
+        TemplateError::NoField => "names no field; write some, such as {path}".to_owned(),
+        TemplateError::Unknown(name) if from_variable => unknown_field(name, true),
+        TemplateError::Unknown(name) => {
+            let shown: String = name.chars().take(NAME_CHARS_MAX).collect();
+            format!("{{{shown}}}: {}", unknown_field(name, false))
+        }
+    }
+}
+
+/// Characters of an unknown name that a message shows.
+const NAME_CHARS_MAX: usize = 64;
+
+/// `logging.access_log.skip`, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedEndpoints(pub Vec<SkippedEndpoint>);
+
+impl Value for SkippedEndpoints {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let mut skipped = Vec::new();
+        section.parsed_texts(key.name, |text| {
+            let mut all = SkippedEndpoint::ALL.into_iter();
+            let endpoint = all.find(|endpoint| endpoint.name() == text.value).ok_or_else(|| {
+                format!("expected health, ready or metrics, found {}", text.shown())
+            })?;
+            if skipped.contains(&endpoint) {
+                return Err(format!("{} is written twice; remove one", endpoint.name()));
+            }
+            skipped.push(endpoint);
+            Ok(())
+        });
+        Self(skipped)
+    }
+}
+
+/// A share of a whole, in billionths.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Share(pub u32);
+
+impl Value for Share {
+    fn read(section: Section<'_>, key: &'static Key) -> Self {
+        let share = section.share(key.name).unwrap_or_default();
+        Self(u32::try_from(share.as_nanos()).unwrap_or(SHARE_WHOLE))
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", f64::from(self.0) / f64::from(SHARE_WHOLE))
+    }
+}
