@@ -132,7 +132,7 @@ fn a_slow_body_without_pauses_reaches_the_client_long_before_a_block_is_full() {
 
     for coding in CODINGS {
         let (gate, paused) = (Gate::default(), Gate::default());
-        let (seen, pauses) = (gate.clone(), paused.clone());
+        let (seen, at_rest) = (gate.clone(), paused.clone());
         let origin = ScriptedOrigin::start(move |conn, _| {
             conn.expect_request();
             conn.send(
@@ -145,7 +145,7 @@ fn a_slow_body_without_pauses_reaches_the_client_long_before_a_block_is_full() {
                 sent += 1;
             }
             if sent == SLOWLY {
-                pauses.open();
+                at_rest.open();
             }
             conn.wait(&seen);
             conn.send(&body[sent..]);
