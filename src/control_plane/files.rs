@@ -149,8 +149,11 @@ pub fn read_stdin() -> Result<Vec<u8>, Problem> {
     Err(Problem::of_file(format!("the configuration on standard input {why}")))
 }
 
-/// Reads a regular file of at most `bytes_max`; the error follows the file's name in a sentence.
-fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+/// Reads a regular file of at most `bytes_max`.
+///
+/// # Errors
+/// What follows the file's name in a sentence.
+pub fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     let explain = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => DOES_NOT_EXIST.to_owned(),
         io::ErrorKind::PermissionDenied => MAY_NOT_BE_READ.to_owned(),

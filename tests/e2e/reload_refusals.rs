@@ -81,6 +81,9 @@ fn a_hundred_mutated_files_leave_everything_as_it_was() {
     let mut ask = |target: &str| operator.request("POST", target, &[("Authorization", &admin)]);
     let good = first.to_yaml();
     let path = proxy.directory().join("config.yaml");
+    wait_until("the two connections and the one that asks", || {
+        proxy.metric("yatagarasu_client_connections{protocol=\"http1\"}") == Some(3.0)
+    });
     let before = still_series(&proxy);
     assert!(before.iter().any(|line| line == "config_generation 1"), "{before:?}");
     let (fds, threads) = (proxy.open_fds(), proxy.threads());

@@ -4,9 +4,9 @@
 use std::{fmt, path::Path, time::Duration};
 
 use crate::{
-    config::{Environment as _, FileReader as _},
+    config::Environment as _,
     control_plane::{
-        files::{FilesBeside, ProcessEnvironment},
+        files::{self, ProcessEnvironment},
         http_client::{FetchError, Request, Response, Wanted},
         services,
     },
@@ -66,7 +66,7 @@ impl Outside for RealWorld {
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
-        FilesBeside::new(Path::new("")).read(path, FILE_BYTES_MAX)
+        files::read_bounded(path, FILE_BYTES_MAX)
     }
 
     fn ask(
