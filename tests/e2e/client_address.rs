@@ -11,7 +11,7 @@ use crate::support::{
     raw_client::{Client, request_bytes},
     reload::{adopt, reload},
     scripted_origin::ScriptedOrigin,
-    waiting::wait_until,
+    waiting::{wait_for, wait_until},
 };
 
 /// Where a trusted proxy connects from, in these tests.
@@ -249,6 +249,6 @@ fn the_line_of_an_admin_command_names_the_client() {
     let fields = [("Authorization", admin.as_str()), ("X-Forwarded-For", "203.0.113.5:9")];
     let mut client = Client::connect_from(TRUSTED, proxy.address());
     assert_eq!(client.request("GET", "/admin/status", &fields).status, 200);
-    let line = proxy.stderr().event("admin command").expect("the line");
+    let line = wait_for("the line", || proxy.stderr().event("admin command"));
     assert_eq!(field(&line, "client"), Some(&json!("203.0.113.5:9")));
 }
