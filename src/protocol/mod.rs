@@ -2,6 +2,7 @@
 //! protocol, and the S3 side. No I/O, no clock, no await.
 
 pub mod content_coding;
+pub mod greeting;
 pub mod http1;
 pub mod http2;
 pub mod proxy_protocol;

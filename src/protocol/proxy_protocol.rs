@@ -57,6 +57,12 @@ pub struct MalformedHeader(pub &'static str);
 
 const MALFORMED_LINE: MalformedHeader = MalformedHeader("a malformed line of version 1");
 
+/// Returns true if something that was taken for HTTP begins as a header does.
+pub fn is_header(bytes: &[u8]) -> bool {
+    let lines: [&[u8]; 3] = [b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"];
+    bytes.starts_with(V2_SIGNATURE) || lines.iter().any(|line| bytes.starts_with(line))
+}
+
 /// Parses the header at the start of `bytes`, of which the first [`LOOKED_AT_BYTES_MAX`] are
 /// enough.
 ///

@@ -13,6 +13,7 @@ mod support;
 
 mod access_log;
 mod access_log_lines;
+mod access_log_refusals;
 mod allowlist;
 mod auth;
 mod auth_closed;

@@ -19,6 +19,7 @@ use crate::{
         exchange::{
             self, End,
             client::{RequestBody as _, ResponseWriter as _},
+            record::Refusal,
             request::Request,
         },
     },
@@ -84,8 +85,8 @@ pub(crate) async fn serve(
                 Box::pin(http2::connection::serve(core, stream, peer, guard, input)).await;
                 return;
             }
-            Err(Some(fault)) => {
-                match refusal::refuse_head(core, &stream, peer, input.bytes(), fault).await {
+            Err(Some(refusal)) => {
+                match refusal::refuse_head(core, &stream, peer, input.bytes(), refusal).await {
                     End::Complete => Next::Close,
                     End::Cut => Next::Abort,
                 }
@@ -161,7 +162,7 @@ async fn serve_request<'c>(
 /// Reads until `head` is complete, or the client has started HTTP/2.
 ///
 /// # Errors
-/// A fault to respond with, or `None` when the connection is to be closed without a word.
+/// A refusal to respond with, or `None` when the connection is to be closed without a word.
 async fn read_head<'c>(
     core: &'c Core,
     stream: &Stream,
@@ -169,7 +170,7 @@ async fn read_head<'c>(
     head: &mut RequestHead,
     first: bool,
     guard: &ConnectionGuard,
-) -> Result<Started, Option<Fault>> {
+) -> Result<Started, Option<Refusal>> {
     let timeouts = core.current().timeouts;
     // One absolute deadline for the head, from accept or from its first byte.
     let mut started = !input.is_empty();
@@ -201,9 +202,12 @@ async fn read_head<'c>(
                     return Err(None);
                 }
                 // A client that keeps sending slowly never leaves the socket without bytes.
-                Ok(Progress::Partial) if is_over(stream) => return Err(Some(Fault::HeadTimeout)),
+                Ok(Progress::Partial) if is_over(stream) => {
+                    let reason = "the head was not complete in server.timeouts.client_header";
+                    return Err(Some(Refusal { fault: Fault::HeadTimeout, reason }));
+                }
                 Ok(Progress::Partial) => {}
-                Err(error) => return Err(Some(refusal::fault_of(&error))),
+                Err(error) => return Err(Some(refusal::refusal_of(&error, input.bytes()))),
             }
             stream.readable().await;
         } else {

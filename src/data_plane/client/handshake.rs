@@ -6,7 +6,7 @@ use crate::{
     data_plane::{
         client::{linger::linger, refusal},
         core::Core,
-        exchange::End,
+        exchange::{End, record::Refusal},
     },
     model::Fault,
     system::{
@@ -63,8 +63,9 @@ async fn end(core: &Core, peer: SocketAddr, refused: Refused) {
     match (failure, plain_greeting) {
         (HandshakeFailure::Timeout | HandshakeFailure::Closed, _) => {}
         (_, Some(greeting)) => {
-            let fault = Fault::PlainHttp;
-            match refusal::refuse_head(core, &stream, peer, &greeting, fault).await {
+            let reason = "HTTP without TLS came to the port of server.tls; use https";
+            let refused = Refusal { fault: Fault::PlainHttp, reason };
+            match refusal::refuse_head(core, &stream, peer, &greeting, refused).await {
                 End::Complete => linger(core, &stream).await,
                 End::Cut => stream.abort(),
             }

@@ -46,6 +46,7 @@ pub(crate) async fn peer_of(core: &Core, socket: &Socket, peer: SocketAddr) -> O
         Err(Failure::Silent) => None,
         Err(Failure::Refused(reason)) => {
             core.cells.rejected(RejectReason::ProxyProtocol).inc();
+            tracing::debug!(worker = core.worker, %peer, reason, "a PROXY protocol header was refused");
             if core.may_warn(WarnTopic::ProxyHeader) {
                 tracing::warn!(
                     worker = core.worker,

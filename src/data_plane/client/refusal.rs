@@ -6,12 +6,22 @@ use crate::{
     data_plane::{
         client::writer::{RespondTo, Writer},
         core::Core,
-        exchange::{self, End},
+        exchange::{
+            self, End,
+            record::{Refusal, RefusedHead},
+        },
     },
     model::Fault,
-    protocol::http1::{RequestError, Version},
+    protocol::{
+        greeting::Greeting,
+        http1::{RequestError, Version},
+    },
     system::{socket::Socket, stream::Stream},
 };
+
+/// Reason for [`Fault::HeadTooLarge`].
+pub(super) const HEAD_TOO_LARGE: &str = "the head is larger than server.limits.header_bytes, or has more fields than \
+     server.limits.headers";
 
 /// Refuses a head that could not be read, of which these bytes have arrived.
 pub(super) async fn refuse_head(
@@ -19,12 +29,13 @@ pub(super) async fn refuse_head(
     stream: &Stream,
     peer: SocketAddr,
     arrived: &[u8],
-    fault: Fault,
+    refusal: Refusal,
 ) -> End {
     let client_write = core.current().timeouts.client_write;
     let mut response = Writer::new(core, stream, client_write, unknown(arrived));
     let client = (peer, stream.negotiated());
-    exchange::refuse(core, client, None, fault, &mut response).await
+    let refused = RefusedHead { refusal, version: None, arrived };
+    exchange::refuse(core, client, &refused, &mut response).await
 }
 
 /// Responds with 503 on a connection over the limit: one attempt to send, and closed.
@@ -51,14 +62,21 @@ fn unknown(arrived: &[u8]) -> RespondTo {
     RespondTo { version: Version::Http11, is_head, close: true }
 }
 
-/// The fault of a head that could not be read.
-pub(super) fn fault_of(error: &RequestError) -> Fault {
-    match error {
-        RequestError::Malformed(_) => Fault::BadRequest,
-        RequestError::UnknownTransferCoding => Fault::UnknownTransferCoding,
-        RequestError::UriTooLong => Fault::UriTooLong,
-        RequestError::HeadTooLarge => Fault::HeadTooLarge,
-        RequestError::VersionNotSupported => Fault::VersionNotSupported,
-        RequestError::ExpectationFailed => Fault::ExpectationFailed,
-    }
+/// The refusal of a head that could not be read, of which these bytes have arrived.
+pub(super) fn refusal_of(error: &RequestError, arrived: &[u8]) -> Refusal {
+    let (fault, reason) = match error {
+        RequestError::Malformed(reason) => (Fault::BadRequest, *reason),
+        RequestError::UnknownTransferCoding => {
+            (Fault::UnknownTransferCoding, "a transfer coding other than chunked is asked for")
+        }
+        RequestError::UriTooLong => {
+            (Fault::UriTooLong, "the target is longer than server.limits.uri_bytes")
+        }
+        RequestError::HeadTooLarge => (Fault::HeadTooLarge, HEAD_TOO_LARGE),
+        RequestError::VersionNotSupported => {
+            (Fault::VersionNotSupported, "the version of HTTP is neither 1.0 nor 1.1")
+        }
+        RequestError::ExpectationFailed => (Fault::ExpectationFailed, "Expect is not 100-continue"),
+    };
+    Refusal { fault, reason: Greeting::of(arrived).map_or(reason, Greeting::reason) }
 }

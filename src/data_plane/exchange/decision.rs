@@ -59,6 +59,8 @@ pub(crate) struct Decision {
     pub(crate) bucket: Option<usize>,
     /// Reason for which the token was refused, in full; empty if it was not.
     pub(crate) auth_reason: &'static str,
+    /// Reason to refuse the path, in words for the log; empty if it was not.
+    pub(crate) reason: &'static str,
     /// `sub` of the token, where it is logged.
     pub(crate) subject: Option<Box<str>>,
     /// `kid` of the token, where it is logged.
@@ -80,6 +82,7 @@ impl Decision {
             routed: None,
             bucket: None,
             auth_reason: "",
+            reason: "",
             subject: None,
             key_id: None,
             builtin: None,
@@ -105,7 +108,8 @@ impl Decision {
         if method == Method::Options && request.path() == b"*" {
             return Ok(Plan::Options);
         }
-        if request.canonical_path(path).is_err() {
+        if let Err(error) = request.canonical_path(path) {
+            self.reason = error.reason();
             // CONNECT has no path at all (RFC 9110 section 9.3.6).
             return Err(match method {
                 Method::Other => Fault::MethodNotAllowed,

@@ -38,12 +38,12 @@ use crate::{
             forward::NamedObject,
             identity::Identity,
             outcome::Outcome,
+            record::RefusedHead,
             request::Request,
         },
         fetch::notes::Notes,
     },
     model::Fault,
-    protocol::http1::Version,
     system::tls::Negotiated,
     telemetry::access_log::Needs,
 };
@@ -129,17 +129,17 @@ pub(crate) async fn run(
 }
 
 /// Refuses a head that could not be read, of this client with its TLS session: one response, and
-/// the connection or stream ends. The version is known where another layer told.
+/// the connection or stream ends.
 pub(crate) async fn refuse(
     core: &Core,
     client: (SocketAddr, Option<&Negotiated>),
-    version: Option<Version>,
-    fault: Fault,
+    refused: &RefusedHead<'_>,
     response: &mut impl ResponseWriter,
 ) -> End {
     let id = core.ids.next();
+    let fault = refused.refusal.fault;
     let outcome = respond::refusal(core, client.1.is_some(), &id, fault, response).await;
-    record::refused_head(core, client, version, &id, &outcome);
+    record::refused_head(core, client, refused, &id, &outcome);
     outcome.end()
 }
 

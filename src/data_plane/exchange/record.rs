@@ -9,7 +9,8 @@ use crate::{
         fetch::notes::Notes,
     },
     handoff::message::DrainStep,
-    protocol::http1::Version,
+    model::Fault,
+    protocol::http1::{BegunRequest, Version},
     system::{
         clock::Monotonic,
         tls::{Negotiated, TlsVersion},
@@ -38,6 +39,10 @@ pub(crate) fn finish(
     match decision.bucket.and_then(|index| local.cells_of(index, core.worker)) {
         Some(cells) => cells.record_request(label, outcome.status, duration, outcome.bytes),
         None => core.cells.unrouted.record(label, outcome.status, duration, outcome.bytes),
+    }
+    if outcome.status == 400 && !outcome.code.is_empty() {
+        let (peer, id) = (request.peer, exchange.identity.request_id());
+        log_refusal(core, peer, id, outcome, reason_of(decision, outcome.code));
     }
     if let Some(rules) = &local.access_log
         && (!rules.is_selective() || is_logged(core, rules, decision, outcome))
@@ -126,14 +131,66 @@ fn more_of<'m>(
     }
 }
 
+/// Refusal of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) fault: Fault,
+    /// The reason, in words for the log. It holds nothing that the client sent.
+    pub(crate) reason: &'static str,
+}
+
+/// A head that could not be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RefusedHead<'h> {
+    pub(crate) refusal: Refusal,
+    /// The version, where another layer told it.
+    pub(crate) version: Option<Version>,
+    /// As much of it as has arrived.
+    pub(crate) arrived: &'h [u8],
+}
+
+/// The reason for a refusal of this code, in words.
+fn reason_of(decision: &Decision, code: &'static str) -> &'static str {
+    if !decision.reason.is_empty() {
+        return decision.reason;
+    }
+    if code == Fault::BadRequest.code() {
+        // The head was good.
+        return "the body of the request is malformed, or ended early";
+    }
+    if code == Fault::QueryNotSupported.code() {
+        return "the query asks for something else than the object, which allow_query of the bucket \
+                does not let through";
+    }
+    let fault = Fault::ALL.iter().find(|fault| fault.code() == code);
+    fault.map_or(code, |fault| fault.message())
+}
+
+/// Logs why a request was refused, for whoever looks for a fault.
+fn log_refusal(core: &Core, peer: SocketAddr, id: &[u8], outcome: &Outcome, reason: &str) {
+    let Outcome { status, code, .. } = *outcome;
+    tracing::debug!(
+        worker = core.worker,
+        %peer,
+        request_id = &*String::from_utf8_lossy(id),
+        status,
+        code,
+        reason,
+        "a request was refused"
+    );
+}
+
 /// Counts and logs a head that could not be read.
 pub(super) fn refused_head(
     core: &Core,
     (peer, tls): (SocketAddr, Option<&Negotiated>),
-    version: Option<Version>,
+    refused: &RefusedHead<'_>,
     id: &[u8],
     outcome: &Outcome,
 ) {
+    let RefusedHead { refusal, version, arrived } = *refused;
+    let begun = BegunRequest::of(arrived);
+    log_refusal(core, peer, id, outcome, refusal.reason);
     let local = core.current();
     core.cells.unrouted.record(MethodLabel::Other, outcome.status, 0, outcome.bytes);
     if let Some(rules) = &local.access_log {
@@ -148,8 +205,8 @@ pub(super) fn refused_head(
                 peer: peer.into(),
                 tls: tls.map(facts_of),
                 protocol: version.map(Version::name),
-                method: b"",
-                path: b"",
+                method: begun.method,
+                path: begun.path,
                 bucket: "",
                 credentials: "",
                 status: outcome.status,

@@ -9,6 +9,7 @@
 //! implementations read one message differently.
 
 mod address_field;
+mod begun;
 mod chunked;
 mod correlation;
 mod date;
@@ -28,6 +29,7 @@ mod tests;
 mod via;
 
 pub use address_field::AddressField;
+pub use begun::{BEGUN_PATH_BYTES_MAX, BegunRequest};
 pub use chunked::{
     CHUNK_END, CHUNK_LINE_BYTES_MAX, CHUNK_TRAILER_BYTES_MAX, ChunkError, ChunkStep,
     ChunkedDecoder, LAST_CHUNK, encode_chunk_head,

@@ -53,7 +53,7 @@ impl HeadScan {
         while let Some(found) = memchr(b'\n', buf.get(self.searched..).unwrap_or_default()) {
             let line_feed = self.searched + found;
             if line_feed == self.line_start || buf[line_feed - 1] != b'\r' {
-                return Err("bare LF");
+                return Err("a line ends in LF alone");
             }
             let is_empty = line_feed - self.line_start == 1;
             if is_empty && self.lines > 0 {
@@ -62,7 +62,7 @@ impl HeadScan {
             if is_empty {
                 self.empty_lines += 1;
                 if self.empty_lines > empty_lines_max {
-                    return Err("empty line before the start line");
+                    return Err("more than one empty line is before the start line");
                 }
             } else {
                 self.lines += 1;

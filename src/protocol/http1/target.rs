@@ -33,7 +33,7 @@ pub(super) fn parse_target(
     at: usize,
 ) -> Result<Target, &'static str> {
     if !target.is_ascii() {
-        return Err("request target outside ASCII");
+        return Err("the request target holds bytes outside ASCII");
     }
     if target.starts_with(b"/") {
         return split_path(target, at, None);
@@ -56,7 +56,7 @@ fn split_path(target: &[u8], at: usize, authority: Option<Span>) -> Result<Targe
         return Ok(Target { path: Span::new(at, end), query: None, authority, https: false });
     };
     if target[mark] == b'#' || memchr(b'#', &target[mark..]).is_some() {
-        return Err("fragment in request target");
+        return Err("the request target holds a fragment");
     }
     let query = Some(Span::new(at + mark + 1, end));
     Ok(Target { path: Span::new(at, at + mark), query, authority, https: false })
@@ -69,14 +69,14 @@ fn absolute_form(target: &[u8], at: usize) -> Result<Target, &'static str> {
         target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     };
     let Some(scheme) = schemes.into_iter().find(is_of) else {
-        return Err("request target");
+        return Err("the request target is malformed");
     };
     let rest = &target[scheme.len()..];
     let authority_len =
         rest.iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(authority_len);
     if !is_host(authority) {
-        return Err("authority of request target");
+        return Err("the authority of the request target is malformed");
     }
     let authority_at = at + scheme.len();
     let path_at = authority_at + authority_len;

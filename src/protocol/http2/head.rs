@@ -99,7 +99,7 @@ impl<'h> HeadWriter<'h> {
             return Err(RefusedHead::Malformed(malformed));
         }
         if self.host.is_none() {
-            return Err(RefusedHead::Malformed("neither :authority nor Host"));
+            return Err(RefusedHead::Malformed("neither :authority nor Host is there"));
         }
         self.out.extend_from_slice(b"\r\n");
         Ok(Head { is_https: self.is_https, content_length: self.content_length })
@@ -114,19 +114,21 @@ impl<'h> HeadWriter<'h> {
         }
         // RFC 9113 section 8.2.1
         if name.is_empty() || !name.iter().all(|byte| NAME_BYTES[usize::from(*byte)]) {
-            return Err("field name");
+            return Err("a field name is malformed, or not in lower case");
         }
         if !value.iter().all(|byte| VALUE_BYTES[usize::from(*byte)]) {
-            return Err("field value");
+            return Err("a field value holds a control character");
         }
         if matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t']) {
-            return Err("blanks around a field value");
+            return Err("blanks are around a field value");
         }
         match name {
             // RFC 9113 section 8.2.2
             b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding"
-            | b"upgrade" => return Err("field of a connection"),
-            b"te" if !value.eq_ignore_ascii_case(b"trailers") => return Err("te"),
+            | b"upgrade" => {
+                return Err("a field of connections, which HTTP/2 has none of, is there");
+            }
+            b"te" if !value.eq_ignore_ascii_case(b"trailers") => return Err("TE is not trailers"),
             b"host" => return self.take_host(value),
             b"content-length" => self.take_length(value)?,
             _ => {}
@@ -137,16 +139,18 @@ impl<'h> HeadWriter<'h> {
 
     fn take_pseudo(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
         if self.is_begun {
-            return Err("pseudo-header field after others");
+            return Err("a pseudo-header field is behind others");
         }
         let known = PSEUDO.iter().position(|known| *known == name);
-        let place = known.and_then(|at| self.pseudo.get_mut(at)).ok_or("pseudo-header field")?;
+        let place = known
+            .and_then(|at| self.pseudo.get_mut(at))
+            .ok_or("a pseudo-header field is unknown")?;
         if place.is_some() {
-            return Err("repeated pseudo-header field");
+            return Err("a pseudo-header field is repeated");
         }
         // Nothing that could end the line, or the part of it.
         if value.is_empty() || !value.iter().all(|byte| *byte > b' ' && *byte != 0x7f) {
-            return Err("value of a pseudo-header field");
+            return Err("a pseudo-header field has a malformed value");
         }
         let start = self.values.len();
         self.values.extend_from_slice(value);
@@ -161,31 +165,31 @@ impl<'h> HeadWriter<'h> {
     /// Begins the form of HTTP/1.1: the pseudo-header fields are complete.
     fn begin(&mut self) -> Result<(), &'static str> {
         self.is_begun = true;
-        let method = self.value(METHOD).ok_or("method is missing")?;
+        let method = self.value(METHOD).ok_or(":method is missing")?;
         if !is_token(method) {
-            return Err("method");
+            return Err(":method is not a token");
         }
         let authority = self.pseudo[AUTHORITY].clone();
         let mut is_https = false;
         let target = if method == b"CONNECT" {
             // RFC 9113 section 8.5: the authority is the target.
             if self.pseudo[SCHEME].is_some() || self.pseudo[PATH].is_some() {
-                return Err("CONNECT with scheme or path");
+                return Err("CONNECT has a scheme or a path");
             }
-            authority.clone().ok_or("authority is missing")?
+            authority.clone().ok_or(":authority is missing")?
         } else {
-            let scheme = self.value(SCHEME).ok_or("scheme is missing")?;
+            let scheme = self.value(SCHEME).ok_or(":scheme is missing")?;
             is_https = scheme.eq_ignore_ascii_case(b"https");
             if !is_https && !scheme.eq_ignore_ascii_case(b"http") {
-                return Err("scheme");
+                return Err(":scheme is neither http nor https");
             }
-            let path = self.value(PATH).ok_or("path is missing")?;
+            let path = self.value(PATH).ok_or(":path is missing")?;
             // RFC 9113 section 8.3.1; nothing else may be taken for another form of a target.
             let is_asterisk = path == b"*" && method == b"OPTIONS";
             if !path.starts_with(b"/") && !is_asterisk {
-                return Err("path");
+                return Err(":path does not start with /");
             }
-            self.pseudo[PATH].clone().ok_or("path is missing")?
+            self.pseudo[PATH].clone().ok_or(":path is missing")?
         };
         self.is_https = is_https;
         let method = self.pseudo[METHOD].clone().unwrap_or_default();
@@ -212,7 +216,7 @@ impl<'h> HeadWriter<'h> {
         if let Some(authority) = self.host.clone() {
             let authority = self.out.get(authority).unwrap_or_default();
             let is_same = is_same(authority, value, self.is_https);
-            return if is_same { Ok(()) } else { Err("Host is not :authority") };
+            return if is_same { Ok(()) } else { Err("Host differs from :authority") };
         }
         self.append_line(b"host", value);
         let end = self.out.len() - 2;

@@ -11,7 +11,7 @@ use crate::{
             decoded_bytes_max, head_bytes_max,
         },
         shared::Shared,
-        stream::{Arrived, Asked},
+        stream::{Arrived, Asked, log_malformed},
         wire::{Closed, Found},
     },
     protocol::http2::{
@@ -320,13 +320,15 @@ impl Receiver {
         let (asked, declared) = match head {
             // RFC 9113 section 8.1.1
             Ok(head) if ends_stream && head.content_length.is_some_and(|length| length > 0) => {
+                log_malformed(shared, stream, "there is no body, but Content-Length is not 0");
                 shared.count_reset(Http2Reset::Malformed);
                 wire.refuse(stream, Code::PROTOCOL_ERROR);
                 return Ok(());
             }
             Ok(head) => (Asked::Request { text, is_https: head.is_https }, head.content_length),
-            Err(RefusedHead::TooLarge { is_head }) => (Asked::TooMuch { is_head }, None),
-            Err(RefusedHead::Malformed(_)) => {
+            Err(RefusedHead::TooLarge { is_head }) => (Asked::TooMuch { text, is_head }, None),
+            Err(RefusedHead::Malformed(reason)) => {
+                log_malformed(shared, stream, reason);
                 shared.count_reset(Http2Reset::Malformed);
                 wire.refuse(stream, Code::PROTOCOL_ERROR);
                 return Ok(());

@@ -18,9 +18,14 @@ use crate::{
                 shared::{OpenStream, Shared},
                 writer::Writer,
             },
-            refusal::fault_of,
+            refusal::{HEAD_TOO_LARGE, refusal_of},
         },
-        exchange::{self, End, client::RequestBody as _, request::Request},
+        exchange::{
+            self, End,
+            client::RequestBody as _,
+            record::{Refusal, RefusedHead},
+            request::Request,
+        },
     },
     model::Fault,
     protocol::{
@@ -44,7 +49,7 @@ pub(super) enum Asked {
     /// A head in the form of HTTP/1.1.
     Request { text: OwnedScratch, is_https: bool },
     /// A head that is larger than was announced.
-    TooMuch { is_head: bool },
+    TooMuch { text: OwnedScratch, is_head: bool },
 }
 
 /// Serves a request in a task of its own.
@@ -81,8 +86,9 @@ async fn serve(open: &OpenStream, asked: Asked) {
     let substream = Substream::new(&shared.core.reactor);
     let ended = match asked {
         Asked::Request { text, is_https } => respond_to(outlet, &substream, &text, is_https).await,
-        Asked::TooMuch { is_head } => {
-            refuse(outlet, &substream, Fault::HeadTooLarge, is_head).await
+        Asked::TooMuch { text, is_head } => {
+            let refusal = Refusal { fault: Fault::HeadTooLarge, reason: HEAD_TOO_LARGE };
+            refuse(outlet, &substream, (refusal, &text), is_head).await
         }
     };
     match ended {
@@ -113,15 +119,22 @@ async fn respond_to(
     let core = &shared.core;
     let local = core.current();
     let mut head = RequestHead::default();
-    match parse_request(text, &local.limits, &mut head) {
+    let parsed = parse_request(text, &local.limits, &mut head);
+    match parsed {
         Ok(Progress::Complete) => {}
         // A malformed request is a stream error (RFC 9113 section 8.1.1).
         Ok(Progress::Partial) | Err(RequestError::Malformed(_)) => {
+            let reason = match parsed {
+                Err(RequestError::Malformed(reason)) => reason,
+                _ => "the head is not complete",
+            };
+            log_malformed(shared, lane.id, reason);
             return Ended::Reset(Code::PROTOCOL_ERROR, Http2Reset::Malformed);
         }
         Err(error) => {
             let is_head = text.starts_with(b"HEAD ");
-            return refuse(outlet, substream, fault_of(&error), is_head).await;
+            let refusal = refusal_of(&error, text);
+            return refuse(outlet, substream, (refusal, text), is_head).await;
         }
     }
     head.version = Version::Http2;
@@ -142,14 +155,26 @@ async fn respond_to(
     ended(end, is_gone, &response)
 }
 
-/// Refuses a request that was not read.
-async fn refuse(outlet: Outlet<'_>, substream: &Substream, fault: Fault, is_head: bool) -> Ended {
+/// Logs the reason why a stream is reset for its request.
+pub(super) fn log_malformed(shared: &Shared, stream: u32, reason: &str) {
+    let (worker, peer) = (shared.core.worker, shared.peer);
+    tracing::debug!(worker, %peer, stream, reason, "a malformed HTTP/2 request was reset");
+}
+
+/// Refuses a request that was not read, of which this text was.
+async fn refuse(
+    outlet: Outlet<'_>,
+    substream: &Substream,
+    (refusal, arrived): (Refusal, &[u8]),
+    is_head: bool,
+) -> Ended {
     let Outlet { shared, .. } = outlet;
     let core = &shared.core;
     let client_write = core.current().timeouts.client_write;
     let mut response = Writer::new(core, substream, outlet, client_write, is_head);
     let client = (shared.peer, shared.tls.as_ref());
-    let run = exchange::refuse(core, client, Some(Version::Http2), fault, &mut response);
+    let refused = RefusedHead { refusal, version: Some(Version::Http2), arrived };
+    let run = exchange::refuse(core, client, &refused, &mut response);
     let (end, is_gone) = watch(substream, outlet, pin!(run)).await;
     ended(end, is_gone, &response)
 }

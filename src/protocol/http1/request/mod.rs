@@ -32,6 +32,8 @@ pub const FORWARDED_FIELDS_MAX: usize = 8;
 /// Empty lines that may come before a request line (RFC 9112 section 2.2).
 const LEADING_EMPTY_LINES_MAX: usize = 1;
 
+const REQUEST_LINE: &str = "the request line is not made of a method, a target and a version";
+
 /// Framing of a request body (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RequestFraming {
@@ -246,7 +248,9 @@ fn parse_or_scan(
         }
         Ok(httparse::Status::Partial) => match scan(buf, head)? {
             Scanned::Partial => head.check_partial(buf, limits),
-            Scanned::Terminated => Err(RequestError::Malformed("head")),
+            Scanned::Terminated => {
+                Err(RequestError::Malformed("a line of the head cannot be read"))
+            }
         },
         Err(error) => Err(refusal(buf, limits, error)),
     }
@@ -264,7 +268,7 @@ fn check_partial_line(line: &[u8], limits: &Limits) -> Result<(), RequestError> 
     let method_part = &line[..line.len().min(METHOD_BYTES_MAX + 1)];
     let Some(method_len) = memchr(b' ', method_part) else {
         return if line.len() > METHOD_BYTES_MAX {
-            Err(RequestError::Malformed("method too long"))
+            Err(RequestError::Malformed("the method is longer than 32 characters"))
         } else {
             Ok(())
         };
@@ -284,10 +288,16 @@ fn refusal(buf: &[u8], limits: &Limits, error: httparse::Error) -> RequestError 
     match error {
         httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
         httparse::Error::Version => version_refusal(buf, limits),
-        httparse::Error::Token => RequestError::Malformed("request line"),
-        httparse::Error::HeaderName => RequestError::Malformed("field name"),
-        httparse::Error::HeaderValue => RequestError::Malformed("field value"),
-        httparse::Error::NewLine | httparse::Error::Status => RequestError::Malformed("line end"),
+        httparse::Error::Token => RequestError::Malformed(REQUEST_LINE),
+        httparse::Error::HeaderName => RequestError::Malformed(
+            "a field name holds a character that none may have, or has a blank behind it",
+        ),
+        httparse::Error::HeaderValue => {
+            RequestError::Malformed("a field value holds a control character")
+        }
+        httparse::Error::NewLine | httparse::Error::Status => {
+            RequestError::Malformed("a line does not end in CR LF")
+        }
     }
 }
 
@@ -306,7 +316,7 @@ fn version_refusal(buf: &[u8], limits: &Limits) -> RequestError {
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
             RequestError::VersionNotSupported
         }
-        _ => RequestError::Malformed("version"),
+        _ => RequestError::Malformed("the request line does not end in a version of HTTP"),
     }
 }
 
@@ -320,7 +330,7 @@ fn read_head(
 ) -> Result<(), RequestError> {
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
     else {
-        return Err(RequestError::Malformed("request line"));
+        return Err(RequestError::Malformed(REQUEST_LINE));
     };
     let (method, target) = (method.as_bytes(), target.as_bytes());
     if target.len() > limits.uri_bytes {
@@ -330,14 +340,18 @@ fn read_head(
         return Err(RequestError::HeadTooLarge);
     }
     if method.len() > METHOD_BYTES_MAX {
-        return Err(RequestError::Malformed("method too long"));
+        return Err(RequestError::Malformed("the method is longer than 32 characters"));
     }
     match &buf[..offset_in(buf, method)] {
         b"" | b"\r\n" => {}
-        _ => return Err(RequestError::Malformed("empty line before the start line")),
+        _ => {
+            return Err(RequestError::Malformed(
+                "more than one empty line is before the request line",
+            ));
+        }
     }
     if !lines_end_in_crlf(&buf[..head_len], parsed.headers) {
-        return Err(RequestError::Malformed("bare LF"));
+        return Err(RequestError::Malformed("a line ends in LF alone"));
     }
 
     head.method = match method {
@@ -407,7 +421,9 @@ impl Fields {
                         return Err(RequestError::Malformed("Host is repeated"));
                     }
                     if !is_host(value) {
-                        return Err(RequestError::Malformed("Host"));
+                        return Err(RequestError::Malformed(
+                            "Host is not a host with an optional port",
+                        ));
                     }
                     fields.host = Some(Span::locate(buf, value));
                 }
@@ -422,8 +438,9 @@ impl Fields {
                         return Err(RequestError::Malformed("Content-Length is repeated"));
                     }
                     let length = content_length(value);
-                    fields.content_length =
-                        Some(length.ok_or(RequestError::Malformed("Content-Length"))?);
+                    fields.content_length = Some(
+                        length.ok_or(RequestError::Malformed("Content-Length is not a number"))?,
+                    );
                 }
                 17 if is_name(name, b"transfer-encoding") => {
                     if fields.transfer_coding.is_some() {
@@ -459,15 +476,15 @@ impl Fields {
             (None, None) => Ok(RequestFraming::None),
             (None, Some(length)) => Ok(RequestFraming::Fixed(length)),
             (Some(_), Some(_)) => {
-                Err(RequestError::Malformed("Content-Length with Transfer-Encoding"))
+                Err(RequestError::Malformed("both Content-Length and Transfer-Encoding are there"))
             }
             (Some(_), None) if version == Version::Http10 => {
-                Err(RequestError::Malformed("Transfer-Encoding in HTTP/1.0"))
+                Err(RequestError::Malformed("Transfer-Encoding is in a request of HTTP/1.0"))
             }
             (Some(TransferCoding::Chunked), None) => Ok(RequestFraming::Chunked),
             (Some(TransferCoding::Unknown), None) => Err(RequestError::UnknownTransferCoding),
             (Some(TransferCoding::Malformed), None) => {
-                Err(RequestError::Malformed("Transfer-Encoding"))
+                Err(RequestError::Malformed("Transfer-Encoding is malformed"))
             }
         }
     }
