@@ -413,7 +413,7 @@ fn signing(section: Section<'_>) -> Result<SigningSettings, Noted> {
     let source = section.security_text("credentials");
     let (access_key, secret_key, session_token) = (access_key?, secret_key?, session_token?);
     let source = source?;
-    if section.is_noted("anonymous") {
+    if ["anonymous", "access_key", "secret_key"].into_iter().any(|name| section.is_noted(name)) {
         return Err(Noted);
     }
     let has_keys = access_key.is_some() || secret_key.is_some() || session_token.is_some();
@@ -504,12 +504,9 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Certificates, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let number = roots.len() + 1;
-        let certificate = certificate.map_err(|error| {
-            format!("certificate {number} of the file is not PEM ({error}); replace it")
-        })?;
-        roots.add(certificate).map_err(|error| {
-            format!("certificate {number} of the file cannot be used ({error}); replace it")
-        })?;
+        let damaged = |what| format!("certificate {number} of the file {what}; write it anew");
+        let certificate = certificate.map_err(|_| damaged("is damaged PEM"))?;
+        roots.add(certificate).map_err(|_| damaged("is damaged, or no certificate at all"))?;
     }
     if roots.is_empty() {
         let message = "the file holds no certificate; write PEM blocks that start with \

@@ -176,8 +176,13 @@ impl<'a> Section<'a> {
         match self.key(name).default {
             Preset::Is(default) if !default.is_empty() => Ok(Some(Text::preset(default))),
             Preset::Is(_) | Preset::Otherwise(_) => Ok(None),
-            Preset::Required => Err(self.error(name, "is missing; write it")),
+            Preset::Required => Err(self.missing(name)),
         }
+    }
+
+    /// Notes that a key must be written, unless a misspelt or misplaced one has been noted already.
+    fn missing(&self, name: &str) -> Noted {
+        if self.is_meant(name) { Noted } else { self.error(name, "is missing; write it") }
     }
 
     /// Text of a key whose absence means "not checked". A variable that makes it empty would be
@@ -213,7 +218,7 @@ impl<'a> Section<'a> {
         match self.key(name).default {
             Preset::Is(default) => Ok(Some(Text::preset(default))),
             Preset::Otherwise(_) => Ok(None),
-            Preset::Required => Err(self.error(name, "is missing; write it")),
+            Preset::Required => Err(self.missing(name)),
         }
     }
 
@@ -390,7 +395,9 @@ impl<'a> Section<'a> {
         let bytes = content.strip_suffix(b"\n").unwrap_or(&content);
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         if bytes.is_empty() {
-            return Err(self.error(name, "the file that it names is empty"));
+            return Err(
+                self.error(name, "the file that it names is empty; write the value into it")
+            );
         }
         check(bytes).map_err(|message| self.error(name, message))?;
         self.warn_of_blanks(name, bytes);

@@ -7,9 +7,9 @@ use super::{
     expand::is_shell_variable,
     keys::{self, Key, Kind, Preset},
     scalar::expected,
-    unknown,
+    unknown::{self, Unknown},
     walk::{At, Noted, Walk},
-    yaml::{Entry, Node, Shape, push_key, shown_key},
+    yaml::{Entry, Node, Scalar, Shape, push_key, shown_key},
 };
 
 /// One mapping of the file, known or assumed empty.
@@ -43,7 +43,7 @@ impl<'a> Section<'a> {
             Some(Shape::Mapping(entries)) => section.entries = entries,
             Some(Shape::Scalar(scalar)) if scalar.is_null() => return section,
             Some(other) => {
-                section.error_here(expected("a mapping", other));
+                section.note_no_mapping(other, node.map_or(line, |node| node.line));
                 section.broken = true;
             }
         }
@@ -54,6 +54,19 @@ impl<'a> Section<'a> {
             section.warn_of_shell_variables(entry);
         }
         section
+    }
+
+    /// Notes a value that is no mapping. It may be the first key, without the colon and the blank
+    /// that would end it; what follows is not shown, because it may be a secret.
+    fn note_no_mapping(&self, shape: &Shape<'_>, line: usize) {
+        if let Shape::Scalar(Scalar { text, plain: true }) = shape
+            && let Some(key) = shown_key(text).filter(|key| key.len() < text.len())
+            && keys::find(self.keys, key).is_some()
+        {
+            self.walk.error(self.path_of(key), line, unknown::without_colon(key));
+        } else {
+            self.error_here(expected("a mapping", shape));
+        }
     }
 
     /// Warns of a value that a shell would replace, and that is a text here. It may be a secret,
@@ -80,7 +93,9 @@ impl<'a> Section<'a> {
             return;
         }
         let mut path = self.at.to_string();
-        let message = unknown::message(self.walk.keys, self.keys, &path, &entry.key);
+        let Unknown { message, meant } =
+            unknown::explain(self.walk.keys, self.keys, &path, &entry.key);
+        self.walk.note_meant(meant);
         // A word of its own, where a comma or a colon may be missing, may be a value.
         let is_word = is_null(&entry.value) && shown_key(&entry.key) == Some(&*entry.key);
         if is_word && !unknown::is_near_a_key(self.walk.keys, &entry.key) {
@@ -148,7 +163,13 @@ impl<'a> Section<'a> {
     pub(super) fn is_noted(&self, name: &str) -> bool {
         self.broken
             || self.walk.is_full()
+            || self.is_meant(name)
             || (self.walk.has_errors() && self.walk.has_error_within(&self.path_of(name)))
+    }
+
+    /// Returns true if an unknown key elsewhere probably means this one.
+    pub(super) fn is_meant(&self, name: &str) -> bool {
+        self.walk.is_meant(|| self.path_of(name))
     }
 
     /// Returns true if any key is written.
@@ -177,7 +198,9 @@ impl<'a> Section<'a> {
         if self.broken {
             section.broken = true;
         } else if key.default == Preset::Required && !self.is_written(name) {
-            section.error_here("is missing; write this section");
+            if !self.is_meant(name) {
+                section.error_here("is missing; write this section");
+            }
             section.broken = true;
         }
         read(section)

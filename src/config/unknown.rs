@@ -15,40 +15,72 @@ const PLACES_MAX: usize = 3;
 const SAID_EVERYWHERE: [&str; 10] =
     ["enabled", "endpoint", "format", "id", "listen", "path", "prefix", "source", "type", "value"];
 
+/// Message about an unknown key.
+pub(super) struct Unknown {
+    pub(super) message: String,
+    /// Paths of the keys that were probably meant. That they are missing is not worth a line more.
+    pub(super) meant: Vec<String>,
+}
+
+impl Unknown {
+    fn meaning(message: String, meant: Vec<String>) -> Self {
+        Self { message, meant }
+    }
+}
+
+impl<T: Into<String>> From<T> for Unknown {
+    fn from(message: T) -> Self {
+        Self { message: message.into(), meant: Vec::new() }
+    }
+}
+
 /// The message for a key that the section at `at`, with the keys `section`, does not know in the
 /// tree of the keys `all`.
-pub(super) fn message(all: &[Row], section: &'static [Key], at: &str, name: &str) -> String {
+pub(super) fn explain(all: &[Row], section: &'static [Key], at: &str, name: &str) -> Unknown {
     if name == "<<" {
         return "merge keys (<<) are not supported; repeat a whole value with an alias (*name)"
-            .to_owned();
+            .into();
     }
     let name = match shown_key(name) {
         Some(key) if key.len() < name.len() && all.iter().any(|known| known.name == key) => {
-            return format!("write a colon and a blank after the key, as in `{key}: value`");
+            return Unknown::meaning(without_colon(key), vec![joined(at, key)]);
         }
         Some(key) => key,
         None => {
-            return "unknown key, not shown because it may be a value; write `key: value`"
-                .to_owned();
+            return "unknown key, not shown because it may be a value; write `key: value`".into();
         }
     };
     let pattern = pattern_of(at);
     if let Some(write) = known_as(&pattern, name) {
-        return format!("unknown key; write {}", placed(write, at, &pattern));
+        let write = placed(write, at, &pattern);
+        let meant = write.split([' ', ',']).map(str::to_owned).collect();
+        return Unknown::meaning(format!("unknown key; write {write}"), meant);
     }
     let names = names(section);
     if let Some(nearest) = nearest(&names, name) {
-        return format!("unknown key; the nearest known one is {nearest}");
+        let message = format!("unknown key; the nearest known one is {nearest}");
+        return Unknown::meaning(message, vec![joined(at, nearest)]);
     }
     let places = places(all, &pattern, name);
     if places.is_empty() {
-        return format!("unknown key; known here are {}", listed(&names, "and"));
+        return format!("unknown key; known here are {}", listed(&names, "and")).into();
     }
     let shown: Vec<_> = places.iter().map(|path| placed(path, at, &pattern)).collect();
     if shown == [name] {
-        return format!("unknown key here; write {name} at the top level, without indentation");
+        let message =
+            format!("unknown key here; write {name} at the top level, without indentation");
+        return Unknown::meaning(message, shown);
     }
-    format!("unknown key here; write it at {}", listed(&shown, "or"))
+    Unknown::meaning(format!("unknown key here; write it at {}", listed(&shown, "or")), shown)
+}
+
+/// Message about a key that is followed by its value without a colon and a blank between them.
+pub(super) fn without_colon(key: &str) -> String {
+    format!("write a colon and a blank after the key, as in `{key}: value`")
+}
+
+fn joined(section: &str, name: &str) -> String {
+    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
 /// Returns true if a word is a known key, or one that was mistyped.
@@ -164,11 +196,21 @@ mod tests {
     };
 
     fn top(name: &str) -> String {
-        message(&KEYS, Settings::KEYS, "", name)
+        explain(&KEYS, Settings::KEYS, "", name).message
     }
 
     fn server(name: &str) -> String {
-        message(&KEYS, ServerSettings::KEYS, "server", name)
+        explain(&KEYS, ServerSettings::KEYS, "server", name).message
+    }
+
+    #[test]
+    fn the_keys_that_were_meant_are_known() {
+        let meant = |name| explain(&KEYS, ServerSettings::KEYS, "server", name).meant;
+        assert_eq!(meant("prot"), ["server.port"]);
+        assert_eq!(meant("port=80"), ["server.port"]);
+        assert_eq!(meant("header_bytes"), ["server.limits.header_bytes"]);
+        assert_eq!(meant("listen"), ["server.address", "and", "server.port"]);
+        assert!(meant("colour").is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -40,6 +40,8 @@ pub(super) struct Walk<'w> {
     pub(super) keys: &'w [Row],
     /// Set if there is a `jwt` section.
     pub(super) jwt_written: Cell<bool>,
+    /// Paths of keys that unknown keys probably mean.
+    meant: RefCell<HashSet<String>>,
     /// Text that the file stands for so far, in bytes.
     text_bytes: Cell<usize>,
     problems: RefCell<Problems>,
@@ -89,6 +91,7 @@ impl<'w> Walk<'w> {
             certificates: RefCell::default(),
             keys,
             jwt_written: Cell::new(false),
+            meant: RefCell::default(),
             text_bytes: Cell::new(text_bytes),
             problems: RefCell::new(problems),
         }
@@ -166,6 +169,17 @@ impl<'w> Walk<'w> {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
         self.problems.borrow().errors.iter().any(within)
+    }
+
+    /// Remembers the keys that an unknown key probably means.
+    pub(super) fn note_meant(&self, paths: Vec<String>) {
+        self.meant.borrow_mut().extend(paths);
+    }
+
+    /// Returns true if an unknown key probably means the one at this path.
+    pub(super) fn is_meant(&self, path: impl FnOnce() -> String) -> bool {
+        let meant = self.meant.borrow();
+        !meant.is_empty() && meant.contains(&path())
     }
 
     /// Returns true if further errors are only counted.

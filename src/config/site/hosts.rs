@@ -59,6 +59,7 @@ impl Value for PathPrefix {
             None if section.has("hosts") && !section.is_empty_list("hosts") => {
                 return Self("/".to_owned());
             }
+            None if section.is_meant(key.name) => return Self::default(),
             None => "is missing; write it",
         };
         section.error(key.name, problem);

@@ -131,7 +131,8 @@ impl VerificationKey {
                 let key = hmac_key(algorithm, secret.expose());
                 if key.is_ok() && secret.len() < algorithm.secret_bytes_advised() {
                     let message = format!(
-                        "JWT secret is shorter than the {} bytes of {}'s hash (RFC 7518 section 3.2)",
+                        "JWT secret is shorter than the {} bytes of {}'s hash (RFC 7518 section 3.2); \
+                         write a longer one",
                         algorithm.secret_bytes_advised(),
                         algorithm.name
                     );

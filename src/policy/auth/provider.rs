@@ -326,9 +326,10 @@ impl SourceSpec<'_> {
                 Err(("discovery", "is written beside jwks_url; keep one of them".to_owned()))
             }
             (Some(url), false, _) => SetPlace::at(url).map(Some).map_err(|why| ("jwks_url", why)),
-            (None, true, None | Some("")) => {
-                Err(("discovery", "needs issuer, whose metadata names the keys".to_owned()))
-            }
+            (None, true, None | Some("")) => Err((
+                "discovery",
+                "needs issuer, whose metadata names the keys; write issuer".to_owned(),
+            )),
             (None, true, Some(issuer)) => {
                 SetPlace::discover(issuer).map(Some).map_err(|why| ("issuer", why))
             }
