@@ -19,9 +19,9 @@ mod source;
 use graph::{circles, uses};
 use rules::{
     SAME_LAYER, comments_are_wrapped, docstrings_do_not_ask, imports_point_downward, layers,
-    layers_point_downward, names_say_something, never_imported_in, never_in, no_circles,
-    no_private_lists, no_private_paths, nothing_is_left_to_do, only_in, permits_are_earned,
-    secrets_stay_hidden,
+    layers_point_downward, lines_of_the_log_have_no_debug_text, names_say_something,
+    never_imported_in, never_in, no_circles, no_private_lists, no_private_paths,
+    nothing_is_left_to_do, only_in, permits_are_earned, secrets_stay_hidden,
 };
 use source::{Source, files};
 
@@ -153,6 +153,11 @@ fn a_secret_cannot_be_shown() {
 #[test]
 fn a_permit_can_be_made_by_the_auth_code_only() {
     assert_none(&permits_are_earned(&src()));
+}
+
+#[test]
+fn lines_of_the_log_say_what_they_mean_in_words() {
+    assert_none(&lines_of_the_log_have_no_debug_text(&src()));
 }
 
 #[test]

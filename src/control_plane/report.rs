@@ -162,3 +162,8 @@ pub fn problem(problem: &Problem) -> Value {
     object.insert("message".to_owned(), json!(problem.message));
     Value::Object(object)
 }
+/// Numbers of workers, for people.
+pub fn listed<'w>(workers: impl IntoIterator<Item = &'w usize>) -> String {
+    let numbers: Vec<_> = workers.into_iter().map(ToString::to_string).collect();
+    numbers.join(", ")
+}

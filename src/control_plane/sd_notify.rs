@@ -18,7 +18,7 @@ use std::{
 };
 
 use crate::{
-    control_plane::report::{Outcome, Report},
+    control_plane::report::{Outcome, Report, listed},
     system::clock::monotonic_micros,
 };
 
@@ -79,7 +79,8 @@ impl ServiceManager {
                 format!("reload failed, still serving generation {generation}: {first}")
             }
             Outcome::Partial(lagging) => {
-                format!("generation {generation} is not adopted yet by workers {lagging:?}")
+                let lagging = listed(lagging);
+                format!("generation {generation} is not adopted yet by workers {lagging}")
             }
             _ => format!("{}; serving generation {generation}", report.message()),
         };

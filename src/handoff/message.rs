@@ -1,6 +1,9 @@
 //! Messages between the control thread and the workers.
 
-use std::sync::{Arc, Weak};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use crate::{
     handoff::{
@@ -51,6 +54,19 @@ pub enum DrainStep {
     /// The process is about to end: what is in flight is cut and recorded, the access log handed
     /// over.
     Ending,
+}
+
+impl DrainStep {
+    /// Its words in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::NotReady => "not ready",
+            Self::Closing => "closing",
+            Self::AdminClosing => "closing the admin listener",
+            Self::Ending => "ending",
+        }
+    }
 }
 
 /// From a worker to the control thread.
@@ -199,6 +215,20 @@ pub enum Command {
         /// `If-Match`: the generation that must be running.
         if_match: Option<IfMatch>,
     },
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reload { dry_run: true, .. } => f.write_str("reload, dry run"),
+            Self::Reload { .. } => f.write_str("reload"),
+            Self::RefreshKeys => f.write_str("refresh of key sets"),
+            Self::Status => f.write_str("status"),
+            Self::History => f.write_str("history"),
+            Self::RefreshCredentials => f.write_str("refresh of credentials"),
+            Self::Rollback { to, .. } => write!(f, "rollback to {to}"),
+        }
+    }
 }
 
 /// The value of an `If-Match` header (RFC 9110 section 13.1.1).

@@ -249,6 +249,45 @@ pub(crate) fn nothing_is_left_to_do(sources: &[Source]) -> Vec<String> {
     violations
 }
 
+/// Values in lines of the log are words: `Debug` is for developers, and its form is nobody's
+/// promise.
+pub(crate) fn lines_of_the_log_have_no_debug_text(sources: &[Source]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for Source { path, text, code } in sources {
+        let text: Vec<_> = text.lines().collect();
+        for level in ["error!(", "warn!(", "info!(", "debug!(", "trace!("] {
+            let call = format!("tracing::{level}");
+            for (at, _) in code.match_indices(&call) {
+                let inside = parenthesized(&code[at + call.len()..]);
+                let first = code[..at].matches('\n').count();
+                let lines = &text[first..=first + inside.matches('\n').count()];
+                let is_debug = |(at, _): (usize, &str)| {
+                    inside[..at].is_empty() || inside[..at].trim_end().ends_with([',', '='])
+                };
+                let has_debug = inside.match_indices('?').any(is_debug);
+                if has_debug || lines.iter().any(|line| line.contains(":?}")) {
+                    violations.push(format!("{path}:{}: {}", first + 1, lines[0].trim()));
+                }
+            }
+        }
+    }
+    violations
+}
+
+/// The text up to the parenthesis that closes the one before it.
+fn parenthesized(code: &str) -> &str {
+    let mut depth = 1;
+    let end = code.find(|character| {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    &code[..end.unwrap_or(code.len())]
+}
+
 /// Names of private lists: a comment cites an RFC, a page of AWS, or a document of this project.
 pub(crate) fn no_private_lists(sources: &[Source]) -> Vec<String> {
     let names = [concat!("MU", "STS"), concat!("SP", "EC")];

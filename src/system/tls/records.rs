@@ -401,7 +401,7 @@ impl<S: Side> Records<S> {
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => {
                     done = Some(false);
                 }
-                Ok(state) => return Err(Error::General(format!("unexpected state {state:?}"))),
+                Ok(_) => return Err(Error::General("unexpected state of the session".to_owned())),
                 Err(error) => return Err(error),
             }
             let discard = discard.min(length);
