@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::support::{
     config::Config,
     http2_client::{Http2Client, get},
+    http2_frames::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, fields, frame},
     proxy::{Proxy, field},
     raw_client::Client,
     site::Site,
@@ -126,6 +127,47 @@ fn at_debug_the_log_says_in_words_why_a_request_is_400() {
     let (status, id) = refused(&mut on_tls_port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(status, 400);
     assert!(reason(&proxy, &id).contains("HTTP without TLS came to the port of server.tls"));
+}
+
+#[test]
+fn at_debug_the_log_says_why_a_stream_is_reset_and_a_proxy_header_is_refused() {
+    let config = Config::unreachable().set("logging.level", "debug");
+    let proxy = Proxy::start(&config.clone().set("server.http2.cleartext", true));
+    let mut client = RawHttp2::connect(proxy.address());
+    let pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/a")];
+    let cases = [
+        ([&pseudo[..], &[("Range", "bytes=0-1")]].concat(), "not in lower case"),
+        (pseudo[..3].to_vec(), ":path is missing"),
+        ([&pseudo[..], &[("content-length", "1")]].concat(), "Content-Length is not 0"),
+        ([&pseudo[..], &[("host", "b")]].concat(), "Host differs from :authority"),
+    ];
+    for (stream, (sent, words)) in (1..).step_by(2).zip(cases) {
+        client.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, fields(&sent)));
+        client.expect_reset(stream);
+        let of_stream = |record: &Value| {
+            field(record, "message") == Some(&"a malformed HTTP/2 request was reset".into())
+                && field(record, "stream") == Some(&stream.into())
+        };
+        let find = || proxy.stderr().records().into_iter().find(of_stream);
+        let line = wait_for("the reason", find);
+        let reason = field(&line, "reason").and_then(Value::as_str).expect("a reason");
+        assert!(reason.contains(words), "{sent:?}: {reason}");
+    }
+
+    let config = config.set("server.proxy_protocol", "require").with_admin_listener();
+    let proxy = Proxy::start(&config);
+    // Each of them, although the warning comes once a minute.
+    for number in 1..=2 {
+        let mut client = proxy.client();
+        client.send("GET / HTTP/1.1\r\n\r\n");
+        client.expect_end();
+        let is_line = |record: &Value| {
+            field(record, "message") == Some(&"a PROXY protocol header was refused".into())
+        };
+        wait_until("the line", || {
+            proxy.stderr().records().iter().filter(|record| is_line(record)).count() == number
+        });
+    }
 }
 
 #[test]
