@@ -524,6 +524,10 @@ impl Value for Vec<TokenSource> {
     }
 }
 
+/// Header fields of requests that lines of the access log may have.
+const LOGGED_FIELDS: [&str; 7] =
+    ["host", "range", "referer", "traceparent", "user-agent", "x-forwarded-for", "x-request-id"];
+
 fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
     const KINDS: [&str; 4] = ["bearer", "header", "query", "cookie"];
     let kind = KINDS[section.choice("type")?];
@@ -543,6 +547,13 @@ fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
             "name",
             "is not a header name; write letters, digits and hyphens (RFC 9110 section 5.1)",
         )),
+        "header" if LOGGED_FIELDS.iter().any(|field| name.eq_ignore_ascii_case(field)) => {
+            Err(section.error(
+                "name",
+                "is a header that the access log may have, and a token must not be in it; choose \
+                 another name, such as X-Auth-Token",
+            ))
+        }
         "header" => {
             let prefix = prefix.unwrap_or_default();
             Ok(TokenSource::Header { name: name.to_ascii_lowercase(), prefix })
