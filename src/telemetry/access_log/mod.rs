@@ -6,8 +6,8 @@
 //!
 //! Tokens and queries are never in a line: a query is cut off even if the caller hands one over.
 //!
-//! The usual fields in JSON are what nearly everybody logs, so [`record`] writes them in one go.
-//! Everything else asks for each field's value ([`value`]).
+//! The usual fields in JSON are what nearly everybody logs, so `record` writes them in one go.
+//! Everything else asks for each field's value (`value`).
 
 mod batch;
 mod combined;
