@@ -11,7 +11,7 @@ use crate::support::{
     http2_client::{Http2Client, get},
     proxy::Proxy,
     raw_client::{Framing, Response},
-    scripted_origin::ScriptedOrigin,
+    scripted_origin::{ScriptedOrigin, response_bytes},
 };
 
 const BROWSER: (&str, &str) = ("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8");
@@ -138,6 +138,18 @@ fn an_error_page_keeps_its_status_and_is_not_coded() {
             assert_eq!(error.body.len(), length);
         }
     }
+}
+
+#[test]
+fn pages_of_a_listing_are_not_coded() {
+    let object = "<Contents><Key>a</Key><Size>1</Size></Contents>";
+    let xml = format!("<ListBucketResult>{}</ListBucketResult>", object.repeat(900));
+    let origin = ScriptedOrigin::always(response_bytes("200 OK", &[], xml.as_bytes()));
+    let proxy = Proxy::start(&compressing(&origin, &[("listing", json!({ "enabled": true }))]));
+    let listed = proxy.get_with("/products/", &[BROWSER, ("Accept-Encoding", "zstd, br, gzip")]);
+    assert_eq!((listed.status, listed.fields.all("vary")), (200, vec!["Accept"]));
+    assert_eq!(listed.header("content-encoding"), None);
+    assert_eq!(listed.text().matches("<bdi>a</bdi>").count(), 900);
 }
 
 #[test]
