@@ -62,6 +62,7 @@ mod responses;
 mod serve;
 mod shutdown;
 mod signed_query;
+mod site_rules;
 mod start;
 mod timeouts;
 mod tls;
