@@ -66,8 +66,10 @@ const OPERATORS: [(&str, &str); 20] = [
     ("present", "exists"),
 ];
 
-/// Levels of logs elsewhere.
-const LEVELS: [(&str, &str); 5] = [
+/// Levels of logs and content codings elsewhere.
+const WORDS: [(&str, &str); 7] = [
+    ("brotli", "br"),
+    ("zstandard", "zstd"),
     ("warning", "warn"),
     ("err", "error"),
     ("crit", "error"),
@@ -144,16 +146,24 @@ pub(super) fn choice(text: &Text<'_>, words: &[&str]) -> String {
     let value = text.value.trim();
     let same = words.iter().find(|word| word.eq_ignore_ascii_case(value));
     let elsewhere = || {
-        let known = OPERATORS.iter().chain(&LEVELS);
+        let known = OPERATORS.iter().chain(&WORDS);
         let mut meant = known.filter(|(name, _)| name.eq_ignore_ascii_case(value));
         meant.find_map(|(_, word)| words.iter().find(|known| *known == word))
     };
+    // `TLSv1.2` and `uring` say it with more or less; two letters stand in too many words.
+    let part = || {
+        let holds = |one: &str, other: &str| other.len() >= 3 && one.contains(other);
+        let mut parts = words.iter().filter(|word| holds(value, word) || holds(word, value));
+        parts.next().filter(|_| parts.next().is_none())
+    };
     // A short word is soon made of any other one.
     let close = || {
-        let near = |word: &&&str| strsim::damerau_levenshtein(value, word) <= value.len() / 4;
+        let near =
+            |word: &&&str| strsim::damerau_levenshtein(value, word) <= (value.len() / 4).min(2);
         words.iter().find(near)
     };
     same.or_else(elsewhere)
+        .or_else(part)
         .or_else(close)
         .map_or_else(String::new, |word| format!("; write {word}"))
 }
@@ -260,6 +270,9 @@ mod tests {
         let quoted = Text { plain: false, ..plain("on") };
         assert_eq!(boolean(&quoted), "; write true without quotes");
         assert_eq!(choice(&plain("hs256"), &["HS256", "HS384"]), "; write HS256");
+        assert_eq!(choice(&plain("TLSv1.2"), &["1.2", "1.3"]), "; write 1.2");
+        assert_eq!(choice(&plain("uring"), &["auto", "io_uring", "epoll"]), "; write io_uring");
+        assert_eq!(choice(&plain("256"), &["HS256", "RS256"]), "");
         assert_eq!(choice(&plain("WARNING"), &["error", "warn"]), "; write warn");
     }
 

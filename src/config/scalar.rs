@@ -49,9 +49,11 @@ impl Text<'_> {
 pub(super) fn expected(what: &str, shape: &Shape<'_>) -> String {
     let advice = match (what, shape) {
         ("a list", Shape::Mapping(_)) => "begin each element with a dash (-)",
-        ("a list", _) => "write each element on a line of its own that begins with a dash (-)",
+        ("a list", _) => {
+            "write it in [ ], or each element on a line of its own that begins with a dash (-)"
+        }
         ("a mapping", Shape::Sequence(_)) => "write its keys without dashes (-)",
-        ("a mapping", _) => "write its keys below it, each with a colon and a blank: `key: value`",
+        ("a mapping", _) => "write keys below it, each with a colon and a blank: `key: value`",
         (_, Shape::Sequence(items)) if items.is_empty() => "write one value without [ ]",
         (_, Shape::Sequence(_)) => "write one value without [ ] and dashes",
         _ => "write one value behind the colon",

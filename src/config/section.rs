@@ -6,7 +6,7 @@ use std::slice;
 use super::{
     expand::is_shell_variable,
     keys::{self, Key, Kind, Preset},
-    scalar::expected,
+    scalar::{expected, found, plain_kind},
     unknown::{self, Unknown},
     walk::{At, Noted, Walk},
     yaml::{Entry, Node, Scalar, Shape, push_key, shown_key},
@@ -65,8 +65,22 @@ impl<'a> Section<'a> {
         {
             self.walk.error(self.path_of(key), line, unknown::without_colon(key));
         } else {
-            self.error_here(expected("a mapping", shape));
+            self.error_here(match shape {
+                Shape::Scalar(scalar) => self.expected_keys(shape, scalar),
+                _ => expected("a mapping", shape),
+            });
         }
+    }
+
+    /// Message about a single value in the place of a section, with the keys to write instead.
+    fn expected_keys(&self, shape: &Shape<'_>, scalar: &Scalar<'_>) -> String {
+        let is_boolean = scalar.plain && plain_kind(&scalar.text) == Some("boolean");
+        if is_boolean && keys::find(self.keys, "enabled").is_some() {
+            let value = scalar.text.to_lowercase();
+            return format!("expected a mapping, found a boolean; write {{ enabled: {value} }}");
+        }
+        let keys = unknown::listed(&unknown::names(self.keys), "and");
+        format!("expected a mapping, found {}; write keys below it, of {keys}", found(shape))
     }
 
     /// Warns of a value that a shell would replace, and that is a text here. It may be a secret,

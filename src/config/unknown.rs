@@ -131,7 +131,7 @@ pub(super) fn nearest(names: &[&'static str], name: &str) -> Option<&'static str
     let distance_max = match name.len() {
         0..=2 => return None,
         3..=7 => 1,
-        length => length / 4,
+        length => (length / 4).min(3),
     };
     let name = name.to_lowercase();
     let distances = names.iter().map(|known| (strsim::damerau_levenshtein(&name, known), *known));
@@ -158,7 +158,8 @@ fn places<'r>(all: &'r [Row], pattern: &str, name: &str) -> Vec<&'r str> {
     if close.len() > PLACES_MAX { Vec::new() } else { close }
 }
 
-fn names(keys: &'static [Key]) -> Vec<&'static str> {
+/// Names of the keys of a section.
+pub(super) fn names(keys: &'static [Key]) -> Vec<&'static str> {
     let mut names = Vec::new();
     for key in keys {
         match key.kind {
@@ -169,8 +170,8 @@ fn names(keys: &'static [Key]) -> Vec<&'static str> {
     names
 }
 
-/// `a, b and c`.
-fn listed<T: AsRef<str>>(words: &[T], last: &str) -> String {
+/// Words as `a, b and c`.
+pub(super) fn listed<T: AsRef<str>>(words: &[T], last: &str) -> String {
     let mut text = String::new();
     for (index, word) in words.iter().enumerate() {
         match words.len() - index {

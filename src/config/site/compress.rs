@@ -2,6 +2,7 @@
 
 use crate::{
     config::{
+        advice,
         declare::{Value, declare},
         keys::{Key, integer, texts},
         scalar::Text,
@@ -66,5 +67,8 @@ impl Value for Algorithms {
 
 fn coding(text: &Text<'_>) -> Result<Coding, String> {
     let named = Coding::ALL.into_iter().find(|coding| coding.name() == text.value);
-    named.ok_or_else(|| format!("expected zstd, br or gzip, found {}", text.shown()))
+    named.ok_or_else(|| {
+        let advice = advice::choice(text, &Coding::ALL.map(Coding::name));
+        format!("expected zstd, br or gzip, found {}{advice}", text.shown())
+    })
 }

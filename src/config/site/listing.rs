@@ -2,6 +2,7 @@
 
 use crate::{
     config::{
+        advice,
         declare::{Value, declare},
         keys::{Key, boolean, texts},
         scalar::Text,
@@ -47,7 +48,10 @@ impl Value for Formats {
 fn format(text: &Text<'_>) -> Result<Format, String> {
     let known = FORMATS.iter().find(|(name, _)| *name == text.value);
     let format = known.map(|(_, format)| *format);
-    format.ok_or_else(|| format!("expected html, json or s3, found {}", text.shown()))
+    format.ok_or_else(|| {
+        let advice = advice::choice(text, &FORMATS.map(|(name, _)| name));
+        format!("expected html, json or s3, found {}{advice}", text.shown())
+    })
 }
 
 fn check_listing(listing: &ListingSettings, section: Section<'_>) {

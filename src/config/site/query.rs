@@ -1,7 +1,7 @@
 //! `allow_query` of a bucket.
 
 use crate::{
-    config::{declare::Value, keys::Key, scalar::Text, section::Section},
+    config::{advice, declare::Value, keys::Key, scalar::Text, section::Section},
     policy::site::query::Parameter,
 };
 
@@ -21,7 +21,8 @@ impl Value for QueryParameters {
 fn parameter(text: &Text<'_>) -> Result<Parameter, String> {
     let is_it = |parameter: &Parameter| parameter.name() == text.value;
     Parameter::ALL.into_iter().find(is_it).ok_or_else(|| {
-        let names = Parameter::ALL.map(Parameter::name).join(", ");
-        format!("expected one of {names}, found {}", text.shown())
+        let names = Parameter::ALL.map(Parameter::name);
+        let advice = advice::choice(text, &names);
+        format!("expected one of {}, found {}{advice}", names.join(", "), text.shown())
     })
 }
