@@ -2,7 +2,13 @@
 
 use std::fmt;
 
-use super::{declare::Value, keys::Key, scalar::Text, section::Section, unknown::nearest};
+use super::{
+    declare::Value,
+    keys::Key,
+    scalar::{Text, is_short},
+    section::Section,
+    unknown::nearest,
+};
 use crate::telemetry::access_log::{
     Field, SHARE_WHOLE, SkippedEndpoint, TEMPLATE_BYTES_MAX, Template, TemplateError,
 };
@@ -100,14 +106,11 @@ fn template_problem(error: &TemplateError<'_>, from_variable: bool) -> String {
         TemplateError::NoField => "names no field; write some, such as {path}".to_owned(),
         TemplateError::Unknown(name) if from_variable => unknown_field(name, true),
         TemplateError::Unknown(name) => {
-            let shown: String = name.chars().take(NAME_CHARS_MAX).collect();
+            let shown = if is_short(name) { name } else { "longer text" };
             format!("{{{shown}}}: {}", unknown_field(name, false))
         }
     }
 }
-
-/// Characters of an unknown name that a message shows.
-const NAME_CHARS_MAX: usize = 64;
 
 /// `logging.access_log.skip`, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{
     credentials::DEFAULT_SOURCE,
     problem::cut,
+    scalar::is_short,
     settings::{
         AdminSettings, BucketSettings, ProxyProtocol, ServerSettings, Settings, SourceSettings,
     },
@@ -139,12 +140,18 @@ pub(super) fn check_sources(
             continue;
         }
         let path = format!("buckets[{index}].s3.credentials");
-        let which = if root.is_written(&path) {
-            format!("called '{}'", cut(name))
-        } else {
-            "of this name".to_owned()
+        let message = match (root.is_written(&path), is_short(name)) {
+            (true, true) => {
+                format!("credentials has no source called '{name}'; add one, or write default")
+            }
+            (true, false) => "credentials has no source of this name, which is not shown because \
+                              it may be a key; write the name of a source, or default, and keys at \
+                              access_key and secret_key"
+                .to_owned(),
+            (false, _) => {
+                "credentials has no source of this name; add one, or write default".to_owned()
+            }
         };
-        let message = format!("credentials has no source {which}; add one, or write default");
         walk.error_in(root, path, message);
     }
 }

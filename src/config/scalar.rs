@@ -27,10 +27,7 @@ impl Text<'static> {
 impl Text<'_> {
     /// Returns true if a message may show the value, or something that tells it.
     pub(super) fn may_be_shown(&self) -> bool {
-        /// A JWT secret has at least 32 characters, a secret access key 40.
-        const SHOWN_CHARS_MAX: usize = 31;
-
-        !self.from_variable && self.value.chars().count() <= SHOWN_CHARS_MAX
+        !self.from_variable && is_short(&self.value)
     }
 
     /// The value as a message may show it; what came from the environment stays there, and so
@@ -43,6 +40,14 @@ impl Text<'_> {
             (false, false) => format!("text in quotes, {:?}", self.value),
         }
     }
+}
+
+/// Returns true for text that is too short for a secret.
+pub(super) fn is_short(text: &str) -> bool {
+    /// A JWT secret has at least 32 characters, a secret access key 40.
+    const SHOWN_CHARS_MAX: usize = 31;
+
+    text.chars().count() <= SHOWN_CHARS_MAX
 }
 
 /// Message about a value of another shape than its key has.

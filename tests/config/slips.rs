@@ -85,6 +85,12 @@ fn unfilled() -> Vec<(&'static str, String)> {
         ("two lines", bucket("access_key: A\nsecret_key: \"x\\nS\"")),
         ("the key id and the secret in one", bucket("access_key: \"A:S/\"\nsecret_key: x")),
         ("half a pair", bucket("secret_key: S")),
+        ("as the name of a source", bucket("credentials: S")),
+        (
+            "as a field of the access log",
+            inline("anonymous: true")
+                + "logging: { access_log: { format: template, template: \"{S}\" } }\n",
+        ),
         ("beside its file", bucket("access_key: A\nsecret_key: S\nsecret_key_file: x")),
         ("with an anonymous bucket", bucket("anonymous: true\naccess_key: A\nsecret_key: S")),
         (
