@@ -288,7 +288,7 @@ fn check_s3(s3: &S3Settings, section: Section<'_>) {
     if !addressed.into_iter().any(|name| section.is_noted(name)) {
         note_bad_address(section, endpoint.as_ref(), region, bucket, *addressing);
         if let Some(url) = endpoint {
-            warn_of_bucket_in_host(section, url, bucket);
+            warn_of_bucket_in_host(section, url, s3);
         }
     }
     if !endpoint.as_ref().is_some_and(|url| url.scheme == Scheme::Http) {
@@ -356,24 +356,36 @@ fn warn_of_key_prefix(section: Section<'_>, prefix: &str) {
     }
 }
 
-/// Warns of an endpoint whose host begins with the bucket: its name would be in each request twice.
-fn warn_of_bucket_in_host(section: Section<'_>, url: &EndpointUrl, bucket: &str) {
-    let rest = url.host.strip_prefix(bucket).and_then(|rest| rest.strip_prefix('.'));
+/// Warns of an endpoint whose host begins with the bucket, before what looks like S3: the bucket
+/// would be named twice. Other hosts may have its name by chance.
+fn warn_of_bucket_in_host(section: Section<'_>, url: &EndpointUrl, s3: &S3Settings) {
+    let rest = url.host.strip_prefix(&*s3.bucket).and_then(|rest| rest.strip_prefix('.'));
     let Some(host) = rest.filter(|host| !host.is_empty()) else { return };
-    let without = EndpointUrl { host: host.to_owned(), ..url.clone() };
+    let label = host.split('.').next().unwrap_or_default();
+    let is_of_s3 = label == "s3" || label.starts_with("s3-");
+    if !is_of_s3 && s3.addressing != Addressing::Virtual {
+        return;
+    }
     let is_written = |name| {
         section.entry(name).and_then(|entry| entry.value.text()).is_some_and(|t| !t.contains('$'))
     };
-    let write = if is_written("endpoint") && is_written("bucket") {
-        without.to_string()
+    let is_default = url.scheme == Scheme::Https
+        && (host == "s3.amazonaws.com" || host == format!("s3.{}.amazonaws.com", s3.region));
+    let advice = if is_default {
+        "remove endpoint, because this one is the default".to_owned()
     } else {
-        "the host without it".to_owned()
+        let without = EndpointUrl { host: host.to_owned(), ..url.clone() };
+        let write = if is_written("endpoint") && is_written("bucket") {
+            without.to_string()
+        } else {
+            "the host without it".to_owned()
+        };
+        format!("write {write}, with addressing: virtual if the name has to be in the host")
     };
     section.warning(
         "endpoint",
         format!(
-            "has the name of the bucket in its host, and requests would name it twice; write \
-             {write}, with addressing: virtual if the name has to be in the host"
+            "has the name of the bucket in its host, and requests would name it twice; {advice}"
         ),
     );
 }
