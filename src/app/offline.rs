@@ -10,10 +10,10 @@ use crate::{
     config::{Difference, Loaded, Problem, Problems, Settings, diff, settings::SourceSettings},
     control_plane::{
         files::{ConfigPlace, ProcessEnvironment},
+        fingerprints::Seen,
         prepare::{self, load},
         providers::credentials::source::described,
         report::{self, Outcome, Report},
-        watcher::Seen,
     },
     model::Generation,
     policy::auth::{AuthPolicy, KeySource, SetPlace},

@@ -21,6 +21,7 @@ use crate::{
         key_sets,
         learning::Learner,
         live,
+        noted_files::Content,
         prepare::{self, Origin, Preparation, Running},
         providers::credentials::{CredentialSources, outside::RealWorld},
         reload::Queue,
@@ -55,7 +56,7 @@ pub(super) fn start(
     place: &ConfigPlace,
     environment: ProcessEnvironment,
     signals: Receiver<Signal>,
-    content: &Arc<[u8]>,
+    content: &Arc<Content>,
     loaded: Loaded,
     log: LogLevel,
 ) -> Result<(Control, Inputs), Failure> {
@@ -177,7 +178,7 @@ fn start_access_log(settings: &Settings) -> Result<(AccessLogHandle, AccessLogSi
     access_log::start(&target).map_err(because("logging.access_log.path cannot be opened"))
 }
 
-fn first_history(content: &Arc<[u8]>) -> History {
+fn first_history(content: &Arc<Content>) -> History {
     let mut history = History::default();
     history.push(GoodGeneration {
         generation: Generation::FIRST,

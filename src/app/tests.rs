@@ -14,9 +14,9 @@ use crate::{
     control_plane::{
         control::{Control, End, Inputs},
         files::{ConfigPlace, ProcessEnvironment},
+        fingerprints::Seen,
         prepare::load,
         signals,
-        watcher::Seen,
     },
     policy::auth::install_crypto,
     telemetry::log,

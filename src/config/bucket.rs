@@ -116,7 +116,10 @@ fn check_bucket(bucket: &BucketSettings, section: Section<'_>) {
 impl Value for Vec<BucketSettings> {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
         let buckets = section.each(key.name, BucketSettings::read_keys);
-        if section.is_empty_list(key.name) {
+        if section.is_empty_list(key.name)
+            && section.walk.includes_nothing()
+            && !section.is_noted("include")
+        {
             section.error(key.name, "no bucket is configured; write at least one");
         }
         buckets

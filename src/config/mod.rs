@@ -23,10 +23,13 @@ mod bucket;
 mod changes;
 mod declare;
 mod diff;
+mod documents;
 mod expand;
 mod foreign;
+mod include;
 mod jwt;
 mod parse;
+mod parts;
 mod policies;
 mod reading;
 mod rules;
@@ -41,7 +44,10 @@ mod yaml;
 
 pub use changes::Difference;
 pub use diff::diff;
-pub use inputs::{CONFIG_BYTES_MAX, Environment, FileReader, NAMED_FILE_BYTES_MAX, too_large};
+pub use documents::{BucketPlaces, INCLUDED_FILES_MAX};
+pub use inputs::{
+    CONFIG_BYTES_MAX, Environment, FileReader, IncludedFile, Main, NAMED_FILE_BYTES_MAX, too_large,
+};
 pub use parse::{Loaded, check, parse, parse_beside};
 pub use policies::Policies;
 pub use problem::{Problem, Problems};

@@ -2,14 +2,16 @@
 
 use super::{
     declare::Keys as _,
-    inputs::{Environment, FileReader},
+    documents::{BucketPlaces, Documents},
+    inputs::{Environment, FileReader, Main},
+    parts::{Trees, read_buckets},
     policies::Policies,
     problem::{Problem, Problems},
     rules,
     section::Section,
     settings::{KEYS, Settings},
     walk::{At, Walk},
-    yaml::{self, Node, Tree},
+    yaml::{self, Node, Size, Tree},
 };
 use crate::policy::auth::spec::AuthProblem;
 
@@ -22,6 +24,8 @@ pub struct Loaded {
     pub policies: Policies,
     /// Parts that are worth a look, in file order.
     pub warnings: Vec<Problem>,
+    /// The files that the buckets stand in.
+    pub places: BucketPlaces,
 }
 
 /// Parses and checks the configuration of a process that starts: everything that can be found out
@@ -34,36 +38,59 @@ pub fn parse(
     environment: &impl Environment,
     files: &impl FileReader,
 ) -> Result<Loaded, Problems> {
-    parse_beside(bytes, environment, files, None)
+    parse_beside(Main { name: None, bytes }, environment, files, None)
 }
 
-/// The same for the successor of a `running` configuration, which must not take away what that
-/// one guards.
+/// The same with the name of the file, for the successor of a `running` configuration, which must
+/// not take away what that one guards.
 ///
 /// # Errors
 /// All problems, in file order, with the warnings.
 pub fn parse_beside(
-    bytes: &[u8],
+    main: Main<'_>,
     environment: &impl Environment,
     files: &impl FileReader,
     running: Option<&Settings>,
 ) -> Result<Loaded, Problems> {
     let mut problems = Problems::default();
-    let Tree { root, text_bytes } = match yaml::read(bytes, &mut problems) {
+    let read = yaml::read(main.bytes, Size::default(), &mut problems);
+    let name = |problem: &mut Problem| problem.file = main.name.map(Into::into);
+    problems.errors.iter_mut().for_each(name);
+    let Tree { root, size } = match read {
         Ok(tree) => tree,
-        Err(problem) => {
+        Err(mut problem) => {
+            name(&mut problem);
             problems.error(problem);
             problems.finish();
             return Err(problems);
         }
     };
-    let walk = Walk::new(environment, files, &KEYS, text_bytes, problems);
-    let (settings, policies) = read_settings(&walk, &root, running);
+    let walk = Walk::new(environment, files, &KEYS, &main, size.text_bytes, problems);
+    let top = Section::open(&walk, Settings::KEYS, &At::Top, root.line, Some(&root));
+    walk.jwt_written.set(top.has("jwt"));
+    let mut settings = Settings::read_keys(top);
+    let included = walk.take_included();
+    let mut trees = Trees::beside(size);
+    for file in &included {
+        trees.read(file);
+    }
+    // Too much has been noted where it was read.
+    let _ = walk.count_text(trees.text_bytes(size), root.line);
+    let mut documents = Documents::of(&root);
+    for (name, tree) in &trees.all {
+        documents.add(name, &tree.root, settings.buckets.len());
+        read_buckets(&walk, name, &tree.root, &mut settings.buckets);
+    }
+    if settings.buckets.is_empty() && !included.is_empty() && trees.problems.is_empty() {
+        walk.error_in_file("buckets", "no bucket is configured, here or in an included file");
+    }
+    let policies = check_settings(&walk, &documents, &settings, running);
     let mut problems = walk.into_problems();
-    problems.finish();
+    documents.finish(&mut problems, &included, trees.problems.clone());
     match policies {
         Some(policies) if !problems.refuse() => {
-            Ok(Loaded { settings, policies, warnings: problems.warnings })
+            let places = documents.places(main.name);
+            Ok(Loaded { settings, policies, warnings: problems.warnings, places })
         }
         // Whatever policies lack has been noted.
         _ => Err(problems),
@@ -78,28 +105,27 @@ pub fn check(bytes: &[u8], environment: &impl Environment, files: &impl FileRead
     }
 }
 
-fn read_settings(
+/// Checks what is between the sections, and compiles keys and rules.
+fn check_settings(
     walk: &Walk<'_>,
-    root: &Node<'_>,
+    documents: &Documents<'_>,
+    settings: &Settings,
     running: Option<&Settings>,
-) -> (Settings, Option<Policies>) {
-    let top = Section::open(walk, Settings::KEYS, &At::Top, root.line, Some(root));
-    walk.jwt_written.set(top.has("jwt"));
-    let settings = Settings::read_keys(top);
-    rules::check(walk, root, &settings.server, &settings.admin, &settings.buckets, running);
-    rules::check_sources(walk, root, &settings.credentials, &settings.buckets);
-    rules::check_protection(walk, settings.auth.is_some(), running);
-    let (policies, problems) = Policies::compile(&settings);
+) -> Option<Policies> {
+    let Settings { server, admin, credentials, buckets, auth, .. } = settings;
+    rules::check(walk, documents, server, admin, buckets, running);
+    rules::check_sources(walk, documents, credentials, buckets);
+    rules::check_protection(walk, auth.is_some(), running);
+    let (policies, problems) = Policies::compile(settings);
     for AuthProblem { path, message, warning } in problems {
-        let path = written_path(root, path);
+        let path = written_path(documents.main, path);
         if warning {
-            let line = root.line_of(&path);
-            walk.warning(path, line, message);
+            walk.warning_in(documents, path, message);
         } else if !walk.has_error_within(&path) {
-            walk.error_in(root, path, message);
+            walk.error_in(documents, path, message);
         }
     }
-    (settings, policies)
+    policies
 }
 
 /// The path of the key that is written: a secret may come from a file.

@@ -1,6 +1,6 @@
 //! Problems of a configuration: the place, what is wrong, and what to write instead.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// Problems kept of each kind. A file of garbage may hold a million mistakes; nobody reads past
 /// the first hundred, and the report of a refused reload must stay small.
@@ -12,6 +12,8 @@ const QUOTED_CHARS_MAX: usize = 64;
 /// One problem. It never holds the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// Name of the file, where known.
+    pub file: Option<Arc<str>>,
     /// Key path, such as `buckets[1].s3.region`; empty when it concerns the whole file.
     pub path: String,
     /// Line in the file, from 1, where known.
@@ -23,7 +25,12 @@ pub struct Problem {
 impl Problem {
     /// A problem with the file as a whole.
     pub fn of_file(message: impl Into<String>) -> Self {
-        Self { path: String::new(), line: None, message: message.into() }
+        Self { file: None, path: String::new(), line: None, message: message.into() }
+    }
+
+    /// A problem with a key, of which nobody knows the line any more.
+    pub fn of_key(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), ..Self::of_file(message) }
     }
 
     /// A problem with a line of the file.
@@ -34,8 +41,11 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{file}:{line}: ")?,
+            (Some(file), None) => write!(f, "{file}: ")?,
+            (None, Some(line)) => write!(f, "line {line}: ")?,
+            (None, None) => {}
         }
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
@@ -79,8 +89,18 @@ impl Problems {
 
     /// Sorts both lists into file order and says how many errors were left off.
     pub fn finish(&mut self) {
-        self.errors.sort_by_key(|problem| problem.line);
-        self.warnings.sort_by_key(|problem| problem.line);
+        self.finish_in_order(&[]);
+    }
+
+    /// The same with included files behind the main one, in this order.
+    pub(super) fn finish_in_order(&mut self, included: &[&str]) {
+        let place = |problem: &Problem| {
+            let file = problem.file.as_deref();
+            let file = included.iter().position(|name| Some(*name) == file);
+            (file.map_or(0, |place| place + 1), problem.line)
+        };
+        self.errors.sort_by_cached_key(place);
+        self.warnings.sort_by_cached_key(place);
         if self.errors_left_off > 0 {
             let message = format!("{} more problems are not shown", self.errors_left_off);
             self.errors.push(Problem::of_file(message));
@@ -122,15 +142,28 @@ mod tests {
 
     #[test]
     fn shows_line_path_and_message_where_known() {
-        let mut problem = Problem {
-            path: "buckets[1].s3.region".to_owned(),
-            line: Some(12),
-            message: "is missing".to_owned(),
-        };
+        let mut problem = Problem::of_key("buckets[1].s3.region", "is missing");
+        problem.line = Some(12);
         assert_eq!(problem.to_string(), "line 12: buckets[1].s3.region: is missing");
+        problem.file = Some("a.yaml".into());
+        assert_eq!(problem.to_string(), "a.yaml:12: buckets[1].s3.region: is missing");
         problem.line = None;
+        assert_eq!(problem.to_string(), "a.yaml: buckets[1].s3.region: is missing");
+        problem.file = None;
         assert_eq!(problem.to_string(), "buckets[1].s3.region: is missing");
         assert_eq!(Problem::of_file("is empty").to_string(), "is empty");
+    }
+
+    #[test]
+    fn the_main_file_comes_first_and_included_ones_in_their_order() {
+        let mut problems = Problems::default();
+        for (file, line) in [("b", 1), ("a", 7), ("main", 9), ("a", 2), ("main", 3)] {
+            let file = Some(file.into());
+            problems.error(Problem { file, line: Some(line), ..Problem::of_file("bad") });
+        }
+        problems.finish_in_order(&["a", "b"]);
+        let order: Vec<_> = problems.errors.iter().map(ToString::to_string).collect();
+        assert_eq!(order, ["main:3: bad", "main:9: bad", "a:2: bad", "a:7: bad", "b:1: bad"]);
     }
 
     #[test]

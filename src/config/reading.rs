@@ -42,6 +42,25 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// The elements of a list of text, or one text in place of a list.
+    pub(super) fn text_or_texts(
+        &self,
+        name: &'static str,
+        mut parse: impl FnMut(&Text<'a>) -> Result<(), String>,
+    ) {
+        let is_one =
+            self.entry(name).is_some_and(|entry| matches!(entry.value.shape(), Shape::Scalar(_)));
+        if !is_one {
+            self.parsed_texts(name, |text| parse(&text));
+            return;
+        }
+        if let Ok(Some(text)) = self.security_text(name)
+            && let Err(message) = parse(&text)
+        {
+            self.error(name, message);
+        }
+    }
+
     /// The elements of a list of single values, numbers or text; an error of `parse` says what is
     /// wrong with one.
     pub(super) fn parsed_scalars<T>(

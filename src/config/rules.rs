@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     credentials::DEFAULT_SOURCE,
+    documents::Documents,
     problem::cut,
     scalar::is_short,
     settings::{
         AdminSettings, BucketSettings, ProxyProtocol, ServerSettings, Settings, SourceSettings,
     },
     walk::Walk,
-    yaml::Node,
 };
 use crate::policy::router::HostPattern;
 
@@ -21,23 +21,26 @@ const RESERVED_PREFIXES: [&str; 4] = ["/admin", "/health", "/ready", "/metrics"]
 /// been noted already.
 pub(super) fn check(
     walk: &Walk<'_>,
-    root: &Node<'_>,
+    documents: &Documents<'_>,
     server: &ServerSettings,
     admin: &AdminSettings,
     buckets: &[BucketSettings],
     running: Option<&Settings>,
 ) {
-    let error = |path: String, message: String| walk.error_in(root, path, message);
+    let error = |path: String, message: String| walk.error_in(documents, path, message);
     // What came from a variable is not repeated.
     let shown = |indexes: &[usize], key: &str, text: &str| {
-        let is_written = |index: &usize| root.is_written(&format!("buckets[{index}].{key}"));
+        let is_written = |index: &usize| documents.is_written(&format!("buckets[{index}].{key}"));
         let is_shown = text == "/" || indexes.iter().all(is_written);
         if is_shown { format!(" '{}'", cut(text)) } else { String::new() }
     };
-    let place = |index: usize| format!("buckets[{index}]");
+    let place = |index: usize| walk.place_of(documents, index);
     let name = |index: usize| match &*buckets[index].name {
-        name if !name.is_empty() && root.is_written(&format!("buckets[{index}].name")) => {
-            cut(name).into_owned()
+        name if !name.is_empty() && documents.is_written(&format!("buckets[{index}].name")) => {
+            match walk.file_and_line_of(documents, index) {
+                Some(at) => format!("{} ({at})", cut(name)),
+                None => cut(name).into_owned(),
+            }
         }
         _ => place(index),
     };
@@ -79,10 +82,9 @@ pub(super) fn check(
         }
     }
     if server.proxy_protocol == ProxyProtocol::Require && admin.listen.is_none() {
-        let path = "server.proxy_protocol";
-        walk.warning(
-            path.to_owned(),
-            root.line_of(path),
+        walk.warning_in(
+            documents,
+            "server.proxy_protocol".to_owned(),
             "applies to health probes and scrapes on this listener too, and most of them send no \
              PROXY protocol header; set admin.listen for them"
                 .to_owned(),
@@ -117,18 +119,18 @@ pub(super) fn check(
 /// Notes names of sources that stand twice, and buckets that name a source which is not there.
 pub(super) fn check_sources(
     walk: &Walk<'_>,
-    root: &Node<'_>,
+    documents: &Documents<'_>,
     sources: &[SourceSettings],
     buckets: &[BucketSettings],
 ) {
     for indexes in repeated(sources.iter().map(|source| source.name.as_str())) {
         let is_written =
-            indexes.iter().all(|index| root.is_written(&format!("credentials[{index}].name")));
+            indexes.iter().all(|index| documents.is_written(&format!("credentials[{index}].name")));
         let name = &sources[indexes[0]].name;
         let shown = if is_written { format!(" '{}'", cut(name)) } else { String::new() };
         let places = list(&indexes, |index| format!("credentials[{index}]"));
         walk.error_in(
-            root,
+            documents,
             format!("credentials[{}].name", indexes[1]),
             format!("Duplicate name{shown} found in {places}"),
         );
@@ -140,7 +142,7 @@ pub(super) fn check_sources(
             continue;
         }
         let path = format!("buckets[{index}].s3.credentials");
-        let message = match (root.is_written(&path), is_short(name)) {
+        let message = match (documents.is_written(&path), is_short(name)) {
             (true, true) => {
                 format!("credentials has no source called '{name}'; add one, or write default")
             }
@@ -152,7 +154,7 @@ pub(super) fn check_sources(
                 "credentials has no source of this name; add one, or write default".to_owned()
             }
         };
-        walk.error_in(root, path, message);
+        walk.error_in(documents, path, message);
     }
 }
 

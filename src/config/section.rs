@@ -99,6 +99,17 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A section whose keys have been looked at already.
+    pub(super) const fn of_entries(
+        walk: &'a Walk<'a>,
+        keys: &'static [Key],
+        at: &'a At<'a>,
+        line: usize,
+        entries: &'a [Entry<'a>],
+    ) -> Self {
+        Self { walk, keys, at, line, entries, broken: false, is_there: true }
+    }
+
     fn note_unknown(&self, entry: &Entry<'_>) {
         // Finding the nearest name costs more than everything else about a key, so a flood of
         // unknown ones is only counted.
@@ -257,16 +268,23 @@ impl<'a> Section<'a> {
     }
 
     /// Hands each element of a list of mappings to `read`.
-    pub(super) fn each<T>(
+    pub(super) fn each<T>(&self, name: &'static str, read: impl FnMut(Section<'_>) -> T) -> Vec<T> {
+        self.each_from(name, 0, read)
+    }
+
+    /// The same for a list that goes on where another file ended, with the place of its first
+    /// element.
+    pub(super) fn each_from<T>(
         &self,
         name: &'static str,
+        first: usize,
         mut read: impl FnMut(Section<'_>) -> T,
     ) -> Vec<T> {
         let Kind::List(keys) = self.key(name).kind else { unreachable!("{name} is no list") };
         let list_at = At::Key(self.at, name);
         let mut all = Vec::new();
         for (index, node) in self.list(name).iter().enumerate() {
-            let at = At::Index(&list_at, index);
+            let at = At::Index(&list_at, first + index);
             if is_null(node) {
                 self.note_null(&at, node.line);
                 continue;

@@ -13,6 +13,7 @@ pub use super::{
     access_log::{LineFields, LineTemplate, Share, SkippedEndpoints},
     bucket::{BucketAuthSettings, BucketSettings, S3Settings, SigningSettings, Verify},
     credentials::{RoleSettings, SourceKind, SourceSettings},
+    include::Include,
     site::{
         Algorithms, CompressSettings, CompressedTypes, CorsSettings, Formats, HeadersSettings,
         HostPatterns, ListingSettings, PathPrefix, QueryParameters,
@@ -45,7 +46,9 @@ declare! {
         server: ServerSettings = section_of::<ServerSettings>(),
         /// Sources of temporary credentials.
         credentials: Vec<SourceSettings> = list_of::<SourceSettings>(),
-        /// The buckets that are served; at least one.
+        /// A file, or a list of patterns of files (`conf.d/*.yaml`), that hold further `buckets`.
+        include: Include = texts().otherwise("none"),
+        /// The buckets that are served; at least one, those of included files counted.
         buckets: Vec<BucketSettings> = list_of::<BucketSettings>().required(),
         /// Token verification.
         auth as "jwt": Option<AuthSpec> =

@@ -260,7 +260,7 @@ impl TlsSettings {
         let mut problems = Vec::new();
         let mut note = |path: String, message: String| {
             let path = format!("server.tls.{path}");
-            problems.push(Problem { path, line: None, message });
+            problems.push(Problem::of_key(path, message));
         };
         let unreadable = |why| format!("the file that it names {why}");
         for (index, pair) in read.certificates.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! One walk over one file: its problems so far, the files it has read, and where it is.
+//! One walk over a configuration: its problems so far, the files it has read, and where it is.
 //!
 //! A reader that has noted a problem goes on with a stand-in. Stand-ins never leave the
 //! pipeline, because a file with problems is refused.
@@ -12,8 +12,9 @@ use std::{
 };
 
 use super::{
+    documents::{Documents, IncludedFiles, check_pattern},
     expand::naming_variables,
-    inputs::{Environment, FileReader},
+    inputs::{Environment, FileReader, IncludedFile, Main},
     keys::Row,
     problem::{PROBLEMS_MAX, Problem, Problems},
     yaml::{Node, TEXT_BYTES_MAX, push_key, too_much_text},
@@ -26,7 +27,7 @@ pub(super) type FileContent = Result<Rc<Vec<u8>>, Rc<str>>;
 /// PEM certificates, and the SHA-256 of their text in hexadecimal.
 pub(super) type Certificates = (Arc<[u8]>, Arc<str>);
 
-/// One walk over one file.
+/// One walk over a configuration.
 pub(super) struct Walk<'w> {
     pub(super) environment: &'w dyn Environment,
     files: &'w dyn FileReader,
@@ -44,6 +45,11 @@ pub(super) struct Walk<'w> {
     meant: RefCell<HashSet<String>>,
     /// Text that the file stands for so far, in bytes.
     text_bytes: Cell<usize>,
+    /// Name of the main file, where known.
+    main: Option<Arc<str>>,
+    /// Name of the file that is read now.
+    file: RefCell<Option<Arc<str>>>,
+    included: RefCell<IncludedFiles>,
     problems: RefCell<Problems>,
 }
 
@@ -80,9 +86,11 @@ impl<'w> Walk<'w> {
         environment: &'w dyn Environment,
         files: &'w dyn FileReader,
         keys: &'w [Row],
+        main: &Main<'_>,
         text_bytes: usize,
         problems: Problems,
     ) -> Self {
+        let name: Option<Arc<str>> = main.name.map(Arc::from);
         Self {
             environment,
             files,
@@ -93,6 +101,9 @@ impl<'w> Walk<'w> {
             jwt_written: Cell::new(false),
             meant: RefCell::default(),
             text_bytes: Cell::new(text_bytes),
+            file: RefCell::new(name.clone()),
+            main: name,
+            included: RefCell::new(IncludedFiles::beside(main.bytes.len())),
             problems: RefCell::new(problems),
         }
     }
@@ -116,30 +127,57 @@ impl<'w> Walk<'w> {
         self.problems.into_inner()
     }
 
+    /// Takes all files that a pattern matches for files of this configuration.
+    pub(super) fn include(&self, pattern: &str) -> Result<(), String> {
+        check_pattern(pattern)?;
+        let bytes_left = self.included.borrow().bytes_left();
+        let files = self.files.included(pattern, bytes_left)?;
+        self.included.borrow_mut().add(files)
+    }
+
+    /// Returns true if no file is included.
+    pub(super) fn includes_nothing(&self) -> bool {
+        self.included.borrow().all.is_empty()
+    }
+
+    /// The files that are included, which are to be read one after the other.
+    pub(super) fn take_included(&self) -> Vec<IncludedFile> {
+        std::mem::take(&mut self.included.borrow_mut().all)
+    }
+
+    /// Names the file that is read from now on.
+    pub(super) fn enter(&self, file: &Arc<str>) {
+        *self.file.borrow_mut() = Some(Arc::clone(file));
+    }
+
     pub(super) fn error(&self, path: String, line: usize, message: String) -> Noted {
-        self.problems.borrow_mut().error(Problem { path, line: Some(line), message });
+        let file = self.file.borrow().clone();
+        self.problems.borrow_mut().error(Problem { file, path, line: Some(line), message });
         Noted
     }
 
     /// Notes an error about something that the file lacks.
     pub(super) fn error_in_file(&self, path: &str, message: &str) {
-        let (path, message) = (path.to_owned(), message.to_owned());
-        self.problems.borrow_mut().error(Problem { path, line: None, message });
+        let file = self.main.clone();
+        self.problems.borrow_mut().error(Problem { file, ..Problem::of_key(path, message) });
     }
 
     pub(super) fn warning(&self, path: String, line: usize, message: String) {
-        self.problems.borrow_mut().warning(Problem { path, line: Some(line), message });
+        let file = self.file.borrow().clone();
+        self.problems.borrow_mut().warning(Problem { file, path, line: Some(line), message });
     }
 
-    /// Notes an error at a path that other code knows, looking its line up.
-    pub(super) fn error_in(&self, root: &Node<'_>, path: String, message: String) {
+    /// Notes an error at a path that other code knows, looking its place up.
+    pub(super) fn error_in(&self, documents: &Documents<'_>, path: String, message: String) {
         // Lines are looked up from the top, which a flood of problems must not repeat.
         if self.is_full() {
             self.error(path, 0, message);
             return;
         }
-        let line = root.line_of(&path);
-        self.error_of(root.at(&path), path, line, message);
+        let line = Some(documents.line_of(&path));
+        let message = naming(documents.at(&path), message);
+        let file = documents.file_of(&path).or_else(|| self.main.clone());
+        self.problems.borrow_mut().error(Problem { file, path, line, message });
     }
 
     /// Notes an error about a value, with the variables in it. What they hold is never shown.
@@ -150,11 +188,39 @@ impl<'w> Walk<'w> {
         line: usize,
         message: String,
     ) -> Noted {
-        let message = match node.text() {
-            Some(text) => naming_variables(message, text),
-            None => message,
-        };
-        self.error(path, line, message)
+        self.error(path, line, naming(node, message))
+    }
+
+    /// Notes a warning at a path that other code knows, looking its place up.
+    pub(super) fn warning_in(&self, documents: &Documents<'_>, path: String, message: String) {
+        let line = documents.line_of(&path);
+        let file = documents.file_of(&path).or_else(|| self.main.clone());
+        self.problems.borrow_mut().warning(Problem { file, path, line: Some(line), message });
+    }
+
+    /// File and line of a bucket, where the files that it could be in are several.
+    pub(super) fn file_and_line_of(
+        &self,
+        documents: &Documents<'_>,
+        bucket: usize,
+    ) -> Option<String> {
+        if !documents.are_several() {
+            return None;
+        }
+        let path = format!("buckets[{bucket}]");
+        let file = documents.file_of(&path).or_else(|| self.main.clone());
+        let line = documents.line_of(&path);
+        Some(file.map_or_else(|| format!("line {line}"), |file| format!("{file}:{line}")))
+    }
+
+    /// The place of a bucket in words.
+    pub(super) fn place_of(&self, documents: &Documents<'_>, bucket: usize) -> String {
+        let path = format!("buckets[{bucket}]");
+        let local = documents.local(&path).unwrap_or(path);
+        match self.file_and_line_of(documents, bucket) {
+            Some(at) => format!("{local} ({at})"),
+            None => local,
+        }
     }
 
     /// Returns true if there are errors so far.
@@ -225,5 +291,13 @@ impl<'w> Walk<'w> {
     ) -> Result<Certificates, String> {
         let mut all = self.certificates.borrow_mut();
         all.entry(Rc::as_ptr(pem)).or_insert_with(|| parse(pem)).clone()
+    }
+}
+
+/// A message about a value, with the variables in it.
+fn naming(node: &Node<'_>, message: String) -> String {
+    match node.text() {
+        Some(text) => naming_variables(message, text),
+        None => message,
     }
 }

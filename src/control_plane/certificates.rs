@@ -18,9 +18,10 @@ use crate::{
     control_plane::{
         backoff::Backoff,
         files::ConfigPlace,
+        fingerprints::Seen,
         jobs::{Finished, JobId, Purpose, Runner},
+        noted_files::NotedFiles,
         tls,
-        watcher::{NotedFiles, Seen},
     },
     model::Generation,
     system::{
@@ -87,7 +88,7 @@ fn read(place: &ConfigPlace, of_process: &TicketKeys, settings: &Arc<Settings>) 
     let Some(tls) = &settings.server.tls else {
         return Reading { renewed: None, problems: Vec::new(), seen: Seen::new() };
     };
-    let files = NotedFiles::new(place, Seen::new());
+    let files = NotedFiles::new(place, Seen::new(), None);
     let (tls, mut problems) = tls.read_again(&files);
     let seen = files.into_seen();
     let mut server = settings.server.clone();
@@ -186,7 +187,7 @@ impl Certificates {
             Err(failure) => {
                 let path = "server.tls".to_owned();
                 let message = format!("the files cannot be read: {failure}");
-                let problems = vec![Problem { path, line: None, message }];
+                let problems = vec![Problem::of_key(path, message)];
                 Reading { renewed: None, problems, seen: Seen::new() }
             }
         };
@@ -250,7 +251,7 @@ mod tests {
     }
 
     fn problem(path: &str) -> Problem {
-        Problem { path: path.to_owned(), line: None, message: format!("of {path}") }
+        Problem::of_key(path, format!("of {path}"))
     }
 
     struct Fixture {

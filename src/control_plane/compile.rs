@@ -74,7 +74,7 @@ pub fn compile(settings: &Settings, context: &CompileContext<'_>) -> Result<Rele
             Err(message) => {
                 let key = if bucket.s3.ca.is_some() { "ca_file" } else { "endpoint" };
                 let path = format!("buckets[{index}].s3.{key}");
-                problems.error(Problem { path, line: None, message });
+                problems.error(Problem::of_key(path, message));
             }
         }
     }

@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     config::{
-        Problem, Problems, Settings,
+        BucketPlaces, Problems, Settings,
         settings::{BucketSettings, SigningSettings, Verify},
     },
     control_plane::http_client::{FetchError, Method, Request, Response, Server, Wanted, fetch},
@@ -69,6 +69,7 @@ enum Verdict {
 pub fn verify(
     running: &Settings,
     new: &Settings,
+    places: &BucketPlaces,
     snapshot: &Snapshot,
     live: &LiveTable,
     warnings: &mut Vec<String>,
@@ -96,11 +97,8 @@ pub fn verify(
         match verdict {
             Verdict::Good => {}
             Verdict::Refused(why) if bucket.s3.verify == Verify::Require => {
-                problems.error(Problem {
-                    path: format!("buckets[{index}].s3"),
-                    line: None,
-                    message: format!("bucket '{}': {why}", bucket.name),
-                });
+                let message = format!("bucket '{}': {why}", bucket.name);
+                problems.error(places.problem(*index, "s3", message));
             }
             Verdict::Refused(why) | Verdict::Doubtful(why) => {
                 warnings.push(format!("buckets[{}].s3.verify: {why}", bucket.name));

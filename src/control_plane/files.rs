@@ -8,9 +8,11 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use crate::config::{CONFIG_BYTES_MAX, Environment, FileReader, Problem, too_large};
+use super::patterns::{beside, is_literal, matches};
+use crate::config::{CONFIG_BYTES_MAX, Environment, FileReader, IncludedFile, Problem, too_large};
 
 /// The environment as it was when the process started.
 #[derive(Clone)]
@@ -113,6 +115,25 @@ impl FileReader for FilesBeside {
                 why
             }
         })
+    }
+
+    fn included(&self, pattern: &str, bytes_max: usize) -> Result<Vec<IncludedFile>, String> {
+        let mut left = bytes_max;
+        let mut files = Vec::new();
+        let paths = matches(&beside(&self.directory, pattern)?)?;
+        if paths.is_empty() && is_literal(pattern) {
+            return Err("names a file that does not exist".to_owned());
+        }
+        for path in paths {
+            let read = read_bounded(&path, CONFIG_BYTES_MAX);
+            let bytes = read.map_err(|why| format!("matches {}, which {why}", path.display()))?;
+            left = left.checked_sub(bytes.len()).ok_or_else(|| {
+                format!("brings all files together to more than {CONFIG_BYTES_MAX} bytes")
+            })?;
+            let name = Arc::from(path.display().to_string());
+            files.push(IncludedFile { name, content: bytes.into() });
+        }
+        Ok(files)
     }
 }
 

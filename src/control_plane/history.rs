@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::model::Generation;
+use crate::{control_plane::noted_files::Content, model::Generation};
 
 /// Generations kept.
 pub const HISTORY_LENGTH: usize = 8;
@@ -46,8 +46,8 @@ pub struct GoodGeneration {
     pub trigger: Trigger,
     /// Key paths that it changed.
     pub applied: Vec<String>,
-    /// The file's bytes.
-    pub content: Arc<[u8]>,
+    /// Content of its files.
+    pub content: Arc<Content>,
 }
 
 /// The last [`HISTORY_LENGTH`] good generations, oldest first.
@@ -89,7 +89,7 @@ mod tests {
                 unix_seconds: number,
                 trigger: Trigger::Signal,
                 applied: Vec::new(),
-                content: Arc::from(&b"x"[..]),
+                content: Arc::default(),
             });
         }
         let kept: Vec<u64> = history.iter().map(|entry| entry.generation.0).collect();

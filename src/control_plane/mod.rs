@@ -11,10 +11,10 @@
 //! | 6 | `certificates`, `prepare`, `reload`, `report` |
 //! | 5 | `learning` |
 //! | 4 | `bucket_check`, `providers` |
-//! | 3 | `credential_check`, `key_sets`, `resolver`, `signals`, `watcher` |
-//! | 2 | `services` |
-//! | 1 | `compile`, `drain`, `files`, `history`, `http_client`, `jobs`, `live`, `tls`, `workers` |
-//! | 0 | `backoff` |
+//! | 3 | `credential_check`, `history`, `key_sets`, `resolver`, `signals`, `watcher` |
+//! | 2 | `noted_files`, `services` |
+//! | 1 | `compile`, `drain`, `files`, `fingerprints`, `http_client`, `jobs`, `live`, `tls`, `workers` |
+//! | 0 | `backoff`, `patterns` |
 
 pub mod admin;
 pub mod backoff;
@@ -25,12 +25,15 @@ pub mod control;
 pub mod credential_check;
 pub mod drain;
 pub mod files;
+pub mod fingerprints;
 pub mod history;
 pub mod http_client;
 pub mod jobs;
 pub mod key_sets;
 pub mod learning;
 pub mod live;
+pub mod noted_files;
+pub mod patterns;
 pub mod prepare;
 pub mod providers;
 pub mod reload;

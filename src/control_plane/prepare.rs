@@ -1,23 +1,25 @@
 //! Everything of a reload that can fail or take long: reading, parsing, key files, TLS, names.
 //! It happens on a thread of its own, which hands back a finished snapshot or the problems.
 
-use std::{any::Any, collections::HashSet, io, path::Path, sync::Arc, thread, time::Duration};
+use std::{any::Any, collections::HashSet, io, path::Path, sync::Arc, time::Duration};
 
 use crossbeam_channel::Receiver;
 
 use crate::{
     config::{
-        Difference, Loaded, Problem, Problems, Settings, diff, parse_beside, settings::S3Settings,
+        CONFIG_BYTES_MAX, Difference, FileReader as _, IncludedFile, Loaded, Main, Problem,
+        Problems, Settings, diff, parse_beside, settings::S3Settings,
     },
     control_plane::{
         compile::{CompileContext, compile},
         credential_check,
-        files::{ConfigPlace, ProcessEnvironment, read, read_stdin},
+        files::{ConfigPlace, FilesBeside, ProcessEnvironment, read, read_stdin},
+        fingerprints::Seen,
         jobs::{Failure, Finished, JobId, Purpose, Runner},
         learning::Learner,
         live::LiveValues,
+        noted_files::{Content, Included, NotedFiles, read_unchanged},
         tls,
-        watcher::{Fingerprint, NotedFiles, Seen},
     },
     handoff::{
         credentials::{Signing, SourceId},
@@ -40,12 +42,6 @@ use crate::{
 /// have 25, are among it.
 pub(super) const PREPARE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Readings of a file that changes under the reader, in one attempt.
-const READS_MAX: usize = 5;
-
-/// Time between two of these readings.
-const READ_PAUSE: Duration = Duration::from_millis(50);
-
 /// A generation, with what it was made from.
 #[derive(Clone, Debug)]
 pub struct Running {
@@ -53,8 +49,8 @@ pub struct Running {
     pub release: Release,
     /// Its settings, with the restart keys of this process.
     pub settings: Arc<Settings>,
-    /// The file's bytes.
-    pub content: Arc<[u8]>,
+    /// Content of its files.
+    pub content: Arc<Content>,
 }
 
 /// Source of the configuration of an attempt.
@@ -63,7 +59,7 @@ pub enum Source {
     /// The configuration file.
     File,
     /// The content of an earlier generation.
-    Content(Arc<[u8]>),
+    Content(Arc<Content>),
 }
 
 /// An attempt to make a generation.
@@ -227,23 +223,23 @@ impl Preparation {
     }
 }
 
-/// Reads and checks a configuration, as the successor of what runs if anything does, and
-/// notes what it and the files that it names were just before they were read.
+/// Reads and checks a configuration, as the successor of what runs if anything does, and notes what
+/// its files and those that they name were just before they were read.
 ///
 /// # Errors
-/// All problems of the file.
+/// All problems of the configuration.
 pub fn load(
     place: &ConfigPlace,
     environment: &ProcessEnvironment,
     running: Option<&Settings>,
     seen: &mut Seen,
-) -> Result<(Arc<[u8]>, Loaded), Problems> {
-    let content = match place.path() {
+) -> Result<(Arc<Content>, Loaded), Problems> {
+    let main = match place.path() {
         Some(path) => read_file(path, seen)?,
         None => Arc::from(read_stdin()?),
     };
-    let loaded = parse_noting(&content, place, environment, running, seen)?;
-    Ok((content, loaded))
+    let (included, loaded) = parse_noting(&main, None, place, environment, running, seen)?;
+    Ok((Arc::new(Content { main, included }), loaded))
 }
 
 /// Reads and checks the configuration again, as the successor of what runs.
@@ -251,7 +247,7 @@ fn load_again(
     origin: &Origin,
     running: &Settings,
     seen: &mut Seen,
-) -> Result<(Arc<[u8]>, Loaded), Problems> {
+) -> Result<(Arc<Content>, Loaded), Problems> {
     if origin.place.is_stdin() {
         let message = "the configuration came from standard input, which cannot be read again; \
                        start the process anew, or start it with a file";
@@ -280,37 +276,32 @@ pub fn check_access_log(settings: &Settings) -> Result<(), Problems> {
     Ok(())
 }
 
-/// Reads the file that was there all the time while it was read. A file that somebody writes into
-/// at this moment is read again: half a list of buckets may be good YAML.
 fn read_file(path: &Path, seen: &mut Seen) -> Result<Arc<[u8]>, Problems> {
-    let mut before = Fingerprint::of(path);
-    for _ in 0..READS_MAX {
-        seen.insert(path.to_owned(), before);
-        let content = read(path);
-        let after = Fingerprint::of(path);
-        if after == before {
-            return Ok(Arc::from(content?));
-        }
-        before = after;
-        thread::sleep(READ_PAUSE);
-    }
-    Err(Problem::of_file("the configuration file changes all the time while it is read").into())
+    let changes = "the configuration file changes all the time while it is read";
+    let content = read_unchanged(path, seen, || read(path));
+    let content = content.unwrap_or_else(|| Err(Problem::of_file(changes)))?;
+    Ok(Arc::from(content))
 }
 
+/// Parses a configuration whose included files are those that were kept, or else those on disk.
 fn parse_noting(
     content: &[u8],
+    kept: Option<&Included>,
     place: &ConfigPlace,
     environment: &ProcessEnvironment,
     running: Option<&Settings>,
     seen: &mut Seen,
-) -> Result<Loaded, Problems> {
-    let files = NotedFiles::new(place, std::mem::take(seen));
-    let loaded = parse_beside(content, environment, &files, running);
-    *seen = files.into_seen();
+) -> Result<(Included, Loaded), Problems> {
+    let files = NotedFiles::new(place, std::mem::take(seen), kept);
+    let name = place.to_string();
+    let main = Main { name: Some(&name), bytes: content };
+    let loaded = parse_beside(main, environment, &files, running);
+    let included;
+    (*seen, included) = files.into_parts();
     let mut loaded = loaded?;
     loaded.warnings.extend(without_roots(&loaded.settings));
     loaded.warnings.extend(tls::warnings(&loaded.settings.server, unix_seconds()));
-    Ok(loaded)
+    Ok((included, loaded))
 }
 
 /// Warning about https endpoints on a machine without root certificates, such as an image made from
@@ -329,15 +320,14 @@ fn without_roots(settings: &Settings) -> Option<Problem> {
         0 => String::new(),
         others => format!(" and of {others} more"),
     };
-    Some(Problem {
-        path: format!("buckets[{}].s3", first.name),
-        line: None,
-        message: format!(
+    Some(Problem::of_key(
+        format!("buckets[{}].s3", first.name),
+        format!(
             "no root certificates were found on this machine, so the https endpoint of this \
              bucket{others} is not trusted and responses are 502; install the package \
              ca-certificates, name a bundle in SSL_CERT_FILE, or write s3.ca_file"
         ),
-    })
+    ))
 }
 
 pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Ready, Refusal> {
@@ -347,7 +337,9 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
         Source::Content(content) => {
             let Origin { place, environment, .. } = origin;
             let beside = Some(&*running.settings);
-            let loaded = parse_noting(content, place, environment, beside, seen)?;
+            let Content { main, included } = &**content;
+            let kept = Some(included);
+            let (_, loaded) = parse_noting(main, kept, place, environment, beside, seen)?;
             (Arc::clone(content), loaded)
         }
     };
@@ -375,6 +367,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     credential_check::verify(
         &running.settings,
         &settings,
+        &loaded.places,
         &release,
         &origin.live.newest(),
         &mut warnings,
@@ -390,16 +383,23 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     Ok(Ready { difference, warnings, next: Some(next), tls_server, access_log })
 }
 
+fn is_on_disk(place: &ConfigPlace, path: &Path, content: &Content) -> bool {
+    let files = FilesBeside::in_directory(place.directory());
+    let same = |(pattern, kept): (&String, &Vec<IncludedFile>)| {
+        files.included(pattern, CONFIG_BYTES_MAX).is_ok_and(|on_disk| on_disk == *kept)
+    };
+    read(path).is_ok_and(|on_disk| *on_disk == *content.main) && content.included.iter().all(same)
+}
+
 /// Warnings for an operator who goes back to an earlier configuration.
 fn of_going_back(
     place: &ConfigPlace,
-    content: &[u8],
+    content: &Content,
     running: &Running,
     settings: &Settings,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    let is_on_disk = |path: &Path| read(path).is_ok_and(|on_disk| *on_disk == *content);
-    if !place.path().is_none_or(is_on_disk) {
+    if !place.path().is_none_or(|path| is_on_disk(place, path, content)) {
         warnings.push(
             "the configuration file on disk differs from what is adopted here: the next reload \
              adopts the file again, unless this content is written to it"
@@ -408,7 +408,7 @@ fn of_going_back(
     }
     let Some(then) = settings.auth.as_ref().filter(|auth| auth.enforced) else { return warnings };
     // The same content brings back nothing: files that it names are others now.
-    if content == &*running.content {
+    if *content == *running.content {
         return warnings;
     }
     let now = running.settings.auth.as_ref().filter(|auth| auth.enforced);
@@ -453,13 +453,7 @@ fn open_access_log(
         return Ok(None);
     }
     AccessLogTarget::open(&wanted.target.path().to_string_lossy()).map(Some).map_err(|error| {
-        let mut problems = Problems::default();
-        problems.error(Problem {
-            path: "logging.access_log.path".to_owned(),
-            line: None,
-            message: format!("cannot be opened: {error}"),
-        });
-        problems
+        Problem::of_key("logging.access_log.path", format!("cannot be opened: {error}")).into()
     })
 }
 

@@ -153,6 +153,9 @@ pub fn reply(
 /// A problem with what is known of its place.
 pub fn problem(problem: &Problem) -> Value {
     let mut object = Map::new();
+    if let Some(file) = &problem.file {
+        object.insert("file".to_owned(), json!(**file));
+    }
     if let Some(line) = problem.line {
         object.insert("line".to_owned(), json!(line));
     }

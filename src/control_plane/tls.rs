@@ -35,9 +35,9 @@ pub fn server(
         http2: settings.http2.enabled,
         tickets: tls.ticket_keys.as_ref().map_or(of_process, |file| &file.keys),
     };
-    TlsServer::new(&policy, &certificates).map(Some).map_err(|message| {
-        Problem { path: "server.tls.client_ca_file".to_owned(), line: None, message }.into()
-    })
+    TlsServer::new(&policy, &certificates)
+        .map(Some)
+        .map_err(|message| Problem::of_key("server.tls.client_ca_file", message).into())
 }
 
 /// The server of settings that follow others; none where it would be the same.
@@ -83,7 +83,7 @@ pub fn warnings(settings: &ServerSettings, now: u64) -> Vec<Problem> {
         .filter_map(|(index, pair)| {
             let message = warning(&pair.certificate, now)?;
             let path = format!("server.tls.certificates[{index}].cert_file");
-            Some(Problem { path, line: None, message })
+            Some(Problem::of_key(path, message))
         })
         .collect()
 }

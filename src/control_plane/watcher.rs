@@ -15,12 +15,11 @@
 //! After a rollback the running content is not that of the file. Files that only the running
 //! content names are watched too, and a change of them is told apart: the file on disk is not what
 //! it asks for.
+//!
+//! Included files are watched through their patterns, so that one that appears is noticed too.
 
 use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    fs, io,
-    os::unix::fs::MetadataExt,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,9 +27,8 @@ use std::{
 use crossbeam_channel::Receiver;
 
 use crate::{
-    config::FileReader,
     control_plane::{
-        files::{ConfigPlace, FilesBeside},
+        fingerprints::{Fingerprint, Seen},
         jobs::{Finished, JobId, Purpose, Runner},
     },
     system::clock::Monotonic,
@@ -55,64 +53,6 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause after a look that failed.
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
-
-/// Properties that tell a file from what it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    /// Also moves when a copy keeps the time of modification.
-    changed: (i64, i64),
-}
-
-impl Fingerprint {
-    /// Of the file that `path` leads to; none if there is none that can be looked at.
-    pub fn of(path: &Path) -> Option<Self> {
-        let found = fs::metadata(path).ok()?;
-        Some(Self {
-            device: found.dev(),
-            inode: found.ino(),
-            bytes: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })
-    }
-}
-
-/// Files, as they were just before they were read.
-pub type Seen = BTreeMap<PathBuf, Option<Fingerprint>>;
-
-/// Files beside a configuration, each noted as it was before it was read.
-#[derive(Debug)]
-pub struct NotedFiles<'p> {
-    files: FilesBeside,
-    directory: &'p Path,
-    seen: RefCell<Seen>,
-}
-
-impl<'p> NotedFiles<'p> {
-    /// For the configuration at `place`, after others that were noted.
-    pub fn new(place: &'p ConfigPlace, seen: Seen) -> Self {
-        let directory = place.directory();
-        Self { files: FilesBeside::in_directory(directory), directory, seen: seen.into() }
-    }
-
-    /// All that was noted.
-    pub fn into_seen(self) -> Seen {
-        self.seen.into_inner()
-    }
-}
-
-impl FileReader for NotedFiles<'_> {
-    fn read(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-        let place = self.directory.join(path);
-        let print = Fingerprint::of(&place);
-        self.seen.borrow_mut().insert(place, print);
-        self.files.read(path, bytes_max)
-    }
-}
 
 /// Files that changed, the certificates aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -392,7 +332,7 @@ impl WatchedFiles {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::{fs, io::Write as _};
 
     use super::*;
 

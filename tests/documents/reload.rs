@@ -158,6 +158,7 @@ fn change(key: &str) -> Change {
             before: vec![("server.tls", tls_with("plain", "redirect"))],
             after: vec![("server.tls.redirect_port", 443.into())],
         },
+        "include" => simple("include", "more-*.yaml"),
         "buckets" => simple("buckets.1", Value::Null),
         "buckets[].name" => simple("buckets.0.name", "renamed"),
         "buckets[].path_prefix" => simple("buckets.0.path_prefix", "/elsewhere"),
@@ -463,8 +464,8 @@ fn name_in_report(key: &str) -> Option<String> {
     let key = &*key.replace("server.tls.certificates[]", "server.tls.certificates[0]");
     match key {
         "server.tls.certificates" => Some("server.tls.certificates[1]".to_owned()),
-        "buckets" | "buckets[].name" | "credentials" | "credentials[].name" | "jwt.algorithm"
-        | "jwt.secret" => None,
+        "include" | "buckets" | "buckets[].name" | "credentials" | "credentials[].name"
+        | "jwt.algorithm" | "jwt.secret" => None,
         _ => {
             let key = key.replace("buckets[]", "buckets[products]");
             Some(key.replace("credentials[]", "credentials[prod]"))
@@ -494,6 +495,11 @@ fn every_key_of_the_table_is_what_the_table_says() {
     for (key, word) in documented() {
         let Change { before, after } = change(&key);
         let launch = Launch::new();
+        launch.write(
+            "more-1.yaml",
+            "buckets: [{ name: a, path_prefix: /a, auth: { enabled: false }, \
+             s3: { bucket: abc, region: r, anonymous: true } }]",
+        );
         launch.write("text", "the-content-of-a-file-with-a-secret-in-it");
         launch.write("ca.pem", front.ca_pem());
         launch.write("public.pem", &pem());

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     config::{Config, SECRET_KEY},
-    proxy::{Exited, Launch},
+    proxy::{Exited, Launch, Proxy},
     reload::{counts, post},
     scripted_origin::ScriptedOrigin,
     token::JWT_SECRET,
@@ -109,6 +109,32 @@ fn the_variable_names_the_file_and_the_flag_wins() {
 }
 
 #[test]
+fn a_problem_has_file_line_and_key_wherever_it_is_told() {
+    let bad = "buckets:\n  - name: a\n    path_prefix: a\n\
+               \x20   s3: { bucket: abc, region: r, anonymous: true }\n";
+    let told = "config.yaml:3: buckets[0].path_prefix: a path prefix must start with '/'";
+    for arguments in ["validate", "run", "check-s3", "-t", "diff config.yaml"] {
+        let launch = Launch::new().arguments(&["-c", "config.yaml"]);
+        launch.write("config.yaml", bad);
+        let exited = launch.arguments(&arguments.split(' ').collect::<Vec<_>>()).run();
+        assert_eq!(exited.code, Some(1), "{arguments}: {exited:?}");
+        assert!(exited.stderr.starts_with(&format!("error: {told}")), "{arguments}: {exited:?}");
+    }
+
+    let proxy = Proxy::start(&with_warning());
+    let file = proxy.directory().join("config.yaml").display().to_string();
+    let lines = proxy.stderr().all();
+    let warning = lines.iter().find(|line| line.contains(": jwt.secret: JWT secret is shorter"));
+    assert!(warning.is_some_and(|line| line.contains(&format!("{file}:"))), "{lines:?}");
+    proxy.write_config_text(bad);
+    proxy.signal("HUP");
+    wait_until("the refusal", || proxy.metric("config_reload_failure_total") == Some(1.0));
+    let log = proxy.stderr().text();
+    let place = format!("{file}:3: buckets[0].path_prefix");
+    assert!(log.contains(told) && log.contains(&place), "{log}");
+}
+
+#[test]
 fn strict_lets_warnings_fail() {
     let launch = || Launch::new().config(&with_warning());
     for arguments in [&["validate"][..], &["diff", "config.yaml"]] {
@@ -147,6 +173,7 @@ fn verdicts_are_printed_for_programs() {
         assert_eq!(verdict["status"], "refused");
         assert!(verdict["file"].as_str().unwrap().ends_with("config.yaml"), "{verdict}");
         let errors = verdict["errors"].as_array().unwrap();
+        assert!(errors.iter().all(|error| error["file"] == verdict["file"]), "{verdict}");
         let found: Vec<_> = errors.iter().map(|error| (&error["key"], &error["line"])).collect();
         assert!(found.contains(&(&json!("server.prot"), &json!(1))), "{verdict}");
         assert!(found.contains(&(&json!("buckets[0].path_prefix"), &json!(4))), "{verdict}");
@@ -210,8 +237,19 @@ fn relative_paths_start_at_the_base_directory() {
     let old = ["diff", "etc/running.yaml", "-"];
     let compared = piped().arguments(&old).arguments(&base).run();
     assert_eq!(parsed(&compared.stdout)["changed"], false, "{compared:?}");
+    // Included files lie there too, and problems have their names.
+    let including = with_secret_file(&origin).set("include", "more.yaml").to_yaml();
+    let launch = place(Launch::new().input(&including));
+    launch.write("etc/more.yaml", "buckets: 7\n");
+    let wrong = launch.arguments(&["-t", "-c-"]).arguments(&base).run();
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    assert!(
+        wrong.stderr.starts_with("error: etc/more.yaml:1: buckets: expected a list"),
+        "{wrong:?}"
+    );
     let wrong = Launch::new().input("buckets: 7\n").arguments(&["-t", "-c-"]).run();
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    assert!(wrong.stderr.starts_with("error: <stdin>:1: buckets: expected a list"), "{wrong:?}");
     assert!(wrong.stderr.contains("<stdin>: the configuration is refused"), "{wrong:?}");
 }
 

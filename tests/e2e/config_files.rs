@@ -107,7 +107,8 @@ fn reloaded(stderr: &Lines, from: usize) -> Option<Vec<String>> {
             return Some(problems);
         }
         if field(record, "level") == Some(&json!("ERROR")) {
-            problems.push(message);
+            // The file that is reloaded has another name than the one of the commands.
+            problems.push(message.replace("/adopted.yaml:", "/new.yaml:"));
         }
     }
     None
@@ -230,7 +231,10 @@ fn a_file_that_forgets_the_protection_is_refused_beside_one_that_protects() {
             place.launch("new.yaml").arguments(&["--diff", running.to_str().unwrap()]).run();
         let found = problems(&compared.stderr);
         assert_eq!(compared.code, Some(1), "{compared:?}");
-        assert!(found.iter().any(|problem| problem.starts_with("jwt: is missing")), "{found:?}");
+        assert!(
+            found.iter().any(|problem| problem.contains("new.yaml: jwt: is missing")),
+            "{found:?}"
+        );
         place.write("adopted.yaml", protects.as_bytes());
         let proxy = place.launch("adopted.yaml").start();
         place.write("adopted.yaml", forgets.as_bytes());

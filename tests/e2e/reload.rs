@@ -252,7 +252,9 @@ fn a_refusal_names_its_first_problem_exactly_and_the_place_of_each() {
     let report = response.json();
     let message = "Duplicate path_prefix '/api' found in buckets: bucket1, bucket2";
     assert_eq!(report["error"], message, "{report}");
-    let place = json!({ "line": 8, "key": "buckets[1].path_prefix", "message": message });
+    let file = proxy.directory().join("config.yaml");
+    let key = "buckets[1].path_prefix";
+    let place = json!({ "file": file, "line": 8, "key": key, "message": message });
     assert_eq!(report["errors"], json!([place]), "{report}");
     assert_eq!(report["code"], "configuration_refused");
     assert_eq!(report["request_id"].as_str(), response.header("x-request-id"));

@@ -8,19 +8,19 @@ use std::{
     rc::Rc,
 };
 
-use super::tree::{Content, Entry, Node, Scalar, Shape, push_key};
+use super::tree::{Content, Entry, Node, Scalar, Shape, Size, push_key};
 use crate::config::problem::{Problem, Problems};
 
 /// Deepest nesting. The deepest known key, an element of a claim rule's list value, lies 7 deep.
 pub const DEPTH_MAX: usize = 32;
 
-/// Values in one file, those that aliases repeat counted each time: room for 50,000 buckets
-/// with 20 keys each, and an end to alias bombs.
+/// Values in one configuration, those that aliases repeat counted each time: room for 50,000
+/// buckets with 20 keys each, and an end to alias bombs.
 pub const VALUES_MAX: usize = 1_000_000;
 
-/// Bytes of text in one file, that which aliases repeat counted each time, together with what
-/// variables and named files bring in: twice the largest file, and an end to long values that are
-/// repeated a thousand times.
+/// Bytes of text in one configuration, that which aliases repeat counted each time, together with
+/// what variables and named files bring in: twice the largest file, and an end to long values that
+/// are repeated a thousand times.
 pub const TEXT_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 
 /// Mappings up to this many keys are searched for duplicates one by one; above it a set is made.
@@ -69,13 +69,6 @@ struct Anchored<'a> {
     height: usize,
 }
 
-/// Amount that a tree holds, aliases counted with what they stand for.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Size {
-    values: usize,
-    pub(super) text_bytes: usize,
-}
-
 /// The tree so far, and the collections that are open.
 pub(super) struct TreeBuilder<'a, 'p> {
     frames: Vec<Frame<'a>>,
@@ -86,14 +79,8 @@ pub(super) struct TreeBuilder<'a, 'p> {
 }
 
 impl<'a, 'p> TreeBuilder<'a, 'p> {
-    pub(super) fn new(problems: &'p mut Problems) -> Self {
-        Self {
-            frames: Vec::new(),
-            anchors: HashMap::new(),
-            size: Size::default(),
-            root: None,
-            problems,
-        }
+    pub(super) fn new(before: Size, problems: &'p mut Problems) -> Self {
+        Self { frames: Vec::new(), anchors: HashMap::new(), size: before, root: None, problems }
     }
 
     fn count(&mut self, values: usize, text_bytes: usize, line: usize) -> Result<(), Problem> {
@@ -250,7 +237,7 @@ impl<'a, 'p> TreeBuilder<'a, 'p> {
         }
         let message =
             format!("duplicate key, first written on line {first_line}; keep one of them");
-        Problem { path, line: Some(line), message }
+        Problem { line: Some(line), ..Problem::of_key(path, message) }
     }
 }
 

@@ -13,7 +13,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 pub use self::build::{DEPTH_MAX, TEXT_BYTES_MAX, VALUES_MAX};
 pub(super) use self::{
     build::too_much_text,
-    tree::{Entry, Node, Scalar, Shape, Tree, push_key, shown_key},
+    tree::{Entry, Node, Scalar, Shape, Size, Tree, push_key, shown_key},
 };
 use self::{
     build::{Open, TreeBuilder},
@@ -21,14 +21,18 @@ use self::{
 };
 use super::problem::{Problem, Problems};
 
-/// Reads exactly one document.
+/// Reads exactly one document, of a configuration of which so much has been read `before`.
 ///
 /// # Errors
 /// The problem that makes the bytes unreadable as a whole; only duplicate keys leave a tree behind,
 /// and are added to `problems`.
-pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Tree<'a>, Problem> {
+pub(super) fn read<'a>(
+    bytes: &'a [u8],
+    before: Size,
+    problems: &mut Problems,
+) -> Result<Tree<'a>, Problem> {
     let text = printable_text(bytes)?;
-    let mut tree = TreeBuilder::new(problems);
+    let mut tree = TreeBuilder::new(before, problems);
     let mut parser = Parser::new_from_str(text);
     let mut documents = 0;
     while let Some(event) = parser.next_event() {
@@ -63,12 +67,12 @@ pub(super) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Result<Tree<
             Event::SequenceEnd | Event::MappingEnd => tree.close(),
         }
     }
-    let text_bytes = tree.size.text_bytes;
+    let size = tree.size;
     match tree.root {
         Some(Node { content: Content::Own(Shape::Scalar(scalar)), .. }) if scalar.is_null() => {
             Err(Problem::of_file("the file is empty; write at least one bucket"))
         }
-        Some(root) => Ok(Tree { root, text_bytes }),
+        Some(root) => Ok(Tree { root, size }),
         None => Err(Problem::of_file("the file is empty; write at least one bucket")),
     }
 }

@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use super::{build::KEYS_SEARCHED_MAX, *};
 
 fn tree(text: &str) -> Result<Node<'_>, Problem> {
-    read(text.as_bytes(), &mut Problems::default()).map(|tree| tree.root)
+    read(text.as_bytes(), Size::default(), &mut Problems::default()).map(|tree| tree.root)
 }
 
 fn scalar<'n>(node: &'n Node<'_>) -> &'n str {
@@ -52,7 +52,7 @@ fn duplicates_are_found_in_small_and_large_mappings() {
             writeln!(text, "  k{n}: 1").unwrap();
         }
         writeln!(text, "  k{}: 2\n  k0: 3", count - 1).unwrap();
-        read(text.as_bytes(), &mut problems).unwrap();
+        read(text.as_bytes(), Size::default(), &mut problems).unwrap();
         let found: Vec<_> =
             problems.errors.iter().map(|problem| (&*problem.path, problem.line)).collect();
         let last = format!("top.k{}", count - 1);

@@ -2,12 +2,19 @@
 
 use std::{borrow::Cow, rc::Rc};
 
+/// Amount that trees hold, aliases counted with what they stand for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Size {
+    pub(super) values: usize,
+    pub(crate) text_bytes: usize,
+}
+
 /// One document.
 #[derive(Debug)]
 pub(crate) struct Tree<'a> {
     pub(crate) root: Node<'a>,
-    /// Bytes of its text, aliases counted with the text that they stand for.
-    pub(crate) text_bytes: usize,
+    /// Amount that it and all before it hold.
+    pub(crate) size: Size,
 }
 
 /// One value.

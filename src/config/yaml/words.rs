@@ -157,7 +157,10 @@ fn indentation(line: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{problem::Problems, yaml::read};
+    use crate::config::{
+        problem::Problems,
+        yaml::{Size, read},
+    };
 
     #[test]
     fn mistakes_are_told_with_their_line_and_without_the_parsers_words() {
@@ -192,7 +195,8 @@ mod tests {
             ("a: *b\n", 1, "alias (*)"),
             ("%YAML 1.2\na: b\n", 2, "begins with %"),
         ] {
-            let problem = read(text.as_bytes(), &mut Problems::default()).unwrap_err();
+            let problem =
+                read(text.as_bytes(), Size::default(), &mut Problems::default()).unwrap_err();
             assert!(problem.message.contains(part), "{text:?}: {problem}");
             assert_eq!(problem.line, Some(line), "{text:?}: {problem}");
             for word in ["scalar", "simple key", "context", "parsing", "scanning", "flow"] {

@@ -21,13 +21,13 @@ use super::*;
 use crate::{
     control_plane::{
         files::{ConfigPlace, ProcessEnvironment},
+        fingerprints::Seen,
         key_sets,
         learning::{Learner, learn_names},
         live,
         prepare::{self, Job, Origin, Ready, Refusal},
         providers::credentials::outside::RealWorld,
         resolver, tls,
-        watcher::Seen,
         workers::RENEW_INTERVAL,
     },
     handoff::{

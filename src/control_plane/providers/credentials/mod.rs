@@ -47,9 +47,9 @@ use self::{
 use crate::{
     config::settings::SourceSettings,
     control_plane::{
+        fingerprints::{Fingerprint, Seen},
         jobs::{Failure, Finished, JobId, Purpose, Runner},
         live::LiveValues,
-        watcher::{Fingerprint, Seen},
     },
     handoff::{credentials::SourceId, live::LiveVersion},
     system::{
