@@ -43,6 +43,21 @@ fn the_package_has_every_file_of_the_service() {
     }
 }
 
+/// The commands of the service are there without a package that is not essential, and the logs are
+/// rotated with words that systemd 240 knows.
+#[test]
+fn the_service_needs_no_newer_or_further_tools() {
+    for name in ["yatagarasu.service", "credentials.conf"] {
+        let unit = page(&format!("docs/deploy/systemd/{name}"));
+        assert!(!unit.contains("/bin/kill"), "{name}: /bin/kill is of procps");
+    }
+    let rotation = page("docs/deploy/logrotate");
+    assert!(rotation.contains("--kill-who=main") && !rotation.contains("/dev/null"), "{rotation}");
+    let modes = page("docs/deploy/systemd/tmpfiles.conf");
+    let globs: Vec<&str> = modes.lines().filter(|line| line.contains('*')).collect();
+    assert!(globs.is_empty(), "a mode of files would be one of directories too: {globs:?}");
+}
+
 #[test]
 fn the_page_runs_the_image_of_this_version() {
     let image = concat!(" yatagarasu:", env!("CARGO_PKG_VERSION"), "\n");

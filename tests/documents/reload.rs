@@ -590,7 +590,10 @@ fn the_unit_says_what_the_program_can_do() {
     commands.extend(&reload[..1]);
     assert!(reload[0].ends_with(" --validate"), "{reload:?}");
     // In this order: else the reload ends before the process has said that it begins.
-    assert_eq!(reload[1..], ["/usr/bin/systemd-notify RELOADING=1", "/bin/kill -HUP $MAINPID"]);
+    assert_eq!(
+        reload[1..],
+        ["/usr/bin/systemd-notify RELOADING=1", "/bin/sh -c 'kill -HUP $MAINPID'"]
+    );
     for command in commands {
         let words = command.split(' ').map(Into::into);
         assert!(yatagarasu::cli::parse(words).is_ok(), "{command}");
