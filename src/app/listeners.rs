@@ -57,7 +57,8 @@ fn cannot_listen(key: &str, address: SocketAddr, error: &io::Error) -> String {
         io::ErrorKind::AddrInUse => format!("stop what listens there, or write another {key}"),
         io::ErrorKind::PermissionDenied if address.port() < UNPRIVILEGED_PORT => format!(
             "ports below {UNPRIVILEGED_PORT} need CAP_NET_BIND_SERVICE (AmbientCapabilities= in a \
-             systemd unit, capabilities.add in Kubernetes); give it, or write another port in {key}"
+             systemd unit) or the sysctl net.ipv4.ip_unprivileged_port_start=0 (securityContext of \
+             a pod in Kubernetes); give it, or write another port in {key}"
         ),
         io::ErrorKind::AddrNotAvailable => {
             let key = if key == "admin.listen" { key } else { "server.address" };
@@ -88,8 +89,9 @@ mod tests {
         assert_eq!(
             told("server.port", "0.0.0.0:80", libc::EACCES),
             "cannot listen on 0.0.0.0:80 (server.port): Permission denied (os error 13); ports \
-             below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= in a systemd unit, \
-             capabilities.add in Kubernetes); give it, or write another port in server.port"
+             below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= in a systemd unit) or the \
+             sysctl net.ipv4.ip_unprivileged_port_start=0 (securityContext of a pod in Kubernetes); \
+             give it, or write another port in server.port"
         );
         for (key, address, code, end) in [
             ("server.tls.port", "[::]:443", libc::EACCES, "write another port in server.tls.port"),

@@ -26,7 +26,20 @@ labels:
 {{- if not $listen -}}
 {{- fail "config.admin.listen: probes and metrics need a port of their own; write \"0.0.0.0:9090\"" -}}
 {{- end -}}
+{{- if regexMatch "^(127\\.|\\[::1\\])" $listen -}}
+{{- fail (printf "config.admin.listen: probes cannot reach %s; write \"0.0.0.0:9090\"" $listen) -}}
+{{- end -}}
 {{- regexFind "[0-9]+$" $listen -}}
+{{- end -}}
+
+{{/* Fails where a pod would be killed while it drains. */}}
+{{- define "yatagarasu.stopsInTime" -}}
+{{- $delay := dig "server" "timeouts" "drain_delay" 0 .Values.config | int -}}
+{{- $drain := dig "server" "timeouts" "drain" 30 .Values.config | int -}}
+{{- $needed := add $delay $drain 3 | int -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) $needed -}}
+{{- fail (printf "terminationGracePeriodSeconds: requests would be cut; write %d or more, which is config.server.timeouts.drain_delay, drain, and 3 s to end" $needed) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "yatagarasu.port" -}}
