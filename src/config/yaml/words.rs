@@ -85,8 +85,51 @@ pub(super) fn problem(text: &str, line: usize, reason: &str) -> Problem {
         let (line, message) = colon(&lines, line);
         return Problem::at(line, message);
     }
+    if let Some(message) = meant(&lines, here, reason) {
+        return Problem::at(line, message);
+    }
     let words = WORDS.iter().find(|(part, _)| reason.contains(part));
     Problem::at(line, words.map_or(OTHERWISE, |(_, words)| words))
+}
+
+/// The words for a line where the parser's reason alone would be told wrongly.
+fn meant(lines: &[&str], here: &str, reason: &str) -> Option<&'static str> {
+    let above = lines.split_last().map_or(lines, |(_, above)| above);
+    if reason.contains("document start") {
+        let has_directive = lines.iter().any(|line| line.starts_with('%'));
+        return (!has_directive).then_some(
+            "has text behind a ] or } that ends the document; the file is YAML: write `server:`, \
+             and below it, indented, `port: 80`",
+        );
+    }
+    let starts_with_dash = |line: &str| line.trim_start().starts_with("- ");
+    let blanks = |line: &str| line.len() - line.trim_start().len();
+    if reason.contains("did not find expected '-' indicator") {
+        let mut beside = above.iter().rev().filter(|line| !is_left_out(line));
+        let beside = beside.find(|line| blanks(line) <= blanks(here));
+        let is_beside =
+            beside.is_some_and(|line| starts_with_dash(line) && blanks(line) == blanks(here));
+        return is_beside.then_some(
+            "has no dash (-), and a line above it in the same column has one; write both with a \
+             dash, or both without",
+        );
+    }
+    if !reason.contains("did not find expected key") {
+        return None;
+    }
+    if here.split_once(": ").is_some_and(|(_, value)| value.trim_start().starts_with(['{', '['])) {
+        return Some("has text behind a } or ] that ends its value; put the whole value in quotes");
+    }
+    if !starts_with_dash(here) {
+        return None;
+    }
+    let mut deeper =
+        above.iter().rev().take_while(|line| is_left_out(line) || blanks(line) > blanks(here));
+    if deeper.any(|line| starts_with_dash(line)) {
+        Some("has a dash that is not in the column of the dashes above it; write it there")
+    } else {
+        Some("has a dash (-) among keys; remove the dash")
+    }
 }
 
 /// The line, and what is wrong with it, where a colon is missing or one too many.
@@ -171,7 +214,14 @@ mod tests {
             ("server:\n    port: 80\n  threads: 1\n", 3, "less than the keys above"),
             ("buckets:\n  - name: a\n   path_prefix: /a\n", 3, "neither like the dash"),
             ("buckets:\n  - name: a\n     path_prefix: /a\n", 3, "deeper than the line above"),
-            ("buckets:\n  - name: a\n - name: b\n", 3, "less than the keys above"),
+            ("buckets:\n  - name: a\n - name: b\n", 3, "column of the dashes"),
+            ("buckets:\n  - name: a\n    hosts: []\n- name: b\n", 4, "column of the dashes"),
+            ("server:\n  port: 80\n  - threads: 1\n", 3, "a dash (-) among keys"),
+            ("server:\n  - threads: 1\n  port: 80\n", 3, "has no dash (-)"),
+            ("a:\n  template: {time} {status}\n", 2, "put the whole value in quotes"),
+            ("a:\n  template: [{time}] {status}\n", 2, "put the whole value in quotes"),
+            ("[server]\nport = 80\n", 2, "the file is YAML"),
+            ("{a: b}\nc: d\n", 2, "the file is YAML"),
             ("server:\n  port: 80\n  threads 4\n\nbuckets: []\n", 3, "no colon and blank"),
             ("server\n  port: 80\n", 1, "no colon and blank"),
             ("buckets:\n  -name: a\n   path_prefix: /a\n", 2, "no blank behind its dash"),
