@@ -66,8 +66,11 @@ const OPERATORS: [(&str, &str); 20] = [
     ("present", "exists"),
 ];
 
-/// Levels of logs and content codings elsewhere.
-const WORDS: [(&str, &str); 7] = [
+/// Levels and formats of logs and content codings elsewhere.
+const WORDS: [(&str, &str); 10] = [
+    ("nginx", "combined"),
+    ("apache", "combined"),
+    ("common", "combined"),
     ("brotli", "br"),
     ("zstandard", "zstd"),
     ("warning", "warn"),
@@ -95,7 +98,8 @@ pub(super) fn integer(text: &Text<'_>, unit: &str) -> String {
     if !text.may_be_shown() {
         return String::new();
     }
-    let compact: String = text.value.chars().filter(|c| !matches!(c, '_' | ',' | ' ')).collect();
+    let compact: String =
+        text.value.chars().filter(|c| !matches!(c, '_' | ',' | ' ' | '\u{a0}')).collect();
     let digits = compact.bytes().take_while(u8::is_ascii_digit).count();
     let (digits, suffix) = compact.split_at(digits);
     let Ok(number) = digits.parse::<u64>() else { return String::new() };
@@ -150,6 +154,12 @@ pub(super) fn choice(text: &Text<'_>, words: &[&str]) -> String {
         let mut meant = known.filter(|(name, _)| name.eq_ignore_ascii_case(value));
         meant.find_map(|(_, word)| words.iter().find(|known| *known == word))
     };
+    let switch = || {
+        let folded = value.to_lowercase();
+        let meant = [(TRUE, "require"), (FALSE, "none")];
+        let meant = meant.into_iter().find(|(known, _)| known.contains(&&*folded))?.1;
+        words.iter().find(|word| **word == meant)
+    };
     // `TLSv1.2` and `uring` say it with more or less; two letters stand in too many words.
     let part = || {
         let holds = |one: &str, other: &str| other.len() >= 3 && one.contains(other);
@@ -163,6 +173,7 @@ pub(super) fn choice(text: &Text<'_>, words: &[&str]) -> String {
         words.iter().find(near)
     };
     same.or_else(elsewhere)
+        .or_else(switch)
         .or_else(part)
         .or_else(close)
         .map_or_else(String::new, |word| format!("; write {word}"))
@@ -233,6 +244,7 @@ mod tests {
             ("65_536", "bytes", "; write 65536"),
             ("10,000", "connections", "; write 10000"),
             ("0080", "", "; write 80"),
+            ("80\u{a0}", "", "; write 80"),
             ("10m", "seconds", "; write 600"),
             ("500ms", "seconds", ""),
             ("64k", "connections", ""),
@@ -273,6 +285,9 @@ mod tests {
         assert_eq!(choice(&plain("TLSv1.2"), &["1.2", "1.3"]), "; write 1.2");
         assert_eq!(choice(&plain("uring"), &["auto", "io_uring", "epoll"]), "; write io_uring");
         assert_eq!(choice(&plain("256"), &["HS256", "RS256"]), "");
+        assert_eq!(choice(&plain("true"), &["none", "require"]), "; write require");
+        assert_eq!(choice(&plain("off"), &["none", "warn", "require"]), "; write none");
+        assert_eq!(choice(&plain("true"), &["1.2", "1.3"]), "");
         assert_eq!(choice(&plain("WARNING"), &["error", "warn"]), "; write warn");
     }
 

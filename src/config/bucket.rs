@@ -349,8 +349,7 @@ fn warn_of_key_prefix(section: Section<'_>, prefix: &str) {
             "key_prefix",
             "begins with '/', which the keys of few buckets do; remove it unless yours do",
         );
-    }
-    if prefix.ends_with(|last: char| last.is_ascii_alphanumeric()) {
+    } else if prefix.ends_with(|last: char| last.is_ascii_alphanumeric()) {
         section.warning(
             "key_prefix",
             "ends without '/', so that prefix and key become one word; write a '/' at its end if \

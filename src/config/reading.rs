@@ -11,7 +11,7 @@ use super::{
     advice,
     expand::{SCALAR_BYTES_MAX, expand, variables},
     keys::{Kind, Preset},
-    scalar::{Text, expected, json_scalar, plain_kind},
+    scalar::{TYPOGRAPHIC, Text, expected, is_in_typographic_quotes, json_scalar, plain_kind},
     section::Section,
     walk::{At, Noted},
     yaml::{Entry, Node, Shape},
@@ -177,7 +177,13 @@ impl<'a> Section<'a> {
             && !text.from_variable
             && let Some(kind) = plain_kind(&text.value)
         {
-            let message = format!("expected text, found a {kind}; put it in quotes");
+            let advice = match (at, kind) {
+                (At::Key(_, "index" | "spa"), "boolean") => {
+                    "write the name of an object, such as index.html"
+                }
+                _ => "put it in quotes",
+            };
+            let message = format!("expected text, found a {kind}; {advice}");
             return Err(self.walk.error(at.to_string(), line, message));
         }
         Ok(text)
@@ -223,6 +229,9 @@ impl<'a> Section<'a> {
             None if key.default == Preset::Is("") => String::new(),
             None => return Err(self.error(name, "is empty; write a value")),
         };
+        if is_in_typographic_quotes(&text) {
+            return Err(self.error(name, TYPOGRAPHIC));
+        }
         match key.check.map(|check| check(&text)) {
             Some(Err(message)) => Err(self.error(name, message)),
             _ => Ok(text),
@@ -427,7 +436,8 @@ impl<'a> Section<'a> {
 
     /// Warns of white space around a secret, which is hardly a part of it.
     fn warn_of_blanks(&self, name: &str, secret: &[u8]) {
-        if secret.trim_ascii().len() < secret.len() {
+        // A PEM in the place of a secret is refused later.
+        if secret.trim_ascii().len() < secret.len() && !secret.starts_with(b"-----BEGIN") {
             self.warning(
                 name,
                 "begins or ends with white space, which is taken as a part of the secret; remove it",

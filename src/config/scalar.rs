@@ -1,6 +1,6 @@
 //! Types of single values: text as written, a number or a boolean by the YAML core schema.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use super::{
     expand::variables,
@@ -36,10 +36,48 @@ impl Text<'_> {
         match (self.from_variable, self.plain) {
             (true, _) => format!("the value of {}", variables(self.written)),
             _ if !self.may_be_shown() => "longer text".to_owned(),
-            (false, true) => format!("{:?}", self.value),
-            (false, false) => format!("text in quotes, {:?}", self.value),
+            (false, true) => quoted(&self.value),
+            (false, false) => format!("text in quotes, {}", quoted(&self.value)),
         }
     }
+}
+
+/// Message about text that an editor has put in quotes which YAML does not know.
+pub(super) const TYPOGRAPHIC: &str =
+    "is in typographic quotes, which are a part of the text; write \" in place of them";
+
+/// Returns true for text between such quotes.
+pub(super) fn is_in_typographic_quotes(text: &str) -> bool {
+    let is_quote = |c: char| matches!(c, '\u{2018}'..='\u{201f}' | '«' | '»');
+    text.starts_with(is_quote) && text.ends_with(is_quote)
+}
+
+/// Text in quotes as JSON has it; characters that change what a terminal shows are escaped too, and
+/// a space that looks like a blank is named.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\t' => quoted.push_str("\\t"),
+            '\n' => quoted.push_str("\\n"),
+            '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}' => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            _ if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            _ => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    if text.contains('\u{a0}') {
+        quoted.push_str(" with a no-break space (U+00A0)");
+    }
+    quoted
 }
 
 /// Returns true for text that is too short for a secret.
@@ -148,6 +186,18 @@ mod tests {
             "", "yes", "inf", "nan", "-", ".", "1_000", "0b1", "1.2.3", "e3", "0x", "12:30", "tRUE",
         ] {
             assert_eq!(plain_kind(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_shown_as_it_looks() {
+        for (value, shown) in [
+            ("80", r#""80""#),
+            ("a\"b\\c\td", r#""a\"b\\c\td""#),
+            ("e\u{301}\u{202e}\u{9b}", "\"e\u{301}\\u202e\\u009b\""),
+            ("80\u{a0}", "\"80\u{a0}\" with a no-break space (U+00A0)"),
+        ] {
+            assert_eq!(quoted(value), shown);
         }
     }
 

@@ -79,6 +79,22 @@ impl<'a> Section<'a> {
             let value = scalar.text.to_lowercase();
             return format!("expected a mapping, found a boolean; write {{ enabled: {value} }}");
         }
+        let holds =
+            |key: &&Key| matches!(key.kind, Kind::Choice(words) if words.contains(&&*scalar.text));
+        if let Some(key) = self.keys.iter().find(holds) {
+            let (found, name, word) = (found(shape), key.name, &scalar.text);
+            return format!("expected a mapping, found {found}; write {{ {name}: {word} }}");
+        }
+        let mut switches = ["origins", "types"].into_iter();
+        let switch = switches.find(|name| keys::find(self.keys, name).is_some());
+        if let Some(name) = switch.filter(|_| is_boolean) {
+            let advice = if scalar.text.eq_ignore_ascii_case("true") {
+                format!("write {name} below it, which switch it on")
+            } else {
+                format!("remove it, because it is off without {name}")
+            };
+            return format!("expected a mapping, found a boolean; {advice}");
+        }
         let keys = unknown::listed(&unknown::names(self.keys), "and");
         format!("expected a mapping, found {}; write keys below it, of {keys}", found(shape))
     }
@@ -118,8 +134,12 @@ impl<'a> Section<'a> {
             return;
         }
         let mut path = self.at.to_string();
-        let Unknown { message, meant } =
+        let Unknown { mut message, mut meant } =
             unknown::explain(self.walk.keys, self.keys, &path, &entry.key);
+        if meant.is_empty() && !is_null(&entry.value) && shown_key(&entry.key) == Some(&*entry.key)
+        {
+            self.explain_pair(&entry.key, &mut message, &mut meant);
+        }
         self.walk.note_meant(meant);
         // A word of its own, where a comma or a colon may be missing, may be a value.
         let is_word = is_null(&entry.value) && shown_key(&entry.key) == Some(&*entry.key);
@@ -129,6 +149,19 @@ impl<'a> Section<'a> {
             push_key(&mut path, &entry.key);
         }
         self.walk.error(path, entry.line, message);
+    }
+
+    /// Explains a key of the operator's choice, with a value, that stands a level too high.
+    fn explain_pair(&self, name: &str, message: &mut String, meant: &mut Vec<String>) {
+        let knows = |name| keys::find(self.keys, name).is_some();
+        if knows("operator") && !self.has("claim") && !self.has("operator") {
+            *message =
+                format!("unknown key; write {{ claim: {name}, operator: equals, value: ... }}");
+            *meant = ["claim", "operator"].map(|name| self.path_of(name)).into();
+        } else if knows("set") && knows("remove") && name.contains('-') {
+            // No key of ours has a dash; names of header fields do.
+            *message = format!("unknown key; write it at {}.{name}", self.path_of("set"));
+        }
     }
 
     pub(super) fn key(&self, name: &str) -> &'static Key {

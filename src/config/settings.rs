@@ -295,6 +295,7 @@ fn check_access_log(log: &AccessLogSettings, section: Section<'_>) {
             "template",
             "is missing for format: template; write it, such as \"{method} {path} {status}\"",
         );
+        return;
     }
     if !is_template && section.is_written("template") {
         section.warning(

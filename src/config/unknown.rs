@@ -3,7 +3,7 @@
 
 use super::{
     foreign::{folded, known_as},
-    keys::{Key, Kind, Row},
+    keys::{self, Key, Kind, Row},
     yaml::shown_key,
 };
 
@@ -40,6 +40,12 @@ pub(super) fn explain(all: &[Row], section: &'static [Key], at: &str, name: &str
     if name == "<<" {
         return "merge keys (<<) are not supported; repeat a whole value with an alias (*name)"
             .into();
+    }
+    if name.contains('\u{a0}') {
+        let meant = keys::find(section, name.trim()).map(|key| joined(at, key.name));
+        let message = "unknown key, with a no-break space (U+00A0), which is no blank for YAML; \
+                       write a blank";
+        return Unknown::meaning(message.to_owned(), meant.into_iter().collect());
     }
     let name = match shown_key(name) {
         Some(key) if key.len() < name.len() && all.iter().any(|known| known.name == key) => {
@@ -148,6 +154,10 @@ fn places<'r>(all: &'r [Row], pattern: &str, name: &str) -> Vec<&'r str> {
                 .strip_prefix(outer)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
+    // Methods of CORS do not say which ones a bucket serves.
+    if (pattern, name) == ("buckets[]", "methods") {
+        return Vec::new();
+    }
     let named: Vec<&Row> = all.iter().filter(|row| row.name == name).collect();
     let is_close =
         |row: &&&Row| is_within(row.section(), pattern) || is_within(pattern, row.section());
@@ -209,6 +219,7 @@ mod tests {
         let meant = |name| explain(&KEYS, ServerSettings::KEYS, "server", name).meant;
         assert_eq!(meant("prot"), ["server.port"]);
         assert_eq!(meant("port=80"), ["server.port"]);
+        assert_eq!(meant("\u{a0} port"), ["server.port"]);
         assert_eq!(meant("header_bytes"), ["server.limits.header_bytes"]);
         assert_eq!(meant("listen"), ["server.address", "and", "server.port"]);
         assert!(meant("colour").is_empty());
@@ -223,6 +234,7 @@ mod tests {
         );
         assert_eq!(top("bucket"), "unknown key; the nearest known one is buckets");
         assert!(server("<<").starts_with("merge keys"));
+        assert!(server("\u{a0} port").contains("no-break space (U+00A0)"));
         assert!(server(&"p".repeat(1_000_000)).starts_with("unknown key"));
     }
 

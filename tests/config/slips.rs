@@ -85,6 +85,7 @@ fn unfilled() -> Vec<(&'static str, String)> {
         ("two lines", bucket("access_key: A\nsecret_key: \"x\\nS\"")),
         ("the key id and the secret in one", bucket("access_key: \"A:S/\"\nsecret_key: x")),
         ("half a pair", bucket("secret_key: S")),
+        ("as a word among header fields", inline("anonymous: true") + "    headers: { S-x }\n"),
         ("as the name of a source", bucket("credentials: S")),
         (
             "as a field of the access log",

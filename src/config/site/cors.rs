@@ -106,7 +106,11 @@ impl Value for FieldNames {
 /// Notes what a browser would not accept together
 /// (<https://fetch.spec.whatwg.org/#cors-protocol-and-credentials>).
 fn check_cors(cors: &CorsSettings, section: Section<'_>) {
-    if section.is_there && section.has_keys() && !section.has("origins") {
+    if section.is_there
+        && section.has_keys()
+        && !section.has("origins")
+        && !section.is_meant("origins")
+    {
         section.warning(
             "origins",
             "is missing, so the section changes nothing; write origins, or remove it",

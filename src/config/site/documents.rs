@@ -44,19 +44,29 @@ pub struct ErrorPages(pub Vec<(u16, String)>);
 impl Value for ErrorPages {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
         let mut pages = section.map(key.name, |status, text| {
-            let path = text.value.strip_prefix('/').ok_or(
-                "expected the path of an object of this bucket, such as /404.html, without the \
-                 bucket's path_prefix",
-            )?;
-            check_document(path)?;
-            if path.is_empty() {
-                return Err("names no object; write a path such as /404.html".to_owned());
+            match (error_status(status), error_page(&text.value)) {
+                (Ok(status), Ok(path)) => Ok((status, path)),
+                (Err(problem), Ok(_)) => Err(problem),
+                (Ok(_), Err(problem)) => Err(problem.to_owned()),
+                (Err(status), Err(path)) => Err(format!("{status}; its value: {path}")),
             }
-            Ok((error_status(status)?, path.to_owned()))
         });
         pages.sort();
         Self(pages)
     }
+}
+
+/// The key of an object by its path.
+fn error_page(path: &str) -> Result<String, &'static str> {
+    let key = path.strip_prefix('/').ok_or(
+        "expected the path of an object of this bucket, such as /404.html, without the bucket's \
+         path_prefix",
+    )?;
+    check_document(key)?;
+    if key.is_empty() {
+        return Err("names no object; write a path such as /404.html");
+    }
+    Ok(key.to_owned())
 }
 
 fn error_status(key: &str) -> Result<u16, String> {

@@ -8,9 +8,11 @@ use crate::{
         section::Section,
         site::{cors::CorsSettings, media_range::media_range},
         walk::{At, Noted},
-        yaml::{Entry, Node, Shape},
+        yaml::{Entry, Node, Shape, shown_key},
     },
-    policy::site::headers::{Choice, FieldName, FieldRule, HeaderRules, NamePattern, check_value},
+    policy::site::headers::{
+        Choice, FieldError, FieldName, FieldRule, HeaderRules, NamePattern, check_value,
+    },
 };
 
 /// Most names in `set` and in `add`, and most values of one name. Every response goes through all
@@ -112,8 +114,17 @@ fn read_rule<'a>(
     let error = |at: &At<'_>, line: usize, message: String| -> Noted {
         section.walk.error(at.to_string(), line, message)
     };
-    let name = FieldName::parse(&entry.key)
-        .map_err(|problem| error(at, entry.line, problem.to_string()))?;
+    let name = FieldName::parse(&entry.key).map_err(|problem| {
+        let is_cut = shown_key(&entry.key).is_some_and(|shown| shown.len() < entry.key.len());
+        let message = if is_cut && problem == FieldError::Name {
+            "goes on behind what is shown of it, with what no name of a header field has; write \
+             letters, digits and dashes, such as Cache-Control"
+                .to_owned()
+        } else {
+            problem.to_string()
+        };
+        error(at, entry.line, message)
+    })?;
     let choices = match entry.value.shape() {
         Shape::Sequence(items) if items.is_empty() => {
             return Err(error(at, entry.line, "is empty; write values, or remove it".to_owned()));

@@ -3,7 +3,12 @@
 use std::ops::Deref;
 
 use crate::{
-    config::{declare::Value, keys::Key, scalar::Text, section::Section},
+    config::{
+        declare::Value,
+        keys::Key,
+        scalar::{TYPOGRAPHIC, Text, is_in_typographic_quotes},
+        section::Section,
+    },
     policy::router::{HostPattern, validate_path_prefix},
 };
 
@@ -69,11 +74,16 @@ impl Value for PathPrefix {
 
 /// Warning about a `*` that looks like a pattern.
 fn literal_star(text: &Text<'_>) -> String {
-    let before = text.value.trim_end_matches(['*', '/']);
-    let write = match before {
-        _ if !text.may_be_shown() || before.contains('*') => "the path before it".to_owned(),
-        "" => "/".to_owned(),
-        before => before.to_owned(),
+    let before = text.value.trim_end_matches('*');
+    if !before.ends_with('/') || before.contains('*') {
+        return "holds a * that stands for itself; a prefix covers all that is below it, in whole \
+                segments: write the segments before it"
+            .to_owned();
+    }
+    let write = match before.trim_end_matches('/') {
+        _ if !text.may_be_shown() => "the path before it",
+        "" => "/",
+        before => before,
     };
     format!("holds a * that stands for itself; a prefix covers all that is below it: write {write}")
 }
@@ -82,6 +92,17 @@ fn check_path_prefix(prefix: &str) -> Result<(), &'static str> {
     const _: () = assert!(PATH_PREFIX_BYTES_MAX == 1_024);
     if prefix.len() > PATH_PREFIX_BYTES_MAX {
         return Err("is longer than 1024 bytes; shorten it");
+    }
+    if prefix.contains("://") {
+        return Err("is a URL; write its host in hosts, and its path alone here");
+    }
+    if is_in_typographic_quotes(prefix) {
+        return Err(TYPOGRAPHIC);
+    }
+    if prefix.starts_with(|c: char| !c.is_alphanumeric() && !matches!(c, '/' | '_' | '-' | '.')) {
+        return Err(
+            "must begin with '/'; remove what is before it, because a prefix is no pattern",
+        );
     }
     validate_path_prefix(prefix)
 }
