@@ -202,7 +202,9 @@ proptest! {
         let theirs = serde_yaml::from_str::<Value>(&text);
         let files = FilesBeside::new(&directory("valid"));
         let ours = parse(text.as_bytes(), &environment(), &files);
-        if let (Ok(ours), Ok(theirs)) = (ours, theirs) && !name.contains('$') {
+        // An anchor may hold a colon (YAML 1.2.2, 6.9.2), where the other reader ends it.
+        let is_compared = !name.contains('$') && !name.trim_start().starts_with('&');
+        if let (Ok(ours), Ok(theirs)) = (ours, theirs) && is_compared {
             let theirs = theirs["buckets"][0]["name"].as_str();
             prop_assert_eq!(Some(&*ours.settings.buckets[0].name), theirs);
         }
