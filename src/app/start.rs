@@ -52,6 +52,10 @@ use crate::{
 /// Nice value of the control thread, so that workers run before it.
 const CONTROL_NICE: i32 = 5;
 
+/// Environment variable that lets each send leave by itself if it says `alone`, for tests and
+/// measurements.
+const SENDS_VARIABLE: &str = "YATAGARASU_SENDS";
+
 pub(super) fn start(
     place: &ConfigPlace,
     environment: ProcessEnvironment,
@@ -102,6 +106,7 @@ pub(super) fn start(
     let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
     let shared = SharedSetup {
         io: settings.server.io,
+        sends_alone: std::env::var_os(SENDS_VARIABLE).is_some_and(|sends| sends == "alone"),
         proxy_headers: settings.server.proxy_protocol == ProxyProtocol::Require,
         max_connections: settings.server.max_connections as u64,
         pseudonym: Pseudonym::new(process::random_number()),

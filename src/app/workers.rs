@@ -25,6 +25,7 @@ use crate::{
         cpu::Processor,
         inbox::{InboxSender, inbox},
         ring::IoChoice,
+        send_ring::Sending,
     },
     telemetry::{access_log::AccessLogSinks, cells::CoreCells},
 };
@@ -37,6 +38,8 @@ const INBOX_MESSAGES_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct SharedSetup<'c> {
     pub(super) io: IoChoice,
+    /// Set if each send is to leave by itself, whatever the kernel can do.
+    pub(super) sends_alone: bool,
     /// Set if connections to the main address begin with a PROXY protocol header.
     pub(super) proxy_headers: bool,
     /// Client connections that all of them together may have.
@@ -68,6 +71,7 @@ pub(super) fn start_workers(
             worker,
             core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
             io: shared.io,
+            sends_alone: shared.sends_alone,
             listener,
             tls_listener: tls_listeners.next(),
             admin_listener: admin_listeners.next(),
@@ -113,11 +117,14 @@ fn await_workers(messages: &Receiver<FromWorker>, workers: usize) -> Result<(), 
     let mut running = 0;
     while running < workers {
         match messages.recv() {
-            Ok(FromWorker::Running { worker, io, refused, core }) => {
+            Ok(FromWorker::Running { worker, io, refused, sends, core }) => {
                 running += 1;
-                tracing::info!(worker, io = %io, core, "worker running");
+                tracing::info!(worker, io = %io, sends = %sends, core, "worker running");
                 if let Some(refused) = refused {
                     tracing::warn!(worker, io = %io, refused, "a better event loop was refused");
+                }
+                if let Sending::Alone(Some(refused)) = sends {
+                    tracing::warn!(worker, refused, "small sends can't be submitted together");
                 }
             }
             Ok(FromWorker::Failed { worker, error }) => {

@@ -12,7 +12,7 @@ use crate::{
         release::Release,
     },
     model::{ClientAddress, Generation},
-    system::ring::IoKind,
+    system::{ring::IoKind, send_ring::Sending},
 };
 
 /// From the control thread to one worker.
@@ -80,6 +80,8 @@ pub enum FromWorker {
         io: IoKind,
         /// Why a better one was refused.
         refused: Option<String>,
+        /// The way in which small sends leave it.
+        sends: Sending,
         /// The processor it is pinned to, if the kernel allowed it.
         core: Option<usize>,
     },

@@ -20,7 +20,7 @@ const LARGE_FREE_MAX: usize = 16;
 const RECORDS_FREE_MAX: usize = 64;
 
 /// First capacity of a buffer to append to, in bytes: an ordinary head fits.
-const SCRATCH_BYTES: usize = 2_048;
+pub(super) const SCRATCH_BYTES: usize = 2_048;
 
 /// A per-core free list of buffers. Buffers keep their full length, so that they are zeroed once
 /// in their life and never hold uninitialised memory.

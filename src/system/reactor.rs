@@ -7,7 +7,7 @@
 //! reads the reason in its cell. Setting a deadline is one store, and nothing is ever cancelled.
 //! The deadline of a send moves on for as long as the peer acknowledges something.
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, future::poll_fn, io, rc::Rc, task::Poll, time::Duration};
 
 use slab::Slab;
 
@@ -16,6 +16,8 @@ use crate::system::{
     clock::{CoreClock, Monotonic},
     lasting::LastingWaits,
     poller::{Changed, Event, Poller},
+    send_ring::SendRing,
+    sends::Sends,
     turn::Turns,
     wheel::{Place, Wheel},
 };
@@ -35,6 +37,7 @@ pub struct Reactor {
     pub(super) all: RefCell<Slab<Rc<Registered>>>,
     alarm: Alarm,
     wheel: Wheel,
+    pub(super) sends: Sends,
     pub(super) lasting: LastingWaits,
     /// The tasks that let others go first.
     pub turns: Turns,
@@ -43,11 +46,20 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    /// Starts on the event loop of the calling thread.
+    /// Starts on the event loop of the calling thread. Each send goes out by itself.
     ///
     /// # Errors
     /// When the kernel has no descriptors left.
     pub fn start() -> io::Result<Rc<Self>> {
+        Self::start_with(None)
+    }
+
+    /// The same, with small sends of a turn of the event loop going out together if there is a ring
+    /// for them.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptors left.
+    pub fn start_with(ring: Option<SendRing>) -> io::Result<Rc<Self>> {
         let poller = Rc::new(Poller::new()?);
         let clock = CoreClock::default();
         let alarm = Alarm::new(clock.coarse())?;
@@ -58,10 +70,14 @@ impl Reactor {
             all: RefCell::default(),
             alarm,
             wheel: Wheel::new(clock.coarse()),
+            sends: ring.map(Sends::through).unwrap_or_default(),
             lasting: LastingWaits::default(),
             clock,
         });
         monoio::spawn(serve(Rc::clone(&reactor)));
+        if reactor.sends.is_on() {
+            monoio::spawn(submit(Rc::clone(&reactor)));
+        }
         Ok(reactor)
     }
 
@@ -164,6 +180,11 @@ impl Reactor {
         }
     }
 
+    /// Lets go of memory that is not needed, for a core that has nothing to do.
+    pub fn shrink(&self) {
+        self.sends.shrink();
+    }
+
     /// Number of sockets registered.
     pub fn len(&self) -> usize {
         self.all.borrow().len()
@@ -177,6 +198,17 @@ impl Reactor {
 
 fn place_in<'a>(all: &'a Slab<Rc<Registered>>) -> impl Fn(u32) -> Option<&'a Place> {
     |member| all.get(usize::try_from(member).ok()?).map(|registered| &registered.place)
+}
+
+/// Submits what is to be sent together, each time that there is something. The runtime runs tasks
+/// in the order in which they were woken, so this comes after all that the last look has woken.
+async fn submit(reactor: Rc<Reactor>) {
+    poll_fn(|context| {
+        reactor.sends.submitted_by(context.waker());
+        reactor.sends.submit();
+        Poll::<()>::Pending
+    })
+    .await;
 }
 
 /// Passes on what the kernel reports, turn after turn.

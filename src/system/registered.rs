@@ -6,7 +6,9 @@
 
 use std::{cell::Cell, io, os::fd::RawFd, time::Duration};
 
-use crate::system::{alarm::TICK, clock::Monotonic, fd, readiness::Readiness, wheel::Place};
+use crate::system::{
+    alarm::TICK, clock::Monotonic, fd, outgoing::Outgoing, readiness::Readiness, wheel::Place,
+};
 
 /// The reason why the wait for a socket was ended from this side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,7 @@ pub enum CloseReason {
 pub struct Registered {
     pub(super) fd: RawFd,
     pub(super) readiness: Readiness,
+    pub(super) outgoing: Outgoing,
     pub(super) deadline: Cell<u64>,
     /// Nanoseconds that each step of progress of a send may take; 0 for a deadline of another kind.
     sending: Cell<u64>,
@@ -64,6 +67,7 @@ impl Registered {
         Self {
             fd,
             readiness: Readiness::default(),
+            outgoing: Outgoing::default(),
             deadline: Cell::new(0),
             sending: Cell::new(0),
             unacknowledged: Cell::new(None),

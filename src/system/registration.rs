@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::system::{
+    outgoing::State,
     reactor::Reactor,
     registered::{CloseReason, Presence, Registered},
 };
@@ -19,7 +20,7 @@ use crate::system::{
 pub struct Registration {
     pub(super) reactor: Rc<Reactor>,
     slot: usize,
-    registered: Rc<Registered>,
+    pub(super) registered: Rc<Registered>,
 }
 
 impl Registration {
@@ -129,6 +130,11 @@ impl Registration {
         Deadline(self)
     }
 
+    /// Lets the sends that others have handed over go out before something that takes its time.
+    pub fn let_sends_go(&self) {
+        self.reactor.sends.submit();
+    }
+
     /// Lets the core's other tasks go first.
     pub async fn take_turn(&self) {
         self.reactor.turns.next().await;
@@ -196,6 +202,10 @@ impl std::ops::Deref for Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        // While the descriptor is open: it is closed after this.
+        if self.registered.outgoing.state() == State::Queued {
+            self.reactor.sends.submit();
+        }
         self.reactor.leave(self.slot);
     }
 }

@@ -6,10 +6,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use crate::system::{
-    clock::Monotonic,
-    socket::{Socket, would_block_is_none},
-};
+use crate::system::{clock::Monotonic, fd::would_block_is_none, socket::Socket};
 
 /// Size asked of the kernel for the first pipes of a core, in bytes:
 /// `/proc/sys/fs/pipe-max-size` by default.
@@ -120,6 +117,10 @@ impl Pipe {
     /// Moves bytes from the pipe into the socket: `None` when the socket takes none now. Moving
     /// less than the pipe holds does not mean that the socket is full.
     pub fn empty(&mut self, to: &Socket) -> io::Result<Option<usize>> {
+        to.registration().let_sends_go();
+        if !to.settle()? {
+            return Ok(None);
+        }
         let moved = splice(self.read.as_raw_fd(), to.raw(), self.filled)?;
         self.filled -= moved.unwrap_or(0).min(self.filled);
         to.registration().readiness.wrote(moved);

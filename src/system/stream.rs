@@ -73,7 +73,12 @@ impl Stream {
         buffers: &Rc<Buffers>,
     ) -> io::Result<Self> {
         let mut session = ClientSession::new(client, buffers)?;
-        while !wait_for(&socket, &session.shake_hands(&socket)?).await? {}
+        loop {
+            socket.registration().let_sends_go();
+            if wait_for(&socket, &session.shake_hands(&socket)?).await? {
+                break;
+            }
+        }
         Ok(Self::secured(socket, None, session))
     }
 
@@ -92,6 +97,7 @@ impl Stream {
         };
         let mut name = None;
         loop {
+            socket.registration().let_sends_go();
             let progress = session.shake_hands_as(server, &socket, &mut name);
             let waited = match progress {
                 Ok(progress) => wait_for(&socket, &progress).await,
@@ -155,7 +161,8 @@ impl Stream {
         match self {
             // Decrypted bytes may wait inside the session while the socket is silent.
             Self::Tls(secured) if secured.0.rest() => Poll::Ready(()),
-            _ => self.registration().poll_readable(context),
+            Self::Tls(_) => self.registration().poll_readable(context),
+            Self::Plain(socket) => socket.poll_readable(context),
         }
     }
 
@@ -175,7 +182,10 @@ impl Stream {
     /// `UnexpectedEof` when a TLS peer ended without `close_notify`: a body may be cut short.
     pub fn try_read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
         match self {
-            Self::Plain(socket) => socket.try_recv(into),
+            Self::Plain(socket) => {
+                socket.check_sent()?;
+                socket.try_recv(into)
+            }
             Self::Tls(secured) => secured.0.session.borrow_mut().try_read(&secured.0.socket, into),
         }
     }
@@ -219,6 +229,32 @@ impl Stream {
                 let Carried { socket, session, .. } = &*secured.0;
                 session.borrow_mut().try_write(socket, [first, second], ends)
             }
+        }
+    }
+
+    /// Sends `bytes` together with what others send in this turn of the event loop, where that is
+    /// worth it, and returns how many were taken. The rest is left in `bytes`: all of them where it
+    /// is not worth it.
+    ///
+    /// # Errors
+    /// What the socket reports.
+    pub async fn write_together(&self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.send_together(bytes).await,
+            Self::Tls(_) => Ok(0),
+        }
+    }
+
+    /// Sends all of `bytes`, which it may empty: where that is worth it, together with what others
+    /// send in this turn of the event loop, without waiting for it. What the socket does not take
+    /// is sent while the stream is waited for, and a failure is that of the next read.
+    ///
+    /// # Errors
+    /// As [`Stream::write_all`].
+    pub async fn write_soon(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) if socket.send_soon(bytes) => Ok(()),
+            _ => self.write_all(bytes).await,
         }
     }
 

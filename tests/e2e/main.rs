@@ -59,6 +59,7 @@ mod reload_service;
 mod reload_verify;
 mod reload_watch;
 mod responses;
+mod sends;
 mod serve;
 mod shutdown;
 mod signed_query;

@@ -311,7 +311,7 @@ impl Control {
 
     fn worker_says(&mut self, message: FromWorker) -> Option<End> {
         match message {
-            FromWorker::Running { worker, io, refused, core } => {
+            FromWorker::Running { worker, io, refused, core, .. } => {
                 tracing::info!(worker, io = %io, core, "worker running");
                 if let Some(refused) = refused {
                     tracing::warn!(worker, io = %io, refused, "a better event loop was refused");

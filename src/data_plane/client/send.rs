@@ -7,15 +7,25 @@ use crate::{
     system::{reactor::CloseReason, stream::Stream},
 };
 
-/// Sends both slices, giving the client `client_write` for each step of progress; also the bytes
-/// that its socket took. Where `ends` is set they are the last ones on the connection.
+/// Sends `first`, which it may empty, and `second`, giving the client `client_write` for each step
+/// of progress; also the bytes that its socket took. Where `ends` is set they are the last ones on
+/// the connection.
 pub(super) async fn deliver(
     stream: &Stream,
     client_write: Duration,
-    [mut first, mut second]: [&[u8]; 2],
+    first: &mut Vec<u8>,
+    mut second: &[u8],
     ends: bool,
 ) -> (Result<(), ClientGone>, usize) {
     let mut taken = 0;
+    if second.is_empty() {
+        match stream.write_together(first).await {
+            Ok(count) if first.is_empty() => return (Ok(()), count),
+            Ok(count) => taken = count,
+            Err(_) => return (Err(ClientGone), 0),
+        }
+    }
+    let mut first = &**first;
     while !first.is_empty() || !second.is_empty() {
         if first.is_empty() {
             first = std::mem::take(&mut second);

@@ -142,9 +142,9 @@ impl<'w> Writer<'w> {
         }
         self.start.make(&self.core.reactor.clock);
         let body = self.gathered + more.len();
-        let (delivered, taken) = deliver(self.stream, self.client_write, [out, more], ends).await;
-        // Head and chunk sizes go before the body, so what was taken of a part is body last.
         let framing = out.len() - self.gathered;
+        let (delivered, taken) = deliver(self.stream, self.client_write, out, more, ends).await;
+        // Head and chunk sizes go before the body, so what was taken of a part is body last.
         self.sent += taken.saturating_sub(framing).min(body) as u64;
         self.gathered = 0;
         out.clear();

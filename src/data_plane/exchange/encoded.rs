@@ -64,11 +64,15 @@ pub(super) async fn stream_encoded(
         response,
     };
     let passed = pass(core, body, turn_bytes(coding), &mut coded).await;
-    cells.record(coding, coded.read, coded.written);
-    passed
+    let Coded { encoder, output, read, written, response, .. } = coded;
+    cells.record(coding, read, written);
+    // Neither is needed for what is left, which others may wait for too.
+    drop((encoder, output));
+    passed?;
+    Ok(response.finish().await?)
 }
 
-/// Passes the rest of the body on, so many bytes of it in a turn.
+/// Passes the rest of the body on, so many bytes of it in a turn, without the end of the response.
 async fn pass<R: ResponseWriter>(
     core: &Core,
     body: &mut Body<'_>,
@@ -107,7 +111,10 @@ async fn pass<R: ResponseWriter>(
                     None => coded.flush().await?,
                 }
             }
-            Frame::End => return coded.finish().await,
+            Frame::End => {
+                body.release_buffer();
+                return coded.finish().await;
+            }
         }
     }
 }
@@ -157,10 +164,10 @@ impl<R: ResponseWriter> Coded<'_, R> {
         Ok(self.response.flush().await?)
     }
 
+    /// Passes the end of the coding on.
     async fn finish(&mut self) -> Result<(), Cut> {
         self.run(Operation::Finish, &[]).await?;
-        self.pass_on().await?;
-        Ok(self.response.finish().await?)
+        self.pass_on().await
     }
 
     /// Goes on until the operation is done.

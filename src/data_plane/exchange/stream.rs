@@ -27,7 +27,9 @@ pub(super) async fn stream(
                 this_turn += bytes.len();
                 response.write(bytes).await?;
             }
+            // What was written is sent or copied, so nobody holds its buffer for a wait.
             Frame::Wait => {
+                body.release_buffer();
                 response.flush().await?;
                 if this_turn >= TURN_BYTES {
                     core.reactor.turns.next().await;
@@ -37,7 +39,10 @@ pub(super) async fn stream(
                     body.wait(response.frame_bytes_max()).await.map_err(Cut::Upstream)?;
                 }
             }
-            Frame::End => return Ok(response.finish().await?),
+            Frame::End => {
+                body.release_buffer();
+                return Ok(response.finish().await?);
+            }
         }
     }
 }

@@ -148,7 +148,7 @@ impl<'r> ObjectRequest<'r> {
         {
             let mut request = core.buffers.scratch();
             self.append_to(&mut request);
-            if connection.send_all(&request).await.is_err() {
+            if connection.send(&mut request).await.is_err() {
                 return Err(failure(connection, Kind::Reset, Phase::Send));
             }
         }

@@ -122,9 +122,9 @@ impl Connection {
         self.stream.registration().close_reason()
     }
 
-    /// Sends all of `bytes`.
-    pub(crate) async fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+    /// Sends a request, which it may empty. A failure may be that of the first read only.
+    pub(crate) async fn send(&self, request: &mut Vec<u8>) -> io::Result<()> {
+        self.stream.write_soon(request).await
     }
 
     /// Waits until [`Connection::recv`] is likely to return at once, without holding a buffer.

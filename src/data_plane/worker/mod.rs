@@ -25,6 +25,7 @@ use crate::{
         listener::CoreListener,
         reactor::Reactor,
         ring::{self, IoChoice, IoKind},
+        send_ring::SendRing,
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
 };
@@ -38,6 +39,8 @@ pub struct Assignment {
     pub core: Option<cpu::Processor>,
     /// Which event loop to use.
     pub io: IoChoice,
+    /// Set if each send is to leave by itself, whatever the kernel can do.
+    pub sends_alone: bool,
     /// Its share of the main address.
     pub listener: TcpListener,
     /// Its share of the address for TLS, if there is one.
@@ -84,7 +87,9 @@ async fn serve(
     refused: Option<String>,
     pinned: Option<cpu::Processor>,
 ) -> std::io::Result<()> {
-    let reactor = Reactor::start()?;
+    let together = io != IoKind::Epoll && !assignment.sends_alone;
+    let (ring, sends) = SendRing::start(together);
+    let reactor = Reactor::start_with(ring)?;
     let inbox = assignment.inbox.claim(&reactor)?;
     let Some(cells) = assignment.all_cells.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
@@ -117,6 +122,7 @@ async fn serve(
         worker: core.worker,
         io,
         refused,
+        sends,
         core: pinned.map(cpu::Processor::number),
     });
     let beating = Rc::clone(&core);
@@ -155,6 +161,7 @@ fn beat(core: &Core) {
     }
     if quiet == SHRINK_AFTER_TICKS {
         core.buffers.shrink();
+        core.reactor.shrink();
         core.pipes.shrink();
         core.encoders.shrink();
     }

@@ -1,16 +1,25 @@
 //! TCP sockets by readiness.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     rc::Rc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use socket2::{Domain, Protocol, SockRef, Type};
 
-use crate::system::reactor::{Presence, Reactor, Registration};
+use crate::system::{
+    fd,
+    outgoing::State,
+    reactor::{Presence, Reactor, Registration},
+};
+
+/// Length of a send, in bytes, from which on it takes its time: others go first.
+const LARGE_SEND_BYTES: usize = 65_536;
 
 /// A connected, non-blocking stream socket that belongs to this core.
 #[derive(Debug)]
@@ -93,7 +102,7 @@ impl Socket {
 
     /// Reads what is there: `None` when that is nothing yet, `Some(0)` at the end.
     pub fn try_recv(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        let received = recv(self.raw(), into, libc::MSG_DONTWAIT)?;
+        let received = fd::recv(self.raw(), into, libc::MSG_DONTWAIT)?;
         self.registration.readiness.read(received, into.len());
         Ok(received)
     }
@@ -116,14 +125,24 @@ impl Socket {
         }
     }
 
-    /// Sends what fits, of two slices as if they were one: `None` when nothing fits.
+    /// Sends what fits, of two slices as if they were one, behind what was handed over before:
+    /// `None` when nothing fits.
     pub fn try_send(&self, first: &[u8], second: &[u8]) -> io::Result<Option<usize>> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        if !self.settle()? {
+            return Ok(None);
+        }
+        self.send_now(first, second)
+    }
+
+    fn send_now(&self, first: &[u8], second: &[u8]) -> io::Result<Option<usize>> {
+        if first.len() + second.len() >= LARGE_SEND_BYTES {
+            self.registration.let_sends_go();
+        }
         let sent = if second.is_empty() {
-            send(self.raw(), first, flags)?
+            fd::send(self.raw(), first)?
         } else {
             let slices = [io::IoSlice::new(first), io::IoSlice::new(second)];
-            match SockRef::from(&self.fd).send_vectored_with_flags(&slices, flags) {
+            match SockRef::from(&self.fd).send_vectored_with_flags(&slices, fd::SEND_FLAGS) {
                 Ok(n) => Some(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
                 Err(e) => return Err(e),
@@ -131,6 +150,114 @@ impl Socket {
         };
         self.registration.readiness.wrote(sent);
         Ok(sent)
+    }
+
+    /// Sends all of `bytes` together with what others send in this turn of the event loop, and
+    /// returns how many of them the socket took. The rest is left in `bytes`. None are taken where
+    /// nothing is sent in that way.
+    pub async fn send_together(&self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        let length = bytes.len();
+        let outgoing = &self.registration.outgoing;
+        let mut is_taken = false;
+        poll_fn(|context| {
+            if is_taken {
+                return if outgoing.state() == State::Queued {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                };
+            }
+            let sends = &self.registration.reactor.sends;
+            is_taken = sends.push(&self.registration.registered, bytes, Some(context.waker()));
+            if is_taken { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        if !is_taken {
+            return Ok(0);
+        }
+        let Some(left) = outgoing.take_left() else { return Ok(length) };
+        left.rest()?;
+        let taken = left.taken;
+        *bytes = left.bytes;
+        bytes.drain(..taken.min(bytes.len()));
+        Ok(taken)
+    }
+
+    /// Sends all of `bytes` together with what others send in this turn of the event loop, without
+    /// waiting for that. False, with nothing done, where nothing is sent in that way. What the
+    /// socket does not take is sent while it is waited for with [`Socket::poll_readable`], and a
+    /// failure is that of the next read.
+    pub fn send_soon(&self, bytes: &mut Vec<u8>) -> bool {
+        let sends = &self.registration.reactor.sends;
+        sends.push(&self.registration.registered, bytes, None)
+    }
+
+    /// Ready once reading is worth a try, or what was handed over before could not be sent. One
+    /// task at a time may wait.
+    pub fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
+        if self.registration.outgoing.state() == State::Left {
+            loop {
+                match self.settle() {
+                    Ok(true) => break,
+                    Err(_) => return Poll::Ready(()),
+                    Ok(false) => {
+                        let full = self.registration.poll_writable(context).is_pending();
+                        if full || self.registration.check_open().is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        self.registration.poll_readable(context)
+    }
+
+    /// Checks that what was handed over before has not failed.
+    ///
+    /// # Errors
+    /// What a send of it reported.
+    pub fn check_sent(&self) -> io::Result<()> {
+        if self.registration.outgoing.state() != State::Left {
+            return Ok(());
+        }
+        self.settle().map(|_| ())
+    }
+
+    /// Sends what was handed over before; whether that was all.
+    pub(super) fn settle(&self) -> io::Result<bool> {
+        let outgoing = &self.registration.outgoing;
+        if outgoing.state() == State::Queued {
+            self.registration.reactor.sends.submit();
+        }
+        if outgoing.state() == State::Settled {
+            return Ok(true);
+        }
+        self.send_left()
+    }
+
+    #[cold]
+    fn send_left(&self) -> io::Result<bool> {
+        let outgoing = &self.registration.outgoing;
+        let Some(mut left) = outgoing.take_left() else { return Ok(true) };
+        let sent = match left.rest() {
+            Ok(rest) => self.send_now(rest, &[]),
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(count) => {
+                left.taken += count.unwrap_or(0);
+                let is_all = left.taken == left.bytes.len();
+                if !is_all {
+                    outgoing.leave(left);
+                }
+                Ok(is_all)
+            }
+            Err(error) => {
+                left.fail(&error);
+                outgoing.leave(left);
+                Err(error)
+            }
+        }
     }
 
     /// Returns true if something may have arrived that was not read, as far as is known.
@@ -141,6 +268,9 @@ impl Socket {
     /// Returns true if an idle connection is still usable: open, and nothing has arrived on it up
     /// to the last turn of the event loop.
     pub fn is_quiet(&self) -> bool {
+        if self.registration.outgoing.state() != State::Settled {
+            return false;
+        }
         if !self.registration.readiness.may_read() {
             return true;
         }
@@ -149,6 +279,7 @@ impl Socket {
 
     /// Ends sending; the peer sees the end of the stream after everything that was sent.
     pub fn finish(&self) {
+        let _ = self.settle();
         let _ = SockRef::from(&self.fd).shutdown(std::net::Shutdown::Write);
     }
 
@@ -166,56 +297,7 @@ impl Socket {
 }
 
 fn recv_peek(fd: RawFd, into: &mut [u8]) -> io::Result<Option<usize>> {
-    recv(fd, into, libc::MSG_PEEK | libc::MSG_DONTWAIT)
-}
-
-// glibc's own `recv` and `send` are thread cancellation points and pay for that on every call in a
-// process with threads; nobody cancels threads here.
-
-fn recv(fd: RawFd, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usize>> {
-    let no_address = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: the pointer and length are those of a live mutable slice, and the arguments are those
-    // of recvfrom(2); null for the address means that none is wanted.
-    #[expect(unsafe_code, reason = "recv with MSG_DONTWAIT has no safe wrapper in std")]
-    let mut call = || unsafe {
-        libc::syscall(
-            libc::SYS_recvfrom,
-            fd,
-            into.as_mut_ptr(),
-            into.len(),
-            flags,
-            no_address,
-            no_address,
-        )
-    };
-    would_block_is_none(|| isize::try_from(call()).unwrap_or(-1))
-}
-
-fn send(fd: RawFd, from: &[u8], flags: libc::c_int) -> io::Result<Option<usize>> {
-    let no_address = std::ptr::null::<libc::c_void>();
-    // SAFETY: the pointer and length are those of a live slice, and the arguments are those of
-    // sendto(2); null for the address means the connected peer.
-    #[expect(unsafe_code, reason = "send with MSG_DONTWAIT has no safe wrapper in std")]
-    let call = || unsafe {
-        libc::syscall(libc::SYS_sendto, fd, from.as_ptr(), from.len(), flags, no_address, 0_usize)
-    };
-    would_block_is_none(|| isize::try_from(call()).unwrap_or(-1))
-}
-
-/// The result of a call that does not block: `None` when it would have. A signal makes it be called
-/// again, for "would block" is remembered until the kernel reports a change.
-pub(super) fn would_block_is_none(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
-    loop {
-        if let Ok(n) = usize::try_from(call()) {
-            return Ok(Some(n));
-        }
-        let error = io::Error::last_os_error();
-        match error.kind() {
-            io::ErrorKind::WouldBlock => return Ok(None),
-            io::ErrorKind::Interrupted => {}
-            _ => return Err(error),
-        }
-    }
+    fd::recv(fd, into, libc::MSG_PEEK | libc::MSG_DONTWAIT)
 }
 
 /// One connection accepted without blocking.
@@ -234,7 +316,7 @@ pub(super) fn try_accept(listener: RawFd) -> io::Result<Option<Accepted>> {
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let whole = socklen(size_of::<libc::sockaddr_storage>());
     let (mut length, mut fd) = (whole, -1);
-    let accepted = would_block_is_none(|| {
+    let accepted = fd::would_block_is_none(|| {
         length = whole;
         // SAFETY: both pointers are to live values, and the kernel writes at most `length` bytes of
         // the first.

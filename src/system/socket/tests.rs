@@ -166,7 +166,7 @@ fn a_deadline_that_passes_as_bytes_arrive_takes_neither_them_nor_their_sender() 
 
 /// Returns true if a wait on behalf of the socket's peer would end.
 fn is_gone(socket: &Socket, may_finish: bool) -> bool {
-    let context = std::task::Context::from_waker(std::task::Waker::noop());
+    let context = Context::from_waker(std::task::Waker::noop());
     socket.registration().readiness.poll_gone(may_finish, &context).is_ready()
 }
 

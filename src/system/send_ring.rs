@@ -1,0 +1,224 @@
+//! A ring of a core for sends, beside the one that its event loop waits in.
+//!
+//! A send goes into it only so that the kernel completes it before the call returns
+//! (`MSG_DONTWAIT`: a socket without room is an error, `EAGAIN`, and not something to wait for).
+//! So between two calls nothing is under way, and no bytes belong to the kernel. Deliberately
+//! absent: sends that wait for room, and anything else that goes on in the kernel.
+
+#[cfg(test)]
+use std::cell::Cell;
+use std::{
+    fmt, io,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::net::UnixStream,
+    },
+};
+
+use io_uring::{IoUring, opcode, types::Fd};
+
+use crate::system::fd::SEND_FLAGS;
+
+/// Sends that are submitted together at most. More of them gain nothing, and those that come first
+/// would wait for longer.
+pub(super) const SENDS_MAX: usize = 256;
+
+/// [`SENDS_MAX`] as the size of the ring.
+const ENTRIES: u32 = 256;
+
+/// Calls in a row that may fail for want of memory before the ring is given up.
+const FAILURES_MAX: usize = 16;
+
+/// The way in which small sends leave a core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// Those of one turn of the event loop are submitted together.
+    Together,
+    /// Each by a call of its own; with the reason, if they were to go together.
+    Alone(Option<String>),
+}
+
+impl fmt::Display for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Together => "together",
+            Self::Alone(_) => "one by one",
+        })
+    }
+}
+
+/// The outcome of one send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The kernel has not seen it.
+    NotSubmitted,
+    /// The bytes that the socket took, or the negative number of an error.
+    Completed(i32),
+    /// The kernel has seen it and not said how it ended, so that the bytes may still be in use.
+    Unknown,
+}
+
+/// A ring that belongs to the thread that made it.
+pub struct SendRing {
+    ring: IoUring,
+    /// Calls that are to fail.
+    #[cfg(test)]
+    failures: Cell<usize>,
+}
+
+impl fmt::Debug for SendRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendRing").finish_non_exhaustive()
+    }
+}
+
+impl SendRing {
+    /// A ring where sends are to go together, and what came of that.
+    pub fn start(together: bool) -> (Option<Self>, Sending) {
+        if !together {
+            return (None, Sending::Alone(None));
+        }
+        match Self::new() {
+            Ok(ring) => (Some(ring), Sending::Together),
+            Err(error) => (None, Sending::Alone(Some(error.to_string()))),
+        }
+    }
+
+    /// A ring, after a trial.
+    ///
+    /// # Errors
+    /// The kernel gives none, or does not complete sends at once.
+    pub(super) fn new() -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build(ENTRIES)
+            .or_else(|_| IoUring::new(ENTRIES))?;
+        let mut ring = Self {
+            ring,
+            #[cfg(test)]
+            failures: Cell::new(0),
+        };
+        ring.try_out()?;
+        Ok(ring)
+    }
+
+    /// Sends on a socket with room, and on one without.
+    fn try_out(&mut self) -> io::Result<()> {
+        let (ours, _theirs) = UnixStream::pair()?;
+        socket2::SockRef::from(&ours).set_send_buffer_size(1)?;
+        let bytes = vec![0; 65_536];
+        let mut outcomes = Vec::new();
+        // Nothing is waited for here, since a kernel that is not fit for this might wait for ever.
+        // Both sends were completed when the call returns, or else never touch the bytes again.
+        let messages = [&bytes[..], &bytes[..]].map(|bytes| (ours.as_raw_fd(), bytes));
+        self.push(messages.into_iter());
+        self.ring.submit()?;
+        outcomes.resize(2, Outcome::NotSubmitted);
+        self.reap(&mut outcomes);
+        match outcomes[..] {
+            [Outcome::Completed(1..), Outcome::Completed(full)] if full == -libc::EAGAIN => Ok(()),
+            _ => {
+                // What the kernel may still use must stay.
+                bytes.leak();
+                Err(io::Error::other(format!("sends do not complete at once: {outcomes:?}")))
+            }
+        }
+    }
+
+    /// Submits these sends, at most [`SENDS_MAX`], in their order, and tells how each of them
+    /// ended. False if the ring is of no use any more: it must not be used again.
+    ///
+    /// The bytes of sends of which the outcome is unknown must never be changed or freed.
+    pub(super) fn send<'m>(
+        &mut self,
+        messages: impl ExactSizeIterator<Item = (RawFd, &'m [u8])>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> bool {
+        outcomes.clear();
+        outcomes.resize(messages.len(), Outcome::NotSubmitted);
+        let mut left = self.push(messages);
+        let mut failures = 0;
+        while left > 0 {
+            // They complete in this call, so that there is nothing to wait for. Waiting for all
+            // makes sure of it.
+            let entered = self.enter(left);
+            let reaped = self.reap(outcomes);
+            left -= reaped.min(left);
+            match entered {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if reaped > 0 => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    let is_passing = matches!(
+                        error.raw_os_error(),
+                        Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM)
+                    );
+                    if !is_passing || failures == FAILURES_MAX {
+                        tracing::error!(%error, "sends are no longer submitted together");
+                        let seen = outcomes.len() - self.ring.submission().len();
+                        for outcome in outcomes.iter_mut().take(seen) {
+                            if *outcome == Outcome::NotSubmitted {
+                                *outcome = Outcome::Unknown;
+                            }
+                        }
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Prepares as many as there is room for, and returns how many.
+    fn push<'m>(&mut self, messages: impl Iterator<Item = (RawFd, &'m [u8])>) -> usize {
+        let mut pushed = 0;
+        let mut queue = self.ring.submission();
+        for ((fd, bytes), index) in messages.zip(0_u64..) {
+            // A longer one is sent in part.
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), length)
+                .flags(SEND_FLAGS)
+                .build()
+                .user_data(index);
+            // SAFETY: the bytes are borrowed for longer than the call that submits them, which
+            // returns when they are sent, and what it says of others obliges the caller. The
+            // descriptor is only a number here: one that is closed gives an error.
+            #[expect(unsafe_code, reason = "the kernel reads the bytes")]
+            if unsafe { queue.push(&entry) }.is_err() {
+                break;
+            }
+            pushed += 1;
+        }
+        pushed
+    }
+
+    fn enter(&self, want: usize) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Some(left) = self.failures.get().checked_sub(1) {
+            self.failures.set(left);
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        self.ring.submit_and_wait(want)
+    }
+
+    /// Takes in what was completed, and returns how many.
+    fn reap(&mut self, outcomes: &mut [Outcome]) -> usize {
+        let mut reaped = 0;
+        for entry in self.ring.completion() {
+            let index = usize::try_from(entry.user_data()).unwrap_or(usize::MAX);
+            if let Some(outcome) = outcomes.get_mut(index) {
+                *outcome = Outcome::Completed(entry.result());
+                reaped += 1;
+            }
+        }
+        reaped
+    }
+
+    /// Lets so many calls fail, as where a filter forbids them.
+    #[cfg(test)]
+    pub(super) fn fail(&self, calls: usize) {
+        self.failures.set(calls);
+    }
+}

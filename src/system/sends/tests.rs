@@ -1,0 +1,313 @@
+use std::{
+    fs::File,
+    future::poll_fn,
+    io::{self, ErrorKind, Read, Write},
+    pin::pin,
+    task::Poll,
+};
+
+use super::*;
+use crate::system::{
+    reactor::Reactor,
+    ring::{self, IoChoice},
+    socket::{Socket, pair},
+};
+
+/// Runs `test` where sends go out together, if the kernel gives rings, and where each goes out
+/// by itself.
+fn with_reactor<F: Future<Output = ()>>(test: impl Fn(Rc<Reactor>) -> F) {
+    ring::run(IoChoice::Auto, |_, _| async {
+        if let Ok(ring) = SendRing::new() {
+            test(Reactor::start_with(Some(ring)).unwrap()).await;
+        }
+        test(Reactor::start().unwrap()).await;
+    })
+    .unwrap();
+}
+
+fn connect(reactor: &Rc<Reactor>) -> (Socket, File) {
+    let (ours, theirs) = pair().unwrap();
+    (Socket::new(ours, reactor).unwrap(), File::from(theirs))
+}
+
+/// A socket that takes a few kilobytes at once, and its peer.
+fn connect_narrow(reactor: &Rc<Reactor>) -> (Socket, File) {
+    let (ours, theirs) = pair().unwrap();
+    socket2::SockRef::from(&ours).set_send_buffer_size(1).unwrap();
+    (Socket::new(ours, reactor).unwrap(), File::from(theirs))
+}
+
+/// A socket whose peer reads what comes with the next submission, so that this has two sends.
+fn another(reactor: &Rc<Reactor>) -> (Socket, File) {
+    let (socket, peer) = connect(reactor);
+    let _ = socket.send_soon(&mut b"another".to_vec());
+    (socket, peer)
+}
+
+/// Everything that has arrived at the peer; true if that was the end.
+fn arrived(peer: &mut File) -> (Vec<u8>, bool) {
+    let mut all = Vec::new();
+    let ended = peer.read_to_end(&mut all);
+    match ended {
+        Ok(_) => (all, true),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => (all, false),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Bytes of which every one can be told from its neighbours.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
+}
+
+/// Fills the socket, and returns what it took.
+fn fill(socket: &Socket) -> Vec<u8> {
+    let mut sent = Vec::new();
+    let bytes = pattern(8_192);
+    while let Some(count) = socket.try_send(&bytes, &[]).unwrap() {
+        sent.extend_from_slice(&bytes[..count]);
+    }
+    sent
+}
+
+/// Sends all, as a response writer does.
+async fn send_all(socket: &Socket, mut bytes: Vec<u8>) -> io::Result<usize> {
+    let mut taken = socket.send_together(&mut bytes).await?;
+    let mut rest = &*bytes;
+    while !rest.is_empty() {
+        match socket.try_send(rest, &[])? {
+            Some(count) => {
+                taken += count;
+                rest = &rest[count..];
+            }
+            None => socket.writable().await,
+        }
+    }
+    Ok(taken)
+}
+
+#[test]
+fn sends_of_a_turn_go_out_with_one_call() {
+    with_reactor(|reactor| async move {
+        let (sockets, mut peers): (Vec<_>, Vec<_>) = (0..40).map(|_| connect(&reactor)).unzip();
+        let tasks: Vec<_> = sockets
+            .into_iter()
+            .enumerate()
+            .map(|(index, socket)| {
+                monoio::spawn(async move {
+                    send_all(&socket, pattern(100 + index)).await.unwrap();
+                    socket
+                })
+            })
+            .collect();
+        for ((index, task), peer) in tasks.into_iter().enumerate().zip(&mut peers) {
+            let _open = task.await;
+            assert_eq!(arrived(peer), (pattern(100 + index), false));
+        }
+        let calls = reactor.sends.calls.borrow();
+        assert_eq!(*calls, if reactor.sends.is_on() { vec![40] } else { vec![] });
+    });
+}
+
+#[test]
+fn more_sends_than_a_ring_holds_all_go_out() {
+    with_reactor(|reactor| async move {
+        let mut open = Vec::new();
+        for index in 0..2 * SENDS_MAX + 3 {
+            let (socket, peer) = connect(&reactor);
+            if !socket.send_soon(&mut pattern(index + 1)) {
+                assert_eq!(socket.try_send(&pattern(index + 1), &[]).unwrap(), Some(index + 1));
+            }
+            open.push((socket, peer));
+        }
+        reactor.turns.next().await;
+        for (index, (_socket, peer)) in open.iter_mut().enumerate() {
+            assert_eq!(arrived(peer).0, pattern(index + 1));
+        }
+    });
+}
+
+#[test]
+fn bytes_that_nobody_waits_for_any_more_go_out_unchanged() {
+    with_reactor(|reactor| async move {
+        let (_other, _others_peer) = another(&reactor);
+        let (socket, mut peer) = connect(&reactor);
+        {
+            let mut sent = pin!(send_all(&socket, pattern(3_000)));
+            poll_fn(|context| {
+                let _ = sent.as_mut().poll(context);
+                Poll::Ready(())
+            })
+            .await;
+        }
+        // What comes next takes other memory.
+        let _scribbled = vec![0xff_u8; 3_000];
+        reactor.turns.next().await;
+        assert_eq!(arrived(&mut peer), (pattern(3_000), false));
+        assert_eq!(send_all(&socket, b"next".to_vec()).await.unwrap(), 4);
+        assert_eq!(arrived(&mut peer), (b"next".to_vec(), false));
+    });
+}
+
+/// Asserts what arrives when something was handed over and the socket is used then.
+fn assert_first(reactor: &Rc<Reactor>, then: fn(Socket) -> Option<Socket>, arrives: (&[u8], bool)) {
+    let (_other, _others_peer) = another(reactor);
+    let (socket, mut peer) = connect(reactor);
+    if !socket.send_soon(&mut b"first".to_vec()) {
+        socket.try_send(b"first", &[]).unwrap();
+    }
+    let _open = then(socket);
+    let (bytes, ended) = arrived(&mut peer);
+    assert_eq!((&*bytes, ended), arrives);
+}
+
+#[test]
+fn what_was_handed_over_goes_out_before_anything_else_and_before_an_end() {
+    with_reactor(|reactor| async move {
+        let sends = |socket: Socket| {
+            assert_eq!(socket.try_send(b"second", &[]).unwrap(), Some(6));
+            Some(socket)
+        };
+        assert_first(&reactor, sends, (b"firstsecond", false));
+        let finishes = |socket: Socket| {
+            socket.finish();
+            Some(socket)
+        };
+        assert_first(&reactor, finishes, (b"first", true));
+        assert_first(&reactor, |_dropped| None, (b"first", true));
+    });
+}
+
+#[test]
+fn what_a_socket_does_not_take_goes_back_to_its_owner() {
+    with_reactor(|reactor| async move {
+        let (_other, _others_peer) = another(&reactor);
+        let (socket, mut peer) = connect(&reactor);
+        let before = fill(&socket);
+        let mut bytes = pattern(5_000);
+        assert_eq!(socket.send_together(&mut bytes).await.unwrap(), 0);
+        assert_eq!(bytes, pattern(5_000));
+        // It is known to be full, and reported when it is not.
+        let socket = Rc::new(socket);
+        let waiting = Rc::clone(&socket);
+        let sent = monoio::spawn(async move { send_all(&waiting, bytes).await.unwrap() });
+        let mut all = Vec::new();
+        while all.len() < before.len() + 5_000 {
+            all.extend(arrived(&mut peer).0);
+            reactor.turns.next().await;
+        }
+        assert_eq!(sent.await, 5_000);
+        assert_eq!(all, [before, pattern(5_000)].concat());
+    });
+}
+
+#[test]
+fn what_a_socket_takes_a_part_of_goes_on_behind_that() {
+    with_reactor(|reactor| async move {
+        let (_other, _others_peer) = another(&reactor);
+        let (socket, mut peer) = connect_narrow(&reactor);
+        let mut bytes = pattern(BYTES_MAX);
+        let taken = socket.send_together(&mut bytes).await.unwrap();
+        if reactor.sends.is_on() {
+            assert!((1..BYTES_MAX).contains(&taken), "{taken}");
+        }
+        assert_eq!(bytes, pattern(BYTES_MAX)[taken..]);
+        assert_eq!(arrived(&mut peer), (pattern(BYTES_MAX)[..taken].to_vec(), false));
+        // The same where nobody waits.
+        let (_other, _others_peer) = another(&reactor);
+        if socket.send_soon(&mut pattern(BYTES_MAX)) {
+            let mut all = Vec::new();
+            while all.len() < BYTES_MAX {
+                reactor.turns.next().await;
+                poll_fn(|context| {
+                    let _ = socket.poll_readable(context);
+                    Poll::Ready(())
+                })
+                .await;
+                all.extend(arrived(&mut peer).0);
+            }
+            assert_eq!(all, pattern(BYTES_MAX));
+            assert!(socket.is_quiet());
+        }
+    });
+}
+
+#[test]
+fn what_nobody_waits_for_is_sent_while_the_socket_is_waited_for() {
+    with_reactor(|reactor| async move {
+        if !reactor.sends.is_on() {
+            return;
+        }
+        let (_other, _others_peer) = another(&reactor);
+        let (socket, mut peer) = connect(&reactor);
+        let before = fill(&socket);
+        assert!(socket.send_soon(&mut pattern(5_000)));
+        assert!(!socket.is_quiet());
+        let socket = Rc::new(socket);
+        let waiting = Rc::clone(&socket);
+        let read = monoio::spawn(async move {
+            loop {
+                poll_fn(|context| waiting.poll_readable(context)).await;
+                waiting.check_sent().unwrap();
+                if let Some(count) = waiting.try_recv(&mut [0; 8]).unwrap() {
+                    return count;
+                }
+            }
+        });
+        let mut all = Vec::new();
+        while all.len() < before.len() + 5_000 {
+            all.extend(arrived(&mut peer).0);
+            reactor.turns.next().await;
+        }
+        assert_eq!(all, [before, pattern(5_000)].concat());
+        peer.write_all(b"reply").unwrap();
+        assert_eq!(read.await, 5);
+        assert!(socket.is_quiet());
+    });
+}
+
+#[test]
+fn an_error_reaches_the_owner_as_that_of_a_send_by_itself() {
+    with_reactor(|reactor| async move {
+        let (_other, _others_peer) = another(&reactor);
+        let (socket, peer) = connect(&reactor);
+        drop(peer);
+        let error = send_all(&socket, pattern(10)).await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
+        let (_other, _others_peer) = another(&reactor);
+        let (socket, peer) = connect(&reactor);
+        if socket.send_soon(&mut pattern(10)) {
+            drop(peer);
+            poll_fn(|context| socket.poll_readable(context)).await;
+            // It stays.
+            for _ in 0..2 {
+                let error = socket.check_sent().unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
+            }
+            assert!(!socket.is_quiet());
+        }
+    });
+}
+
+#[test]
+fn a_ring_that_fails_loses_nothing_and_is_not_used_again() {
+    with_reactor(|reactor| async move {
+        let (_first, mut first_peer) = another(&reactor);
+        if let Some(ring) = reactor.sends.ring.borrow_mut().as_mut() {
+            ring.fail(1);
+        }
+        for round in 0..2 {
+            let (socket, mut peer) = connect(&reactor);
+            assert_eq!(send_all(&socket, pattern(10)).await.unwrap(), 10, "{round}");
+            assert_eq!(arrived(&mut peer), (pattern(10), false), "{round}");
+            assert!(!reactor.sends.is_on(), "{round}");
+        }
+        let expected: &[u8] =
+            if reactor.sends.calls.borrow().is_empty() { b"" } else { b"another" };
+        assert_eq!(arrived(&mut first_peer).0, expected);
+        let (last, mut last_peer) = connect(&reactor);
+        assert!(!last.send_soon(&mut pattern(1)));
+        assert_eq!(last.try_send(b"alone", &[]).unwrap(), Some(5));
+        assert_eq!(arrived(&mut last_peer), (b"alone".to_vec(), false));
+    });
+}
