@@ -180,6 +180,11 @@ impl Reactor {
         }
     }
 
+    /// Lets the small sends that were handed over go out before something that takes its time.
+    pub fn let_sends_go(&self) {
+        self.sends.submit();
+    }
+
     /// Lets go of memory that is not needed, for a core that has nothing to do.
     pub fn shrink(&self) {
         self.sends.shrink();

@@ -132,7 +132,7 @@ impl Registration {
 
     /// Lets the sends that others have handed over go out before something that takes its time.
     pub fn let_sends_go(&self) {
-        self.reactor.sends.submit();
+        self.reactor.let_sends_go();
     }
 
     /// Lets the core's other tasks go first.
@@ -204,7 +204,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         // While the descriptor is open: it is closed after this.
         if self.registered.outgoing.state() == State::Queued {
-            self.reactor.sends.submit();
+            self.reactor.sends.send_last(&self.registered);
         }
         self.reactor.leave(self.slot);
     }

@@ -5,8 +5,6 @@
 //! So between two calls nothing is under way, and no bytes belong to the kernel. Deliberately
 //! absent: sends that wait for room, and anything else that goes on in the kernel.
 
-#[cfg(test)]
-use std::cell::Cell;
 use std::{
     fmt, io,
     os::{
@@ -25,6 +23,8 @@ pub(super) const SENDS_MAX: usize = 256;
 
 /// [`SENDS_MAX`] as the size of the ring.
 const ENTRIES: u32 = 256;
+
+const _: () = assert!(ENTRIES as usize == SENDS_MAX);
 
 /// Calls in a row that may fail for want of memory before the ring is given up.
 const FAILURES_MAX: usize = 16;
@@ -60,10 +60,21 @@ pub(super) enum Outcome {
 
 /// A ring that belongs to the thread that made it.
 pub struct SendRing {
-    ring: IoUring,
-    /// Calls that are to fail.
+    /// None once it has failed. Entries that were not submitted go with it.
+    ring: Option<IoUring>,
+    /// The way in which the next call is to fail.
     #[cfg(test)]
-    failures: Cell<usize>,
+    failure: Option<Failure>,
+}
+
+/// A way in which a call may fail.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Failure {
+    /// The kernel does nothing, as where a filter forbids the call.
+    Refused,
+    /// It sends, and never says so.
+    Silent,
 }
 
 impl fmt::Debug for SendRing {
@@ -94,40 +105,11 @@ impl SendRing {
             .setup_defer_taskrun()
             .build(ENTRIES)
             .or_else(|_| IoUring::new(ENTRIES))?;
-        let mut ring = Self {
-            ring,
-            #[cfg(test)]
-            failures: Cell::new(0),
-        };
-        ring.try_out()?;
-        Ok(ring)
-    }
-
-    /// Sends on a socket with room, and on one without.
-    fn try_out(&mut self) -> io::Result<()> {
-        let (ours, _theirs) = UnixStream::pair()?;
-        socket2::SockRef::from(&ours).set_send_buffer_size(1)?;
-        let bytes = vec![0; 65_536];
-        let mut outcomes = Vec::new();
-        // Nothing is waited for here, since a kernel that is not fit for this might wait for ever.
-        // Both sends were completed when the call returns, or else never touch the bytes again.
-        let messages = [&bytes[..], &bytes[..]].map(|bytes| (ours.as_raw_fd(), bytes));
-        self.push(messages.into_iter());
-        self.ring.submit()?;
-        outcomes.resize(2, Outcome::NotSubmitted);
-        self.reap(&mut outcomes);
-        match outcomes[..] {
-            [Outcome::Completed(1..), Outcome::Completed(full)] if full == -libc::EAGAIN => Ok(()),
-            _ => {
-                // What the kernel may still use must stay.
-                bytes.leak();
-                Err(io::Error::other(format!("sends do not complete at once: {outcomes:?}")))
-            }
-        }
+        try_out(ring)
     }
 
     /// Submits these sends, at most [`SENDS_MAX`], in their order, and tells how each of them
-    /// ended. False if the ring is of no use any more: it must not be used again.
+    /// ended. False if the ring has failed, from which on it submits nothing.
     ///
     /// The bytes of sends of which the outcome is unknown must never be changed or freed.
     pub(super) fn send<'m>(
@@ -137,13 +119,18 @@ impl SendRing {
     ) -> bool {
         outcomes.clear();
         outcomes.resize(messages.len(), Outcome::NotSubmitted);
-        let mut left = self.push(messages);
+        let Some(ring) = &mut self.ring else { return false };
+        let pushed = push(ring, messages);
+        let mut left = pushed;
         let mut failures = 0;
         while left > 0 {
             // They complete in this call, so that there is nothing to wait for. Waiting for all
             // makes sure of it.
-            let entered = self.enter(left);
-            let reaped = self.reap(outcomes);
+            #[cfg(not(test))]
+            let entered = ring.submit_and_wait(left);
+            #[cfg(test)]
+            let entered = enter(ring, left, self.failure.take());
+            let reaped = reap(ring, outcomes);
             left -= reaped.min(left);
             match entered {
                 Ok(_) => {}
@@ -157,12 +144,14 @@ impl SendRing {
                     );
                     if !is_passing || failures == FAILURES_MAX {
                         tracing::error!(%error, "sends are no longer submitted together");
-                        let seen = outcomes.len() - self.ring.submission().len();
+                        // The kernel takes them in their order.
+                        let seen = pushed - ring.submission().len().min(pushed);
                         for outcome in outcomes.iter_mut().take(seen) {
                             if *outcome == Outcome::NotSubmitted {
                                 *outcome = Outcome::Unknown;
                             }
                         }
+                        self.ring = None;
                         return false;
                     }
                 }
@@ -171,54 +160,85 @@ impl SendRing {
         true
     }
 
-    /// Prepares as many as there is room for, and returns how many.
-    fn push<'m>(&mut self, messages: impl Iterator<Item = (RawFd, &'m [u8])>) -> usize {
-        let mut pushed = 0;
-        let mut queue = self.ring.submission();
-        for ((fd, bytes), index) in messages.zip(0_u64..) {
-            // A longer one is sent in part.
-            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), length)
-                .flags(SEND_FLAGS)
-                .build()
-                .user_data(index);
-            // SAFETY: the bytes are borrowed for longer than the call that submits them, which
-            // returns when they are sent, and what it says of others obliges the caller. The
-            // descriptor is only a number here: one that is closed gives an error.
-            #[expect(unsafe_code, reason = "the kernel reads the bytes")]
-            if unsafe { queue.push(&entry) }.is_err() {
-                break;
-            }
-            pushed += 1;
-        }
-        pushed
-    }
-
-    fn enter(&self, want: usize) -> io::Result<usize> {
-        #[cfg(test)]
-        if let Some(left) = self.failures.get().checked_sub(1) {
-            self.failures.set(left);
-            return Err(io::Error::from_raw_os_error(libc::EPERM));
-        }
-        self.ring.submit_and_wait(want)
-    }
-
-    /// Takes in what was completed, and returns how many.
-    fn reap(&mut self, outcomes: &mut [Outcome]) -> usize {
-        let mut reaped = 0;
-        for entry in self.ring.completion() {
-            let index = usize::try_from(entry.user_data()).unwrap_or(usize::MAX);
-            if let Some(outcome) = outcomes.get_mut(index) {
-                *outcome = Outcome::Completed(entry.result());
-                reaped += 1;
-            }
-        }
-        reaped
-    }
-
-    /// Lets so many calls fail, as where a filter forbids them.
+    /// Lets the next call fail.
     #[cfg(test)]
-    pub(super) fn fail(&self, calls: usize) {
-        self.failures.set(calls);
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.failure = Some(failure);
     }
+}
+
+/// Sends on a socket with room, and on the same without.
+fn try_out(mut ring: IoUring) -> io::Result<SendRing> {
+    let (ours, _theirs) = UnixStream::pair()?;
+    socket2::SockRef::from(&ours).set_send_buffer_size(1)?;
+    let bytes = vec![0; 65_536];
+    let mut outcomes = [Outcome::NotSubmitted; 2];
+    // Nothing is waited for here, since a kernel that is not fit for this might wait for ever.
+    let messages = [&bytes[..], &bytes[..]].map(|bytes| (ours.as_raw_fd(), bytes));
+    push(&mut ring, messages.into_iter());
+    ring.submit()?;
+    reap(&mut ring, &mut outcomes);
+    match outcomes {
+        [Outcome::Completed(1..), Outcome::Completed(full)] if full == -libc::EAGAIN => {
+            Ok(SendRing {
+                ring: Some(ring),
+                #[cfg(test)]
+                failure: None,
+            })
+        }
+        _ => {
+            // What the kernel may still use must stay.
+            bytes.leak();
+            Err(io::Error::other(format!("sends do not complete at once: {outcomes:?}")))
+        }
+    }
+}
+
+/// Prepares as many as there is room for, and returns how many.
+fn push<'m>(ring: &mut IoUring, messages: impl Iterator<Item = (RawFd, &'m [u8])>) -> usize {
+    let mut pushed = 0;
+    let mut queue = ring.submission();
+    for ((fd, bytes), index) in messages.zip(0_u64..) {
+        // A longer one is sent in part.
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), length)
+            .flags(SEND_FLAGS)
+            .build()
+            .user_data(index);
+        // SAFETY: both callers keep the bytes until they have seen the completions, or leak those
+        // of which they have not; entries that were not submitted go with the ring. The descriptor
+        // is only a number here: one that is closed gives an error.
+        #[expect(unsafe_code, reason = "the kernel reads the bytes")]
+        if unsafe { queue.push(&entry) }.is_err() {
+            break;
+        }
+        pushed += 1;
+    }
+    pushed
+}
+
+/// Takes in what was completed, and returns how many.
+fn reap(ring: &mut IoUring, outcomes: &mut [Outcome]) -> usize {
+    let mut reaped = 0;
+    for entry in ring.completion() {
+        let index = usize::try_from(entry.user_data()).unwrap_or(usize::MAX);
+        if let Some(outcome) = outcomes.get_mut(index) {
+            *outcome = Outcome::Completed(entry.result());
+            reaped += 1;
+        }
+    }
+    reaped
+}
+
+#[cfg(test)]
+fn enter(ring: &mut IoUring, want: usize, failure: Option<Failure>) -> io::Result<usize> {
+    match failure {
+        None => return ring.submit_and_wait(want),
+        Some(Failure::Refused) => {}
+        Some(Failure::Silent) => {
+            ring.submit_and_wait(want)?;
+            ring.completion().for_each(drop);
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EPERM))
 }

@@ -26,6 +26,9 @@ use crate::system::{
     },
 };
 
+/// Length, in bytes, from which on encrypting takes its time: the small sends of others go first.
+const LARGE_WRITE_BYTES: usize = 4_096;
+
 /// A connected stream that belongs to this core.
 #[derive(Debug)]
 pub enum Stream {
@@ -227,6 +230,9 @@ impl Stream {
             Self::Plain(socket) => socket.try_send(first, second),
             Self::Tls(secured) => {
                 let Carried { socket, session, .. } = &*secured.0;
+                if first.len() + second.len() >= LARGE_WRITE_BYTES {
+                    socket.registration().let_sends_go();
+                }
                 session.borrow_mut().try_write(socket, [first, second], ends)
             }
         }

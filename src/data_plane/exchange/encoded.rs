@@ -93,6 +93,7 @@ async fn pass<R: ResponseWriter>(
                     if coded.held_since.is_none() {
                         coded.held_since = Some(clock.refresh());
                     }
+                    core.reactor.let_sends_go();
                     coded.write(part).await?;
                 }
             }
@@ -113,6 +114,7 @@ async fn pass<R: ResponseWriter>(
             }
             Frame::End => {
                 body.release_buffer();
+                core.reactor.let_sends_go();
                 return coded.finish().await;
             }
         }

@@ -47,7 +47,8 @@ pub(super) struct Sends {
     is_on: Cell<bool>,
     queued: RefCell<Vec<Queued>>,
     outcomes: RefCell<Vec<Outcome>>,
-    /// Buffers for those that come, in exchange for theirs.
+    /// Buffers for those that come, in exchange for theirs. One is taken for each that is queued,
+    /// so there are never more of both than [`SENDS_MAX`].
     spare: RefCell<Vec<Vec<u8>>>,
     /// The task that submits.
     submits: RefCell<Option<Waker>>,
@@ -75,7 +76,10 @@ impl Sends {
 
     /// Names the task that calls [`Sends::submit`] when it is woken, after all that can run.
     pub(super) fn submitted_by(&self, task: &Waker) {
-        *self.submits.borrow_mut() = Some(task.clone());
+        let mut submits = self.submits.borrow_mut();
+        if !submits.as_ref().is_some_and(|known| known.will_wake(task)) {
+            *submits = Some(task.clone());
+        }
     }
 
     /// Takes the bytes, to be sent at the end of the turn, and leaves an empty buffer in exchange.
@@ -114,10 +118,10 @@ impl Sends {
 
     /// Submits all that has come together. Nothing of it is queued then.
     pub(super) fn submit(&self) {
-        let mut queued = self.queued.take();
-        if queued.is_empty() {
+        if self.queued.borrow().is_empty() {
             return;
         }
+        let mut queued = self.queued.take();
         let mut outcomes = self.outcomes.take();
         outcomes.clear();
         // One alone costs less without the ring.
@@ -148,6 +152,21 @@ impl Sends {
         if next.is_empty() {
             *next = queued;
         }
+    }
+
+    /// Sends what this socket has handed over by itself, without a word to anybody: it is closed
+    /// then, be it by a panic or at the end of the event loop.
+    pub(super) fn send_last(&self, registered: &Rc<Registered>) {
+        let mut all = self.queued.borrow_mut();
+        let Some(place) = all.iter().position(|send| Rc::ptr_eq(&send.registered, registered))
+        else {
+            return;
+        };
+        let send = all.remove(place);
+        drop(all);
+        let _ = send_alone(registered.fd, &send.bytes);
+        registered.outgoing.state.set(State::Settled);
+        self.keep(send.bytes);
     }
 
     fn settle(&self, send: Queued, outcome: Outcome) {

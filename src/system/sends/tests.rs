@@ -8,9 +8,12 @@ use std::{
 
 use super::*;
 use crate::system::{
+    clock::Monotonic,
     reactor::Reactor,
     ring::{self, IoChoice},
+    send_ring::Failure,
     socket::{Socket, pair},
+    splice::Pipes,
 };
 
 /// Runs `test` where sends go out together, if the kernel gives rings, and where each goes out
@@ -175,6 +178,20 @@ fn what_was_handed_over_goes_out_before_anything_else_and_before_an_end() {
         };
         assert_first(&reactor, finishes, (b"first", true));
         assert_first(&reactor, |_dropped| None, (b"first", true));
+        let sends_two = |socket: Socket| {
+            assert_eq!(socket.try_send(b"sec", b"ond").unwrap(), Some(6));
+            Some(socket)
+        };
+        assert_first(&reactor, sends_two, (b"firstsecond", false));
+        let splices = |socket: Socket| {
+            let (from, mut source) = connect(&socket.registration().reactor);
+            source.write_all(b"second").unwrap();
+            let mut pipe = Pipes::default().take(Monotonic(1)).unwrap();
+            assert_eq!(pipe.fill(&from, 6).unwrap(), Some(6));
+            assert_eq!(pipe.empty(&socket).unwrap(), Some(6));
+            Some(socket)
+        };
+        assert_first(&reactor, splices, (b"firstsecond", false));
     });
 }
 
@@ -254,6 +271,10 @@ fn what_nobody_waits_for_is_sent_while_the_socket_is_waited_for() {
                 }
             }
         });
+        // It finds the socket full, and waits.
+        for _ in 0..3 {
+            reactor.turns.next().await;
+        }
         let mut all = Vec::new();
         while all.len() < before.len() + 5_000 {
             all.extend(arrived(&mut peer).0);
@@ -289,25 +310,56 @@ fn an_error_reaches_the_owner_as_that_of_a_send_by_itself() {
     });
 }
 
+/// Lets the ring fail with a send of another socket and one of this, whose outcome it returns.
+async fn fail(reactor: &Rc<Reactor>, failure: Failure, socket: &Socket) -> io::Result<usize> {
+    let (_first, mut first_peer) = another(reactor);
+    if let Some(ring) = reactor.sends.ring.borrow_mut().as_mut() {
+        ring.fail(failure);
+    }
+    let was_on = reactor.sends.is_on();
+    let outcome = send_all(socket, pattern(10)).await;
+    assert!(!reactor.sends.is_on());
+    assert_eq!(arrived(&mut first_peer).0, if was_on { b"another".to_vec() } else { Vec::new() });
+    let (last, mut last_peer) = connect(reactor);
+    assert!(!last.send_soon(&mut pattern(1)));
+    assert_eq!(send_all(&last, b"alone".to_vec()).await.unwrap(), 5);
+    assert_eq!(arrived(&mut last_peer), (b"alone".to_vec(), false));
+    outcome
+}
+
 #[test]
 fn a_ring_that_fails_loses_nothing_and_is_not_used_again() {
     with_reactor(|reactor| async move {
-        let (_first, mut first_peer) = another(&reactor);
-        if let Some(ring) = reactor.sends.ring.borrow_mut().as_mut() {
-            ring.fail(1);
+        let (socket, mut peer) = connect(&reactor);
+        assert_eq!(fail(&reactor, Failure::Refused, &socket).await.unwrap(), 10);
+        assert_eq!(arrived(&mut peer), (pattern(10), false));
+    });
+}
+
+#[test]
+fn what_may_have_been_sent_is_an_error_and_never_sent_again() {
+    with_reactor(|reactor| async move {
+        let (socket, mut peer) = connect(&reactor);
+        let is_together = reactor.sends.is_on();
+        let outcome = fail(&reactor, Failure::Silent, &socket).await;
+        if is_together {
+            assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::EIO));
         }
-        for round in 0..2 {
-            let (socket, mut peer) = connect(&reactor);
-            assert_eq!(send_all(&socket, pattern(10)).await.unwrap(), 10, "{round}");
-            assert_eq!(arrived(&mut peer), (pattern(10), false), "{round}");
-            assert!(!reactor.sends.is_on(), "{round}");
+        assert_eq!(arrived(&mut peer), (pattern(10), false));
+    });
+}
+
+#[test]
+fn small_sends_go_out_before_large_ones() {
+    with_reactor(|reactor| async move {
+        if !reactor.sends.is_on() {
+            return;
         }
-        let expected: &[u8] =
-            if reactor.sends.calls.borrow().is_empty() { b"" } else { b"another" };
-        assert_eq!(arrived(&mut first_peer).0, expected);
-        let (last, mut last_peer) = connect(&reactor);
-        assert!(!last.send_soon(&mut pattern(1)));
-        assert_eq!(last.try_send(b"alone", &[]).unwrap(), Some(5));
-        assert_eq!(arrived(&mut last_peer), (b"alone".to_vec(), false));
+        let (_small, mut peer) = another(&reactor);
+        let (large, _large_peer) = connect(&reactor);
+        assert!(large.try_send(&pattern(1_000), &[]).unwrap().is_some());
+        assert_eq!(arrived(&mut peer).0, b"");
+        assert!(large.try_send(&pattern(20_000), &[]).unwrap().is_some());
+        assert_eq!(arrived(&mut peer).0, b"another");
     });
 }

@@ -19,7 +19,7 @@ use crate::system::{
 };
 
 /// Length of a send, in bytes, from which on it takes its time: others go first.
-const LARGE_SEND_BYTES: usize = 65_536;
+const LARGE_SEND_BYTES: usize = 16_384;
 
 /// A connected, non-blocking stream socket that belongs to this core.
 #[derive(Debug)]
