@@ -39,6 +39,7 @@ use crate::{
     system::{
         clock::{Monotonic, unix_seconds},
         cpu, process,
+        send_ring::SendsChoice,
         tls::TicketKeys,
     },
     telemetry::{
@@ -52,7 +53,7 @@ use crate::{
 /// Nice value of the control thread, so that workers run before it.
 const CONTROL_NICE: i32 = 5;
 
-/// Environment variable that lets each send leave by itself if it says `alone`, for tests and
+/// Environment variable that says in which turns small sends leave together, for tests and
 /// measurements.
 const SENDS_VARIABLE: &str = "YATAGARASU_SENDS";
 
@@ -106,7 +107,7 @@ pub(super) fn start(
     let counters: Arc<[Arc<CoreCells>]> = CoreCells::for_workers(workers).into_vec().into();
     let shared = SharedSetup {
         io: settings.server.io,
-        sends_alone: std::env::var_os(SENDS_VARIABLE).is_some_and(|sends| sends == "alone"),
+        sends: SendsChoice::parse(&std::env::var(SENDS_VARIABLE).unwrap_or_default()),
         proxy_headers: settings.server.proxy_protocol == ProxyProtocol::Require,
         max_connections: settings.server.max_connections as u64,
         pseudonym: Pseudonym::new(process::random_number()),

@@ -25,7 +25,7 @@ use crate::{
         cpu::Processor,
         inbox::{InboxSender, inbox},
         ring::IoChoice,
-        send_ring::Sending,
+        send_ring::{Sending, SendsChoice},
     },
     telemetry::{access_log::AccessLogSinks, cells::CoreCells},
 };
@@ -38,8 +38,8 @@ const INBOX_MESSAGES_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct SharedSetup<'c> {
     pub(super) io: IoChoice,
-    /// Set if each send is to leave by itself, whatever the kernel can do.
-    pub(super) sends_alone: bool,
+    /// Turns whose small sends are to leave together, where the kernel can do that.
+    pub(super) sends: SendsChoice,
     /// Set if connections to the main address begin with a PROXY protocol header.
     pub(super) proxy_headers: bool,
     /// Client connections that all of them together may have.
@@ -71,7 +71,7 @@ pub(super) fn start_workers(
             worker,
             core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
             io: shared.io,
-            sends_alone: shared.sends_alone,
+            sends: shared.sends,
             listener,
             tls_listener: tls_listeners.next(),
             admin_listener: admin_listeners.next(),

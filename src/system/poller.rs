@@ -200,9 +200,9 @@ impl Poller {
         Ok(when)
     }
 
-    /// Hands what has happened since the last look to `each`, without waiting. `each` must not look
-    /// itself.
-    pub(super) fn look(&self, mut each: impl FnMut(Event)) {
+    /// Hands what has happened since the last look to `each`, without waiting, and returns how many
+    /// events that were. `each` must not look itself.
+    pub(super) fn look(&self, mut each: impl FnMut(Event)) -> usize {
         let mut events = self.events.borrow_mut();
         let most = libc::c_int::try_from(events.capacity()).unwrap_or(libc::c_int::MAX);
         // SAFETY: the pointer is to room for `most` events, and the call writes no more than that.
@@ -231,6 +231,7 @@ impl Poller {
                 key => each(Event::Of { key, events: Events::of(event.events) }),
             }
         }
+        count
     }
 }
 

@@ -84,7 +84,7 @@ impl Reactor {
     /// Wakes whoever waits for something that has happened.
     fn look(&self) {
         let all = self.all.borrow();
-        self.poller.look(|event| match event {
+        let events = self.poller.look(|event| match event {
             Event::Bell => self.turns.begin(),
             Event::Alarm => self.alarm.ring(Monotonic::now()),
             Event::Of { key, events } => {
@@ -93,6 +93,7 @@ impl Reactor {
                 }
             }
         });
+        self.sends.begin_turn(events);
     }
 
     /// Looks at the deadlines that may be due. Call it each [`TICK`].

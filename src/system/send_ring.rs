@@ -29,6 +29,30 @@ const _: () = assert!(ENTRIES as usize == SENDS_MAX);
 /// Calls in a row that may fail for want of memory before the ring is given up.
 const FAILURES_MAX: usize = 16;
 
+/// Events of a turn from which on its small sends go out together. A turn with fewer has few sends,
+/// which cost less one by one (docs/PERFORMANCE.md).
+const TURN_EVENTS_MIN: usize = 12;
+
+/// Turns whose small sends are to go out together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendsChoice {
+    /// None.
+    Never,
+    /// Those with so many events.
+    From(usize),
+}
+
+impl SendsChoice {
+    /// Reads `alone` or a number of events; anything else is the usual choice.
+    pub fn parse(text: &str) -> Self {
+        match text.parse() {
+            Ok(events) => Self::From(events),
+            Err(_) if text == "alone" => Self::Never,
+            Err(_) => Self::From(TURN_EVENTS_MIN),
+        }
+    }
+}
+
 /// The way in which small sends leave a core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sending {
@@ -60,6 +84,8 @@ pub(super) enum Outcome {
 
 /// A ring that belongs to the thread that made it.
 pub struct SendRing {
+    /// Events of a turn from which on it is used.
+    pub(super) turn_events_min: usize,
     /// None once it has failed. Entries that were not submitted go with it.
     ring: Option<IoUring>,
     /// The way in which the next call is to fail.
@@ -85,12 +111,12 @@ impl fmt::Debug for SendRing {
 
 impl SendRing {
     /// A ring where sends are to go together, and what came of that.
-    pub fn start(together: bool) -> (Option<Self>, Sending) {
-        if !together {
+    pub fn start(choice: SendsChoice) -> (Option<Self>, Sending) {
+        let SendsChoice::From(turn_events_min) = choice else {
             return (None, Sending::Alone(None));
-        }
+        };
         match Self::new() {
-            Ok(ring) => (Some(ring), Sending::Together),
+            Ok(ring) => (Some(Self { turn_events_min, ..ring }), Sending::Together),
             Err(error) => (None, Sending::Alone(Some(error.to_string()))),
         }
     }
@@ -181,6 +207,7 @@ fn try_out(mut ring: IoUring) -> io::Result<SendRing> {
     match outcomes {
         [Outcome::Completed(1..), Outcome::Completed(full)] if full == -libc::EAGAIN => {
             Ok(SendRing {
+                turn_events_min: 0,
                 ring: Some(ring),
                 #[cfg(test)]
                 failure: None,

@@ -25,7 +25,7 @@ use crate::{
         listener::CoreListener,
         reactor::Reactor,
         ring::{self, IoChoice, IoKind},
-        send_ring::SendRing,
+        send_ring::{SendRing, SendsChoice},
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
 };
@@ -39,8 +39,8 @@ pub struct Assignment {
     pub core: Option<cpu::Processor>,
     /// Which event loop to use.
     pub io: IoChoice,
-    /// Set if each send is to leave by itself, whatever the kernel can do.
-    pub sends_alone: bool,
+    /// Turns whose small sends are to leave together, where the kernel can do that.
+    pub sends: SendsChoice,
     /// Its share of the main address.
     pub listener: TcpListener,
     /// Its share of the address for TLS, if there is one.
@@ -87,8 +87,8 @@ async fn serve(
     refused: Option<String>,
     pinned: Option<cpu::Processor>,
 ) -> std::io::Result<()> {
-    let together = io != IoKind::Epoll && !assignment.sends_alone;
-    let (ring, sends) = SendRing::start(together);
+    let choice = if io == IoKind::Epoll { SendsChoice::Never } else { assignment.sends };
+    let (ring, sends) = SendRing::start(choice);
     let reactor = Reactor::start_with(ring)?;
     let inbox = assignment.inbox.claim(&reactor)?;
     let Some(cells) = assignment.all_cells.get(assignment.worker).cloned() else {

@@ -45,6 +45,10 @@ pub(super) struct Sends {
     /// None where each goes out by itself, at once.
     ring: RefCell<Option<SendRing>>,
     is_on: Cell<bool>,
+    /// Events of a turn from which on its sends go out together.
+    turn_events_min: usize,
+    /// Set in a turn with fewer.
+    is_small_turn: Cell<bool>,
     queued: RefCell<Vec<Queued>>,
     outcomes: RefCell<Vec<Outcome>>,
     /// Buffers for those that come, in exchange for theirs. One is taken for each that is queued,
@@ -66,12 +70,22 @@ impl fmt::Debug for Sends {
 impl Sends {
     /// Submits through this ring.
     pub(super) fn through(ring: SendRing) -> Self {
-        Self { ring: RefCell::new(Some(ring)), is_on: Cell::new(true), ..Self::default() }
+        Self {
+            turn_events_min: ring.turn_events_min,
+            ring: RefCell::new(Some(ring)),
+            is_on: Cell::new(true),
+            ..Self::default()
+        }
     }
 
     /// Returns true if sends go out together.
     pub(super) fn is_on(&self) -> bool {
         self.is_on.get()
+    }
+
+    /// Begins a turn with so many events.
+    pub(super) fn begin_turn(&self, events: usize) {
+        self.is_small_turn.set(events < self.turn_events_min);
     }
 
     /// Names the task that calls [`Sends::submit`] when it is woken, after all that can run.
@@ -92,7 +106,8 @@ impl Sends {
         waiting: Option<&Waker>,
     ) -> bool {
         let outgoing = &registered.outgoing;
-        if !self.is_on.get() || bytes.len() > BYTES_MAX || outgoing.state() != State::Settled {
+        let is_alone = !self.is_on.get() || self.is_small_turn.get();
+        if is_alone || bytes.len() > BYTES_MAX || outgoing.state() != State::Settled {
             return false;
         }
         let spare = self.spare.borrow_mut().pop();
