@@ -46,6 +46,16 @@ pub(super) fn bounded(value: &[u8]) -> &[u8] {
     &value[..end.unwrap_or(VALUE_BYTES_MAX)]
 }
 
+/// As many elements of a list as a line may have, from its end: what the last proxies wrote, behind
+/// what the client may have made up.
+pub(super) fn bounded_list(value: &[u8]) -> &[u8] {
+    let Some(cut) = value.len().checked_sub(VALUE_BYTES_MAX).filter(|cut| *cut > 0) else {
+        return value;
+    };
+    let kept = &value[cut..];
+    memchr::memchr(b',', kept).map_or(kept, |at| kept[at + 1..].trim_ascii_start())
+}
+
 /// Cuts off a query, which may carry a token, even if the caller forgot to; and a fragment, which
 /// no well-behaved client sends.
 pub(super) fn without_query(path: &[u8]) -> &[u8] {
@@ -53,16 +63,33 @@ pub(super) fn without_query(path: &[u8]) -> &[u8] {
 }
 
 /// A `Referer` without query and fragment, and without the user information that its authority may
-/// hold (RFC 3986 section 3.2.1): either may be a secret.
+/// hold (RFC 3986 section 3.2.1): either may be a secret. Slashes are counted as leniently as
+/// browsers do. What is neither a URL nor a path is cut off up to its last `@`.
 pub(super) fn without_secrets(referer: &[u8]) -> Cow<'_, [u8]> {
-    let referer = bounded(without_query(referer));
-    let authority = memchr::memmem::find(referer, b"//").map_or(0, |at| at + 2);
-    let rest = &referer[authority..];
-    let end = memchr::memchr(b'/', rest).unwrap_or(rest.len());
-    match memchr::memrchr(b'@', &rest[..end]) {
-        None => Cow::Borrowed(referer),
-        Some(at) => Cow::Owned([&referer[..authority], &rest[at + 1..]].concat()),
+    let referer = without_query(referer);
+    let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
+    let scheme = scheme_bytes(referer);
+    let slashes = referer[scheme..].iter().take_while(|byte| is_slash(byte)).count();
+    if scheme == 0 && slashes == 1 && referer.first() == Some(&b'/') {
+        return Cow::Borrowed(bounded(referer));
     }
+    let (authority, rest) = referer.split_at(if slashes == 0 { 0 } else { scheme + slashes });
+    let end = match slashes {
+        0 => rest.len(),
+        _ => rest.iter().position(|byte| is_slash(byte)).unwrap_or(rest.len()),
+    };
+    match memchr::memrchr(b'@', &rest[..end]) {
+        None => Cow::Borrowed(bounded(referer)),
+        Some(at) => Cow::Owned(bounded(&[authority, &rest[at + 1..]].concat()).to_vec()),
+    }
+}
+
+/// Length of the scheme of a URL and its colon (RFC 3986 section 3.1); 0 if there is none.
+fn scheme_bytes(url: &[u8]) -> usize {
+    let is_of_scheme =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    let length = url.iter().take_while(|byte| is_of_scheme(byte)).count();
+    if length > 0 && url.get(length) == Some(&b':') { length + 1 } else { 0 }
 }
 
 #[cfg(test)]
@@ -89,9 +116,31 @@ mod tests {
             ("https://ann:secret@a.example/p@ge?x", "https://a.example/p@ge"),
             ("//ann:se@cret@a.example", "//a.example"),
             ("ann:secret@a.example/x", "a.example/x"),
+            ("ann:secret@a.example/a//b", "a.example/a//b"),
+            ("https:/ann:secret@a.example/p", "https:/a.example/p"),
+            ("https:///ann:secret@a.example/p", "https:///a.example/p"),
+            ("https:\\\\ann:secret@a.example\\p@ge", "https:\\\\a.example\\p@ge"),
+            ("https:ann:secret@a.example", "a.example"),
+            ("/p@ge", "/p@ge"),
             ("", ""),
         ] {
-            assert_eq!(&*without_secrets(referer.as_bytes()), shown.as_bytes());
+            let kept = without_secrets(referer.as_bytes());
+            assert_eq!(&*kept, shown.as_bytes(), "{referer}");
         }
+    }
+
+    #[test]
+    fn a_long_password_does_not_hide_where_it_ends() {
+        let referer = format!("https://ann:{}@a.example/page", "secret".repeat(400));
+        assert_eq!(&*without_secrets(referer.as_bytes()), b"https://a.example/page");
+    }
+
+    #[test]
+    fn of_many_addresses_the_last_are_kept() {
+        let all = format!("{}203.0.113.9", "192.0.2.1, ".repeat(400));
+        let kept = bounded_list(all.as_bytes());
+        assert!(kept.len() <= VALUE_BYTES_MAX && kept.starts_with(b"192.0.2.1, "), "{kept:?}");
+        assert!(kept.ends_with(b", 203.0.113.9"));
+        assert_eq!(bounded_list(b"192.0.2.1"), b"192.0.2.1");
     }
 }

@@ -76,8 +76,8 @@ impl AccessLogRules {
     }
 
     /// Returns true if this response is the next of its share. `sum` is what the core's responses
-    /// have added up to since the last one. Counting, in place of a random choice, keeps clients
-    /// from choosing which of their requests are seen, and makes the share exact.
+    /// have added up to since the last one. Counting, in place of a random choice, makes the share
+    /// exact. It is no measure against clients that want to hide some of their requests.
     pub(super) fn samples(&self, status: u16, is_aborted: bool, sum: &mut u32) -> bool {
         if self.share == SHARE_WHOLE || is_aborted || !(200..400).contains(&status) {
             return true;

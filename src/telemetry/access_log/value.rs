@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     field::Field,
-    more::{More, bounded, without_query, without_secrets},
+    more::{More, bounded, bounded_list, without_query, without_secrets},
     record::{AccessRecord, write_address, write_milliseconds},
     second::Second,
 };
@@ -117,11 +117,12 @@ impl<'r> Value<'r> {
                 more.referer.map_or(Self::Absent, |value| Self::Listed(without_secrets(value)))
             }
             Field::XForwardedFor => {
-                more.x_forwarded_for.as_deref().map_or(Self::Absent, bounded_text)
+                more.x_forwarded_for.as_deref().map_or(Self::Absent, |all| text(bounded_list(all)))
             }
-            Field::OtelXForwardedFor => {
-                more.x_forwarded_for.as_deref().map_or(Self::Absent, listed)
-            }
+            Field::OtelXForwardedFor => more
+                .x_forwarded_for
+                .as_deref()
+                .map_or(Self::Absent, |all| listed(bounded_list(all))),
             Field::Range => more.range.map_or(Self::Absent, bounded_text),
             Field::OtelRange => more.range.map_or(Self::Absent, listed),
             Field::UpstreamAddress => more
