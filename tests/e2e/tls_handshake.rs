@@ -147,6 +147,12 @@ fn plain_http_on_the_tls_port_is_told_so() {
     client.send("PUT /products/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
     client.send(vec![b'x'; 1_000_000]);
     client.response("PUT").assert_fault(400, "plain_http");
+    let refused = |method: &str| {
+        let records = proxy.stdout().records();
+        records.into_iter().find(|line| line["code"] == "plain_http" && line["method"] == method)
+    };
+    wait_until("its line in the access log", || refused("GET").is_some());
+    assert_ne!(refused("GET").unwrap()["path"], "/", "{:?}", refused("GET"));
     assert_eq!(site.visitor().get(&proxy, "/health").status, 200);
 }
 

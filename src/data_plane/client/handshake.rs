@@ -65,7 +65,9 @@ async fn end(core: &Core, peer: SocketAddr, refused: Refused) {
         (_, Some(greeting)) => {
             let reason = "HTTP without TLS came to the port of server.tls; use https";
             let refused = Refusal { fault: Fault::PlainHttp, reason };
-            match refusal::refuse_head(core, &stream, peer, &greeting, refused).await {
+            // The beginning of a path is not told as if it were a path.
+            let method = greeting.split_inclusive(|byte| *byte == b' ').next().unwrap_or_default();
+            match refusal::refuse_head(core, &stream, peer, method, refused).await {
                 End::Complete => linger(core, &stream).await,
                 End::Cut => stream.abort(),
             }

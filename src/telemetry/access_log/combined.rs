@@ -36,14 +36,16 @@ pub(super) fn write_combined(record: &AccessRecord<'_>, second: &mut Second, out
         out.push(b'-');
     } else {
         write_hex_escaped(record.method, b' ', out);
-        out.push(b' ');
-        write_hex_escaped(without_query(record.path), b' ', out);
-        out.push(b' ');
-        out.extend_from_slice(match record.protocol {
-            Some("HTTP/2") => b"HTTP/2.0",
-            Some(protocol) => protocol.as_bytes(),
-            None => b"-",
-        });
+        if !record.path.is_empty() {
+            out.push(b' ');
+            write_hex_escaped(without_query(record.path), b' ', out);
+        }
+        // As nginx, of a request line that was refused as much as is known.
+        if let Some(protocol) = record.protocol {
+            out.push(b' ');
+            let protocol = if protocol == "HTTP/2" { "HTTP/2.0" } else { protocol };
+            out.extend_from_slice(protocol.as_bytes());
+        }
     }
     out.extend_from_slice(b"\" ");
     let status = if record.status == 0 { STATUS_CLIENT_LEFT } else { record.status };

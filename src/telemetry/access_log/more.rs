@@ -76,7 +76,7 @@ pub(super) fn without_secrets(referer: &[u8]) -> Cow<'_, [u8]> {
     let (authority, rest) = referer.split_at(if slashes == 0 { 0 } else { scheme + slashes });
     let end = match slashes {
         0 => rest.len(),
-        _ => rest.iter().position(|byte| is_slash(byte)).unwrap_or(rest.len()),
+        _ => rest.iter().position(is_slash).unwrap_or(rest.len()),
     };
     match memchr::memrchr(b'@', &rest[..end]) {
         None => Cow::Borrowed(bounded(referer)),
