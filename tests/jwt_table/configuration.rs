@@ -131,18 +131,30 @@ fn a_key_file_must_fit_its_algorithm() {
     }
     assert_eq!(accepted, 6 * 2 + 3);
     for (algorithm, name, message) in [
-        ("RS256", "prime256v1.pub.pem", "RS256 needs an RSA key; this is an EC P-256 key (ES256)"),
+        (
+            "RS256",
+            "prime256v1.pub.pem",
+            "RS256 needs an RSA key; this is an EC P-256 key: \
+             write algorithm: ES256, or name an RSA key",
+        ),
         (
             "ES256",
             "secp384r1.pub.pem",
-            "ES256 needs an EC P-256 key; this is an EC P-384 key (ES384)",
+            "ES256 needs an EC P-256 key; this is an EC P-384 key: \
+             write algorithm: ES384, or name an EC P-256 key",
         ),
         (
             "EdDSA",
             "rsa_2048.pub.pem",
-            "EdDSA needs an Ed25519 key; this is an RSA key (RS256 and others)",
+            "EdDSA needs an Ed25519 key; this is an RSA key: \
+             write algorithm: RS256, or name an Ed25519 key",
         ),
-        ("ES384", "ed25519.pub.pem", "ES384 needs an EC P-384 key; this is an Ed25519 key (EdDSA)"),
+        (
+            "ES384",
+            "ed25519.pub.pem",
+            "ES384 needs an EC P-384 key; this is an Ed25519 key: \
+             write algorithm: EdDSA, or name an EC P-384 key",
+        ),
         (
             "PS256",
             "ed448.pub.pem",
