@@ -11,7 +11,7 @@ use crate::system::{
     clock::Monotonic,
     reactor::Reactor,
     ring::{self, IoChoice},
-    send_ring::Failure,
+    send_ring::{Failure, SendsChoice},
     socket::{Socket, pair},
     splice::Pipes,
 };
@@ -362,4 +362,23 @@ fn small_sends_go_out_before_large_ones() {
         assert!(large.try_send(&pattern(20_000), &[]).unwrap().is_some());
         assert_eq!(arrived(&mut peer).0, b"another");
     });
+}
+
+#[test]
+fn sends_of_a_turn_with_few_events_go_out_one_by_one() {
+    assert_eq!(SendsChoice::parse("alone"), SendsChoice::Never);
+    assert_eq!(SendsChoice::parse("3"), SendsChoice::From(3));
+    assert!(matches!(SendsChoice::parse(""), SendsChoice::From(2..)));
+    ring::run(IoChoice::Auto, |_, _| async {
+        let (Some(ring), _) = SendRing::start(SendsChoice::From(3)) else { return };
+        let reactor = Reactor::start_with(Some(ring)).unwrap();
+        let (socket, mut peer) = connect(&reactor);
+        for (events, is_taken) in [(2, false), (3, true), (0, false)] {
+            reactor.sends.begin_turn(events);
+            assert_eq!(socket.send_soon(&mut b"x".to_vec()), is_taken, "{events} events");
+            reactor.sends.submit();
+        }
+        assert_eq!(arrived(&mut peer), (b"x".to_vec(), false));
+    })
+    .unwrap();
 }

@@ -323,6 +323,11 @@ mod tests {
         let unread = AccessRecord { method: b"", path: b"", sub: None, ..record };
         assert!(line(&Layout::combined(), &unread).contains(" - - [28/Feb/2026"));
         assert!(line(&Layout::combined(), &unread).contains("] \"-\" 499 "));
+        // As much of a request line as is known, and nothing in place of the rest.
+        let begun = AccessRecord { path: b"/a", protocol: None, ..AccessRecord::EXAMPLE };
+        assert!(line(&Layout::combined(), &begun).contains("] \"GET /a\" 200 "));
+        let begun = AccessRecord { path: b"", protocol: None, ..AccessRecord::EXAMPLE };
+        assert!(line(&Layout::combined(), &begun).contains("] \"GET\" 200 "));
     }
 
     /// The pairs of a line, as a reader of logfmt finds them.
