@@ -116,6 +116,15 @@ fn only_system_names_the_runtime_driver() {
 }
 
 #[test]
+fn only_the_event_loop_starts_tasks() {
+    // Of others it does not know that they can run.
+    let starts = ["monoio::spawn", "monoio::{spawn"];
+    let others: Vec<_> =
+        src().into_iter().filter(|source| source.path != "src/system/event_loop.rs").collect();
+    assert_none(&never_in(&["data_plane", "control_plane", "app", "system"], &starts, &others));
+}
+
+#[test]
 fn pure_layers_do_no_io() {
     let words =
         ["async", ".await", "monoio", "TcpStream", "TcpListener", "UdpSocket", "UnixStream"];

@@ -25,7 +25,7 @@ use crate::{
         cpu::Processor,
         inbox::{InboxSender, inbox},
         ring::IoChoice,
-        send_ring::{Sending, SendsChoice},
+        send_ring::SendsChoice,
     },
     telemetry::{access_log::AccessLogSinks, cells::CoreCells},
 };
@@ -122,9 +122,6 @@ fn await_workers(messages: &Receiver<FromWorker>, workers: usize) -> Result<(), 
                 tracing::info!(worker, io = %io, sends = %sends, core, "worker running");
                 if let Some(refused) = refused {
                     tracing::warn!(worker, io = %io, refused, "a better event loop was refused");
-                }
-                if let Sending::Alone(Some(refused)) = sends {
-                    tracing::warn!(worker, refused, "small sends can't be submitted together");
                 }
             }
             Ok(FromWorker::Failed { worker, error }) => {

@@ -137,11 +137,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::system::ring::{self, IoChoice};
+    use crate::system::event_loop;
 
     #[test]
     fn a_listener_that_ignores_new_connections_still_gives_those_in_its_queue() {
-        ring::run(IoChoice::Auto, |_, _| async {
+        event_loop::run(|| async {
             let reactor = Reactor::start().unwrap();
             let listener = open(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap().remove(0);
             let address = listener.local_addr().unwrap();

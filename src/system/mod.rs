@@ -9,6 +9,7 @@ mod alarm;
 pub mod buffers;
 pub mod clock;
 pub mod cpu;
+pub mod event_loop;
 mod fd;
 pub mod inbox;
 mod lasting;

@@ -6,54 +6,30 @@
 
 use std::{
     cell::RefCell,
-    fmt,
-    future::{Future, poll_fn},
-    io,
+    fmt, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    pin::pin,
     ptr,
 };
-
-use monoio::net::UnixStream;
 
 use crate::system::readiness::{Events, Level, flag};
 
 /// Events taken from the kernel at once. What is left over is taken in the next turn.
 const EVENTS_PER_TURN: usize = 1_024;
 
-/// The key under which the bell reports.
-const BELL: u64 = u64::MAX;
-
 /// The key under which the alarm reports.
-const ALARM: u64 = u64::MAX - 1;
+const ALARM: u64 = u64::MAX;
 
 /// Something that one look at the kernel brought.
 pub(super) enum Event {
     /// Something happened to the descriptor that was added under this key.
     Of { key: u64, events: Events },
-    /// [`Poller::ring`] was called since the last look.
-    Bell,
     /// The alarm's timer has expired.
     Alarm,
-}
-
-/// The moment at which a look became worth it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Changed {
-    /// Before anything was waited for, so that nothing else has run. That is so with epoll only: a
-    /// ring answers when it is entered.
-    AtOnce,
-    /// While others ran.
-    Meanwhile,
 }
 
 /// The epoll instance of one core. Belongs to the event loop of the thread that made it.
 pub(super) struct Poller {
     epoll: OwnedFd,
-    /// The same instance, as something that the event loop can wait for. Nothing is read from it.
-    waited_for: UnixStream,
-    /// Always readable, and reported once each time that it is asked for.
-    bell: OwnedFd,
     events: RefCell<Vec<libc::epoll_event>>,
     /// Waits that are to fail.
     #[cfg(test)]
@@ -72,21 +48,19 @@ impl Poller {
     pub(super) fn new() -> io::Result<Self> {
         // SAFETY: no pointers.
         #[expect(unsafe_code, reason = "epoll has no safe wrapper in std")]
-        let (epoll, bell) =
-            unsafe { (libc::epoll_create1(libc::EPOLL_CLOEXEC), libc::eventfd(1, BELL_FLAGS)) };
-        let (epoll, bell) = (owned(epoll), owned(bell));
-        let epoll = epoll?;
-        let waited_for = std::os::unix::net::UnixStream::from(epoll.try_clone()?);
-        let poller = Self {
-            waited_for: UnixStream::from_std(waited_for)?,
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if epoll < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+        #[expect(unsafe_code, reason = "takes ownership of the new descriptor")]
+        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+        Ok(Self {
             epoll,
-            bell: bell?,
             events: RefCell::new(Vec::with_capacity(EVENTS_PER_TURN)),
             #[cfg(test)]
             failures: std::cell::Cell::default(),
-        };
-        poller.control(libc::EPOLL_CTL_ADD, poller.bell.as_raw_fd(), ONCE, BELL)?;
-        Ok(poller)
+        })
     }
 
     /// Reports what happens to `fd` under `key` until it is closed. It must not be duplicated.
@@ -135,12 +109,6 @@ impl Poller {
         let _ = self.control(libc::EPOLL_CTL_MOD, fd, Events::EVERYTHING, key);
     }
 
-    /// Makes the next look find [`Event::Bell`], and the event loop go round once without waiting.
-    pub(super) fn ring(&self) {
-        let once = Events::ARRIVAL | ONCE;
-        let _ = self.control(libc::EPOLL_CTL_MOD, self.bell.as_raw_fd(), once, BELL);
-    }
-
     /// Asks what each of these descriptors is ready for now, whatever was reported before: one
     /// system call for all of them (`poll(2)`). Unreliable results are left out.
     #[expect(clippy::unused_self, reason = "asks about descriptors of this instance")]
@@ -177,32 +145,18 @@ impl Poller {
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Waits, in the event loop, until a look would find something.
+    /// Hands what has happened since the last look to `each`, and returns the number of events.
+    /// Waits until there is one if it may. `each` must not look itself.
     ///
     /// # Errors
-    /// When the event loop can't wait.
-    pub(super) async fn changed(&self) -> io::Result<Changed> {
+    /// What `epoll_pwait(2)` reports, but for an interruption, which is a look that found nothing.
+    /// Nothing is lost: what has happened is still there to be seen.
+    pub(super) fn look(&self, may_wait: bool, mut each: impl FnMut(Event)) -> io::Result<usize> {
         #[cfg(test)]
         if let Some(left) = self.failures.get().checked_sub(1) {
             self.failures.set(left);
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let mut readable = pin!(self.waited_for.readable(false));
-        let mut when = Changed::AtOnce;
-        poll_fn(|context| {
-            let polled = readable.as_mut().poll(context);
-            if polled.is_pending() {
-                when = Changed::Meanwhile;
-            }
-            polled
-        })
-        .await?;
-        Ok(when)
-    }
-
-    /// Hands what has happened since the last look to `each`, without waiting, and returns how many
-    /// events that were. `each` must not look itself.
-    pub(super) fn look(&self, mut each: impl FnMut(Event)) -> usize {
         let mut events = self.events.borrow_mut();
         let most = libc::c_int::try_from(events.capacity()).unwrap_or(libc::c_int::MAX);
         // SAFETY: the pointer is to room for `most` events, and the call writes no more than that.
@@ -213,12 +167,17 @@ impl Poller {
                 self.epoll.as_raw_fd(),
                 events.as_mut_ptr(),
                 most,
-                0,
+                if may_wait { -1 } else { 0 },
                 ptr::null::<libc::sigset_t>(),
                 0_usize,
             )
         };
-        let count = usize::try_from(count).unwrap_or(0).min(events.capacity());
+        let Ok(count) = usize::try_from(count) else {
+            let error = io::Error::last_os_error();
+            let interrupted = error.kind() == io::ErrorKind::Interrupted;
+            return if interrupted { Ok(0) } else { Err(error) };
+        };
+        let count = count.min(events.capacity());
         // SAFETY: the kernel has just filled in so many, within the capacity.
         #[expect(unsafe_code, reason = "the kernel writes the events")]
         unsafe {
@@ -226,24 +185,12 @@ impl Poller {
         }
         for event in events.iter() {
             match event.u64 {
-                BELL => each(Event::Bell),
                 ALARM => each(Event::Alarm),
                 key => each(Event::Of { key, events: Events::of(event.events) }),
             }
         }
-        count
+        Ok(count)
     }
 }
 
 const ONCE: u32 = libc::EPOLLONESHOT as u32;
-
-const BELL_FLAGS: libc::c_int = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
-
-fn owned(fd: libc::c_int) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
-    #[expect(unsafe_code, reason = "takes ownership of the new descriptor")]
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}

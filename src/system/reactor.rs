@@ -7,15 +7,16 @@
 //! reads the reason in its cell. Setting a deadline is one store, and nothing is ever cancelled.
 //! The deadline of a send moves on for as long as the peer acknowledges something.
 
-use std::{cell::RefCell, future::poll_fn, io, rc::Rc, task::Poll, time::Duration};
+use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 use slab::Slab;
 
 use crate::system::{
     alarm::Alarm,
     clock::{CoreClock, Monotonic},
+    event_loop::{self, Sockets},
     lasting::LastingWaits,
-    poller::{Changed, Event, Poller},
+    poller::{Event, Poller},
     send_ring::SendRing,
     sends::Sends,
     turn::Turns,
@@ -27,13 +28,13 @@ pub use crate::system::{
     registration::{OnDemand, Registration},
 };
 
-/// Pause after a wait of the event loop that failed: long enough not to flood the log.
+/// Pause of the whole core after a wait for sockets that failed: long enough not to flood the log.
 const FAILED_PAUSE: Duration = Duration::from_millis(10);
 
 /// The sockets of one core, what is known of them, and its time.
 #[derive(Debug)]
 pub struct Reactor {
-    pub(super) poller: Rc<Poller>,
+    pub(super) poller: Poller,
     pub(super) all: RefCell<Slab<Rc<Registered>>>,
     alarm: Alarm,
     wheel: Wheel,
@@ -60,12 +61,12 @@ impl Reactor {
     /// # Errors
     /// When the kernel has no descriptors left.
     pub fn start_with(ring: Option<SendRing>) -> io::Result<Rc<Self>> {
-        let poller = Rc::new(Poller::new()?);
+        let poller = Poller::new()?;
         let clock = CoreClock::default();
         let alarm = Alarm::new(clock.coarse())?;
         poller.add_alarm(alarm.raw())?;
         let reactor = Rc::new(Self {
-            turns: Turns::new(Rc::clone(&poller)),
+            turns: Turns::default(),
             poller,
             all: RefCell::default(),
             alarm,
@@ -74,26 +75,8 @@ impl Reactor {
             lasting: LastingWaits::default(),
             clock,
         });
-        monoio::spawn(serve(Rc::clone(&reactor)));
-        if reactor.sends.is_on() {
-            monoio::spawn(submit(Rc::clone(&reactor)));
-        }
+        event_loop::wait_for(Rc::<Self>::clone(&reactor));
         Ok(reactor)
-    }
-
-    /// Wakes whoever waits for something that has happened.
-    fn look(&self) {
-        let all = self.all.borrow();
-        let events = self.poller.look(|event| match event {
-            Event::Bell => self.turns.begin(),
-            Event::Alarm => self.alarm.ring(Monotonic::now()),
-            Event::Of { key, events } => {
-                if let Some(registered) = usize::try_from(key).ok().and_then(|slot| all.get(slot)) {
-                    events.note(&registered.readiness);
-                }
-            }
-        });
-        self.sends.begin_turn(events);
     }
 
     /// Looks at the deadlines that may be due. Call it each [`TICK`].
@@ -202,36 +185,31 @@ impl Reactor {
     }
 }
 
+impl Sockets for Reactor {
+    fn look(&self, may_wait: bool) {
+        let all = self.all.borrow();
+        let looked = self.poller.look(may_wait && !self.turns.are_awaited(), |event| match event {
+            Event::Alarm => self.alarm.ring(Monotonic::now()),
+            Event::Of { key, events } => {
+                if let Some(registered) = usize::try_from(key).ok().and_then(|slot| all.get(slot)) {
+                    events.note(&registered.readiness);
+                }
+            }
+        });
+        let events = looked.unwrap_or_else(|error| {
+            tracing::error!(%error, "the event loop can't wait for sockets");
+            std::thread::sleep(FAILED_PAUSE);
+            0
+        });
+        self.sends.begin_turn(events);
+        self.turns.begin();
+    }
+
+    fn submit_sends(&self) -> bool {
+        self.sends.submit()
+    }
+}
+
 fn place_in<'a>(all: &'a Slab<Rc<Registered>>) -> impl Fn(u32) -> Option<&'a Place> {
     |member| all.get(usize::try_from(member).ok()?).map(|registered| &registered.place)
-}
-
-/// Submits what is to be sent together, each time that there is something. The runtime runs tasks
-/// in the order in which they were woken, so this comes after all that the last look has woken.
-async fn submit(reactor: Rc<Reactor>) {
-    poll_fn(|context| {
-        reactor.sends.submitted_by(context.waker());
-        reactor.sends.submit();
-        Poll::<()>::Pending
-    })
-    .await;
-}
-
-/// Passes on what the kernel reports, turn after turn.
-async fn serve(reactor: Rc<Reactor>) {
-    loop {
-        match reactor.poller.changed().await {
-            // Those who were woken by the last look come first, however much has happened since.
-            Ok(Changed::AtOnce) => monoio::spawn(std::future::ready(())).await,
-            Ok(Changed::Meanwhile) => {}
-            Err(error) => {
-                // Nothing is lost: what has happened is still there to be seen.
-                tracing::error!(%error, "the event loop can't wait for sockets");
-                // The whole thread pauses: a sleeper is woken by the look that comes next.
-                std::thread::sleep(FAILED_PAUSE);
-                monoio::spawn(std::future::ready(())).await;
-            }
-        }
-        reactor.look();
-    }
 }

@@ -1,11 +1,13 @@
-//! The event loop of a worker: an `io_uring` ring with the cheapest flags that the kernel takes, or
-//! epoll.
+//! The kernel interface that a worker uses beside epoll: an `io_uring` ring with the cheapest flags
+//! that the kernel takes, or none.
 
-use std::{fmt, future::Future, io};
+use std::{fmt, io};
 
-use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use io_uring::IoUring;
 
-/// Which event loop a worker may use (`server.io`).
+use crate::system::send_ring::{ENTRIES, SendRing};
+
+/// Which kernel interface a worker may use (`server.io`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoChoice {
     /// A ring, or epoll with a warning where rings are forbidden (containers often do).
@@ -33,7 +35,7 @@ impl IoChoice {
     }
 }
 
-/// Which event loop runs.
+/// The kernel interface that a worker uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoKind {
     /// `SINGLE_ISSUER | DEFER_TASKRUN` (Linux 6.1).
@@ -42,7 +44,7 @@ pub enum IoKind {
     RingCoopTaskrun,
     /// A ring without flags.
     RingPlain,
-    /// epoll.
+    /// epoll alone.
     Epoll,
 }
 
@@ -57,30 +59,30 @@ impl fmt::Display for IoKind {
     }
 }
 
-/// Entries of the submission queue. A full queue is flushed by a system call of its own, so this
-/// only has to cover what one turn of the loop submits.
-const RING_ENTRIES: u32 = 1_024;
+/// The rings to try, the cheapest first.
+const LADDER: [IoKind; 3] = [IoKind::RingDeferTaskrun, IoKind::RingCoopTaskrun, IoKind::RingPlain];
 
-/// Builds the event loop on the calling thread and runs the future that `start` makes.
-///
-/// The ladder is tried from the cheapest flags down. A refused ring is reported to `start` as the
-/// error that made the next rung necessary, so that it can be logged.
+/// The kernel interface that a worker was given.
+#[derive(Debug)]
+pub struct Given {
+    /// Its kind.
+    pub kind: IoKind,
+    /// The error that made a worse one necessary than the best.
+    pub refused: Option<io::Error>,
+    /// The ring, unless there is only epoll.
+    pub ring: Option<SendRing>,
+}
+
+/// The best that `choice` allows and the kernel gives.
 ///
 /// # Errors
-/// When nothing that `choice` allows can be built.
-pub fn run<F: Future>(
-    choice: IoChoice,
-    start: impl FnOnce(IoKind, Option<io::Error>) -> F,
-) -> io::Result<F::Output> {
+/// A ring is demanded and refused.
+pub fn give(choice: IoChoice) -> io::Result<Given> {
     let mut refused = None;
     if choice != IoChoice::Epoll {
-        for kind in [IoKind::RingDeferTaskrun, IoKind::RingCoopTaskrun, IoKind::RingPlain] {
-            let built = RuntimeBuilder::<IoUringDriver>::new()
-                .with_entries(RING_ENTRIES)
-                .uring_builder(flags(kind))
-                .build();
-            match built {
-                Ok(mut runtime) => return Ok(runtime.block_on(start(kind, refused))),
+        for kind in LADDER {
+            match flags(kind).build(ENTRIES).and_then(SendRing::new) {
+                Ok(ring) => return Ok(Given { kind, refused, ring: Some(ring) }),
                 Err(error) => refused = Some(error),
             }
         }
@@ -88,12 +90,11 @@ pub fn run<F: Future>(
             return Err(refused.unwrap_or_else(|| io::Error::other("io_uring refused")));
         }
     }
-    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build()?;
-    Ok(runtime.block_on(start(IoKind::Epoll, refused)))
+    Ok(Given { kind: IoKind::Epoll, refused, ring: None })
 }
 
 fn flags(kind: IoKind) -> io_uring::Builder {
-    let mut builder = io_uring::IoUring::builder();
+    let mut builder = IoUring::builder();
     match kind {
         IoKind::RingDeferTaskrun => {
             builder.setup_single_issuer().setup_defer_taskrun();

@@ -22,7 +22,7 @@ use crate::system::fd::SEND_FLAGS;
 pub(super) const SENDS_MAX: usize = 256;
 
 /// [`SENDS_MAX`] as the size of the ring.
-const ENTRIES: u32 = 256;
+pub(super) const ENTRIES: u32 = 256;
 
 const _: () = assert!(ENTRIES as usize == SENDS_MAX);
 
@@ -54,19 +54,19 @@ impl SendsChoice {
 }
 
 /// The way in which small sends leave a core.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
     /// Those of one turn of the event loop are submitted together.
     Together,
-    /// Each by a call of its own; with the reason, if they were to go together.
-    Alone(Option<String>),
+    /// Each by a call of its own.
+    Alone,
 }
 
 impl fmt::Display for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Together => "together",
-            Self::Alone(_) => "one by one",
+            Self::Alone => "one by one",
         })
     }
 }
@@ -110,28 +110,20 @@ impl fmt::Debug for SendRing {
 }
 
 impl SendRing {
-    /// A ring where sends are to go together, and what came of that.
-    pub fn start(choice: SendsChoice) -> (Option<Self>, Sending) {
-        let SendsChoice::From(turn_events_min) = choice else {
-            return (None, Sending::Alone(None));
-        };
-        match Self::new() {
-            Ok(ring) => (Some(Self { turn_events_min, ..ring }), Sending::Together),
-            Err(error) => (None, Sending::Alone(Some(error.to_string()))),
-        }
-    }
-
-    /// A ring, after a trial.
+    /// A ring for the sends of every turn, after a trial.
     ///
     /// # Errors
-    /// The kernel gives none, or does not complete sends at once.
-    pub(super) fn new() -> io::Result<Self> {
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .build(ENTRIES)
-            .or_else(|_| IoUring::new(ENTRIES))?;
+    /// The kernel does not complete sends at once.
+    pub(super) fn new(ring: IoUring) -> io::Result<Self> {
         try_out(ring)
+    }
+
+    /// The same ring for the sends of these turns, unless there are none.
+    pub fn for_turns(self, choice: SendsChoice) -> Option<Self> {
+        match choice {
+            SendsChoice::Never => None,
+            SendsChoice::From(turn_events_min) => Some(Self { turn_events_min, ..self }),
+        }
     }
 
     /// Submits these sends, at most [`SENDS_MAX`], in their order, and tells how each of them

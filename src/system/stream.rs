@@ -398,26 +398,20 @@ mod tests {
     };
 
     use super::*;
-    use crate::system::{
-        reactor::Reactor,
-        ring::{self, IoChoice},
-        socket::pair,
-    };
+    use crate::system::{event_loop, reactor::Reactor, socket::pair};
 
     /// Runs `test` with a stream whose peer is silent, and whose deadline passes at the next tick.
     fn with_silent_peer<F: Future<Output = ()>>(test: impl Fn(Socket, std::fs::File) -> F) {
-        for choice in [IoChoice::Auto, IoChoice::Epoll] {
-            ring::run(choice, |_, _| async {
-                let reactor = Reactor::start().unwrap();
-                let beating = Rc::clone(&reactor);
-                monoio::spawn(async move { beating.every_tick(|| beating.tick()).await });
-                let (ours, theirs) = pair().unwrap();
-                let socket = Socket::new(ours, &reactor).unwrap();
-                socket.registration().arm(Duration::from_millis(1));
-                test(socket, std::fs::File::from(theirs)).await;
-            })
-            .unwrap();
-        }
+        event_loop::run(|| async {
+            let reactor = Reactor::start().unwrap();
+            let beating = Rc::clone(&reactor);
+            event_loop::spawn(async move { beating.every_tick(|| beating.tick()).await });
+            let (ours, theirs) = pair().unwrap();
+            let socket = Socket::new(ours, &reactor).unwrap();
+            socket.registration().arm(Duration::from_millis(1));
+            test(socket, std::fs::File::from(theirs)).await;
+        })
+        .unwrap();
     }
 
     /// The peer's view: nothing yet, or an end.

@@ -65,20 +65,18 @@ mod tests {
 
     use super::*;
     use crate::system::{
-        ring::{self, IoChoice},
+        event_loop,
         socket::{Socket, pair},
     };
 
     fn with_reactor<F: Future<Output = ()>>(test: impl Fn(Rc<Reactor>) -> F) {
-        for choice in [IoChoice::Auto, IoChoice::Epoll] {
-            ring::run(choice, |_, _| async {
-                let reactor = Reactor::start().unwrap();
-                let beating = Rc::clone(&reactor);
-                monoio::spawn(async move { beating.every_tick(|| beating.tick()).await });
-                test(reactor).await;
-            })
-            .unwrap();
-        }
+        event_loop::run(|| async {
+            let reactor = Reactor::start().unwrap();
+            let beating = Rc::clone(&reactor);
+            event_loop::spawn(async move { beating.every_tick(|| beating.tick()).await });
+            test(reactor).await;
+        })
+        .unwrap();
     }
 
     async fn over(substream: &Substream) -> CloseReason {
@@ -104,7 +102,7 @@ mod tests {
         with_reactor(|reactor| async move {
             let substream = Rc::new(Substream::new(&reactor));
             let waiting = Rc::clone(&substream);
-            let task = monoio::spawn(async move { over(&waiting).await });
+            let task = event_loop::spawn(async move { over(&waiting).await });
             reactor.turns.next().await;
             reactor.end_all();
             assert_eq!(task.await, CloseReason::ClientGone);
@@ -119,7 +117,7 @@ mod tests {
             let upstream = Rc::new(Socket::new(ours, &reactor).unwrap());
             upstream.registration().waits_for(Some(substream.presence()));
             let waiting = Rc::clone(&upstream);
-            let task = monoio::spawn(async move {
+            let task = event_loop::spawn(async move {
                 waiting.readable().await;
                 waiting.registration().close_reason()
             });

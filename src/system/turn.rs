@@ -5,13 +5,10 @@
 //! task waits until the event loop has gone round.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     future::poll_fn,
-    rc::Rc,
     task::{Poll, Waker},
 };
-
-use crate::system::poller::Poller;
 
 /// Body bytes that may be moved without waiting before others get their turn: about a tenth of a
 /// millisecond of work.
@@ -25,18 +22,12 @@ pub const TURN_SPLICED_BYTES: usize = 4 * 1_048_576;
 pub const TURN_REQUESTS: u32 = 32;
 
 /// The tasks of one core that wait for their next turn.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Turns {
-    poller: Rc<Poller>,
-    rung: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
 }
 
 impl Turns {
-    pub(super) fn new(poller: Rc<Poller>) -> Self {
-        Self { poller, rung: Cell::new(false), waiting: RefCell::default() }
-    }
-
     /// Completes after the event loop has looked at everything else once.
     pub async fn next(&self) {
         let mut asked = false;
@@ -45,86 +36,85 @@ impl Turns {
                 return Poll::Ready(());
             }
             self.waiting.borrow_mut().push(context.waker().clone());
-            if !self.rung.replace(true) {
-                self.poller.ring();
-            }
             Poll::Pending
         })
         .await;
     }
 
+    /// Returns true if some task waits, so that the event loop must not.
+    pub(super) fn are_awaited(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
     /// The event loop has gone round.
     pub(super) fn begin(&self) {
-        self.rung.set(false);
-        self.waiting.take().into_iter().for_each(Waker::wake);
+        if self.are_awaited() {
+            self.waiting.take().into_iter().for_each(Waker::wake);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
+    use std::{cell::Cell, os::fd::AsRawFd, rc::Rc};
 
     use super::*;
     use crate::system::{
+        event_loop,
         reactor::{CloseReason, Reactor},
-        ring::{self, IoChoice},
         socket::{Socket, pair},
     };
 
     #[test]
     fn a_task_that_never_waits_otherwise_leaves_others_and_timers_their_turn() {
-        for choice in [IoChoice::Auto, IoChoice::Epoll] {
-            let turns_taken = ring::run(choice, |_, _| async move {
-                let reactor = Reactor::start().unwrap();
-                let over = Rc::new(Cell::new(false));
-                let busy = (0..3).map(|_| {
-                    let (reactor, over) = (Rc::clone(&reactor), Rc::clone(&over));
-                    monoio::spawn(async move {
-                        let mut taken = 0_u64;
-                        while !over.get() {
-                            reactor.turns.next().await;
-                            taken += 1;
-                        }
-                        taken
-                    })
-                });
-                let busy: Vec<_> = busy.collect();
-                reactor.sleep(std::time::Duration::from_millis(5)).await;
-                over.set(true);
-                let mut all = Vec::new();
-                for task in busy {
-                    all.push(task.await);
-                }
-                all
-            })
-            .unwrap();
-            assert!(turns_taken.iter().all(|taken| *taken > 0), "{turns_taken:?}");
-        }
+        let turns_taken = event_loop::run(|| async move {
+            let reactor = Reactor::start().unwrap();
+            let over = Rc::new(Cell::new(false));
+            let busy = (0..3).map(|_| {
+                let (reactor, over) = (Rc::clone(&reactor), Rc::clone(&over));
+                event_loop::spawn(async move {
+                    let mut taken = 0_u64;
+                    while !over.get() {
+                        reactor.turns.next().await;
+                        taken += 1;
+                    }
+                    taken
+                })
+            });
+            let busy: Vec<_> = busy.collect();
+            reactor.sleep(std::time::Duration::from_millis(5)).await;
+            over.set(true);
+            let mut all = Vec::new();
+            for task in busy {
+                all.push(task.await);
+            }
+            all
+        })
+        .unwrap();
+        assert!(turns_taken.iter().all(|taken| *taken > 0), "{turns_taken:?}");
     }
 
-    /// Runs `test` on both kinds of event loop, each of which may come to hang. At every look at
-    /// its sockets something has happened.
-    fn under_a_flood<F: Future<Output = ()> + 'static>(test: fn(IoChoice, Rc<Reactor>) -> F) {
-        for choice in [IoChoice::Auto, IoChoice::Epoll] {
-            let (done, is_done) = std::sync::mpsc::channel();
-            std::thread::spawn(move || {
-                let always_writable = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-                ring::run(choice, |_, _| async {
-                    let reactor = Reactor::start().unwrap();
-                    reactor.poller.flood(always_writable.as_raw_fd());
-                    test(choice, reactor).await;
-                })
-                .unwrap();
-                let _ = done.send(());
-            });
-            let ended = is_done.recv_timeout(std::time::Duration::from_mins(1));
-            assert!(ended.is_ok(), "{choice:?}");
-        }
+    /// Runs `test` on an event loop, which may come to hang. At every look at its sockets something
+    /// has happened.
+    fn under_a_flood<F: Future<Output = ()> + 'static>(test: fn(Rc<Reactor>) -> F) {
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let always_writable = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            event_loop::run(|| async {
+                let reactor = Reactor::start().unwrap();
+                reactor.poller.flood(always_writable.as_raw_fd());
+                test(reactor).await;
+            })
+            .unwrap();
+            let _ = done.send(());
+        });
+        let ended = is_done.recv_timeout(std::time::Duration::from_mins(1));
+        assert!(ended.is_ok());
     }
 
     #[test]
     fn a_flood_of_events_does_not_keep_those_waiting_that_were_woken() {
-        under_a_flood(|_, reactor| async move {
+        under_a_flood(|reactor| async move {
             let (ours, theirs) = pair().unwrap();
             let socket = Socket::new(ours, &reactor).unwrap();
             drop(theirs);
@@ -134,10 +124,10 @@ mod tests {
 
     #[test]
     fn waits_that_fail_do_not_stop_the_event_loop() {
-        under_a_flood(|_, reactor| async move {
+        under_a_flood(|reactor| async move {
             reactor.poller.fail(3);
             let beating = Rc::clone(&reactor);
-            monoio::spawn(async move { beating.every_tick(|| beating.tick()).await });
+            event_loop::spawn(async move { beating.every_tick(|| beating.tick()).await });
             let (ours, _theirs) = pair().unwrap();
             let socket = Socket::new(ours, &reactor).unwrap();
             socket.registration().arm(std::time::Duration::from_millis(1));
@@ -148,16 +138,15 @@ mod tests {
 
     #[test]
     fn deadlines_sleepers_and_ticks_come_though_some_task_can_always_run() {
-        under_a_flood(|choice, reactor| async move {
+        under_a_flood(|reactor| async move {
             let over = Rc::new(Cell::new(false));
-            if choice == IoChoice::Epoll {
-                // Two tasks wake each other for ever. A ring would not be entered for its events
-                // any more; but nothing here wakes tasks except a look at the sockets.
+            {
+                // Two tasks wake each other for ever.
                 let wakers: [Rc<Cell<Option<Waker>>>; 2] = Default::default();
                 for (own, other) in [(0, 1), (1, 0)] {
                     let (own, other) = (Rc::clone(&wakers[own]), Rc::clone(&wakers[other]));
                     let over = Rc::clone(&over);
-                    monoio::spawn(poll_fn(move |context| {
+                    event_loop::spawn(poll_fn(move |context| {
                         own.set(Some(context.waker().clone()));
                         other.take().into_iter().for_each(Waker::wake);
                         if over.get() { Poll::Ready(()) } else { Poll::Pending }
@@ -166,14 +155,14 @@ mod tests {
             }
             for _ in 0..100 {
                 let (reactor, over) = (Rc::clone(&reactor), Rc::clone(&over));
-                monoio::spawn(async move {
+                event_loop::spawn(async move {
                     while !over.get() {
                         reactor.turns.next().await;
                     }
                 });
             }
             let beating = Rc::clone(&reactor);
-            monoio::spawn(async move { beating.every_tick(|| beating.tick()).await });
+            event_loop::spawn(async move { beating.every_tick(|| beating.tick()).await });
             let (ours, _theirs) = pair().unwrap();
             let socket = Socket::new(ours, &reactor).unwrap();
             socket.registration().arm(std::time::Duration::from_millis(1));

@@ -12,6 +12,7 @@ use crate::{
     },
     handoff::message::DrainStep,
     system::{
+        event_loop,
         listener::{CoreListener, is_exhausted},
         panic,
         socket::{Accepted, Socket},
@@ -50,7 +51,7 @@ impl Door {
 /// Starts accepting on a listener.
 pub(super) fn spawn(core: &Rc<Core>, listener: CoreListener, door: Door) {
     let guard = ListenerGuard::new(&core.open, door.role);
-    monoio::spawn(accept(Rc::clone(core), listener, door, guard));
+    event_loop::spawn(accept(Rc::clone(core), listener, door, guard));
 }
 
 fn closes_at(role: Role) -> DrainStep {
@@ -122,7 +123,7 @@ fn admit(core: &Rc<Core>, accepted: Accepted, door: Door) {
     };
     let guard = ConnectionGuard::new(&core.open, door.role);
     let core = Rc::clone(core);
-    monoio::spawn(async move {
+    event_loop::spawn(async move {
         let outcome = {
             // By reference: a task would hold what is handed on by value twice.
             let served = pin!(serve(&core, socket, accepted.peer, door, &guard));

@@ -20,12 +20,12 @@ use crate::{
     },
     protocol::http1::Pseudonym,
     system::{
-        cpu,
+        cpu, event_loop,
         inbox::UnclaimedInbox,
         listener::CoreListener,
         reactor::Reactor,
-        ring::{self, IoChoice, IoKind},
-        send_ring::{SendRing, SendsChoice},
+        ring::{self, Given, IoChoice},
+        send_ring::{Sending, SendsChoice},
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
 };
@@ -37,7 +37,7 @@ pub struct Assignment {
     pub worker: usize,
     /// The processor to pin to.
     pub core: Option<cpu::Processor>,
-    /// Which event loop to use.
+    /// Which kernel interface to use.
     pub io: IoChoice,
     /// Turns whose small sends are to leave together, where the kernel can do that.
     pub sends: SendsChoice,
@@ -74,21 +74,20 @@ pub struct Assignment {
 pub fn run(assignment: Assignment) -> Result<(), String> {
     // The order matters: a ring belongs to the processor's memory that its thread is pinned to.
     let pinned = assignment.core.filter(|core| core.pin());
-    ring::run(assignment.io, |kind, refused| {
-        serve(assignment, kind, refused.map(|e| e.to_string()), pinned)
-    })
-    .map_err(|error| format!("no event loop can be built: {error}"))?
-    .map_err(|error| format!("the event loop refuses a descriptor: {error}"))
+    let given = ring::give(assignment.io)
+        .map_err(|error| format!("no event loop can be built: {error}"))?;
+    event_loop::run(|| serve(assignment, given, pinned))
+        .map_err(|error| format!("no event loop can be built: {error}"))?
+        .map_err(|error| format!("the event loop refuses a descriptor: {error}"))
 }
 
 async fn serve(
     assignment: Assignment,
-    io: IoKind,
-    refused: Option<String>,
+    given: Given,
     pinned: Option<cpu::Processor>,
 ) -> std::io::Result<()> {
-    let choice = if io == IoKind::Epoll { SendsChoice::Never } else { assignment.sends };
-    let (ring, sends) = SendRing::start(choice);
+    let ring = given.ring.and_then(|ring| ring.for_turns(assignment.sends));
+    let sends = if ring.is_some() { Sending::Together } else { Sending::Alone };
     let reactor = Reactor::start_with(ring)?;
     let inbox = assignment.inbox.claim(&reactor)?;
     let Some(cells) = assignment.all_cells.get(assignment.worker).cloned() else {
@@ -120,13 +119,13 @@ async fn serve(
     }
     let _ = assignment.to_control.send(FromWorker::Running {
         worker: core.worker,
-        io,
-        refused,
+        io: given.kind,
+        refused: given.refused.map(|error| error.to_string()),
         sends,
         core: pinned.map(cpu::Processor::number),
     });
     let beating = Rc::clone(&core);
-    monoio::spawn(async move { beating.reactor.every_tick(|| beat(&beating)).await });
+    event_loop::spawn(async move { beating.reactor.every_tick(|| beat(&beating)).await });
     inbox::read(&core, inbox).await;
     Ok(())
 }

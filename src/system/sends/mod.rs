@@ -54,8 +54,6 @@ pub(super) struct Sends {
     /// Buffers for those that come, in exchange for theirs. One is taken for each that is queued,
     /// so there are never more of both than [`SENDS_MAX`].
     spare: RefCell<Vec<Vec<u8>>>,
-    /// The task that submits.
-    submits: RefCell<Option<Waker>>,
     /// Sends of each call to the ring.
     #[cfg(test)]
     calls: RefCell<Vec<usize>>,
@@ -78,22 +76,9 @@ impl Sends {
         }
     }
 
-    /// Returns true if sends go out together.
-    pub(super) fn is_on(&self) -> bool {
-        self.is_on.get()
-    }
-
     /// Begins a turn with so many events.
     pub(super) fn begin_turn(&self, events: usize) {
         self.is_small_turn.set(events < self.turn_events_min);
-    }
-
-    /// Names the task that calls [`Sends::submit`] when it is woken, after all that can run.
-    pub(super) fn submitted_by(&self, task: &Waker) {
-        let mut submits = self.submits.borrow_mut();
-        if !submits.as_ref().is_some_and(|known| known.will_wake(task)) {
-            *submits = Some(task.clone());
-        }
     }
 
     /// Takes the bytes, to be sent at the end of the turn, and leaves an empty buffer in exchange.
@@ -123,18 +108,17 @@ impl Sends {
             all.push(queued);
             all.len()
         };
-        if count == 1 {
-            self.submits.borrow().iter().for_each(Waker::wake_by_ref);
-        } else if count == SENDS_MAX {
+        if count == SENDS_MAX {
             self.submit();
         }
         true
     }
 
-    /// Submits all that has come together. Nothing of it is queued then.
-    pub(super) fn submit(&self) {
+    /// Submits all that has come together, which is then queued no more. Returns true if that was
+    /// anything.
+    pub(super) fn submit(&self) -> bool {
         if self.queued.borrow().is_empty() {
-            return;
+            return false;
         }
         let mut queued = self.queued.take();
         let mut outcomes = self.outcomes.take();
@@ -167,6 +151,7 @@ impl Sends {
         if next.is_empty() {
             *next = queued;
         }
+        true
     }
 
     /// Sends what this socket has handed over by itself, without a word to anybody: it is closed

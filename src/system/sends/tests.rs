@@ -9,6 +9,7 @@ use std::{
 use super::*;
 use crate::system::{
     clock::Monotonic,
+    event_loop,
     reactor::Reactor,
     ring::{self, IoChoice},
     send_ring::{Failure, SendsChoice},
@@ -19,8 +20,8 @@ use crate::system::{
 /// Runs `test` where sends go out together, if the kernel gives rings, and where each goes out
 /// by itself.
 fn with_reactor<F: Future<Output = ()>>(test: impl Fn(Rc<Reactor>) -> F) {
-    ring::run(IoChoice::Auto, |_, _| async {
-        if let Ok(ring) = SendRing::new() {
+    event_loop::run(|| async {
+        if let Some(ring) = ring::give(IoChoice::Auto).unwrap().ring {
             test(Reactor::start_with(Some(ring)).unwrap()).await;
         }
         test(Reactor::start().unwrap()).await;
@@ -97,7 +98,7 @@ fn sends_of_a_turn_go_out_with_one_call() {
             .into_iter()
             .enumerate()
             .map(|(index, socket)| {
-                monoio::spawn(async move {
+                event_loop::spawn(async move {
                     send_all(&socket, pattern(100 + index)).await.unwrap();
                     socket
                 })
@@ -108,7 +109,7 @@ fn sends_of_a_turn_go_out_with_one_call() {
             assert_eq!(arrived(peer), (pattern(100 + index), false));
         }
         let calls = reactor.sends.calls.borrow();
-        assert_eq!(*calls, if reactor.sends.is_on() { vec![40] } else { vec![] });
+        assert_eq!(*calls, if reactor.sends.is_on.get() { vec![40] } else { vec![] });
     });
 }
 
@@ -207,7 +208,7 @@ fn what_a_socket_does_not_take_goes_back_to_its_owner() {
         // It is known to be full, and reported when it is not.
         let socket = Rc::new(socket);
         let waiting = Rc::clone(&socket);
-        let sent = monoio::spawn(async move { send_all(&waiting, bytes).await.unwrap() });
+        let sent = event_loop::spawn(async move { send_all(&waiting, bytes).await.unwrap() });
         let mut all = Vec::new();
         while all.len() < before.len() + 5_000 {
             all.extend(arrived(&mut peer).0);
@@ -225,7 +226,7 @@ fn what_a_socket_takes_a_part_of_goes_on_behind_that() {
         let (socket, mut peer) = connect_narrow(&reactor);
         let mut bytes = pattern(BYTES_MAX);
         let taken = socket.send_together(&mut bytes).await.unwrap();
-        if reactor.sends.is_on() {
+        if reactor.sends.is_on.get() {
             assert!((1..BYTES_MAX).contains(&taken), "{taken}");
         }
         assert_eq!(bytes, pattern(BYTES_MAX)[taken..]);
@@ -252,7 +253,7 @@ fn what_a_socket_takes_a_part_of_goes_on_behind_that() {
 #[test]
 fn what_nobody_waits_for_is_sent_while_the_socket_is_waited_for() {
     with_reactor(|reactor| async move {
-        if !reactor.sends.is_on() {
+        if !reactor.sends.is_on.get() {
             return;
         }
         let (_other, _others_peer) = another(&reactor);
@@ -262,7 +263,7 @@ fn what_nobody_waits_for_is_sent_while_the_socket_is_waited_for() {
         assert!(!socket.is_quiet());
         let socket = Rc::new(socket);
         let waiting = Rc::clone(&socket);
-        let read = monoio::spawn(async move {
+        let read = event_loop::spawn(async move {
             loop {
                 poll_fn(|context| waiting.poll_readable(context)).await;
                 waiting.check_sent().unwrap();
@@ -316,9 +317,9 @@ async fn fail(reactor: &Rc<Reactor>, failure: Failure, socket: &Socket) -> io::R
     if let Some(ring) = reactor.sends.ring.borrow_mut().as_mut() {
         ring.fail(failure);
     }
-    let was_on = reactor.sends.is_on();
+    let was_on = reactor.sends.is_on.get();
     let outcome = send_all(socket, pattern(10)).await;
-    assert!(!reactor.sends.is_on());
+    assert!(!reactor.sends.is_on.get());
     assert_eq!(arrived(&mut first_peer).0, if was_on { b"another".to_vec() } else { Vec::new() });
     let (last, mut last_peer) = connect(reactor);
     assert!(!last.send_soon(&mut pattern(1)));
@@ -340,7 +341,7 @@ fn a_ring_that_fails_loses_nothing_and_is_not_used_again() {
 fn what_may_have_been_sent_is_an_error_and_never_sent_again() {
     with_reactor(|reactor| async move {
         let (socket, mut peer) = connect(&reactor);
-        let is_together = reactor.sends.is_on();
+        let is_together = reactor.sends.is_on.get();
         let outcome = fail(&reactor, Failure::Silent, &socket).await;
         if is_together {
             assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::EIO));
@@ -352,7 +353,7 @@ fn what_may_have_been_sent_is_an_error_and_never_sent_again() {
 #[test]
 fn small_sends_go_out_before_large_ones() {
     with_reactor(|reactor| async move {
-        if !reactor.sends.is_on() {
+        if !reactor.sends.is_on.get() {
             return;
         }
         let (_small, mut peer) = another(&reactor);
@@ -369,9 +370,9 @@ fn sends_of_a_turn_with_few_events_go_out_one_by_one() {
     assert_eq!(SendsChoice::parse("alone"), SendsChoice::Never);
     assert_eq!(SendsChoice::parse("3"), SendsChoice::From(3));
     assert!(matches!(SendsChoice::parse(""), SendsChoice::From(2..)));
-    ring::run(IoChoice::Auto, |_, _| async {
-        let (Some(ring), _) = SendRing::start(SendsChoice::From(3)) else { return };
-        let reactor = Reactor::start_with(Some(ring)).unwrap();
+    event_loop::run(|| async {
+        let Some(ring) = ring::give(IoChoice::Auto).unwrap().ring else { return };
+        let reactor = Reactor::start_with(ring.for_turns(SendsChoice::From(3))).unwrap();
         let (socket, mut peer) = connect(&reactor);
         for (events, is_taken) in [(2, false), (3, true), (0, false)] {
             reactor.sends.begin_turn(events);

@@ -1,16 +1,11 @@
 use std::io::{Read, Write};
 
 use super::*;
-use crate::system::{
-    reactor::CloseReason,
-    ring::{self, IoChoice},
-};
+use crate::system::{event_loop, reactor::CloseReason};
 
-/// Runs `test` on each kind of event loop.
+/// Runs `test` on an event loop.
 fn with_reactor<F: Future<Output = ()>>(test: impl Fn(Rc<Reactor>) -> F) {
-    for choice in [IoChoice::Auto, IoChoice::Epoll] {
-        ring::run(choice, |_, _| async { test(Reactor::start().unwrap()).await }).unwrap();
-    }
+    event_loop::run(|| async { test(Reactor::start().unwrap()).await }).unwrap();
 }
 
 /// Runs `test` with a registered socket and its peer.
@@ -99,7 +94,7 @@ fn ending_a_socket_wakes_who_waits_for_it() {
         let (ours, _theirs) = pair().unwrap();
         let socket = Rc::new(Socket::new(ours, &reactor).unwrap());
         let waiting = Rc::clone(&socket);
-        let task = monoio::spawn(async move {
+        let task = event_loop::spawn(async move {
             waiting.readable().await;
             waiting.registration().close_reason()
         });
@@ -179,7 +174,7 @@ fn a_wait_on_behalf_of_a_client_ends_with_it_whatever_it_left_unread() {
         let upstream = Rc::new(Socket::new(upstream, &reactor).unwrap());
         let waiting = Rc::clone(&upstream);
         upstream.registration().waits_for(Some(client.registration().presence(false)));
-        let task = monoio::spawn(async move {
+        let task = event_loop::spawn(async move {
             waiting.readable().await;
             waiting.registration().close_reason()
         });

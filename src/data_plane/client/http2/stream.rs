@@ -32,7 +32,7 @@ use crate::{
         http1::{Method, Progress, RequestError, RequestHead, Version, parse_request},
         http2::Code,
     },
-    system::{buffers::OwnedScratch, panic, substream::Substream},
+    system::{buffers::OwnedScratch, event_loop, panic, substream::Substream},
     telemetry::labels::Http2Reset,
 };
 
@@ -56,7 +56,7 @@ pub(super) enum Asked {
 pub(super) fn spawn(shared: &Rc<Shared>, arrived: Arrived) {
     let Arrived { lane, asked } = arrived;
     let open = OpenStream::new(shared, lane);
-    monoio::spawn(async move {
+    event_loop::spawn(async move {
         // Boxed where it is made: a task moves what it runs several times.
         let served = Box::pin(serve(&open, asked));
         if panic::caught(AssertUnwindSafe(served)).await.is_err() {

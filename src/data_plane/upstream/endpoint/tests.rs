@@ -8,8 +8,8 @@ use crate::{
     handoff::live::HostPort,
     system::{
         buffers::Buffers,
+        event_loop,
         reactor::{Presence, Reactor},
-        ring::{self, IoChoice},
         socket::{Socket, pair},
     },
     telemetry::labels::ConnectionState,
@@ -82,7 +82,7 @@ impl Servers {
 
 /// Runs `test` with a function that opens a connection.
 fn with_core(test: &impl AsyncFn(&Core)) {
-    ring::run(IoChoice::Auto, |_, _| async {
+    event_loop::run(|| async {
         let reactor = Reactor::start().unwrap();
         let (ours, _theirs) = pair().unwrap();
         let core = Core {
@@ -156,7 +156,7 @@ fn connections_are_spread_over_the_addresses_of_an_endpoint() {
 fn opening_a_connection_ends_with_the_client_or_if_there_is_none_with_its_timeout() {
     with_core(&async |core| {
         let ticking = Rc::clone(&core.reactor);
-        monoio::spawn(async move { ticking.every_tick(|| ticking.tick()).await });
+        event_loop::spawn(async move { ticking.every_tick(|| ticking.tick()).await });
         let servers = Servers::start(1);
         // It does not shake hands.
         let tls = Some(Arc::new(TlsClient::new("localhost", None).unwrap()));

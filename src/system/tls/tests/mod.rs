@@ -29,9 +29,8 @@ use super::{
 };
 use crate::system::{
     buffers::Buffers,
-    process,
+    event_loop, process,
     reactor::Reactor,
-    ring::{self, IoChoice},
     socket::{self, Socket},
     stream::Stream,
 };
@@ -560,25 +559,23 @@ fn with_session<F: Future<Output = ()>>(
     let identity = Identity::new();
     let config = identity.server(rustls_provider(), None);
     let client = TlsClient::new("localhost", Some(identity.pem.as_bytes())).unwrap();
-    for choice in [IoChoice::Auto, IoChoice::Epoll] {
-        ring::run(choice, |_, _| async {
-            let reactor = Reactor::start().unwrap();
-            let (ours, theirs) = socket::pair().unwrap();
-            let (config, serve) = (Arc::clone(&config), serve.clone());
-            let thread = std::thread::spawn(move || {
-                let mut theirs = blocking(theirs);
-                let mut server = ServerConnection::new(config).unwrap();
-                while server.is_handshaking() {
-                    server.complete_io(&mut theirs).unwrap();
-                }
-                serve(server, theirs);
-            });
-            let socket = Socket::new(ours, &reactor).unwrap();
-            test(Stream::secure(socket, &client, &Rc::default()).await.unwrap()).await;
-            thread.join().unwrap();
-        })
-        .unwrap();
-    }
+    event_loop::run(|| async {
+        let reactor = Reactor::start().unwrap();
+        let (ours, theirs) = socket::pair().unwrap();
+        let (config, serve) = (Arc::clone(&config), serve.clone());
+        let thread = std::thread::spawn(move || {
+            let mut theirs = blocking(theirs);
+            let mut server = ServerConnection::new(config).unwrap();
+            while server.is_handshaking() {
+                server.complete_io(&mut theirs).unwrap();
+            }
+            serve(server, theirs);
+        });
+        let socket = Socket::new(ours, &reactor).unwrap();
+        test(Stream::secure(socket, &client, &Rc::default()).await.unwrap()).await;
+        thread.join().unwrap();
+    })
+    .unwrap();
 }
 
 fn blocking(fd: OwnedFd) -> std::os::unix::net::UnixStream {

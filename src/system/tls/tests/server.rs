@@ -22,8 +22,8 @@ use super::{
 };
 use crate::system::{
     buffers::Buffers,
+    event_loop,
     reactor::Reactor,
-    ring::{self, IoChoice},
     socket::{self, Socket},
     stream::{Refused, Stream},
     tls::{
@@ -152,9 +152,7 @@ async fn visit(
 }
 
 fn run<F: Future<Output = ()>>(test: impl Fn(Rc<Reactor>) -> F) {
-    for choice in [IoChoice::Auto, IoChoice::Epoll] {
-        ring::run(choice, |_, _| async { test(Reactor::start().unwrap()).await }).unwrap();
-    }
+    event_loop::run(|| async { test(Reactor::start().unwrap()).await }).unwrap();
 }
 
 #[test]

@@ -1,0 +1,253 @@
+//! The event loop of one core: run what can run, send what has come together, wait for sockets.
+//!
+//! The runtime (monoio) runs the tasks. It is entered for one round of them at a time, and the wait
+//! between is here: one system call for each turn of the loop, in the epoll instance that knows all
+//! sockets, the timer and the bells of other threads. The runtime itself has nothing to wait for,
+//! so that its own event loop is never entered.
+//!
+//! A core may wait only when no task can run. The runtime does not tell, so each task counts when
+//! it runs ([`spawn`]): a round in which none did found none.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use monoio::{LegacyDriver, RuntimeBuilder, task::JoinHandle};
+
+/// Rounds of tasks after which the sockets are looked at, though some task can run still. Tasks
+/// that a look has woken run in the first, and those that they wake in the next.
+const ROUNDS_MAX: u32 = 4;
+
+thread_local! {
+    /// Runs of tasks of this thread so far.
+    static RUNS: Cell<u64> = const { Cell::new(0) };
+    /// The sockets that the loop of this thread waits for.
+    static WAITED_FOR: RefCell<Option<Rc<dyn Sockets>>> = const { RefCell::new(None) };
+}
+
+/// The sockets of one core, as far as its event loop has to do with them.
+pub(super) trait Sockets {
+    /// Sends what has come together. Returns true if that was anything.
+    fn submit_sends(&self) -> bool;
+
+    /// Wakes whoever waits for something that has happened, and the tasks that let others go first.
+    /// Waits until something happens if it may, and no such task does.
+    fn look(&self, may_wait: bool);
+}
+
+/// Runs `future` as a task of the calling thread's event loop. Every task of an event loop must be
+/// started here: of others the loop does not know that they can run.
+pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output>
+where
+    F::Output: 'static,
+{
+    monoio::spawn(Counted { future })
+}
+
+pin_project_lite::pin_project! {
+    /// A task that counts when it runs.
+    struct Counted<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        RUNS.set(RUNS.get() + 1);
+        self.project().future.poll(context)
+    }
+}
+
+/// Makes the loop of this thread wait for these sockets, and for no others.
+pub(super) fn wait_for(sockets: Rc<dyn Sockets>) {
+    WAITED_FOR.set(Some(sockets));
+}
+
+/// Builds an event loop on the calling thread and runs the future that `start` makes. It is to
+/// start a [`Reactor`](crate::system::reactor::Reactor), without which the loop waits for nothing.
+///
+/// # Errors
+/// When the kernel has no descriptors left.
+pub fn run<F: Future>(start: impl FnOnce() -> F) -> io::Result<F::Output> {
+    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build()?;
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut main = pin!(start());
+    let mut turn = Turn::default();
+    let output = loop {
+        // The runtime polls this when it has run the tasks that could, and returns.
+        let round = poll_fn(|_| {
+            if woken.0.swap(false, Ordering::Relaxed) {
+                RUNS.set(RUNS.get() + 1);
+                if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return Poll::Ready(Some(output));
+                }
+            }
+            turn.end_round();
+            Poll::Ready(None)
+        });
+        if let Some(output) = runtime.block_on(round) {
+            break output;
+        }
+    };
+    WAITED_FOR.set(None);
+    Ok(output)
+}
+
+/// Set when the main future can go on.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The present turn of the loop.
+#[derive(Default)]
+struct Turn {
+    /// Rounds of tasks since the last look.
+    rounds: u32,
+    /// Runs of tasks before the present round.
+    runs_before: u64,
+}
+
+impl Turn {
+    /// A round of tasks is over. Ends the turn if nothing more can run in it.
+    fn end_round(&mut self) {
+        let runs = RUNS.get();
+        let could_run = std::mem::replace(&mut self.runs_before, runs) != runs;
+        self.rounds += 1;
+        if could_run && self.rounds < ROUNDS_MAX {
+            return;
+        }
+        let Some(sockets) = WAITED_FOR.with_borrow(Option::clone) else {
+            // Only another thread can wake anybody here.
+            if !could_run {
+                std::thread::yield_now();
+            }
+            return;
+        };
+        // Those who hear of the outcome of a send can run.
+        let has_sent = sockets.submit_sends();
+        if has_sent && self.rounds < ROUNDS_MAX {
+            return;
+        }
+        self.rounds = 0;
+        sockets.look(!could_run && !has_sent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::system::{
+        reactor::Reactor,
+        socket::{Socket, pair},
+    };
+
+    /// Tasks of a chain, each of which wakes the next: more than the runtime runs in one round.
+    const CHAIN: usize = 10_000;
+
+    /// Waits for the processor time of this thread, in nanoseconds.
+    fn processor_time() -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the pointer is to a live timespec, which the call writes.
+        #[expect(unsafe_code, reason = "the clock of a thread has no safe wrapper in std")]
+        let read = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+        assert_eq!(read, 0);
+        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+    }
+
+    #[test]
+    fn a_chain_of_tasks_runs_to_its_end_without_an_event() {
+        run(|| async {
+            let reactor = Reactor::start().unwrap();
+            // No tick and no socket would wake the loop if it waited while one of them can run.
+            let (sender, _receiver) = std::sync::mpsc::channel();
+            let mut last = spawn(async { 0_usize });
+            for _ in 0..CHAIN {
+                let before = last;
+                let sender = sender.clone();
+                last = spawn(async move {
+                    let place = before.await + 1;
+                    sender.send(place).unwrap();
+                    place
+                });
+            }
+            let started = Instant::now();
+            assert_eq!(last.await, CHAIN);
+            // Each wait would last until the next tick.
+            assert!(started.elapsed() < crate::system::alarm::TICK * 20, "{:?}", started.elapsed());
+            drop(reactor);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_loop_without_anything_to_do_uses_no_processor() {
+        run(|| async {
+            let reactor = Reactor::start().unwrap();
+            let before = processor_time();
+            reactor.sleep(Duration::from_millis(300)).await;
+            let used = processor_time().saturating_sub(before);
+            assert!(used < Duration::from_millis(30), "{used:?}");
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn the_main_future_is_polled_only_when_it_is_woken() {
+        run(|| async {
+            let reactor = Reactor::start().unwrap();
+            let mut polls = 0;
+            let (ours, theirs) = pair().unwrap();
+            let socket = Rc::new(Socket::new(ours, &reactor).unwrap());
+            let waiting = Rc::clone(&socket);
+            spawn(async move {
+                waiting.readable().await;
+                drop(theirs);
+            });
+            let mut sleep = pin!(reactor.sleep(Duration::from_millis(250)));
+            poll_fn(|context| {
+                polls += 1;
+                sleep.as_mut().poll(context)
+            })
+            .await;
+            assert_eq!(polls, 2);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn two_loops_one_after_another_have_sockets_of_their_own() {
+        for _ in 0..2 {
+            let ended = run(|| async {
+                let reactor = Reactor::start().unwrap();
+                let (ours, theirs) = pair().unwrap();
+                let socket = Socket::new(ours, &reactor).unwrap();
+                drop(theirs);
+                socket.recv(&mut [0; 8]).await.unwrap()
+            });
+            assert_eq!(ended.unwrap(), 0);
+        }
+    }
+}
