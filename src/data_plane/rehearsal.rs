@@ -35,8 +35,8 @@ use crate::{
     policy::auth::TokenCache,
     protocol::http1::{Pseudonym, RequestHead, ResponseHead, parse_request, parse_response},
     system::{
+        event_loop,
         reactor::Reactor,
-        ring::{self, IoChoice},
         socket::{self, Socket},
         stream::Stream,
     },
@@ -81,7 +81,7 @@ impl Rehearsal {
     /// # Errors
     /// The kernel refuses a descriptor or a thread.
     pub fn run<T>(release: Release, body: impl FnOnce(&mut Self) -> T) -> io::Result<T> {
-        ring::run(IoChoice::Epoll, |_, _| async move { Ok(body(&mut Self::start(release)?)) })?
+        event_loop::run(|| async move { Ok(body(&mut Self::start(release)?)) })?
     }
 
     fn start(release: Release) -> io::Result<Self> {
@@ -174,6 +174,7 @@ impl Rehearsal {
             is_head: request.is_head(),
             fields: &fields,
             client: Some(response.presence()),
+            may_splice: response.may_splice(),
             notes: None,
         };
         let object = ObjectRequest::new(core, &request.local, bucket, wanted, permit).ok()?;

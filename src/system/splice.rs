@@ -24,6 +24,10 @@ const PIPE_BYTES_MIN: usize = 262_144;
 /// Free pipes kept per core. Each pins at most `PIPE_BYTES` of kernel memory, and only while full.
 const PIPES_FREE_MAX: usize = 16;
 
+/// Length of a body, in bytes, from which on it is worth a pipe of its own, where those that are
+/// kept are in use: to make one and to close it takes five system calls.
+const NEW_PIPE_BYTES_MIN: u64 = 524_288;
+
 /// A pipe, with the number of bytes in it.
 #[derive(Debug)]
 pub struct Pipe {
@@ -48,8 +52,13 @@ pub struct Pipes {
 }
 
 impl Pipes {
-    /// An empty pipe, or none when the kernel gives none that is large enough, or gave none lately.
-    pub fn take(&self, now: Monotonic) -> Option<Pipe> {
+    /// An empty pipe for so many bytes. None when the kernel gives none that is large enough, or
+    /// gave none lately, or when a pipe made for these bytes alone would cost more than to copy
+    /// them.
+    pub fn take(&self, bytes: u64, now: Monotonic) -> Option<Pipe> {
+        if bytes < NEW_PIPE_BYTES_MIN && self.in_use.get() >= PIPES_FREE_MAX {
+            return None;
+        }
         let size = if self.in_use.get() < LARGE_PIPES_MAX { PIPE_BYTES } else { PIPE_BYTES_MIN };
         let pipe = self.take_or_make(now, || Pipe::new(size).ok().flatten())?;
         self.in_use.set(self.in_use.get() + 1);
@@ -190,7 +199,8 @@ mod tests {
     fn only_the_first_pipes_in_use_are_large() {
         let pipes = Pipes::default();
         let now = Monotonic(1);
-        let taken: Vec<_> = (0..=LARGE_PIPES_MAX).map(|_| pipes.take(now).unwrap()).collect();
+        let taken: Vec<_> =
+            (0..=LARGE_PIPES_MAX).map(|_| pipes.take(u64::MAX, now).unwrap()).collect();
         let (last, first) = taken.split_last().unwrap();
         assert_eq!(last.capacity, PIPE_BYTES_MIN);
         assert!(first.iter().all(|pipe| pipe.capacity >= PIPE_BYTES_MIN));
@@ -198,5 +208,21 @@ mod tests {
             pipes.give_back(pipe);
         }
         assert_eq!(pipes.in_use.get(), 0);
+    }
+
+    #[test]
+    fn a_short_body_gets_no_pipe_of_its_own() {
+        let pipes = Pipes::default();
+        let now = Monotonic(1);
+        let short = NEW_PIPE_BYTES_MIN - 1;
+        let mut taken: Vec<_> =
+            (0..PIPES_FREE_MAX).map(|_| pipes.take(short, now).unwrap()).collect();
+        assert!(pipes.take(short, now).is_none());
+        taken.push(pipes.take(NEW_PIPE_BYTES_MIN, now).unwrap());
+        for pipe in taken.drain(..2) {
+            pipes.give_back(pipe);
+        }
+        assert!(pipes.take(short, now).is_some());
+        assert!(pipes.take(short, now).is_none());
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn relay(
     body.release_buffer();
     let upstream = body.connection().stream().splice_fd();
     let Some(sockets) = upstream.zip(client.stream.splice_fd()) else { return Ok(false) };
-    let Some(mut pipe) = core.pipes.take(core.reactor.clock.coarse()) else {
+    let Some(mut pipe) = core.pipes.take(left, core.reactor.clock.coarse()) else {
         return Ok(false);
     };
     let mut taken = 0;

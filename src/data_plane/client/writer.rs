@@ -258,6 +258,10 @@ impl ResponseWriter for Writer<'_> {
         Ok(())
     }
 
+    fn may_splice(&self) -> bool {
+        self.stream.splice_fd().is_some()
+    }
+
     async fn splice(&mut self, body: &mut Body<'_>) -> Result<bool, Cut> {
         let client = Destination {
             stream: self.stream,

@@ -119,6 +119,9 @@ pub(crate) trait ResponseWriter {
     /// Ends the body and sends what was kept back.
     async fn finish(&mut self) -> Result<(), ClientGone>;
 
+    /// True if a body may be moved past this process to the client.
+    fn may_splice(&self) -> bool;
+
     /// Moves the rest of a body past this process. False where that is not possible, or not worth
     /// it.
     async fn splice(&mut self, body: &mut Body<'_>) -> Result<bool, Cut>;

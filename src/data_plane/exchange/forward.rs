@@ -95,6 +95,7 @@ pub(super) async fn forward(
         is_head: exchange.request.is_head(),
         fields: &fields,
         client: Some(response.presence()),
+        may_splice: response.may_splice(),
         notes: exchange.notes,
     };
     let request = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit);
@@ -421,7 +422,16 @@ impl<'s> Replacement<'s> {
             }
             self.append_fields(|_| false, &mut via);
             let target = Target::Object(&key);
-            let wanted = Wanted { target, query: b"", is_head: true, fields: &via, client, notes };
+            let may_splice = false;
+            let wanted = Wanted {
+                target,
+                query: b"",
+                is_head: true,
+                fields: &via,
+                client,
+                may_splice,
+                notes,
+            };
             request = request.followed_by(wanted);
             if key.len() <= OBJECT_KEY_BYTES_MAX {
                 match exists(&request, &mut arrived).await {
@@ -445,7 +455,9 @@ impl<'s> Replacement<'s> {
             self.append_fields(passes, &mut fields);
             let target = Target::Object(substitute.key());
             let is_head = exchange.request.is_head();
-            let wanted = Wanted { target, query: b"", is_head, fields: &fields, client, notes };
+            let may_splice = response.may_splice();
+            let wanted =
+                Wanted { target, query: b"", is_head, fields: &fields, client, may_splice, notes };
             request = request.followed_by(wanted);
             match arrived.fetch(&request).await {
                 Ok(fetched) if substitute.is_found(arrived.head.status) => {

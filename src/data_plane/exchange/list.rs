@@ -164,6 +164,7 @@ impl Page<'_> {
             is_head: false,
             fields: &fields,
             client: Some(response.presence()),
+            may_splice: false,
             notes: exchange.notes,
         };
         let request = ObjectRequest::new(core, &exchange.request.local, bucket, wanted, permit);

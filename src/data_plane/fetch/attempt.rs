@@ -24,6 +24,10 @@ use crate::{
 /// a server could hold a request for ever.
 const INTERIM_RESPONSES_MAX: usize = 16;
 
+/// Bytes that are read at once of the head of an object that is likely to be spliced: an ordinary
+/// head fits, and little of the body.
+const HEAD_READ_BYTES: usize = 4_096;
+
 /// The body of a response whose head is complete.
 #[derive(Debug)]
 pub(crate) struct Fetched<'c> {
@@ -153,10 +157,12 @@ impl<'r> ObjectRequest<'r> {
             }
         }
         connection.wait().await;
-        // What arrives with the head is copied; of a large object that should be little, because
-        // the rest can be moved without copying.
-        let large = self.endpoint.expects_large();
-        let mut buffer = if large { core.buffers.small() } else { core.buffers.large() };
+        // What arrives with the head is copied; of an object that is to be spliced that should be
+        // little.
+        let may_splice = self.may_splice && connection.stream().splice_fd().is_some();
+        let is_little = may_splice && self.endpoint.expects_large();
+        let mut buffer = if is_little { core.buffers.small() } else { core.buffers.large() };
+        let most = if is_little { HEAD_READ_BYTES } else { LARGE_BYTES };
         let mut phase = Phase::Send;
         let mut filled = 0;
         let mut interim = 0;
@@ -164,7 +170,8 @@ impl<'r> ObjectRequest<'r> {
             if filled == buffer.len() {
                 buffer.grow(LARGE_BYTES);
             }
-            let room = buffer.get_mut(filled..).unwrap_or_default();
+            let room = buffer.len().min(filled + most);
+            let room = buffer.get_mut(filled..room).unwrap_or_default();
             let count = match connection.recv(room).await {
                 Ok(0) => return Err(failure(connection, Kind::Truncated, phase)),
                 Ok(count) => count,

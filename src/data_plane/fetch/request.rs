@@ -40,6 +40,7 @@ pub(crate) struct ObjectRequest<'r> {
     fields: &'r [u8],
     pub(super) is_head: bool,
     pub(super) client: Option<Presence>,
+    pub(super) may_splice: bool,
     pub(super) notes: Option<&'r Notes>,
     credentials: Held<'r>,
     _permit: Permit,
@@ -87,6 +88,8 @@ pub(crate) struct Wanted<'r> {
     /// The client that waits for it, whose departure ends the attempts and the body. Without one
     /// only timeouts do.
     pub(crate) client: Option<Presence>,
+    /// True if its body may pass this process without being copied.
+    pub(crate) may_splice: bool,
     /// Where its attempts are noted, if anybody wants to know.
     pub(crate) notes: Option<&'r Notes>,
 }
@@ -104,7 +107,7 @@ impl<'r> ObjectRequest<'r> {
         permit: Permit,
     ) -> Result<Self, Fault> {
         let bucket = local.buckets.get(index).ok_or(Fault::Internal)?;
-        let Wanted { target, query, is_head, fields, client, notes } = wanted;
+        let Wanted { target, query, is_head, fields, client, may_splice, notes } = wanted;
         let cells = local.cells_of(index, core.worker).ok_or(Fault::Internal)?;
         let credentials = match &bucket.signing {
             Signing::Keys(keys) => Held::Keys(keys),
@@ -130,6 +133,7 @@ impl<'r> ObjectRequest<'r> {
             fields,
             is_head,
             client,
+            may_splice,
             notes,
             credentials,
             _permit: permit,
@@ -139,8 +143,8 @@ impl<'r> ObjectRequest<'r> {
     /// The next request of the same requester, for something else in the same bucket, with the same
     /// permit and the same credentials.
     pub(crate) fn followed_by(self, wanted: Wanted<'r>) -> Self {
-        let Wanted { target, query, is_head, fields, client, notes } = wanted;
-        Self { target, query, fields, is_head, client, notes, ..self }
+        let Wanted { target, query, is_head, fields, client, may_splice, notes } = wanted;
+        Self { target, query, fields, is_head, client, may_splice, notes, ..self }
     }
 
     /// The object's key, decoded; empty if it asks for none.

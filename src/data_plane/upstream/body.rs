@@ -15,9 +15,12 @@ use crate::{
     },
 };
 
-/// A body of at least so many bytes is large: worth moving inside the kernel. Below it, setting up
-/// the pipe costs more than copying.
-pub(crate) const LARGE_BODY_BYTES_MIN: u64 = 524_288;
+/// A body of at least so many bytes is large: the next one of its endpoint is expected to be worth
+/// moving inside the kernel, so that little of it is read with the head.
+pub(crate) const LARGE_BODY_BYTES_MIN: u64 = 49_152;
+
+/// Bytes left of a body from which on splicing costs less than copying.
+const SPLICED_BYTES_MIN: u64 = 32_768;
 
 /// The rule for the end of the body (RFC 9112 section 6.3).
 #[derive(Debug)]
@@ -186,7 +189,7 @@ impl<'c> Body<'c> {
             Framing::Fixed(left)
                 if self.window.is_empty() && self.connection.stream().splice_fd().is_some() =>
             {
-                (left >= LARGE_BODY_BYTES_MIN).then_some(left)
+                (left >= SPLICED_BYTES_MIN).then_some(left)
             }
             _ => None,
         }

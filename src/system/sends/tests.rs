@@ -187,7 +187,7 @@ fn what_was_handed_over_goes_out_before_anything_else_and_before_an_end() {
         let splices = |socket: Socket| {
             let (from, mut source) = connect(&socket.registration().reactor);
             source.write_all(b"second").unwrap();
-            let mut pipe = Pipes::default().take(Monotonic(1)).unwrap();
+            let mut pipe = Pipes::default().take(6, Monotonic(1)).unwrap();
             assert_eq!(pipe.fill(&from, 6).unwrap(), Some(6));
             assert_eq!(pipe.empty(&socket).unwrap(), Some(6));
             Some(socket)

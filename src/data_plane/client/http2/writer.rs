@@ -261,6 +261,10 @@ impl ResponseWriter for Writer<'_> {
         self.send(true).await
     }
 
+    fn may_splice(&self) -> bool {
+        false
+    }
+
     async fn splice(&mut self, _body: &mut Body<'_>) -> Result<bool, Cut> {
         // The kernel cannot put frames around what it moves.
         Ok(false)
