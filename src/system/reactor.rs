@@ -202,7 +202,7 @@ impl Sockets for Reactor {
             0
         });
         self.sends.begin_turn(events);
-        self.turns.begin();
+        self.turns.begin(events);
     }
 
     fn submit_sends(&self) -> bool {

@@ -5,7 +5,7 @@
 //! task waits until the event loop has gone round.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::poll_fn,
     task::{Poll, Waker},
 };
@@ -16,7 +16,14 @@ pub const TURN_BYTES: usize = 1_048_576;
 
 /// The same for bytes that the kernel moves from socket to socket, several times faster than they
 /// can be copied.
-pub const TURN_SPLICED_BYTES: usize = 4 * 1_048_576;
+const TURN_SPLICED_BYTES: usize = 4 * 1_048_576;
+
+/// The least that a body moves in its turn, in bytes, however many others there are.
+const TURN_SPLICED_BYTES_MIN: usize = 262_144;
+
+/// Events of a turn up to which each of its bodies may move [`TURN_SPLICED_BYTES`]. Where there are
+/// more, all together move no more than that many would: a turn ends within a few milliseconds.
+const TURN_FULL_EVENTS: usize = 8;
 
 /// Requests of one connection that may be answered without waiting before others get their turn.
 pub const TURN_REQUESTS: u32 = 32;
@@ -25,6 +32,8 @@ pub const TURN_REQUESTS: u32 = 32;
 #[derive(Debug, Default)]
 pub struct Turns {
     waiting: RefCell<Vec<Waker>>,
+    /// Events of the present turn.
+    events: Cell<usize>,
 }
 
 impl Turns {
@@ -46,8 +55,15 @@ impl Turns {
         !self.waiting.borrow().is_empty()
     }
 
-    /// The event loop has gone round.
-    pub(super) fn begin(&self) {
+    /// Bytes of a spliced body that may be moved in the present turn before others get theirs.
+    pub fn spliced_bytes(&self) -> usize {
+        let all = TURN_FULL_EVENTS * TURN_SPLICED_BYTES;
+        (all / self.events.get().max(TURN_FULL_EVENTS)).max(TURN_SPLICED_BYTES_MIN)
+    }
+
+    /// The event loop has gone round, and found so many events.
+    pub(super) fn begin(&self, events: usize) {
+        self.events.set(events);
         if self.are_awaited() {
             self.waiting.take().into_iter().for_each(Waker::wake);
         }
@@ -56,7 +72,7 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, os::fd::AsRawFd, rc::Rc};
+    use std::{os::fd::AsRawFd, rc::Rc};
 
     use super::*;
     use crate::system::{
@@ -92,6 +108,17 @@ mod tests {
         })
         .unwrap();
         assert!(turns_taken.iter().all(|taken| *taken > 0), "{turns_taken:?}");
+    }
+
+    #[test]
+    fn a_turn_with_many_events_moves_less_of_each_body() {
+        let turns = Turns::default();
+        let moved = [0, 1, 8, 16, 64, 1_000].map(|events| {
+            turns.begin(events);
+            turns.spliced_bytes()
+        });
+        let full = TURN_SPLICED_BYTES;
+        assert_eq!(moved, [full, full, full, full / 2, full / 8, TURN_SPLICED_BYTES_MIN]);
     }
 
     /// Runs `test` on an event loop, which may come to hang. At every look at its sockets something

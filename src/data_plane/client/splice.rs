@@ -14,7 +14,6 @@ use crate::{
         socket::Socket,
         splice::Pipe,
         stream::Stream,
-        turn::TURN_SPLICED_BYTES,
     },
 };
 
@@ -98,7 +97,7 @@ async fn pump(
             Ok(None) => true,
             Err(_) => return Err(Cut::Client),
         };
-        if !is_full && this_turn < TURN_SPLICED_BYTES {
+        if !is_full && this_turn < core.reactor.turns.spliced_bytes() {
             continue;
         }
         on_demand.get_or_insert_with(|| upstream_registration.on_demand());
