@@ -2,13 +2,16 @@
 
 use std::io;
 
-use crate::{config::Settings, handoff::snapshot::Snapshot};
+use crate::{config::Settings, handoff::snapshot::Snapshot, system::splice::IDLE_DESCRIPTORS_MAX};
 
-/// Descriptors that the process needs besides connections: logs, rings, inboxes, pipes.
+/// Descriptors that the process needs besides connections and workers: logs, channels, files.
 const SPARE_DESCRIPTORS: u64 = 128;
 
+/// Descriptors of a worker besides connections and pipes: listeners, inbox, timer, ring, epoll.
+const DESCRIPTORS_PER_WORKER: usize = 16;
+
 /// Descriptors that a connection may take: the client's, the upstream's, and the two ends of a pipe
-/// while a large object is moved inside the kernel.
+/// while a body is moved inside the kernel.
 const DESCRIPTORS_PER_CONNECTION: u64 = 4;
 
 pub(super) fn check_descriptors(
@@ -19,7 +22,9 @@ pub(super) fn check_descriptors(
 ) {
     let connections = settings.server.max_connections as u64;
     let idle_upstream = idle_upstream(snapshot, workers).min(connections);
-    let wanted = connections * DESCRIPTORS_PER_CONNECTION + idle_upstream + SPARE_DESCRIPTORS;
+    let of_workers = (workers * (DESCRIPTORS_PER_WORKER + IDLE_DESCRIPTORS_MAX)) as u64;
+    let wanted =
+        connections * DESCRIPTORS_PER_CONNECTION + idle_upstream + of_workers + SPARE_DESCRIPTORS;
     match limit {
         Ok(limit) if limit < wanted => tracing::warn!(
             open_file_limit = limit,

@@ -103,7 +103,8 @@ declare! {
         /// PROXY protocol header (version 1 or 2) at the start of each connection to `port`, and to
         /// no other: `require` closes connections without a good one.
         proxy_protocol: ProxyProtocol = choice::<ProxyProtocol>().is("none").restart(),
-        /// Kernel interface; `auto` falls back to epoll with a warning.
+        /// An `io_uring` for small sends to share calls; `auto` does without, with a warning, where
+        /// the kernel forbids it.
         io: IoChoice = choice::<IoChoice>().is("auto").restart(),
         /// Limits on requests.
         limits: Limits = section_of::<Limits>(),

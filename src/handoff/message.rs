@@ -76,9 +76,9 @@ pub enum FromWorker {
     Running {
         /// Index of the worker.
         worker: usize,
-        /// Which event loop it is.
+        /// The kernel interface that it uses beside epoll.
         io: IoKind,
-        /// Why a better one was refused.
+        /// Why the kernel gave no better one.
         refused: Option<String>,
         /// The way in which small sends leave it.
         sends: Sending,

@@ -2,8 +2,8 @@
 //!
 //! One timer of the kernel (`timerfd_create(2)`) expires at the next tick, or when the first
 //! sleeper is due. It is one more descriptor of the core's epoll instance, so that a core that is
-//! never idle sees it with every look at its sockets. The runtime's own timers are not used: it
-//! looks at them only when no task is runnable.
+//! never idle sees it with every look at its sockets. The runtime's own timers are not used: its
+//! own event loop is never entered.
 
 use std::{
     cell::{Cell, RefCell},

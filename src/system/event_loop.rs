@@ -40,7 +40,7 @@ pub(super) trait Sockets {
     fn submit_sends(&self) -> bool;
 
     /// Wakes whoever waits for something that has happened, and the tasks that let others go first.
-    /// Waits until something happens if it may, and no such task does.
+    /// Waits until something happens if it may, and no such task waits.
     fn look(&self, may_wait: bool);
 }
 
@@ -77,16 +77,19 @@ pub(super) fn wait_for(sockets: Rc<dyn Sockets>) {
 
 /// Builds an event loop on the calling thread and runs the future that `start` makes. It is to
 /// start a [`Reactor`](crate::system::reactor::Reactor), without which the loop waits for nothing.
+/// Wakers of its tasks are for this thread only; other threads ring a bell that is a socket.
 ///
 /// # Errors
 /// When the kernel has no descriptors left.
 pub fn run<F: Future>(start: impl FnOnce() -> F) -> io::Result<F::Output> {
-    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build()?;
+    // The runtime's own events are never waited for, so it gets the least room for them.
+    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().with_entries(256).build()?;
+    let _forgets = Forgets;
     let woken = Arc::new(Woken(AtomicBool::new(true)));
     let waker = Waker::from(Arc::clone(&woken));
     let mut main = pin!(start());
     let mut turn = Turn::default();
-    let output = loop {
+    loop {
         // The runtime polls this when it has run the tasks that could, and returns.
         let round = poll_fn(|_| {
             if woken.0.swap(false, Ordering::Relaxed) {
@@ -99,11 +102,18 @@ pub fn run<F: Future>(start: impl FnOnce() -> F) -> io::Result<F::Output> {
             Poll::Ready(None)
         });
         if let Some(output) = runtime.block_on(round) {
-            break output;
+            return Ok(output);
         }
-    };
-    WAITED_FOR.set(None);
-    Ok(output)
+    }
+}
+
+/// Lets the thread wait for no sockets any more when dropped, be it by a panic.
+struct Forgets;
+
+impl Drop for Forgets {
+    fn drop(&mut self) {
+        WAITED_FOR.set(None);
+    }
 }
 
 /// Set when the main future can go on.
@@ -138,7 +148,7 @@ impl Turn {
             return;
         }
         let Some(sockets) = WAITED_FOR.with_borrow(Option::clone) else {
-            // Only another thread can wake anybody here.
+            // Before there is a reactor there is nothing to wait in.
             if !could_run {
                 std::thread::yield_now();
             }
@@ -156,7 +166,7 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::system::{
@@ -164,10 +174,11 @@ mod tests {
         socket::{Socket, pair},
     };
 
-    /// Tasks of a chain, each of which wakes the next: more than the runtime runs in one round.
-    const CHAIN: usize = 10_000;
+    /// Links of a chain of tasks, each of which wakes the next: one can run at a time, so that the
+    /// runtime runs a few of them in a round.
+    const LINKS: usize = 1_000;
 
-    /// Waits for the processor time of this thread, in nanoseconds.
+    /// Processor time of this thread so far.
     fn processor_time() -> Duration {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: the pointer is to a live timespec, which the call writes.
@@ -178,26 +189,50 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_tasks_runs_to_its_end_without_an_event() {
+    fn the_loop_does_not_wait_while_one_task_wakes_another() {
         run(|| async {
             let reactor = Reactor::start().unwrap();
-            // No tick and no socket would wake the loop if it waited while one of them can run.
-            let (sender, _receiver) = std::sync::mpsc::channel();
-            let mut last = spawn(async { 0_usize });
-            for _ in 0..CHAIN {
-                let before = last;
-                let sender = sender.clone();
-                last = spawn(async move {
-                    let place = before.await + 1;
-                    sender.send(place).unwrap();
-                    place
-                });
+            let wakers: Rc<Vec<Cell<Option<Waker>>>> =
+                Rc::new((0..=LINKS).map(|_| Cell::default()).collect());
+            for link in 0..LINKS {
+                let wakers = Rc::clone(&wakers);
+                let mut has_waited = false;
+                spawn(poll_fn(move |context| {
+                    if std::mem::replace(&mut has_waited, true) {
+                        wakers[link + 1].take().into_iter().for_each(Waker::wake);
+                        return Poll::Ready(());
+                    }
+                    wakers[link].set(Some(context.waker().clone()));
+                    Poll::Pending
+                }));
             }
-            let started = Instant::now();
-            assert_eq!(last.await, CHAIN);
-            // Each wait would last until the next tick.
-            assert!(started.elapsed() < crate::system::alarm::TICK * 20, "{:?}", started.elapsed());
-            drop(reactor);
+            // Now all of them wait, and so does this.
+            reactor.turns.next().await;
+            let before = reactor.poller.waits();
+            let mut has_begun = false;
+            poll_fn(|context| {
+                if std::mem::replace(&mut has_begun, true) {
+                    return Poll::Ready(());
+                }
+                wakers[LINKS].set(Some(context.waker().clone()));
+                wakers[0].take().into_iter().for_each(Waker::wake);
+                Poll::Pending
+            })
+            .await;
+            assert_eq!(reactor.poller.waits(), before);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn the_loop_does_not_wait_while_a_task_waits_for_its_turn() {
+        run(|| async {
+            let reactor = Reactor::start().unwrap();
+            let before = reactor.poller.waits();
+            for _ in 0..10 {
+                reactor.turns.next().await;
+            }
+            assert_eq!(reactor.poller.waits(), before);
         })
         .unwrap();
     }

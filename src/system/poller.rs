@@ -1,7 +1,7 @@
 //! The epoll instance of one core: which descriptors have changed, as the kernel reports it.
 //!
 //! Each descriptor is registered once in its life, edge-triggered, and the event loop waits for
-//! this one instance alone. A wait of a task then costs no system call and no entry in the ring.
+//! this one instance alone. A wait of a task then costs no system call.
 //! See `epoll(7)`, "Level-triggered and edge-triggered".
 
 use std::{
@@ -34,6 +34,9 @@ pub(super) struct Poller {
     /// Waits that are to fail.
     #[cfg(test)]
     failures: std::cell::Cell<usize>,
+    /// Looks so far that could wait.
+    #[cfg(test)]
+    waits: std::cell::Cell<usize>,
 }
 
 impl fmt::Debug for Poller {
@@ -60,6 +63,8 @@ impl Poller {
             events: RefCell::new(Vec::with_capacity(EVENTS_PER_TURN)),
             #[cfg(test)]
             failures: std::cell::Cell::default(),
+            #[cfg(test)]
+            waits: std::cell::Cell::default(),
         })
     }
 
@@ -91,6 +96,12 @@ impl Poller {
     #[cfg(test)]
     pub(super) fn fail(&self, waits: usize) {
         self.failures.set(waits);
+    }
+
+    /// Looks so far that could wait.
+    #[cfg(test)]
+    pub(super) fn waits(&self) -> usize {
+        self.waits.get()
     }
 
     /// Reports nothing of a descriptor that was added until it is asked for.
@@ -152,6 +163,8 @@ impl Poller {
     /// What `epoll_pwait(2)` reports, but for an interruption, which is a look that found nothing.
     /// Nothing is lost: what has happened is still there to be seen.
     pub(super) fn look(&self, may_wait: bool, mut each: impl FnMut(Event)) -> io::Result<usize> {
+        #[cfg(test)]
+        self.waits.set(self.waits.get() + usize::from(may_wait));
         #[cfg(test)]
         if let Some(left) = self.failures.get().checked_sub(1) {
             self.failures.set(left);

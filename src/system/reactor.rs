@@ -187,8 +187,10 @@ impl Reactor {
 
 impl Sockets for Reactor {
     fn look(&self, may_wait: bool) {
+        let may_wait = may_wait && !self.turns.are_awaited();
+        debug_assert!(!may_wait || !self.sends.are_queued(), "sends wait for an event");
         let all = self.all.borrow();
-        let looked = self.poller.look(may_wait && !self.turns.are_awaited(), |event| match event {
+        let looked = self.poller.look(may_wait, |event| match event {
             Event::Alarm => self.alarm.ring(Monotonic::now()),
             Event::Of { key, events } => {
                 if let Some(registered) = usize::try_from(key).ok().and_then(|slot| all.get(slot)) {

@@ -5,7 +5,7 @@ use std::{fmt, io};
 
 use io_uring::IoUring;
 
-use crate::system::send_ring::{ENTRIES, SendRing};
+use crate::system::send_ring::{ENTRIES, SendRing, SendsChoice};
 
 /// Which kernel interface a worker may use (`server.io`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,16 @@ pub enum IoKind {
     Epoll,
 }
 
+impl IoKind {
+    /// The words in the log about what the kernel refused.
+    pub const fn without_better(self) -> &'static str {
+        match self {
+            Self::Epoll => "io_uring was refused: small sends leave one by one",
+            _ => "an io_uring with better flags was refused",
+        }
+    }
+}
+
 impl fmt::Display for IoKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -62,9 +72,9 @@ impl fmt::Display for IoKind {
 /// The rings to try, the cheapest first.
 const LADDER: [IoKind; 3] = [IoKind::RingDeferTaskrun, IoKind::RingCoopTaskrun, IoKind::RingPlain];
 
-/// The kernel interface that a worker was given.
+/// The kernel interface that a worker has opened.
 #[derive(Debug)]
-pub struct Given {
+pub struct Opened {
     /// Its kind.
     pub kind: IoKind,
     /// The error that made a worse one necessary than the best.
@@ -73,24 +83,28 @@ pub struct Given {
     pub ring: Option<SendRing>,
 }
 
-/// The best that `choice` allows and the kernel gives.
+/// The best that `choice` allows and the kernel gives, for these sends. Where none are to go
+/// together no ring is asked for.
 ///
 /// # Errors
 /// A ring is demanded and refused.
-pub fn give(choice: IoChoice) -> io::Result<Given> {
+pub fn open(choice: IoChoice, sends: SendsChoice) -> io::Result<Opened> {
     let mut refused = None;
-    if choice != IoChoice::Epoll {
+    if let (IoChoice::Auto | IoChoice::IoUring, SendsChoice::From(turn_events_min)) =
+        (choice, sends)
+    {
         for kind in LADDER {
-            match flags(kind).build(ENTRIES).and_then(SendRing::new) {
-                Ok(ring) => return Ok(Given { kind, refused, ring: Some(ring) }),
+            let ring = flags(kind).build(ENTRIES);
+            match ring.and_then(|ring| SendRing::new(ring, turn_events_min)) {
+                Ok(ring) => return Ok(Opened { kind, refused, ring: Some(ring) }),
+                Err(error) if choice == IoChoice::IoUring && kind == IoKind::RingPlain => {
+                    return Err(error);
+                }
                 Err(error) => refused = Some(error),
             }
         }
-        if choice == IoChoice::IoUring {
-            return Err(refused.unwrap_or_else(|| io::Error::other("io_uring refused")));
-        }
     }
-    Ok(Given { kind: IoKind::Epoll, refused, ring: None })
+    Ok(Opened { kind: IoKind::Epoll, refused, ring: None })
 }
 
 fn flags(kind: IoKind) -> io_uring::Builder {

@@ -1,4 +1,4 @@
-//! A ring of a core for sends, beside the one that its event loop waits in.
+//! The ring of a core for its small sends.
 //!
 //! A send goes into it only so that the kernel completes it before the call returns
 //! (`MSG_DONTWAIT`: a socket without room is an error, `EAGAIN`, and not something to wait for).
@@ -110,19 +110,35 @@ impl fmt::Debug for SendRing {
 }
 
 impl SendRing {
-    /// A ring for the sends of every turn, after a trial.
+    /// A ring for the sends of turns with at least so many events, after a trial: a send on a
+    /// socket with room, and one on the same without.
     ///
     /// # Errors
-    /// The kernel does not complete sends at once.
-    pub(super) fn new(ring: IoUring) -> io::Result<Self> {
-        try_out(ring)
-    }
-
-    /// The same ring for the sends of these turns, unless there are none.
-    pub fn for_turns(self, choice: SendsChoice) -> Option<Self> {
-        match choice {
-            SendsChoice::Never => None,
-            SendsChoice::From(turn_events_min) => Some(Self { turn_events_min, ..self }),
+    /// The kernel does not complete sends at once, or gives no socket.
+    pub(super) fn new(mut ring: IoUring, turn_events_min: usize) -> io::Result<Self> {
+        let (ours, _theirs) = UnixStream::pair()?;
+        socket2::SockRef::from(&ours).set_send_buffer_size(1)?;
+        let bytes = vec![0; 65_536];
+        let mut outcomes = [Outcome::NotSubmitted; 2];
+        // Nothing is waited for here, since a kernel that is not fit for this might wait for ever.
+        let messages = [&bytes[..], &bytes[..]].map(|bytes| (ours.as_raw_fd(), bytes));
+        push(&mut ring, messages.into_iter());
+        ring.submit()?;
+        reap(&mut ring, &mut outcomes);
+        match outcomes {
+            [Outcome::Completed(1..), Outcome::Completed(full)] if full == -libc::EAGAIN => {
+                Ok(Self {
+                    turn_events_min,
+                    ring: Some(ring),
+                    #[cfg(test)]
+                    failure: None,
+                })
+            }
+            _ => {
+                // What the kernel may still use must stay.
+                bytes.leak();
+                Err(io::Error::other("it does not complete sends within the call"))
+            }
         }
     }
 
@@ -182,34 +198,6 @@ impl SendRing {
     #[cfg(test)]
     pub(super) fn fail(&mut self, failure: Failure) {
         self.failure = Some(failure);
-    }
-}
-
-/// Sends on a socket with room, and on the same without.
-fn try_out(mut ring: IoUring) -> io::Result<SendRing> {
-    let (ours, _theirs) = UnixStream::pair()?;
-    socket2::SockRef::from(&ours).set_send_buffer_size(1)?;
-    let bytes = vec![0; 65_536];
-    let mut outcomes = [Outcome::NotSubmitted; 2];
-    // Nothing is waited for here, since a kernel that is not fit for this might wait for ever.
-    let messages = [&bytes[..], &bytes[..]].map(|bytes| (ours.as_raw_fd(), bytes));
-    push(&mut ring, messages.into_iter());
-    ring.submit()?;
-    reap(&mut ring, &mut outcomes);
-    match outcomes {
-        [Outcome::Completed(1..), Outcome::Completed(full)] if full == -libc::EAGAIN => {
-            Ok(SendRing {
-                turn_events_min: 0,
-                ring: Some(ring),
-                #[cfg(test)]
-                failure: None,
-            })
-        }
-        _ => {
-            // What the kernel may still use must stay.
-            bytes.leak();
-            Err(io::Error::other(format!("sends do not complete at once: {outcomes:?}")))
-        }
     }
 }
 

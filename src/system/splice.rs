@@ -8,25 +8,30 @@ use std::{
 
 use crate::system::{clock::Monotonic, fd::would_block_is_none, socket::Socket};
 
-/// Size asked of the kernel for the first pipes of a core, in bytes:
+/// Size asked of the kernel for the first pipes of a core for long bodies, in bytes:
 /// `/proc/sys/fs/pipe-max-size` by default.
 const PIPE_BYTES: usize = 1_048_576;
 
-/// Pipes in use on a core up to which they are of that size. More of them are as small as is worth
-/// using, so that four times as many fit an unprivileged user's `pipe-user-pages-soft` (`pipe(7)`),
-/// 64 MiB by default.
+/// Such pipes in use on a core up to which they are of that size. More of them are as small as is
+/// worth using, so that four times as many fit an unprivileged user's `pipe-user-pages-soft`
+/// (`pipe(7)`), 64 MiB by default.
 const LARGE_PIPES_MAX: usize = 16;
 
 /// The smallest pipe worth using, in bytes. An unprivileged user over its `pipe-user-pages-soft`
 /// gets smaller ones without an error (`pipe(7)`); copying is faster than those.
 const PIPE_BYTES_MIN: usize = 262_144;
 
-/// Free pipes kept per core. Each pins at most `PIPE_BYTES` of kernel memory, and only while full.
+/// Free pipes kept per core for long bodies, and pipes for short ones. Each pins at most its size
+/// of kernel memory, and only while full.
 const PIPES_FREE_MAX: usize = 16;
 
-/// Length of a body, in bytes, from which on it is worth a pipe of its own, where those that are
-/// kept are in use: to make one and to close it takes five system calls.
-const NEW_PIPE_BYTES_MIN: u64 = 524_288;
+/// Descriptors of pipes that a core may keep though no body is moved.
+pub const IDLE_DESCRIPTORS_MAX: usize = 2 * 2 * PIPES_FREE_MAX;
+
+/// Bytes from which on what is left of a body is long: worth a pipe of its own, which takes five
+/// system calls to make and to close, and calls that pay off when much is to come. Short ones share
+/// a few pipes of a core.
+pub const LONG_BYTES_MIN: u64 = 524_288;
 
 /// A pipe, with the number of bytes in it.
 #[derive(Debug)]
@@ -46,27 +51,41 @@ const REFUSED_PAUSE_NS: u64 = 1_000_000_000;
 /// Pipes of one core.
 #[derive(Debug, Default)]
 pub struct Pipes {
+    long: Pool,
+    short: Pool,
+    refused: Cell<Option<Monotonic>>,
+}
+
+/// Pipes for bodies of one kind.
+#[derive(Debug, Default)]
+struct Pool {
     free: RefCell<Vec<Pipe>>,
     in_use: Cell<usize>,
-    refused: Cell<Option<Monotonic>>,
 }
 
 impl Pipes {
     /// An empty pipe for so many bytes. None when the kernel gives none that is large enough, or
-    /// gave none lately, or when a pipe made for these bytes alone would cost more than to copy
-    /// them.
-    pub fn take(&self, bytes: u64, now: Monotonic) -> Option<Pipe> {
-        if bytes < NEW_PIPE_BYTES_MIN && self.in_use.get() >= PIPES_FREE_MAX {
+    /// gave none lately, and when the bytes are few and the pipes for such are in use.
+    pub fn take(&self, bytes: u64, now: Monotonic) -> Option<PipeInUse<'_>> {
+        let is_long = bytes >= LONG_BYTES_MIN;
+        let pool = if is_long { &self.long } else { &self.short };
+        let in_use = pool.in_use.get();
+        if !is_long && in_use >= PIPES_FREE_MAX {
             return None;
         }
-        let size = if self.in_use.get() < LARGE_PIPES_MAX { PIPE_BYTES } else { PIPE_BYTES_MIN };
-        let pipe = self.take_or_make(now, || Pipe::new(size).ok().flatten())?;
-        self.in_use.set(self.in_use.get() + 1);
-        Some(pipe)
+        let size = if is_long && in_use < LARGE_PIPES_MAX { PIPE_BYTES } else { PIPE_BYTES_MIN };
+        let pipe = self.take_or_make(pool, now, || Pipe::new(size).ok().flatten())?;
+        pool.in_use.set(in_use + 1);
+        Some(PipeInUse { pipe: Some(pipe), pool })
     }
 
-    fn take_or_make(&self, now: Monotonic, make: impl FnOnce() -> Option<Pipe>) -> Option<Pipe> {
-        if let Some(pipe) = self.free.borrow_mut().pop() {
+    fn take_or_make(
+        &self,
+        pool: &Pool,
+        now: Monotonic,
+        make: impl FnOnce() -> Option<Pipe>,
+    ) -> Option<Pipe> {
+        if let Some(pipe) = pool.free.borrow_mut().pop() {
             return Some(pipe);
         }
         if self.refused.get().is_some_and(|at| now.since(at) < REFUSED_PAUSE_NS) {
@@ -77,18 +96,37 @@ impl Pipes {
         pipe
     }
 
-    /// Takes an empty pipe back; one that holds bytes is closed.
-    pub fn give_back(&self, pipe: Pipe) {
-        self.in_use.set(self.in_use.get().saturating_sub(1));
-        let mut free = self.free.borrow_mut();
-        if pipe.filled == 0 && free.len() < PIPES_FREE_MAX {
-            free.push(pipe);
-        }
-    }
-
     /// Closes the free pipes.
     pub fn shrink(&self) {
-        self.free.borrow_mut().clear();
+        self.long.free.borrow_mut().clear();
+        self.short.free.borrow_mut().clear();
+    }
+}
+
+/// A pipe that goes back to its core when dropped, or is closed if it holds bytes.
+#[derive(Debug)]
+pub struct PipeInUse<'p> {
+    /// None only while it is dropped.
+    pipe: Option<Pipe>,
+    pool: &'p Pool,
+}
+
+impl PipeInUse<'_> {
+    /// The pipe.
+    pub fn pipe(&mut self) -> Option<&mut Pipe> {
+        self.pipe.as_mut()
+    }
+}
+
+impl Drop for PipeInUse<'_> {
+    fn drop(&mut self) {
+        self.pool.in_use.set(self.pool.in_use.get().saturating_sub(1));
+        let mut free = self.pool.free.borrow_mut();
+        if let Some(pipe) = self.pipe.take().filter(|pipe| pipe.filled == 0)
+            && free.len() < PIPES_FREE_MAX
+        {
+            free.push(pipe);
+        }
     }
 }
 
@@ -183,46 +221,53 @@ mod tests {
         let start = Monotonic(1);
         let pause = Duration::from_nanos(REFUSED_PAUSE_NS);
         for now in [start, start, start.plus(pause / 2)] {
-            assert!(pipes.take_or_make(now, refuse).is_none());
+            assert!(pipes.take_or_make(&pipes.long, now, refuse).is_none());
         }
         assert_eq!(asked.get(), 1);
-        assert!(pipes.take_or_make(start.plus(pause), refuse).is_none());
+        assert!(pipes.take_or_make(&pipes.short, start.plus(pause), refuse).is_none());
         assert_eq!(asked.get(), 2);
         let later = start.plus(pause * 2);
-        let pipe = pipes.take_or_make(later, || Pipe::new(PIPE_BYTES).unwrap()).unwrap();
-        pipes.give_back(pipe);
+        drop(pipes.take(u64::MAX, later).unwrap());
         // A free one is taken whatever happened before.
-        assert!(pipes.take_or_make(later, || panic!("there is a free one")).is_some());
+        let none = || panic!("there is a free one");
+        assert!(pipes.take_or_make(&pipes.long, later, none).is_some());
     }
 
     #[test]
-    fn only_the_first_pipes_in_use_are_large() {
+    fn only_the_first_pipes_of_long_bodies_are_large() {
         let pipes = Pipes::default();
         let now = Monotonic(1);
-        let taken: Vec<_> =
-            (0..=LARGE_PIPES_MAX).map(|_| pipes.take(u64::MAX, now).unwrap()).collect();
-        let (last, first) = taken.split_last().unwrap();
-        assert_eq!(last.capacity, PIPE_BYTES_MIN);
-        assert!(first.iter().all(|pipe| pipe.capacity >= PIPE_BYTES_MIN));
-        for pipe in taken {
-            pipes.give_back(pipe);
-        }
-        assert_eq!(pipes.in_use.get(), 0);
+        let mut taken: Vec<_> =
+            (0..=LARGE_PIPES_MAX).map(|_| pipes.take(LONG_BYTES_MIN, now).unwrap()).collect();
+        let mut short = pipes.take(LONG_BYTES_MIN - 1, now).unwrap();
+        assert_eq!(short.pipe().unwrap().capacity, PIPE_BYTES_MIN);
+        let (last, first) = taken.split_last_mut().unwrap();
+        assert_eq!(last.pipe().unwrap().capacity, PIPE_BYTES_MIN);
+        assert!(first.iter_mut().all(|pipe| pipe.pipe().unwrap().capacity >= PIPE_BYTES_MIN));
+        drop(taken);
+        assert_eq!((pipes.long.in_use.get(), pipes.short.in_use.get()), (0, 1));
+        assert_eq!(pipes.long.free.borrow().len(), PIPES_FREE_MAX);
     }
 
     #[test]
-    fn a_short_body_gets_no_pipe_of_its_own() {
+    fn short_bodies_share_a_few_pipes_whatever_long_ones_use() {
         let pipes = Pipes::default();
         let now = Monotonic(1);
-        let short = NEW_PIPE_BYTES_MIN - 1;
+        let short = LONG_BYTES_MIN - 1;
+        let long: Vec<_> =
+            (0..=PIPES_FREE_MAX).map(|_| pipes.take(LONG_BYTES_MIN, now).unwrap()).collect();
         let mut taken: Vec<_> =
             (0..PIPES_FREE_MAX).map(|_| pipes.take(short, now).unwrap()).collect();
         assert!(pipes.take(short, now).is_none());
-        taken.push(pipes.take(NEW_PIPE_BYTES_MIN, now).unwrap());
-        for pipe in taken.drain(..2) {
-            pipes.give_back(pipe);
-        }
-        assert!(pipes.take(short, now).is_some());
+        drop(long);
         assert!(pipes.take(short, now).is_none());
+        taken.pop();
+        assert!(pipes.take(short, now).is_some());
+        // What is left in one is not for another body.
+        let mut last = pipes.take(short, now).unwrap();
+        last.pipe().unwrap().filled = 1;
+        drop(last);
+        assert_eq!(pipes.short.free.borrow().len(), 0);
+        assert!(pipes.take(short, now).is_some());
     }
 }

@@ -21,9 +21,9 @@ const TURN_SPLICED_BYTES: usize = 4 * 1_048_576;
 /// The least that a body moves in its turn, in bytes, however many others there are.
 const TURN_SPLICED_BYTES_MIN: usize = 262_144;
 
-/// Events of a turn up to which each of its bodies may move [`TURN_SPLICED_BYTES`]. Where there are
-/// more, all together move no more than that many would: a turn ends within a few milliseconds.
-const TURN_FULL_EVENTS: usize = 8;
+/// Tasks that a turn wakes up to which each may move [`TURN_SPLICED_BYTES`]. Where there are more,
+/// all together move no more than that many would: a turn ends within a few milliseconds.
+const TURN_FULL_TASKS: usize = 8;
 
 /// Requests of one connection that may be answered without waiting before others get their turn.
 pub const TURN_REQUESTS: u32 = 32;
@@ -32,8 +32,8 @@ pub const TURN_REQUESTS: u32 = 32;
 #[derive(Debug, Default)]
 pub struct Turns {
     waiting: RefCell<Vec<Waker>>,
-    /// Events of the present turn.
-    events: Cell<usize>,
+    /// Tasks that the present turn has woken: those that waited for it, and one for each event.
+    woken: Cell<usize>,
 }
 
 impl Turns {
@@ -57,13 +57,13 @@ impl Turns {
 
     /// Bytes of a spliced body that may be moved in the present turn before others get theirs.
     pub fn spliced_bytes(&self) -> usize {
-        let all = TURN_FULL_EVENTS * TURN_SPLICED_BYTES;
-        (all / self.events.get().max(TURN_FULL_EVENTS)).max(TURN_SPLICED_BYTES_MIN)
+        let all = TURN_FULL_TASKS * TURN_SPLICED_BYTES;
+        (all / self.woken.get().max(TURN_FULL_TASKS)).max(TURN_SPLICED_BYTES_MIN)
     }
 
     /// The event loop has gone round, and found so many events.
     pub(super) fn begin(&self, events: usize) {
-        self.events.set(events);
+        self.woken.set(events + self.waiting.borrow().len());
         if self.are_awaited() {
             self.waiting.take().into_iter().for_each(Waker::wake);
         }
@@ -111,12 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_with_many_events_moves_less_of_each_body() {
+    fn a_turn_with_many_tasks_moves_less_of_each_body() {
         let turns = Turns::default();
-        let moved = [0, 1, 8, 16, 64, 1_000].map(|events| {
-            turns.begin(events);
-            turns.spliced_bytes()
-        });
+        let moved =
+            [(0, 0), (1, 0), (4, 4), (8, 8), (0, 64), (1_000, 1)].map(|(events, waiting)| {
+                turns.waiting.borrow_mut().extend((0..waiting).map(|_| Waker::noop().clone()));
+                turns.begin(events);
+                turns.spliced_bytes()
+            });
         let full = TURN_SPLICED_BYTES;
         assert_eq!(moved, [full, full, full, full / 2, full / 8, TURN_SPLICED_BYTES_MIN]);
     }
@@ -167,18 +169,16 @@ mod tests {
     fn deadlines_sleepers_and_ticks_come_though_some_task_can_always_run() {
         under_a_flood(|reactor| async move {
             let over = Rc::new(Cell::new(false));
-            {
-                // Two tasks wake each other for ever.
-                let wakers: [Rc<Cell<Option<Waker>>>; 2] = Default::default();
-                for (own, other) in [(0, 1), (1, 0)] {
-                    let (own, other) = (Rc::clone(&wakers[own]), Rc::clone(&wakers[other]));
-                    let over = Rc::clone(&over);
-                    event_loop::spawn(poll_fn(move |context| {
-                        own.set(Some(context.waker().clone()));
-                        other.take().into_iter().for_each(Waker::wake);
-                        if over.get() { Poll::Ready(()) } else { Poll::Pending }
-                    }));
-                }
+            // Two tasks wake each other for ever.
+            let wakers: [Rc<Cell<Option<Waker>>>; 2] = Default::default();
+            for (own, other) in [(0, 1), (1, 0)] {
+                let (own, other) = (Rc::clone(&wakers[own]), Rc::clone(&wakers[other]));
+                let over = Rc::clone(&over);
+                event_loop::spawn(poll_fn(move |context| {
+                    own.set(Some(context.waker().clone()));
+                    other.take().into_iter().for_each(Waker::wake);
+                    if over.get() { Poll::Ready(()) } else { Poll::Pending }
+                }));
             }
             for _ in 0..100 {
                 let (reactor, over) = (Rc::clone(&reactor), Rc::clone(&over));

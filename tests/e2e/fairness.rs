@@ -10,8 +10,8 @@ use crate::support::{
     scripted_origin::ScriptedOrigin, tls_front::TlsFront, waiting::wait_until,
 };
 
-/// Event loops that every worker must be fair on.
-const EVENT_LOOPS: [&str; 2] = ["auto", "epoll"];
+/// Values of `server.io` with which a worker must be fair.
+const KERNEL_INTERFACES: [&str; 2] = ["auto", "epoll"];
 
 /// Answers of others while one client keeps its core busy.
 const OTHERS: usize = 20;
@@ -77,7 +77,7 @@ fn a_request_that_waits_does_not_hold_others_up() {
 #[test]
 fn a_client_that_never_stops_asking_does_not_starve_others() {
     let origin = ScriptedOrigin::serving("x");
-    for io in EVENT_LOOPS {
+    for io in KERNEL_INTERFACES {
         let proxy = Proxy::start(&Config::products(origin.url()).set("server.io", io));
         let client = proxy.client();
         let mut asking = client.sending_half();
@@ -107,7 +107,7 @@ fn assert_fair_beside_a_download(proxy: Proxy, io: &str) {
 
 #[test]
 fn a_fast_download_does_not_starve_others() {
-    for io in EVENT_LOOPS {
+    for io in KERNEL_INTERFACES {
         let origin = endless();
         let proxy = Proxy::start(&Config::products(origin.url()).set("server.io", io));
         assert_fair_beside_a_download(proxy, io);
@@ -116,7 +116,7 @@ fn a_fast_download_does_not_starve_others() {
 
 #[test]
 fn a_fast_spliced_download_does_not_starve_others() {
-    for io in EVENT_LOOPS {
+    for io in KERNEL_INTERFACES {
         let origin = ScriptedOrigin::start(|conn, _| {
             conn.expect_request();
             conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000\r\n\r\n");
@@ -130,7 +130,7 @@ fn a_fast_spliced_download_does_not_starve_others() {
 
 #[test]
 fn a_fast_download_over_tls_does_not_starve_others() {
-    for io in EVENT_LOOPS {
+    for io in KERNEL_INTERFACES {
         let origin = endless();
         let front = TlsFront::start(origin.address());
         let proxy = Proxy::behind_tls(&front, |config| config.set("server.io", io));
@@ -139,7 +139,7 @@ fn a_fast_download_over_tls_does_not_starve_others() {
 }
 
 #[test]
-fn both_event_loops_serve_reload_and_stop() {
+fn both_kernel_interfaces_serve_reload_and_stop() {
     let s3 = S3Server::with_test_keys();
     let large = vec![b'x'; 3 * 1_048_576];
     s3.put("products", "small", "small");

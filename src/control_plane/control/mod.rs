@@ -314,7 +314,7 @@ impl Control {
             FromWorker::Running { worker, io, refused, core, .. } => {
                 tracing::info!(worker, io = %io, core, "worker running");
                 if let Some(refused) = refused {
-                    tracing::warn!(worker, io = %io, refused, "the best io_uring was refused");
+                    tracing::warn!(worker, io = %io, refused, "{}", io.without_better());
                 }
             }
             FromWorker::Failed { worker, error } => {

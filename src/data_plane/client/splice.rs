@@ -1,4 +1,4 @@
-//! A large plain body, moved from socket to socket inside the kernel.
+//! The rest of a plain body, moved from socket to socket inside the kernel.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     system::{
         reactor::{CloseReason, OnDemand},
         socket::Socket,
-        splice::Pipe,
+        splice::{LONG_BYTES_MIN, Pipe, PipeInUse},
         stream::Stream,
     },
 };
@@ -38,13 +38,11 @@ pub(super) async fn relay(
     body.release_buffer();
     let upstream = body.connection().stream().splice_fd();
     let Some(sockets) = upstream.zip(client.stream.splice_fd()) else { return Ok(false) };
-    let Some(mut pipe) = core.pipes.take(left, core.reactor.clock.coarse()) else {
-        return Ok(false);
-    };
+    let mut taken_pipe = core.pipes.take(left, core.reactor.clock.coarse());
+    let Some(pipe) = taken_pipe.as_mut().and_then(PipeInUse::pipe) else { return Ok(false) };
     let mut taken = 0;
-    let moved = pump(core, body, sockets, &mut pipe, &mut client, left, &mut taken).await;
+    let moved = pump(core, body, sockets, pipe, &mut client, left, &mut taken).await;
     body.spliced(taken);
-    core.pipes.give_back(pipe);
     moved.map(|()| true)
 }
 
@@ -60,7 +58,7 @@ async fn pump(
     taken: &mut u64,
 ) -> Result<(), Cut> {
     let upstream_registration = upstream.registration();
-    // A body that is over in one turn is not worth the calls that this takes.
+    // Where little is to come it is not worth the calls that it takes.
     let mut on_demand = None;
     let mut this_turn = 0;
     while *taken < left || pipe.filled > 0 {
@@ -100,7 +98,9 @@ async fn pump(
         if !is_full && this_turn < core.reactor.turns.spliced_bytes() {
             continue;
         }
-        on_demand.get_or_insert_with(|| upstream_registration.on_demand());
+        if left - *taken >= LONG_BYTES_MIN {
+            on_demand.get_or_insert_with(|| upstream_registration.on_demand());
+        }
         if is_full {
             // When the client's socket is reported, there is room for a good deal.
             writable(client.stream, client.client_write).await?;

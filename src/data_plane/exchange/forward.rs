@@ -95,7 +95,7 @@ pub(super) async fn forward(
         is_head: exchange.request.is_head(),
         fields: &fields,
         client: Some(response.presence()),
-        may_splice: response.may_splice(),
+        may_splice: response.may_splice() && choice.is_none(),
         notes: exchange.notes,
     };
     let request = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit);

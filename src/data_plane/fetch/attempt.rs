@@ -26,7 +26,7 @@ const INTERIM_RESPONSES_MAX: usize = 16;
 
 /// Bytes that are read at once of the head of an object that is likely to be spliced: an ordinary
 /// head fits, and little of the body.
-const HEAD_READ_BYTES: usize = 4_096;
+const HEAD_READ_BYTES_MAX: usize = 4_096;
 
 /// The body of a response whose head is complete.
 #[derive(Debug)]
@@ -160,9 +160,9 @@ impl<'r> ObjectRequest<'r> {
         // What arrives with the head is copied; of an object that is to be spliced that should be
         // little.
         let may_splice = self.may_splice && connection.stream().splice_fd().is_some();
-        let is_little = may_splice && self.endpoint.expects_large();
-        let mut buffer = if is_little { core.buffers.small() } else { core.buffers.large() };
-        let most = if is_little { HEAD_READ_BYTES } else { LARGE_BYTES };
+        let reads_little = may_splice && self.endpoint.expects().is_large();
+        let mut buffer = if reads_little { core.buffers.small() } else { core.buffers.large() };
+        let most = if reads_little { HEAD_READ_BYTES_MAX } else { LARGE_BYTES };
         let mut phase = Phase::Send;
         let mut filled = 0;
         let mut interim = 0;
@@ -170,8 +170,8 @@ impl<'r> ObjectRequest<'r> {
             if filled == buffer.len() {
                 buffer.grow(LARGE_BYTES);
             }
-            let room = buffer.len().min(filled + most);
-            let room = buffer.get_mut(filled..room).unwrap_or_default();
+            let room_ends = buffer.len().min(filled + most);
+            let room = buffer.get_mut(filled..room_ends).unwrap_or_default();
             let count = match connection.recv(room).await {
                 Ok(0) => return Err(failure(connection, Kind::Truncated, phase)),
                 Ok(count) => count,
@@ -207,8 +207,11 @@ impl<'r> ObjectRequest<'r> {
                         if head.status == 408 && connection.is_reused() && interim == 0 {
                             return Err(failure(connection, Kind::IdleTooLong, Phase::Head));
                         }
-                        let is_large = |length| length >= LARGE_BODY_BYTES_MIN;
-                        self.endpoint.expect_large(head.content_length.is_some_and(is_large));
+                        if !self.is_head && matches!(head.status, 200 | 206) {
+                            let is_large = |length| length >= LARGE_BODY_BYTES_MIN;
+                            let large = head.content_length.is_some_and(is_large);
+                            self.endpoint.expects().learn(large);
+                        }
                         return Ok(Arrived { buffer, message: at..filled });
                     }
                 }

@@ -24,7 +24,7 @@ use crate::{
         inbox::UnclaimedInbox,
         listener::CoreListener,
         reactor::Reactor,
-        ring::{self, Given, IoChoice},
+        ring::{self, IoChoice, Opened},
         send_ring::{Sending, SendsChoice},
     },
     telemetry::{access_log::AccessLogSink, cells::CoreCells},
@@ -74,21 +74,21 @@ pub struct Assignment {
 pub fn run(assignment: Assignment) -> Result<(), String> {
     // The order matters: a ring belongs to the processor's memory that its thread is pinned to.
     let pinned = assignment.core.filter(|core| core.pin());
-    let given = ring::give(assignment.io)
-        .map_err(|error| format!("no event loop can be built: {error}"))?;
-    event_loop::run(|| serve(assignment, given, pinned))
+    let opened = ring::open(assignment.io, assignment.sends).map_err(|error| {
+        format!("server.io: the kernel gives no io_uring ({error}); write auto, or permit io_uring")
+    })?;
+    event_loop::run(|| serve(assignment, opened, pinned))
         .map_err(|error| format!("no event loop can be built: {error}"))?
         .map_err(|error| format!("the event loop refuses a descriptor: {error}"))
 }
 
 async fn serve(
     assignment: Assignment,
-    given: Given,
+    opened: Opened,
     pinned: Option<cpu::Processor>,
 ) -> std::io::Result<()> {
-    let ring = given.ring.and_then(|ring| ring.for_turns(assignment.sends));
-    let sends = if ring.is_some() { Sending::Together } else { Sending::Alone };
-    let reactor = Reactor::start_with(ring)?;
+    let sends = if opened.ring.is_some() { Sending::Together } else { Sending::Alone };
+    let reactor = Reactor::start_with(opened.ring)?;
     let inbox = assignment.inbox.claim(&reactor)?;
     let Some(cells) = assignment.all_cells.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));
@@ -119,8 +119,8 @@ async fn serve(
     }
     let _ = assignment.to_control.send(FromWorker::Running {
         worker: core.worker,
-        io: given.kind,
-        refused: given.refused.map(|error| error.to_string()),
+        io: opened.kind,
+        refused: opened.refused.map(|error| error.to_string()),
         sends,
         core: pinned.map(cpu::Processor::number),
     });

@@ -3,8 +3,8 @@
 //! A small send costs the kernel more than its bytes: it enters, wakes the peer, and gives the
 //! processor to the peer if that runs on it. Sends that are submitted together are one call, and
 //! one such change. So a task hands its bytes over ([`Sends::push`]) and waits, or goes on, and the
-//! last task of the turn submits what has come together. Nothing waits longer than that: the event
-//! loop waits for sockets only when no task can run.
+//! event loop submits what has come together when no task can run any more, and after a few rounds
+//! of tasks at the latest.
 //!
 //! The queue owns the bytes from then until the kernel has completed the send, whoever waits for it
 //! or has stopped to. A socket settles what it has queued before anything else is sent on it and
@@ -114,10 +114,15 @@ impl Sends {
         true
     }
 
+    /// Returns true if something is to be submitted.
+    pub(super) fn are_queued(&self) -> bool {
+        !self.queued.borrow().is_empty()
+    }
+
     /// Submits all that has come together, which is then queued no more. Returns true if that was
     /// anything.
     pub(super) fn submit(&self) -> bool {
-        if self.queued.borrow().is_empty() {
+        if !self.are_queued() {
             return false;
         }
         let mut queued = self.queued.take();

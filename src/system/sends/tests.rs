@@ -21,7 +21,7 @@ use crate::system::{
 /// by itself.
 fn with_reactor<F: Future<Output = ()>>(test: impl Fn(Rc<Reactor>) -> F) {
     event_loop::run(|| async {
-        if let Some(ring) = ring::give(IoChoice::Auto).unwrap().ring {
+        if let Some(ring) = ring::open(IoChoice::Auto, SendsChoice::From(0)).unwrap().ring {
             test(Reactor::start_with(Some(ring)).unwrap()).await;
         }
         test(Reactor::start().unwrap()).await;
@@ -187,7 +187,9 @@ fn what_was_handed_over_goes_out_before_anything_else_and_before_an_end() {
         let splices = |socket: Socket| {
             let (from, mut source) = connect(&socket.registration().reactor);
             source.write_all(b"second").unwrap();
-            let mut pipe = Pipes::default().take(6, Monotonic(1)).unwrap();
+            let pipes = Pipes::default();
+            let mut taken = pipes.take(6, Monotonic(1)).unwrap();
+            let pipe = taken.pipe().unwrap();
             assert_eq!(pipe.fill(&from, 6).unwrap(), Some(6));
             assert_eq!(pipe.empty(&socket).unwrap(), Some(6));
             Some(socket)
@@ -371,8 +373,11 @@ fn sends_of_a_turn_with_few_events_go_out_one_by_one() {
     assert_eq!(SendsChoice::parse("3"), SendsChoice::From(3));
     assert!(matches!(SendsChoice::parse(""), SendsChoice::From(2..)));
     event_loop::run(|| async {
-        let Some(ring) = ring::give(IoChoice::Auto).unwrap().ring else { return };
-        let reactor = Reactor::start_with(ring.for_turns(SendsChoice::From(3))).unwrap();
+        let opened = ring::open(IoChoice::Auto, SendsChoice::From(3)).unwrap();
+        if opened.ring.is_none() {
+            return;
+        }
+        let reactor = Reactor::start_with(opened.ring).unwrap();
         let (socket, mut peer) = connect(&reactor);
         for (events, is_taken) in [(2, false), (3, true), (0, false)] {
             reactor.sends.begin_turn(events);

@@ -37,8 +37,7 @@ pub(crate) struct EndpointState {
     pool: Pool,
     /// Time of the last warning about the endpoint.
     warned: Cell<Option<Monotonic>>,
-    /// True if the last object of this endpoint was large.
-    large: Cell<bool>,
+    expects: Expectation,
     random: Random,
 }
 
@@ -58,7 +57,7 @@ impl EndpointState {
             addresses: Addresses::new(usize::from(random.next())),
             pool: Pool::default(),
             warned: Cell::new(None),
-            large: Cell::new(false),
+            expects: Expectation::default(),
             random,
         }
     }
@@ -170,18 +169,45 @@ impl EndpointState {
         );
     }
 
-    /// Returns true if the next object is likely to be large, as the last one was.
-    pub(crate) fn expects_large(&self) -> bool {
-        self.large.get()
-    }
-
-    /// Notes the size of an object: large or not.
-    pub(crate) fn expect_large(&self, large: bool) {
-        self.large.set(large);
+    /// The size of objects to expect.
+    pub(crate) fn expects(&self) -> &Expectation {
+        &self.expects
     }
 
     fn tls(&self) -> Option<Arc<TlsClient>> {
         self.endpoint.borrow().tls.clone()
+    }
+}
+
+/// The guess whether the next object of an endpoint is large. To take a small one for a large one
+/// costs two calls, and the reverse a copy.
+#[derive(Debug)]
+pub(crate) struct Expectation(Cell<u8>);
+
+impl Expectation {
+    /// The surest guess that the next one is large, and the only one that is acted on.
+    const LARGE: u8 = 3;
+
+    /// Steps back for each small object, so that objects that alternate are taken for small.
+    const BACK: u8 = 2;
+
+    /// Returns true if the next object is likely to be large.
+    pub(crate) fn is_large(&self) -> bool {
+        self.0.get() == Self::LARGE
+    }
+
+    /// Learns from an object.
+    pub(crate) fn learn(&self, large: bool) {
+        let known = self.0.get();
+        let next = if large { known + 1 } else { known.saturating_sub(Self::BACK) };
+        self.0.set(next.min(Self::LARGE));
+    }
+}
+
+impl Default for Expectation {
+    /// One large object is enough in the beginning.
+    fn default() -> Self {
+        Self(Cell::new(Self::LARGE - 1))
     }
 }
 
