@@ -315,3 +315,20 @@ fn descriptors_are_made_free_by_closing_what_is_idle() {
         assert!(!state.evict());
     });
 }
+
+#[test]
+fn objects_that_alternate_are_taken_for_small() {
+    let guesses = |sizes: &str| {
+        let expected = Expectation::default();
+        let mut guesses = String::new();
+        for size in sizes.chars() {
+            guesses.push(if expected.is_large() { 'L' } else { 's' });
+            expected.learn(size == 'L');
+        }
+        guesses
+    };
+    assert_eq!(guesses("LLLL"), "sLLL");
+    assert_eq!(guesses("ssLLLLL"), "sssssLL");
+    assert_eq!(guesses("LsLsLsLs"), "sLssssss");
+    assert_eq!(guesses("LLLsLLLs"), "sLLLssLL");
+}
