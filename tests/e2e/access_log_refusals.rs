@@ -12,14 +12,6 @@ use crate::support::{
     waiting::{wait_for, wait_until},
 };
 
-#[track_caller]
-fn record(proxy: &Proxy, number: usize) -> Value {
-    wait_until("the record", || proxy.stdout().records().len() >= number);
-    let records = proxy.stdout().records();
-    assert_eq!(records.len(), number, "{records:?}");
-    records[number - 1].clone()
-}
-
 /// Sends this and returns the status and the id of the response.
 #[track_caller]
 fn refused(client: &mut Client, bytes: impl AsRef<[u8]>) -> (u16, String) {
@@ -50,7 +42,7 @@ fn the_line_of_a_refused_head_has_what_was_read_of_method_and_path() {
         client.send_if_open(bytes);
         let response = client.response(if method == "HEAD" { "HEAD" } else { "GET" });
         assert_eq!(response.status, status, "{bytes:.80}");
-        let record = record(&proxy, number + 1);
+        let record = proxy.stdout().record(number + 1);
         assert_eq!(record["status"], status, "{record}");
         assert_eq!((&record["method"], &record["path"]), (&method.into(), &path.into()));
         assert_eq!(record["request_id"].as_str(), response.header("x-request-id"));
@@ -65,14 +57,14 @@ fn so_has_that_of_a_refused_stream() {
     let client = Http2Client::connect(proxy.address());
     let long = format!("/{}?HIDDEN", "p".repeat(9_000));
     assert_eq!(client.get(&long).status, 414);
-    let too_long = record(&proxy, 1);
+    let too_long = proxy.stdout().record(1);
     let cut = format!("/{}", "p".repeat(1_023));
     assert_eq!((&too_long["method"], &too_long["path"]), (&"GET".into(), &cut.into()));
     assert_eq!((&too_long["protocol"], &too_long["status"]), (&"HTTP/2".into(), &414.into()));
     let mut large = get("/a?HIDDEN");
     large.headers_mut().insert("x-large", "x".repeat(34_000).parse().unwrap());
     assert_eq!(client.request(large).status, 431);
-    let too_large = record(&proxy, 2);
+    let too_large = proxy.stdout().record(2);
     assert_eq!((&too_large["method"], &too_large["path"]), (&"GET".into(), &"/a".into()));
     assert!(!proxy.output().contains("HIDDEN"));
 }

@@ -31,15 +31,6 @@ fn traceparent() -> String {
     format!("00-{TRACE}-{PARENT}-01")
 }
 
-/// The newest record of a log that has so many.
-#[track_caller]
-fn record(proxy: &Proxy, number: usize) -> Value {
-    wait_until("the record", || proxy.stdout().records().len() >= number);
-    let records = proxy.stdout().records();
-    assert_eq!(records.len(), number, "{records:?}");
-    records[number - 1].clone()
-}
-
 #[test]
 fn the_client_is_found_behind_trusted_proxies() {
     let proxy = Proxy::start(&trusting(Config::unreachable()));
@@ -62,7 +53,7 @@ fn the_client_is_found_behind_trusted_proxies() {
     ];
     for (number, (fields, expected)) in cases.into_iter().enumerate() {
         assert_eq!(client.request("GET", "/nothing", fields).status, 404);
-        let record = record(&proxy, number + 1);
+        let record = proxy.stdout().record(number + 1);
         assert_eq!(record["client"], expected, "{fields:?}: {record}");
         assert_eq!(record["peer"], peer, "{fields:?}: {record}");
     }
@@ -79,9 +70,9 @@ fn only_the_configured_field_counts() {
         ("Forwarded", "for=\"[2001:db8::5]:99\";proto=https, For=10.0.0.1;by=_x"),
     ];
     client.request("GET", "/nothing", &fields);
-    assert_eq!(record(&proxy, 1)["client"], "[2001:db8::5]:99");
+    assert_eq!(proxy.stdout().record(1)["client"], "[2001:db8::5]:99");
     client.request("GET", "/nothing", &fields[..1]);
-    assert_eq!(record(&proxy, 2)["client"], client.local().to_string());
+    assert_eq!(proxy.stdout().record(2)["client"], client.local().to_string());
 }
 
 #[test]
@@ -103,7 +94,7 @@ fn nothing_that_a_stranger_says_about_itself_is_believed() {
         let mut client = Client::connect_from(STRANGER, proxy.address());
         let answer = client.request("GET", "/nothing", &fields);
         answer.assert_fault(404, "no_route");
-        let record = record(&proxy, 1);
+        let record = proxy.stdout().record(1);
         let peer = client.local().to_string();
         assert_eq!((&record["client"], &record["peer"]), (&json!(peer), &json!(peer)));
         let id = answer.header("x-request-id").unwrap();
@@ -132,7 +123,7 @@ fn ids_of_a_trusted_proxy_are_taken_over() {
                 answer.assert_fault(404, "no_route");
             }
             number += 1;
-            let record = record(&proxy, number);
+            let record = proxy.stdout().record(number);
             assert_eq!(record["request_id"], id);
             assert_eq!(
                 (&record["trace_id"], &record["parent_id"]),
@@ -163,13 +154,13 @@ fn ids_that_cannot_be_used_are_made_anew() {
         let answer = client.request("GET", "/nothing", fields);
         let id = answer.header("x-request-id").unwrap();
         assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{fields:?}");
-        let record = record(&proxy, number + 1);
+        let record = proxy.stdout().record(number + 1);
         assert_eq!(record["request_id"], id, "{fields:?}");
         assert_eq!((&record["trace_id"], &record["parent_id"]), (&id.into(), &Value::Null));
     }
     // A trace without an id of the request: each is judged by itself.
     let answer = client.request("GET", "/nothing", &[("traceparent", &traceparent())]);
-    let record = record(&proxy, 9);
+    let record = proxy.stdout().record(9);
     assert_eq!(record["request_id"], answer.header("x-request-id").unwrap());
     assert_eq!(record["trace_id"], TRACE);
 }
@@ -193,7 +184,7 @@ fn the_fields_of_requests_over_http2_are_judged_in_the_same_way() {
     }
     let reply = client.request(request);
     assert_eq!(reply.header("x-request-id"), Some("given"));
-    let record = record(&proxy, 1);
+    let record = proxy.stdout().record(1);
     assert_eq!((&record["protocol"], &record["status"]), (&json!("HTTP/2"), &json!(404)));
     assert_eq!(
         (&record["client"], &record["request_id"]),
@@ -209,7 +200,7 @@ fn a_head_that_is_refused_is_that_of_its_peer() {
     let mut client = Client::connect_from(TRUSTED, proxy.address());
     client.send("GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.5\r\nBad : b\r\n\r\n");
     client.response("GET").assert_fault(400, "bad_request");
-    let record = record(&proxy, 1);
+    let record = proxy.stdout().record(1);
     let peer = client.local().to_string();
     assert_eq!((&record["client"], &record["peer"]), (&json!(peer), &json!(peer)));
     assert_eq!(record["trace_id"], record["request_id"]);

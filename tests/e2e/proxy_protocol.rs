@@ -42,15 +42,6 @@ fn config(origin: &ScriptedOrigin) -> Config {
     Config::products(origin.url()).set("server.proxy_protocol", "require").with_admin_listener()
 }
 
-/// The newest record of a log that has so many.
-#[track_caller]
-fn record(proxy: &Proxy, number: usize) -> Value {
-    wait_until("the record", || proxy.stdout().records().len() >= number);
-    let records = proxy.stdout().records();
-    assert_eq!(records.len(), number, "{records:?}");
-    records[number - 1].clone()
-}
-
 #[track_caller]
 fn refused(proxy: &Proxy) -> f64 {
     proxy
@@ -90,7 +81,7 @@ fn the_header_names_the_peer_and_the_request_follows_it() {
         // And later ones on the same connection.
         assert_eq!(client.get("/products/x").text(), "x");
         number += 1;
-        let newest = record(&proxy, number);
+        let newest = proxy.stdout().record(number);
         let records = proxy.stdout().records();
         for record in &records[number - 3..] {
             assert_eq!((&record["client"], &record["peer"]), (&json!(expected), &json!(expected)));
@@ -113,7 +104,7 @@ fn a_header_may_come_byte_by_byte() {
                 client.send([byte]);
             }
             assert_eq!(client.response("GET").text(), "x");
-            let port = record(&proxy, number + 1)["peer"]
+            let port = proxy.stdout().record(number + 1)["peer"]
                 .as_str()
                 .unwrap()
                 .rsplit_once(':')
@@ -232,7 +223,7 @@ fn trust_applies_to_the_source_that_the_header_names() {
         connection.send([header, &request_bytes("GET", "/products/x", &fields)].concat());
         let answer = connection.response("GET");
         assert_eq!(answer.header("x-request-id") == Some("given"), id_given);
-        assert_eq!(record(&proxy, number + 1)["client"], client);
+        assert_eq!(proxy.stdout().record(number + 1)["client"], client);
     }
 }
 
@@ -250,7 +241,7 @@ fn the_header_comes_before_the_handshake() {
         }
         let mut client = site.visitor().over(tcp).expect("a handshake");
         assert_eq!(client.get("/products/x").text(), "x");
-        let record = record(&proxy, number + 1);
+        let record = proxy.stdout().record(number + 1);
         assert_eq!(record["tls_version"], "TLSv1.3");
         let port = record["peer"].as_str().unwrap().rsplit_once(':').map(|(_, port)| port);
         assert_eq!(port, Some("4660"), "{record}");
@@ -269,7 +260,7 @@ fn the_header_comes_before_the_preface_of_http2() {
         let mut client = proxy.client();
         let begin = [&header[..], PREFACE, &settings(&[]), &request(1, "/products/x")].concat();
         client.send(begin);
-        let record = record(&proxy, number + 1);
+        let record = proxy.stdout().record(number + 1);
         assert_eq!((&record["protocol"], &record["status"]), (&json!("HTTP/2"), &json!(200)));
         assert_eq!(record["peer"], SOURCE);
     }

@@ -65,6 +65,15 @@ impl Lines {
         self.all().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// The last of so many records, once they are there; there are no more.
+    #[track_caller]
+    pub(crate) fn record(&self, number: usize) -> Value {
+        wait_until("the record", || self.records().len() >= number);
+        let records = self.records();
+        assert_eq!(records.len(), number, "{records:?}");
+        records[number - 1].clone()
+    }
+
     /// The first log record with this message, if it is there yet.
     pub(crate) fn event(&self, message: &str) -> Option<Value> {
         self.records().into_iter().find(|record| field(record, "message") == Some(&message.into()))

@@ -100,6 +100,7 @@ fn streams_share_the_window_of_the_connection_evenly() {
     let proxy = proxy(&origin);
     let windows = [(INITIAL_WINDOW, i32::MAX.unsigned_abs())];
     let mut client = RawHttp2::with_settings(proxy.address(), &windows);
+    let mut has_begun = [false; STREAMS];
     let mut got = [0; STREAMS];
     for stream in [1, 3, 5] {
         client.send(request(stream, "/products/endless"));
@@ -107,7 +108,12 @@ fn streams_share_the_window_of_the_connection_evenly() {
     let mut released = 0;
     while got.iter().sum::<usize>() < TOTAL {
         let part = client.expect_frame(DATA);
-        got[part.stream as usize / 2] += part.payload.len();
+        let stream = part.stream as usize / 2;
+        has_begun[stream] = true;
+        // S3 may begin the last one long after the first.
+        if has_begun == [true; STREAMS] {
+            got[stream] += part.payload.len();
+        }
         released += part.payload.len();
         if released >= UPDATE {
             // Clients widen the window of the stream first.
@@ -116,7 +122,6 @@ fn streams_share_the_window_of_the_connection_evenly() {
             released = 0;
         }
     }
-    // S3 begins them one after the other, so the first ones are ahead.
     assert!(got.iter().all(|bytes| *bytes > TOTAL / 8), "{got:?}");
 }
 
