@@ -64,6 +64,7 @@ mod serve;
 mod shutdown;
 mod signed_query;
 mod site_rules;
+mod splice;
 mod start;
 mod timeouts;
 mod tls;
