@@ -67,7 +67,7 @@ fn a_counted_body_cut_short_is_seen_as_incomplete() {
 
 #[test]
 fn a_large_body_cut_short_is_seen_as_incomplete() {
-    // Beyond any size at which the proxy may change its way of copying.
+    // Beyond what a pipe holds, so that it is moved in parts.
     const LENGTH: usize = 8 * 1024 * 1024;
     for reset in [false, true] {
         let origin = ScriptedOrigin::start(move |conn, number| {
