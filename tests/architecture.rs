@@ -109,15 +109,8 @@ fn only_system_reads_a_clock() {
 }
 
 #[test]
-fn only_system_names_the_runtime_driver() {
-    let drivers =
-        ["IoUringDriver", "LegacyDriver", "FusionDriver", "FusionRuntime", "RuntimeBuilder"];
-    assert_none(&only_in(&["system"], &drivers, &src()));
-}
-
-#[test]
-fn only_the_event_loop_starts_tasks() {
-    // Of others it does not know that they can run.
+fn only_the_event_loop_names_the_runtime() {
+    // Of tasks that others start it does not know that they can run.
     let is_other = |source: &Source| {
         source.path != "src/system/event_loop.rs" && source.path != "src/system/tls/tests/mod.rs"
     };

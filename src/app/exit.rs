@@ -33,7 +33,7 @@ pub enum Exit {
     Refused,
     /// Wrong usage.
     Usage,
-    /// The port is in use, something is not permitted, no event loop can be built.
+    /// The port is in use, something is not permitted, no `io_uring` though demanded.
     CouldNotStart,
 }
 

@@ -121,7 +121,7 @@ fn await_workers(messages: &Receiver<FromWorker>, workers: usize) -> Result<(), 
                 running += 1;
                 tracing::info!(worker, io = %io, sends = %sends, core, "worker running");
                 if let Some(refused) = refused {
-                    tracing::warn!(worker, io = %io, refused, "{}", io.without_better());
+                    tracing::warn!(worker, io = %io, refused, "{}", io.refusal_message());
                 }
             }
             Ok(FromWorker::Failed { worker, error }) => {

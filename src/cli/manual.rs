@@ -81,7 +81,7 @@ fn rest() -> Roff {
                 ("2", "Wrong usage."),
                 (
                     "3",
-                    "It could not start: a port in use, no permission, no event loop. Or a worker \
+                    "It could not start: a port in use, no permission, no io_uring though demanded. Or a worker \
                      ended by itself.",
                 ),
             ],

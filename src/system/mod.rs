@@ -1,8 +1,8 @@
 //! Kernel mechanism: rings, sockets, buffers, TLS, clocks, processors. The only directory that may
 //! hold `unsafe`, read a clock, or name the runtime's drivers.
 //!
-//! Sockets are used by readiness: try the system call without blocking, and wait for the ring (or
-//! epoll) only when the kernel says that it would block. Nothing that the kernel still owns is ever
+//! Sockets are used by readiness: try the system call without blocking, and wait for the event loop
+//! only when the kernel says that it would block. Nothing that the kernel still owns is ever
 //! dropped that way, so every wait may be abandoned without losing bytes.
 
 mod alarm;

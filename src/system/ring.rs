@@ -13,7 +13,7 @@ pub enum IoChoice {
     /// A ring, or epoll with a warning where rings are forbidden (containers often do).
     #[default]
     Auto,
-    /// A ring or nothing.
+    /// A ring, or no start, where small sends are to leave together.
     IoUring,
     /// epoll.
     Epoll,
@@ -49,8 +49,8 @@ pub enum IoKind {
 }
 
 impl IoKind {
-    /// The words in the log about what the kernel refused.
-    pub const fn without_better(self) -> &'static str {
+    /// The message in the log about what the kernel refused.
+    pub const fn refusal_message(self) -> &'static str {
         match self {
             Self::Epoll => "io_uring was refused: small sends leave one by one",
             _ => "an io_uring with better flags was refused",

@@ -21,8 +21,8 @@ const TURN_SPLICED_BYTES: usize = 4 * 1_048_576;
 /// The least that a body moves in its turn, in bytes, however many others there are.
 const TURN_SPLICED_BYTES_MIN: usize = 262_144;
 
-/// Tasks that a turn wakes up to which each may move [`TURN_SPLICED_BYTES`]. Where there are more,
-/// all together move no more than that many would: a turn ends within a few milliseconds.
+/// The most tasks of a turn of which each may move [`TURN_SPLICED_BYTES`]. More of them share what
+/// so many would move, down to [`TURN_SPLICED_BYTES_MIN`] each.
 const TURN_FULL_TASKS: usize = 8;
 
 /// Requests of one connection that may be answered without waiting before others get their turn.

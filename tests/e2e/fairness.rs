@@ -6,8 +6,14 @@ use std::{
 };
 
 use crate::support::{
-    config::Config, gate::Gate, proxy::Proxy, raw_client::request_bytes, s3_server::S3Server,
-    scripted_origin::ScriptedOrigin, tls_front::TlsFront, waiting::wait_until,
+    config::Config,
+    gate::Gate,
+    proxy::{Launch, Proxy},
+    raw_client::request_bytes,
+    s3_server::S3Server,
+    scripted_origin::ScriptedOrigin,
+    tls_front::TlsFront,
+    waiting::wait_until,
 };
 
 /// Values of `server.io` with which a worker must be fair.
@@ -146,7 +152,8 @@ fn both_kernel_interfaces_serve_reload_and_stop() {
     s3.put("products", "large", &large);
     for io in ["io_uring", "epoll"] {
         let config = Config::products(s3.url()).set("server.threads", 2).set("server.io", io);
-        let mut proxy = Proxy::start(&config);
+        // The usual choice of sends, whatever that of the tests is.
+        let mut proxy = Launch::new().config(&config).environment("YATAGARASU_SENDS", "").start();
         let running = proxy.stderr().event("worker running").expect("a running worker");
         assert!(running["io"].as_str().unwrap().starts_with(io), "{running}");
         let mut client = proxy.client();

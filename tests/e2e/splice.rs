@@ -1,8 +1,8 @@
 //! Bodies from 48 KiB on, which the kernel moves from socket to socket, and the heads before them,
 //! of which little is read at once.
 //!
-//! The proxy expects a large object where the last one of the endpoint was large, so each test gets
-//! a large one first. Configurations have one worker, which has seen it.
+//! The proxy expects a large object where the first one of the endpoint was large, or the last two,
+//! so each test gets large ones first. Configurations have one worker, which has seen them.
 
 use std::{
     collections::HashMap,
@@ -54,11 +54,18 @@ fn origin(respond: impl Fn(&mut OriginConnection, &str) + Send + Sync + 'static)
     })
 }
 
-/// Gets the large object, so that the next one is expected to be large.
+/// Gets the large object. Where it is the first one the next is expected to be large.
 #[track_caller]
 fn get_large(client: &mut Client) {
     let response = client.get("/products/large");
     assert!(response.body == object(LARGE), "{:?}", response.fields);
+}
+
+/// Gets the large object twice, so that the next one is expected to be large whatever came before.
+#[track_caller]
+fn expect_large(client: &mut Client) {
+    get_large(client);
+    get_large(client);
 }
 
 /// Ways to send a response.
@@ -110,10 +117,10 @@ fn bodies_of_all_lengths_come_whole_over_one_connection() {
     let mut logged = Vec::new();
     for way in WAYS {
         for length in &lengths {
-            get_large(&mut client);
+            expect_large(&mut client);
             let response = client.get(&format!("/products/{way}/{length}"));
             assert!(response.body == object(*length), "{length} bytes in {way}");
-            logged.extend([(LARGE, false), (*length, false)]);
+            logged.extend([(LARGE, false), (LARGE, false), (*length, false)]);
         }
     }
     assert_logged(&proxy, &logged);
@@ -277,7 +284,7 @@ fn what_is_not_the_large_object_that_was_expected_comes_whole() {
     let mut logged = Vec::new();
     for way in WAYS {
         for Other { name, method, status, fields, body, .. } in others() {
-            get_large(&mut client);
+            expect_large(&mut client);
             let target = format!("/products/{way}/{}", name.replace(' ', "%20"));
             let response = client.request(method, &target, &[]);
             assert_eq!(response.status.to_string(), status[..3], "{name}");
@@ -285,7 +292,7 @@ fn what_is_not_the_large_object_that_was_expected_comes_whole() {
             for (field, value) in fields {
                 assert_eq!(response.header(field), Some(value), "{name}");
             }
-            logged.extend([(LARGE, false), (body.len(), false)]);
+            logged.extend([(LARGE, false), (LARGE, false), (body.len(), false)]);
         }
     }
     assert_logged(&proxy, &logged);
@@ -303,10 +310,10 @@ fn a_body_until_the_end_of_the_connection_that_was_expected_to_be_spliced_comes_
     let mut client = proxy.client();
     let mut logged = Vec::new();
     for (number, length) in [0, 10, 10 * 1_024, 65_536, 307_200].into_iter().enumerate() {
-        get_large(&mut client);
+        expect_large(&mut client);
         let response = client.get(&format!("/products/{length}"));
         assert!(response.body == object(length), "{length}");
-        logged.extend([(LARGE, false), (length, false)]);
+        logged.extend([(LARGE, false), (LARGE, false), (length, false)]);
         assert_eq!(origin.accepted(), number + 1);
     }
     assert_logged(&proxy, &logged);
@@ -385,59 +392,51 @@ fn bytes_behind_a_spliced_body_do_not_reach_the_client() {
 
 #[test]
 fn more_bodies_at_once_than_a_core_keeps_pipes_for_come_whole() {
-    const CLIENTS: usize = 20;
-    const PIPES_KEPT: usize = 16;
-    // Some are longer than what the kernel takes for a client that does not read.
-    let more = |number| if number % 5 == 0 { 8_192 } else { 0 };
-    let mut lengths: Vec<_> =
-        (0..CLIENTS).map(|number| (300 + 38 * number + more(number)) * 1_024).collect();
-    // The last ones are long enough for pipes of their own, or short enough to be copied.
-    for _ in 0..2 {
-        let gate = Gate::default();
-        let held = gate.clone();
-        let origin = origin(move |conn, name| {
-            let response = response_bytes("200 OK", &[], &object(name.parse().unwrap()));
-            let (begins, rest) = response.split_at(100_000);
-            conn.send(begins);
-            conn.wait(&held);
-            conn.send(rest);
-        });
-        let proxy = Proxy::in_front_of(&origin);
-        let pipe_ends_before = pipe_ends(&proxy);
-        let mut first = proxy.client();
-        get_large(&mut first);
-        let mut clients = Vec::new();
-        for (number, length) in lengths.iter().enumerate() {
-            let mut client = Client::connect_with_receive_buffer(proxy.address(), 16_384);
-            client.send(request_bytes("GET", &format!("/products/{length}"), &[]));
-            clients.push(client);
-            wait_until("the request", || origin.requests().len() == number + 2);
-        }
-        wait_until("all pipes to be in use", || {
-            pipe_ends(&proxy) >= pipe_ends_before + 2 * PIPES_KEPT
-        });
-        gate.open();
-
-        for (client, length) in clients.iter_mut().zip(&lengths) {
-            assert!(client.response("GET").body == object(*length), "{length}");
-        }
-        for client in &mut clients {
-            get_large(client);
-        }
-        wait_until("all lines", || proxy.stdout().records().len() == 1 + 2 * CLIENTS);
-        for line in proxy.stdout().records() {
-            let bytes = if line["path"] == "/products/large" {
-                LARGE
-            } else {
-                line["path"].as_str().unwrap().trim_start_matches("/products/").parse().unwrap()
-            };
-            assert_eq!(
-                (&line["bytes"], &line["aborted"]),
-                (&bytes.into(), &false.into()),
-                "{line}"
-            );
-        }
-        lengths.reverse();
+    const OF_EACH_KIND: usize = 20;
+    const SHORT_PIPES: usize = 16;
+    const PIPES_KEPT: usize = 32;
+    // Each longer than what the kernel takes for a client that does not read, and what it holds.
+    let short = (0..OF_EACH_KIND).map(|number| (300 + 5 * number) * 1_024);
+    let long = (0..OF_EACH_KIND).map(|number| (600 + 38 * number) * 1_024);
+    let lengths: Vec<_> = short.chain(long).collect();
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = origin(move |conn, name| {
+        let response = response_bytes("200 OK", &[], &object(name.parse().unwrap()));
+        let (begins, rest) = response.split_at(20_000);
+        conn.send(begins);
+        conn.wait(&held);
+        conn.send(rest);
+    });
+    let proxy = Proxy::in_front_of(&origin);
+    let pipe_ends_before = pipe_ends(&proxy);
+    let mut clients = Vec::new();
+    for length in &lengths {
+        let mut client = proxy.client();
+        // One that is taken for small gives the guess another large one.
+        expect_large(&mut client);
+        client.send(request_bytes("GET", &format!("/products/{length}"), &[]));
+        clients.push(client);
+    }
+    // The short bodies beyond those are copied; each long one has a pipe.
+    wait_until("the pipes to be in use", || {
+        pipe_ends(&proxy) == pipe_ends_before + 2 * (SHORT_PIPES + OF_EACH_KIND)
+    });
+    gate.open();
+    for (client, length) in clients.iter_mut().zip(&lengths) {
+        assert!(client.response("GET").body == object(*length), "{length}");
+    }
+    wait_until("the pipes to be given back", || {
+        pipe_ends(&proxy) == pipe_ends_before + 2 * PIPES_KEPT
+    });
+    let expected = 3 * lengths.len();
+    wait_until("all lines", || proxy.stdout().records().len() == expected);
+    for line in proxy.stdout().records() {
+        let bytes = match line["path"].as_str().unwrap().trim_start_matches("/products/") {
+            "large" => LARGE,
+            length => length.parse().unwrap(),
+        };
+        assert_eq!((&line["bytes"], &line["aborted"]), (&bytes.into(), &false.into()), "{line}");
     }
 }
 

@@ -314,7 +314,7 @@ impl Control {
             FromWorker::Running { worker, io, refused, core, .. } => {
                 tracing::info!(worker, io = %io, core, "worker running");
                 if let Some(refused) = refused {
-                    tracing::warn!(worker, io = %io, refused, "{}", io.without_better());
+                    tracing::warn!(worker, io = %io, refused, "{}", io.refusal_message());
                 }
             }
             FromWorker::Failed { worker, error } => {

@@ -58,7 +58,7 @@ async fn pump(
     taken: &mut u64,
 ) -> Result<(), Cut> {
     let upstream_registration = upstream.registration();
-    // Where little is to come it is not worth the calls that it takes.
+    // Reporting on demand takes calls, which only a body with much to come earns back.
     let mut on_demand = None;
     let mut this_turn = 0;
     while *taken < left || pipe.filled > 0 {

@@ -59,6 +59,11 @@ impl<'x> Compression<'x> {
         self.choice
     }
 
+    /// Returns true if some response may be encoded for the client.
+    pub(crate) fn may_encode(&self) -> bool {
+        self.choice.coding.is_some()
+    }
+
     /// Decides about a response of S3, which the client gets with this status if not with its own,
     /// and lends the encoder for its body. Where there is no memory for one, which is counted, the
     /// client gets the body as it is.

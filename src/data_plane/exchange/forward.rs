@@ -95,7 +95,8 @@ pub(super) async fn forward(
         is_head: exchange.request.is_head(),
         fields: &fields,
         client: Some(response.presence()),
-        may_splice: response.may_splice() && choice.is_none(),
+        may_splice: response.may_splice()
+            && !compression.as_ref().is_some_and(Compression::may_encode),
         notes: exchange.notes,
     };
     let request = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit);
@@ -422,14 +423,13 @@ impl<'s> Replacement<'s> {
             }
             self.append_fields(|_| false, &mut via);
             let target = Target::Object(&key);
-            let may_splice = false;
             let wanted = Wanted {
                 target,
                 query: b"",
                 is_head: true,
                 fields: &via,
                 client,
-                may_splice,
+                may_splice: false,
                 notes,
             };
             request = request.followed_by(wanted);
@@ -455,7 +455,8 @@ impl<'s> Replacement<'s> {
             self.append_fields(passes, &mut fields);
             let target = Target::Object(substitute.key());
             let is_head = exchange.request.is_head();
-            let may_splice = response.may_splice();
+            let may_splice =
+                response.may_splice() && !compression.as_ref().is_some_and(Compression::may_encode);
             let wanted =
                 Wanted { target, query: b"", is_head, fields: &fields, client, may_splice, notes };
             request = request.followed_by(wanted);

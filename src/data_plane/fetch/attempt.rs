@@ -207,7 +207,7 @@ impl<'r> ObjectRequest<'r> {
                         if head.status == 408 && connection.is_reused() && interim == 0 {
                             return Err(failure(connection, Kind::IdleTooLong, Phase::Head));
                         }
-                        if !self.is_head && matches!(head.status, 200 | 206) {
+                        if self.reads_an_object() && matches!(head.status, 200 | 206) {
                             let is_large = |length| length >= LARGE_BODY_BYTES_MIN;
                             let large = head.content_length.is_some_and(is_large);
                             self.endpoint.expects().learn(large);

@@ -88,7 +88,8 @@ pub(crate) struct Wanted<'r> {
     /// The client that waits for it, whose departure ends the attempts and the body. Without one
     /// only timeouts do.
     pub(crate) client: Option<Presence>,
-    /// True if its body may pass this process without being copied.
+    /// True if its body may pass this process without being copied, so that little of a large one
+    /// is to be read with the head.
     pub(crate) may_splice: bool,
     /// Where its attempts are noted, if anybody wants to know.
     pub(crate) notes: Option<&'r Notes>,
@@ -145,6 +146,11 @@ impl<'r> ObjectRequest<'r> {
     pub(crate) fn followed_by(self, wanted: Wanted<'r>) -> Self {
         let Wanted { target, query, is_head, fields, client, may_splice, notes } = wanted;
         Self { target, query, fields, is_head, client, may_splice, notes, ..self }
+    }
+
+    /// Returns true if the response has the content of an object.
+    pub(super) fn reads_an_object(&self) -> bool {
+        !self.is_head && matches!(self.target, Target::Object(_))
     }
 
     /// The object's key, decoded; empty if it asks for none.

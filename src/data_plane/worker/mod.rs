@@ -70,7 +70,8 @@ pub struct Assignment {
 /// Serves until the process ends. Runs on the thread that is to be the worker.
 ///
 /// # Errors
-/// A sentence for the operator when the event loop cannot be built, or when it ends.
+/// A sentence for the operator when the kernel gives no ring that is demanded or no descriptors, or
+/// when the event loop ends.
 pub fn run(assignment: Assignment) -> Result<(), String> {
     // The order matters: a ring belongs to the processor's memory that its thread is pinned to.
     let pinned = assignment.core.filter(|core| core.pin());
