@@ -37,7 +37,8 @@ pub(crate) struct EndpointState {
     pool: Pool,
     /// Time of the last warning about the endpoint.
     warned: Cell<Option<Monotonic>>,
-    expects: Expectation,
+    expects_large: Expectation,
+    expects_long: Expectation,
     random: Random,
 }
 
@@ -57,7 +58,8 @@ impl EndpointState {
             addresses: Addresses::new(usize::from(random.next())),
             pool: Pool::default(),
             warned: Cell::new(None),
-            expects: Expectation::default(),
+            expects_large: Expectation::default(),
+            expects_long: Expectation::default(),
             random,
         }
     }
@@ -169,9 +171,14 @@ impl EndpointState {
         );
     }
 
-    /// The size of objects to expect.
-    pub(crate) fn expects(&self) -> &Expectation {
-        &self.expects
+    /// The guess whether the next object is worth splicing.
+    pub(crate) fn expects_large(&self) -> &Expectation {
+        &self.expects_large
+    }
+
+    /// The guess whether the next object is so long that it is read in many parts.
+    pub(crate) fn expects_long(&self) -> &Expectation {
+        &self.expects_long
     }
 
     fn tls(&self) -> Option<Arc<TlsClient>> {
