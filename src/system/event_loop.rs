@@ -24,8 +24,9 @@ use std::{
 use monoio::{LegacyDriver, RuntimeBuilder, task::JoinHandle};
 
 /// Rounds of tasks after which the sockets are looked at, though some task can run still. Tasks
-/// that a look has woken run in the first, and those that they wake in the next.
-const ROUNDS_MAX: u32 = 4;
+/// that a look has woken run in the first, and those that they wake in the next: streams of HTTP/2
+/// and their connection wake each other many times until all that has arrived is passed on.
+const ROUNDS_MAX: u32 = 32;
 
 thread_local! {
     /// Runs of tasks of this thread so far.
