@@ -235,11 +235,11 @@ mod tests {
             let beats = Rc::new(Cell::new(0));
             let (beating, counted) = (Rc::clone(&reactor), Rc::clone(&beats));
             spawn(async move { beating.every_tick(|| counted.set(counted.get() + 1)).await });
-            let before = reactor.poller.waits();
+            let before = reactor.poller.looks();
             reactor.sleep(Duration::from_millis(350)).await;
             // One for each tick, and for the sleeper.
-            let waits = reactor.poller.waits() - before;
-            assert!(waits <= 2 * (beats.get() + 1), "{waits} waits, {} ticks", beats.get());
+            let looks = reactor.poller.looks() - before;
+            assert!(looks <= 2 * (beats.get() + 1), "{looks} looks, {} ticks", beats.get());
         })
         .unwrap();
     }

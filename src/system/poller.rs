@@ -37,6 +37,9 @@ pub(super) struct Poller {
     /// Looks so far that could wait.
     #[cfg(test)]
     waits: std::cell::Cell<usize>,
+    /// All looks so far.
+    #[cfg(test)]
+    looks: std::cell::Cell<usize>,
 }
 
 impl fmt::Debug for Poller {
@@ -65,6 +68,8 @@ impl Poller {
             failures: std::cell::Cell::default(),
             #[cfg(test)]
             waits: std::cell::Cell::default(),
+            #[cfg(test)]
+            looks: std::cell::Cell::default(),
         })
     }
 
@@ -102,6 +107,12 @@ impl Poller {
     #[cfg(test)]
     pub(super) fn waits(&self) -> usize {
         self.waits.get()
+    }
+
+    /// All looks so far.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        self.looks.get()
     }
 
     /// Reports nothing of a descriptor that was added until it is asked for.
@@ -164,7 +175,10 @@ impl Poller {
     /// Nothing is lost: what has happened is still there to be seen.
     pub(super) fn look(&self, may_wait: bool, mut each: impl FnMut(Event)) -> io::Result<usize> {
         #[cfg(test)]
-        self.waits.set(self.waits.get() + usize::from(may_wait));
+        {
+            self.waits.set(self.waits.get() + usize::from(may_wait));
+            self.looks.set(self.looks.get() + 1);
+        }
         #[cfg(test)]
         if let Some(left) = self.failures.get().checked_sub(1) {
             self.failures.set(left);
