@@ -268,16 +268,20 @@ mod tests {
     }
 
     #[test]
-    fn two_loops_one_after_another_have_sockets_of_their_own() {
-        for _ in 0..2 {
-            let ended = run(|| async {
-                let reactor = Reactor::start().unwrap();
-                let (ours, theirs) = pair().unwrap();
-                let socket = Socket::new(ours, &reactor).unwrap();
-                drop(theirs);
-                socket.recv(&mut [0; 8]).await.unwrap()
+    fn a_loop_that_has_ended_waits_for_no_sockets_also_after_a_panic() {
+        for panics in [false, true] {
+            let ended = std::panic::catch_unwind(|| {
+                run(|| async {
+                    let reactor = Reactor::start().unwrap();
+                    let (ours, theirs) = pair().unwrap();
+                    let socket = Socket::new(ours, &reactor).unwrap();
+                    drop(theirs);
+                    assert_eq!(socket.recv(&mut [0; 8]).await.unwrap(), 0);
+                    assert!(!panics, "on purpose");
+                })
             });
-            assert_eq!(ended.unwrap(), 0);
+            assert_eq!(ended.is_err(), panics);
+            assert!(WAITED_FOR.with_borrow(Option::is_none));
         }
     }
 }
