@@ -17,7 +17,6 @@ use crate::{
     system::{
         buffers::{LARGE_BYTES, PooledBuffer},
         clock::Monotonic,
-        splice::LONG_BYTES_MIN,
     },
 };
 
@@ -159,14 +158,11 @@ impl<'r> ObjectRequest<'r> {
         }
         connection.wait().await;
         // What arrives with the head is copied; of an object that is to be spliced that should be
-        // little. Where a long one is passed on in another way, the buffer of its head is one that
-        // a core has many of. Records of TLS are read into a large one in any case.
-        let (endpoint, is_plain) = (self.endpoint, connection.stream().splice_fd().is_some());
-        let may_splice = is_plain && self.may_splice;
-        let guess = if may_splice { endpoint.expects_large() } else { endpoint.expects_long() };
-        let reads_little = is_plain && guess.is_large();
+        // little.
+        let may_splice = self.may_splice && connection.stream().splice_fd().is_some();
+        let reads_little = may_splice && self.endpoint.expects().is_large();
         let mut buffer = if reads_little { core.buffers.small() } else { core.buffers.large() };
-        let most = if reads_little && may_splice { HEAD_READ_BYTES_MAX } else { LARGE_BYTES };
+        let most = if reads_little { HEAD_READ_BYTES_MAX } else { LARGE_BYTES };
         let mut phase = Phase::Send;
         let mut filled = 0;
         let mut interim = 0;
@@ -212,9 +208,9 @@ impl<'r> ObjectRequest<'r> {
                             return Err(failure(connection, Kind::IdleTooLong, Phase::Head));
                         }
                         if self.reads_an_object() && matches!(head.status, 200 | 206) {
-                            let has = |least| head.content_length.is_some_and(|all| all >= least);
-                            endpoint.expects_large().learn(has(LARGE_BODY_BYTES_MIN));
-                            endpoint.expects_long().learn(has(LONG_BYTES_MIN));
+                            let is_large = |length| length >= LARGE_BODY_BYTES_MIN;
+                            let large = head.content_length.is_some_and(is_large);
+                            self.endpoint.expects().learn(large);
                         }
                         return Ok(Arrived { buffer, message: at..filled });
                     }

@@ -37,8 +37,7 @@ pub(crate) struct EndpointState {
     pool: Pool,
     /// Time of the last warning about the endpoint.
     warned: Cell<Option<Monotonic>>,
-    expects_large: Expectation,
-    expects_long: Expectation,
+    expects: Expectation,
     random: Random,
 }
 
@@ -58,8 +57,7 @@ impl EndpointState {
             addresses: Addresses::new(usize::from(random.next())),
             pool: Pool::default(),
             warned: Cell::new(None),
-            expects_large: Expectation::default(),
-            expects_long: Expectation::default(),
+            expects: Expectation::default(),
             random,
         }
     }
@@ -171,14 +169,9 @@ impl EndpointState {
         );
     }
 
-    /// The guess whether the next object is worth splicing.
-    pub(crate) fn expects_large(&self) -> &Expectation {
-        &self.expects_large
-    }
-
-    /// The guess whether the next object is so long that it is read in many parts.
-    pub(crate) fn expects_long(&self) -> &Expectation {
-        &self.expects_long
+    /// The size of objects to expect.
+    pub(crate) fn expects(&self) -> &Expectation {
+        &self.expects
     }
 
     fn tls(&self) -> Option<Arc<TlsClient>> {
