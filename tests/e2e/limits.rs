@@ -153,9 +153,12 @@ fn exhausted_descriptors_pause_accepting_and_nothing_leaks() {
     }
 }
 
-/// Connects until the proxy has no descriptor left, as one client sees.
+/// Connects until connections hold every descriptor of the proxy, as one client sees.
 fn exhaust_descriptors(proxy: &Proxy, client: &mut Client, limit: usize) -> Vec<Client> {
     let crowd: Vec<_> = (0..2 * limit).map(|_| proxy.client()).collect();
+    // Asked of the kernel first: a page of metrics opens files itself, and a connection refused
+    // meanwhile would leave their descriptor free.
+    wait_until("the limit to be reached", || proxy.has_no_free_fd(limit));
     wait_until("accepting to pause", || {
         let page = client.get("/metrics").text().to_owned();
         !page.contains("yatagarasu_connections_rejected_total{reason=\"fd_exhausted\"} 0\n")

@@ -503,7 +503,19 @@ impl Proxy {
 
     /// Open file descriptors.
     pub(crate) fn open_fds(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+        self.fds().count()
+    }
+
+    /// Whether every descriptor below `limit`, the process's limit on open files, is in use. One
+    /// that was inherited may lie above it.
+    pub(crate) fn has_no_free_fd(&self, limit: usize) -> bool {
+        self.fds().filter(|&fd| fd < limit).count() == limit
+    }
+
+    fn fds(&self) -> impl Iterator<Item = usize> {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
     }
 
     fn status_number(&self, name: &str) -> u64 {
