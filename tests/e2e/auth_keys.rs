@@ -248,8 +248,7 @@ fn a_jwk_set_verifies_and_its_unusable_keys_are_warnings() {
     launch.write("set.json", &jwk_set(&ours).to_string());
     let config = bare(&origin).set("jwt.jwks_file", "set.json");
     let proxy = launch.config(&config).start();
-    let log = proxy.stderr().text();
-    assert!(log.contains("kid unknown"), "{log}");
+    proxy.stderr().wait_for("kid unknown");
     let claims = claims().to_string();
     for (algorithm, kid) in [("RS256", "rsa"), ("ES256", "ec"), ("EdDSA", "ed")] {
         let header = format!(r#"{{"alg":"{algorithm}","kid":"{kid}"}}"#);

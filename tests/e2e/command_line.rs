@@ -129,9 +129,8 @@ fn a_problem_has_file_line_and_key_wherever_it_is_told() {
     proxy.write_config_text(bad);
     proxy.signal("HUP");
     wait_until("the refusal", || proxy.metric("config_reload_failure_total") == Some(1.0));
-    let log = proxy.stderr().text();
-    let place = format!("{file}:3: buckets[0].path_prefix");
-    assert!(log.contains(told) && log.contains(&place), "{log}");
+    proxy.stderr().wait_for(told);
+    proxy.stderr().wait_for(&format!("{file}:3: buckets[0].path_prefix"));
 }
 
 #[test]
@@ -262,8 +261,7 @@ fn a_configuration_from_standard_input_runs_and_is_not_reloaded() {
     launch.write("etc/key", SECRET_KEY);
     let proxy = launch.arguments(&["run", "-c", "-", "--base-dir", "etc"]).start();
     assert_eq!(proxy.get("/products/x").text(), "an object");
-    let log = proxy.stderr().text();
-    assert!(log.contains("reload.watch has no effect"), "{log}");
+    proxy.stderr().wait_for("reload.watch has no effect");
 
     let refused = post(&proxy, "/admin/reload", &[]);
     assert_eq!(refused.status, 400, "{refused:?}");

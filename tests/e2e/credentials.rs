@@ -161,8 +161,7 @@ fn a_role_is_assumed_with_a_signature_that_sts_accepts() {
     assert_content(&proxy, "/twice/x");
     let answer = proxy.get("/denied/x");
     assert_eq!((answer.status, &answer.json()["code"]), (502, &"upstream_credentials".into()));
-    let log = proxy.stderr().text();
-    assert!(log.contains("refuses AssumeRole (AccessDenied)"), "{log}");
+    proxy.stderr().wait_for("refuses AssumeRole (AccessDenied)");
     let refused = services.refused();
     assert!(
         !refused.is_empty() && refused.iter().all(|code| code == "AccessDenied"),
@@ -221,8 +220,7 @@ fn a_start_does_not_wait_for_ever_and_credentials_that_come_late_are_used() {
     services.set_mood(Mood::Silent);
     let config = with_source(&s3, json!([container(&services, "prod")]), "prod");
     let proxy = Proxy::start(&config);
-    let warning = "credentials[prod]: there are none (";
-    assert!(proxy.stderr().text().contains(warning), "{}", proxy.stderr().text());
+    proxy.stderr().wait_for("credentials[prod]: there are none (");
     assert_eq!(proxy.get("/ready").status, 200);
     let answer = proxy.get("/products/x");
     assert_eq!((answer.status, &answer.json()["code"]), (502, &"upstream_credentials".into()));

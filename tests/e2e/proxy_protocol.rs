@@ -296,8 +296,7 @@ fn the_admin_listener_takes_no_header() {
 fn a_probe_without_an_admin_listener_needs_the_header_and_a_warning_says_so() {
     let config = Config::unreachable().set("server.proxy_protocol", "require");
     let proxy = Proxy::start(&config);
-    let warning = proxy.stderr().text();
-    assert!(warning.contains("server.proxy_protocol: applies to health probes"), "{warning}");
+    proxy.stderr().wait_for("server.proxy_protocol: applies to health probes");
     let mut probe = proxy.client();
     probe.send_if_open(request_bytes("GET", "/health", &[]));
     probe.expect_end();

@@ -172,7 +172,7 @@ fn switching_authentication_off_is_done_and_said() {
     assert_eq!(proxy.get("/products/x").status, 200);
     assert_eq!(proxy.metric("yatagarasu_auth_enforced"), Some(0.0));
     post(&proxy, "/admin/reload", &[]).assert_fault(403, "admin_closed");
-    wait_until("the log says so", || proxy.stderr().text().contains("no bucket asks for a token"));
+    proxy.stderr().wait_for("no bucket asks for a token");
     // Only a signal leads back.
     proxy.write_config(&first);
     proxy.signal("HUP");

@@ -136,7 +136,8 @@ fn watching_is_switched_on_and_off_by_a_reload() {
     wait_generation(&proxy, 5);
     // A watcher that still ran would have had the same news, and another attempt.
     wait_until("one attempt more", || counts(&proxy) == (4, 0));
-    assert!(proxy.stderr().records().iter().any(|record| record["trigger"] == "watch"));
+    let by_watch = || proxy.stderr().records().iter().any(|record| record["trigger"] == "watch");
+    wait_until("a reload of the watcher's in the log", by_watch);
 }
 
 #[test]
@@ -221,8 +222,7 @@ fn a_problem_in_an_included_file_is_refused_with_its_name_and_line() {
     for part in ["Duplicate path_prefix '/one'", &format!("({a}:1)"), &format!("({b}:2)")] {
         assert!(message.contains(part), "{part} in {message}");
     }
-    let line = format!("{b}:2: buckets[0].path_prefix: Duplicate path_prefix");
-    assert!(proxy.stderr().text().contains(&line), "{}", proxy.stderr().text());
+    proxy.stderr().wait_for(&format!("{b}:2: buckets[0].path_prefix: Duplicate path_prefix"));
     std::fs::write(file("b.yaml"), bucket_file("two", &origin)).unwrap();
     wait_generation(&proxy, 3);
     assert_eq!(proxy.get("/two/x").text(), "an object");

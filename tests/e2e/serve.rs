@@ -7,7 +7,6 @@ use crate::support::{
     reload,
     s3_server::S3Server,
     scripted_origin::{ScriptedOrigin, response_bytes},
-    waiting::wait_until,
 };
 
 #[test]
@@ -206,9 +205,7 @@ fn a_request_that_comes_back_is_508() {
     }
     // What came back was answered as by any S3 server.
     assert_eq!(proxy.get("/products/x").json()["code"], "loop_detected");
-    wait_until("a warning", || {
-        proxy.stderr().text().contains("the S3 endpoint leads to this proxy itself")
-    });
+    proxy.stderr().wait_for("the S3 endpoint leads to this proxy itself");
     // Through another instance, which does not see itself.
     let other = Proxy::start(&Config::products(own));
     let through = format!("http://{}", other.address());

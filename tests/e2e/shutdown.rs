@@ -533,6 +533,6 @@ fn a_second_signal_loses_no_line_of_either_log() {
         assert_eq!(records.len(), 21, "{records:?}");
         let cut = records.iter().find(|record| record["path"] == "/products/held").unwrap();
         assert_eq!(cut["aborted"], true, "{cut}");
-        assert!(proxy.stderr().event("stopping at once: asked twice").is_some());
+        proxy.stderr().wait_for("stopping at once: asked twice");
     }
 }

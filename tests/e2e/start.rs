@@ -112,9 +112,8 @@ fn the_process_says_what_it_is() {
     let proxy = Proxy::start(&Config::unreachable());
     let comm = std::fs::read_to_string(format!("/proc/{}/comm", proxy.pid())).unwrap();
     assert_eq!(comm.trim(), "yatagarasu");
-    let log = proxy.stderr().text();
     for signal in ["SIGHUP", "SIGTERM", "SIGUSR1"] {
-        assert!(log.contains(signal), "{signal} in\n{log}");
+        proxy.stderr().wait_for(signal);
     }
     let lines = proxy.stderr().all();
     assert_eq!(proxy.stderr().records().len(), lines.len(), "every line is JSON: {lines:?}");
@@ -238,7 +237,7 @@ fn a_machine_without_root_certificates_is_a_warning_wherever_a_file_is_checked()
     assert!(checked.stdout.contains(warning), "{checked:?}");
 
     let proxy = launch().start();
-    assert!(proxy.stderr().text().contains(warning), "{}", proxy.stderr().text());
+    proxy.stderr().wait_for(warning);
     assert_eq!(proxy.get("/products/x").text(), "still served");
     proxy.get("/lost/x").assert_fault(502, "upstream_refused");
     proxy.write_config(&touched(&config, 1));
@@ -263,6 +262,6 @@ fn a_name_that_does_not_resolve_is_a_warning_and_502() {
     let proxy = Proxy::start(&config);
     proxy.get("/lost/x").assert_fault(502, "upstream_refused");
     assert_eq!(proxy.get("/products/x").text(), "still served");
-    let log = proxy.stderr().text();
-    assert!(log.contains("no-such-host.invalid") && log.contains("\"WARN\""), "{log}");
+    proxy.stderr().wait_for("no-such-host.invalid");
+    proxy.stderr().wait_for("\"WARN\"");
 }

@@ -63,8 +63,9 @@ fn tls_to_a_server_that_is_silent_or_speaks_otherwise_fails_in_time_and_is_logge
     for _ in 0..20 {
         proxy.get("/plain/x").assert_fault(502, "upstream_refused");
     }
-    let warnings = proxy.stderr().text().matches("TLS handshake: ").count();
-    assert_eq!(warnings, 2, "one for each endpoint: {}", proxy.stderr().text());
+    let warnings = || proxy.stderr().text().matches("TLS handshake: ").count();
+    wait_until("a warning for each endpoint", || warnings() >= 2);
+    assert_eq!(warnings(), 2, "one for each endpoint: {}", proxy.stderr().text());
 }
 
 #[test]

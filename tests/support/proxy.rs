@@ -60,6 +60,15 @@ impl Lines {
         self.all().join("\n")
     }
 
+    /// Waits until `text` is in some line. A process writes its lines when it gets to it, and they
+    /// are collected after that.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, text: &str) {
+        wait_until(&format!("a line with {text}"), || {
+            self.0.lock().unwrap().iter().any(|line| line.contains(text))
+        });
+    }
+
     /// The lines so far that are JSON objects.
     pub(crate) fn records(&self) -> Vec<Value> {
         self.all().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
