@@ -72,6 +72,12 @@ pub(super) struct Missing {
     pub(super) upstream_ns: Option<u64>,
 }
 
+/// Returns true if a body may go on unseen: nothing encrypts it to the client, and nothing is to
+/// compress it.
+fn may_splice(response: &impl ResponseWriter, compression: Option<&Compression<'_>>) -> bool {
+    response.may_splice() && !compression.is_some_and(Compression::may_encode)
+}
+
 /// Serves an object that the client may read.
 ///
 /// # Errors
@@ -95,8 +101,7 @@ pub(super) async fn forward(
         is_head: exchange.request.is_head(),
         fields: &fields,
         client: Some(response.presence()),
-        may_splice: response.may_splice()
-            && !compression.as_ref().is_some_and(Compression::may_encode),
+        may_splice: may_splice(response, compression.as_ref()),
         notes: exchange.notes,
     };
     let request = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit);
@@ -455,8 +460,7 @@ impl<'s> Replacement<'s> {
             self.append_fields(passes, &mut fields);
             let target = Target::Object(substitute.key());
             let is_head = exchange.request.is_head();
-            let may_splice =
-                response.may_splice() && !compression.as_ref().is_some_and(Compression::may_encode);
+            let may_splice = may_splice(response, compression.as_ref());
             let wanted =
                 Wanted { target, query: b"", is_head, fields: &fields, client, may_splice, notes };
             request = request.followed_by(wanted);
