@@ -3,8 +3,8 @@
 //!
 //! A signature covers the method, the bucket's host, the key, the query and the second, and neither
 //! ranges nor conditions (see [`super`]): all requests for an object within a second carry the same
-//! one, and the target that is compared here has the query in it. An
-//! object that is requested once costs a comparison and a copy on top of its signature.
+//! one, and the target that is compared here has the query in it. An object gets its place with its
+//! second request, so that those that are requested once leave the memory of others alone.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub(super) const HASH_DIGITS: usize = 2 * SHA256_OUTPUT_LEN;
 const SLOTS: usize = 256;
 
 /// Longest host and request target that are kept, in bytes together. Ordinary names and keys fit,
-/// and all slots of a core together stay below 100 KiB.
+/// and all slots of a core together stay below 105 KiB.
 const URL_BYTES_MAX: usize = 256;
 
 /// A signature, in lower-case hexadecimal.
@@ -31,8 +31,19 @@ pub(super) type Signature = [u8; HASH_DIGITS];
 /// signature is only as good as the credentials that made it.
 #[derive(Default)]
 pub struct RecentSignatures {
-    /// Empty until the first signature is kept.
+    /// Empty until the first signature is made.
     slots: Vec<Slot>,
+    /// One for each slot.
+    hashes: Vec<Hashes>,
+}
+
+/// Hashes of targets, which mostly say without a look at a slot that another is not in it.
+#[derive(Clone, Copy, Default)]
+struct Hashes {
+    /// Of the target in the slot.
+    kept: u64,
+    /// Of the last target with this slot that was signed.
+    signed: u64,
 }
 
 #[derive(Clone)]
@@ -65,23 +76,37 @@ impl RecentSignatures {
         }
         if self.slots.is_empty() {
             self.slots.resize(SLOTS, Slot::unused());
+            self.hashes.resize(SLOTS, Hashes::default());
         }
+        let hash = hash_of(signer.bucket, target);
+        let place = place_of(hash);
+        let (Some(slot), Some(hashes)) = (self.slots.get_mut(place), self.hashes.get_mut(place))
+        else {
+            return sign();
+        };
         let is_head = method == "HEAD";
-        let Some(slot) = self.slots.get_mut(slot_of(signer.bucket, target)) else { return sign() };
-        let known = slot.date == *date
+        let is_kept = hashes.kept == hash;
+        let known = is_kept
+            && slot.date == *date
             && slot.signer == signer
             && slot.is_head == is_head
             && slot.url.get(slot.host_bytes..slot.url_bytes) == Some(target)
             && slot.url.get(..slot.host_bytes) == Some(host);
-        if !known {
-            slot.signature = sign();
+        if known {
+            return slot.signature;
+        }
+        let signature = sign();
+        if is_kept || hashes.signed == hash {
+            hashes.kept = hash;
+            slot.signature = signature;
             (slot.date, slot.signer, slot.is_head) = (*date, signer, is_head);
             (slot.host_bytes, slot.url_bytes) = (host.len(), url_bytes);
             let (front, back) = slot.url.split_at_mut(host.len());
             front.copy_from_slice(host);
             back.iter_mut().zip(target).for_each(|(kept, byte)| *kept = *byte);
         }
-        slot.signature
+        hashes.signed = hash;
+        signature
     }
 }
 
@@ -106,13 +131,19 @@ impl fmt::Debug for RecentSignatures {
     }
 }
 
-/// Slot of a target's signature. Targets that collide are signed again, and nothing else.
-fn slot_of(bucket: usize, target: &[u8]) -> usize {
-    hash::slot(hash::add_bytes(bucket as u64, target), SLOTS.ilog2())
+fn hash_of(bucket: usize, target: &[u8]) -> u64 {
+    hash::add_bytes(bucket as u64, target)
+}
+
+/// The slot of a target.
+fn place_of(hash: u64) -> usize {
+    hash::slot(hash, SLOTS.ilog2())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn signer(bucket: usize, serial: u64) -> Signer {
@@ -143,12 +174,14 @@ mod tests {
                 (signer(0, 0), seconds[1], "HEAD", "y", b"/b/?versionId=1"),
                 (signer(0, 0), seconds[1], "HEAD", "y", b"/b/?versionId=2"),
             ] {
-                number += 1;
-                let new = signature(number);
-                let mut get = |made| recent.get_or(signer, &date, method, host, target, || made);
-                let got = get(new);
-                let again = get(signature(0));
-                assert_eq!(got, again);
+                number += 2;
+                let mut get =
+                    |made| recent.get_or(signer, &date, method, host, target, || signature(made));
+                // It is kept with the second request at the latest.
+                get(number);
+                let got = get(number + 1);
+                assert_eq!(get(0), got);
+                assert_ne!(got, signature(0));
                 made.push(((signer, date, method, host, target), got));
             }
         }
@@ -171,11 +204,41 @@ mod tests {
         let mut get =
             |made| recent.get_or(signer(0, 0), &date, "GET", "x", &LONG[1..], || signature(made));
         assert_eq!(get(3), signature(3));
-        assert_eq!(get(4), signature(3));
+        assert_eq!(get(4), signature(4));
+        assert_eq!(get(5), signature(4));
+    }
+
+    #[test]
+    fn a_target_that_is_requested_once_leaves_the_signature_in_its_slot_alone() {
+        let place = place_of(hash_of(0, b"/hot"));
+        let mut others = (0_u32..)
+            .map(|number| format!("/{number}").into_bytes())
+            .filter(|target| place_of(hash_of(0, target)) == place);
+        let date = Cell::new(AmzDate::from_unix(0));
+        let mut recent = RecentSignatures::default();
+        let mut get = |target: &[u8], made| {
+            recent.get_or(signer(0, 0), &date.get(), "GET", "x", target, || signature(made))
+        };
+        assert_eq!(get(b"/hot", 1), signature(1));
+        assert_eq!(get(b"/hot", 2), signature(2));
+        for made in 3..9 {
+            assert_eq!(get(&others.next().unwrap(), made), signature(made));
+            assert_eq!(get(b"/hot", 0), signature(2), "after {made}");
+        }
+        // In the next second as well, where it is signed once.
+        date.set(AmzDate::from_unix(1));
+        assert_eq!(get(b"/hot", 9), signature(9));
+        assert_eq!(get(b"/hot", 0), signature(9));
+
+        let other = others.next().unwrap();
+        assert_eq!(get(&other, 10), signature(10));
+        assert_eq!(get(&other, 11), signature(11));
+        assert_eq!(get(&other, 0), signature(11));
+        assert_eq!(get(b"/hot", 12), signature(12), "its slot has gone to another");
     }
 
     #[test]
     fn all_slots_together_are_small() {
-        assert!(SLOTS * size_of::<Slot>() < 100 * 1_024);
+        assert!(SLOTS * (size_of::<Slot>() + size_of::<Hashes>()) < 105 * 1_024);
     }
 }
