@@ -173,9 +173,23 @@ impl Client {
     /// With a small receive buffer, so that a client that does not read stops the sender soon.
     #[track_caller]
     pub(crate) fn connect_with_receive_buffer(address: SocketAddr, bytes: usize) -> Self {
+        Self::connect_with_small_segments(address, bytes, None)
+    }
+
+    /// The same, with segments of at most so many bytes. The kernel buffers many segments for a
+    /// client, and those of loopback are large.
+    #[track_caller]
+    pub(crate) fn connect_with_small_segments(
+        address: SocketAddr,
+        bytes: usize,
+        segment_bytes: Option<u32>,
+    ) -> Self {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).unwrap();
         socket.set_recv_buffer_size(bytes).unwrap();
+        if let Some(most) = segment_bytes {
+            socket.set_tcp_mss(most).unwrap();
+        }
         socket.connect(&address.into()).expect("connect");
         Self::from_stream(socket.into())
     }
