@@ -293,7 +293,7 @@ fn bytes_of_an_aborted_response_are_those_that_the_socket_took() {
     wait_until("the queues to be full", || {
         let now = in_kernel();
         same = if now == same.1 { (same.0 + 1, now) } else { (0, now) };
-        same.0 > 20
+        same.0 > 100
     });
     let taken = buffered + same.1.expect("an open connection");
     client.reset();

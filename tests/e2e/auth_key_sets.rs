@@ -240,7 +240,7 @@ fn a_set_that_is_too_old_ends_in_401_with_a_log_that_says_why_and_comes_back() {
     let keys = KeySet::generate("provider");
     let identity = IdentityServer::start(&[jwk(&keys, "1")]);
     let config =
-        by_url(&origin, &identity).set("jwt.jwks", json!({ "refresh": 1, "max_stale": 4 }));
+        by_url(&origin, &identity).set("jwt.jwks", json!({ "refresh": 1, "max_stale": 10 }));
     let proxy = Proxy::start(&config);
     let token = signed(&keys, "1", &identity.issuer(), "user");
     let own = mint(JWT_SECRET, &claims_with("role", "user"));

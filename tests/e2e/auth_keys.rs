@@ -19,6 +19,7 @@ use crate::{
         config::Config,
         proxy::{Launch, Proxy},
         raw_client::Client,
+        reload::wait_generation,
         scripted_origin::ScriptedOrigin,
         token::{JWT_SECRET, bearer},
         waiting::wait_until,
@@ -69,7 +70,7 @@ fn a_new_key_takes_the_counter_of_one_that_is_gone_and_starts_at_zero() {
     assert_eq!(counts(["k0", "k31", "k32"]), [Some(2.0), Some(1.0), None]);
     proxy.write_config(&with_keys(1..33));
     proxy.signal("HUP");
-    wait_until("the new keys", || proxy.metric("config_generation") == Some(2.0));
+    wait_generation(&proxy, 2);
     assert_eq!(counts(["k0", "k31", "k32"]), [None, Some(1.0), Some(0.0)]);
     assert_eq!((get(0), get(32), get(31)), (401, 200, 200));
     assert_eq!(counts(["_other", "k31", "k32"]), [Some(0.0), Some(2.0), Some(1.0)]);

@@ -350,7 +350,7 @@ fn credentials_that_s3_refuses_are_replaced_before_their_end() {
 #[test]
 fn credentials_that_end_while_the_process_is_frozen_sign_nothing() {
     let s3 = S3Server::start(&[]);
-    let services = AwsServices::start(s3.key_ring(), Duration::from_secs(8));
+    let services = AwsServices::start(s3.key_ring(), Duration::from_secs(15));
     let config = with_source(&s3, json!([container(&services, "prod")]), "prod");
     let proxy = Proxy::start(&config.set("server.threads", 2));
     let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();

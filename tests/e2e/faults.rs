@@ -380,7 +380,7 @@ fn a_body_until_close_that_is_cut_resets_an_http_1_0_client() {
         client.read_exactly(4);
         if cut == "a stop" {
             proxy.signal("TERM");
-            proxy.signal("TERM");
+            proxy.signal("INT");
         } else {
             gate.open();
         }

@@ -3,8 +3,13 @@
 use crate::{
     responses::{of_every_kind, three_buckets},
     support::{
-        config::Config, gate::Gate, proxy::Proxy, raw_client::request_bytes, reload::adopt,
-        scripted_origin::ScriptedOrigin, waiting::wait_until,
+        config::Config,
+        gate::Gate,
+        proxy::{Proxy, state_of},
+        raw_client::request_bytes,
+        reload::adopt,
+        scripted_origin::ScriptedOrigin,
+        waiting::wait_until,
     },
 };
 
@@ -176,6 +181,7 @@ fn many_who_ask_for_the_page_at_once_share_few_pages_and_the_rest_is_refused() {
     let mut clients: Vec<_> = (0..100).map(|_| proxy.client()).collect();
     // All requests are there when the process goes on.
     proxy.signal("STOP");
+    wait_until("the process to stop", || state_of(proxy.pid()) == 'T');
     for client in &mut clients {
         client.send(request_bytes("GET", "/metrics", &[]));
     }

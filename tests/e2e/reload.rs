@@ -19,7 +19,10 @@ use crate::support::{
     gate::Gate,
     proxy::{Launch, Proxy, signal},
     raw_client::request_bytes,
-    reload::{Done, adopt, config, config_of, counts, generation_of, post, reload, touched},
+    reload::{
+        Done, adopt, config, config_of, counts, generation_of, post, reload, touched,
+        wait_generation,
+    },
     s3_server::S3Server,
     scripted_origin::ScriptedOrigin,
     tls_front::TlsFront,
@@ -49,9 +52,9 @@ fn a_post_and_a_signal_adopt_the_file() {
 
     proxy.write_config(&first);
     proxy.signal("HUP");
-    wait_until("the signal's reload", || proxy.metric("config_generation") == Some(3.0));
+    wait_generation(&proxy, 3);
     assert_eq!(kept.get("/more/x").status, 404);
-    assert_eq!(counts(&proxy), (2, 0));
+    wait_until("its success", || counts(&proxy) == (2, 0));
 }
 
 #[test]

@@ -177,6 +177,7 @@ fn switching_authentication_off_is_done_and_said() {
     proxy.write_config(&first);
     proxy.signal("HUP");
     wait_until("authentication", || proxy.metric("yatagarasu_auth_enforced") == Some(1.0));
+    wait_until("every worker", || counts(&proxy) == (2, 0));
     assert_eq!(proxy.get("/products/x").status, 401);
     // Without the section nothing could be checked: refused, never opened.
     proxy.write_config(&first.set("jwt", serde_json::Value::Null));

@@ -7,16 +7,11 @@ use serde_json::json;
 use crate::support::{
     config::Config,
     proxy::{Launch, Proxy, state_of},
-    reload::{config, counts, post, reload, touched},
+    reload::{config, counts, post, reload, touched, wait_generation},
     scripted_origin::ScriptedOrigin,
     token,
     waiting::wait_until,
 };
-
-fn wait_generation(proxy: &Proxy, generation: u32) {
-    let what = format!("generation {generation}");
-    wait_until(&what, || proxy.metric("config_generation") == Some(f64::from(generation)));
-}
 
 #[test]
 fn a_watched_file_is_reloaded_when_it_changes() {
@@ -25,12 +20,12 @@ fn a_watched_file_is_reloaded_when_it_changes() {
     let proxy = Proxy::start(&first);
     // By renaming over it, as editors do.
     proxy.write_config(&touched(&first, 1));
-    wait_until("the renamed file", || proxy.metric("config_generation") == Some(2.0));
+    wait_generation(&proxy, 2);
     // By writing into it, with something unreadable in between.
     let path = proxy.directory().join("config.yaml");
     std::fs::write(&path, "server: {").unwrap();
     std::fs::write(&path, touched(&first, 2).to_yaml()).unwrap();
-    wait_until("the rewritten file", || proxy.metric("config_generation") == Some(3.0));
+    wait_generation(&proxy, 3);
 }
 
 #[test]

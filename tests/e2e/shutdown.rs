@@ -32,7 +32,9 @@ fn half_then_gate(gate: &Gate) -> ScriptedOrigin {
 /// Connects, asks and reads on four connections at once until connecting is refused, with a stop
 /// in the middle. How many got no response although they were connected.
 fn cut_in_a_storm(origin: &ScriptedOrigin) -> usize {
-    let mut proxy = Proxy::start(&Config::products(origin.url()).set("server.threads", 2));
+    let config = Config::products(origin.url()).set("server.threads", 2);
+    // For clients that do not get to run for a while.
+    let mut proxy = Proxy::start(&config.set("server.timeouts.drain_idle", 20));
     let address = proxy.address();
     let (answered, cut) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -406,7 +408,9 @@ fn a_head_that_starts_while_stopping_has_the_time_of_any_head() {
 /// Sixteen clients that send one request after another on connections that are kept, with a stop in
 /// the middle. How many requests were sent and not answered.
 fn lost_under_load(origin: &ScriptedOrigin) -> usize {
-    let mut proxy = Proxy::start(&Config::products(origin.url()).set("server.threads", 2));
+    let config = Config::products(origin.url()).set("server.threads", 2);
+    // For clients that do not get to run for a while.
+    let mut proxy = Proxy::start(&config.set("server.timeouts.drain_idle", 20));
     let address = proxy.address();
     let (answered, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let stopping = AtomicBool::new(false);

@@ -75,7 +75,7 @@ fn a_client_that_does_not_read_is_given_up() {
 #[test]
 fn half_a_head_is_408_when_its_time_is_over() {
     let origin = ScriptedOrigin::echo();
-    let config = Config::products(origin.url()).set("server.timeouts.client_header", 0.3);
+    let config = Config::products(origin.url()).set("server.timeouts.client_header", 1.0);
     let proxy = Proxy::start(&config);
     for half in
         ["GET", "GET /products/x HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r"]
@@ -102,7 +102,7 @@ fn half_a_head_is_408_when_its_time_is_over() {
 #[test]
 fn a_silent_connection_is_closed_silently() {
     let origin = ScriptedOrigin::echo();
-    let config = Config::products(origin.url()).set("server.timeouts.client_header", 0.3);
+    let config = Config::products(origin.url()).set("server.timeouts.client_header", 1.0);
     let proxy = Proxy::start(&config);
     let mut client = proxy.client();
     client.expect_end();
@@ -158,7 +158,7 @@ fn slow_heads_slow_bodies_and_slow_readers_leave_the_service_up_for_others() {
 #[test]
 fn a_body_that_does_not_come_in_time_is_408() {
     let origin = ScriptedOrigin::serving("x");
-    let config = Config::products(origin.url()).set("server.timeouts.client_header", 0.3);
+    let config = Config::products(origin.url()).set("server.timeouts.client_header", 1.0);
     let proxy = Proxy::start(&config);
     for fields in [("Content-Length", "100"), ("Transfer-Encoding", "chunked")] {
         let mut client = proxy.client();
@@ -281,18 +281,18 @@ fn a_client_that_takes_little_but_steadily_is_not_given_up() {
     copied.extend(format!("{LENGTH:x}\r\n{}\r\n0\r\n\r\n", "x".repeat(LENGTH)).into_bytes());
     for response in [spliced, copied] {
         let origin = ScriptedOrigin::always(response);
-        let config = Config::products(origin.url()).set("server.timeouts.client_write", 0.5);
+        let config = Config::products(origin.url()).set("server.timeouts.client_write", 1.0);
         let proxy = Proxy::start(&config);
         let mut client = Client::connect_with_receive_buffer(proxy.address(), 65_536);
         client.send(request_bytes("GET", "/products/x", &[]));
         let framing = client.head("GET").unwrap().framing;
-        // Slower than the third of a send buffer in each of those half seconds, for which the
+        // Slower than the third of a send buffer in each of those seconds, for which the
         // kernel waits before it calls the socket writable; and then as fast as can be.
         let (mut pieces, mut length) = (0, 0);
         let end = client.body(framing, &mut |bytes| {
             (pieces, length) = (pieces + 1, length + bytes.len());
             if pieces < 100 {
-                std::thread::park_timeout(std::time::Duration::from_millis(30));
+                std::thread::park_timeout(std::time::Duration::from_millis(60));
             }
         });
         assert!(end.is_ok(), "{end:?} after {length} bytes in {pieces} pieces");

@@ -85,7 +85,7 @@ fn a_handshake_has_the_time_of_a_head_and_no_more() {
 #[test]
 fn a_session_that_sends_no_request_has_the_time_of_a_head_too() {
     let site = Site::new();
-    let config = Config::unreachable().with_tls().set("server.timeouts.client_header", 0.5);
+    let config = Config::unreachable().with_tls().set("server.timeouts.client_header", 2.0);
     let proxy = site.start(&config);
     for version in VERSIONS {
         let mut silent = site.visitor_with(version).connect(&proxy);

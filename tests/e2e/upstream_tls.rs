@@ -220,11 +220,13 @@ fn a_long_body_that_pauses_is_passed_on_as_far_as_it_came() {
         })
         .unwrap();
     assert_eq!(received, LENGTH);
-    let started = std::time::Instant::now();
-    for _ in 0..20 {
+    // Each would take a tenth of a second or more. On a busy machine some do.
+    let fastest = (0..20).map(|_| {
+        let started = std::time::Instant::now();
         assert_eq!(client.get("/products/x").text(), "short");
-    }
-    let took = started.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?} for twenty");
+        started.elapsed()
+    });
+    let fastest = fastest.min().unwrap();
+    assert!(fastest < Duration::from_millis(90), "{fastest:?}");
     assert_eq!(front.handshakes(), 1);
 }

@@ -10,6 +10,7 @@ use super::{
     raw_client::{Client, Response},
     scripted_origin::ScriptedOrigin,
     token::{self, bearer},
+    waiting::wait_until,
 };
 
 /// One open bucket, two workers, responses that show their generation, and an admin API.
@@ -23,6 +24,21 @@ pub(crate) fn config_of(endpoint: impl Into<String>) -> Config {
         .set("server.threads", 2)
         .set("server.expose_generation", true)
         .with_jwt(&[])
+}
+
+/// Waits until every worker has this generation. It is current before they have it.
+#[track_caller]
+pub(crate) fn wait_generation(proxy: &Proxy, generation: u32) {
+    let (ours, theirs) = ("config_generation ", "config_worker_generation{");
+    let number = generation.to_string();
+    wait_until(&format!("generation {generation}"), || {
+        let page = proxy.metrics();
+        let shown: Vec<_> = page
+            .lines()
+            .filter(|line| line.starts_with(ours) || line.starts_with(theirs))
+            .collect();
+        shown.len() >= 2 && shown.iter().all(|line| line.rsplit(' ').next() == Some(&number))
+    });
 }
 
 /// A change of `config` that only its generation shows.

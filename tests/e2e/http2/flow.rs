@@ -256,7 +256,7 @@ fn a_connection_with_a_stream_is_not_idle() {
 #[test]
 fn what_is_begun_must_be_completed_in_time() {
     let origin = ScriptedOrigin::serving("x");
-    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_header", 0.3));
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_header", 1.0));
     // Half a preface is half a head of HTTP/1.
     let mut client = proxy.client();
     client.send("PRI * HT");

@@ -287,8 +287,8 @@ fn append_string_to_sign(date: &AmzDate, scope: &str, canonical_hash: &[u8], out
 fn hash_digits(hash: &[u8]) -> Signature {
     debug_assert_eq!(hash.len() * 2, HASH_DIGITS);
     let mut digits = [0; HASH_DIGITS];
-    let numbers = hash.as_chunks().0.iter().map(|eight| u64::from_be_bytes(*eight));
-    for (sixteen, number) in digits.as_chunks_mut().0.iter_mut().zip(numbers) {
+    let numbers = hash.as_chunks::<8>().0.iter().map(|eight| u64::from_be_bytes(*eight));
+    for (sixteen, number) in digits.as_chunks_mut::<16>().0.iter_mut().zip(numbers) {
         *sixteen = hex::lower_u64(number);
     }
     digits

@@ -3,8 +3,9 @@
 //!
 //! A signature covers the method, the bucket's host, the key, the query and the second, and neither
 //! ranges nor conditions (see [`super`]): all requests for an object within a second carry the same
-//! one, and the target that is compared here has the query in it. An object gets its place with its
-//! second request, so that those that are requested once leave the memory of others alone.
+//! one, and the target that is compared here has the query in it. An object gets a slot when it is
+//! signed twice in a row among those that share the slot, so that those that are requested once
+//! leave the signatures of others alone.
 
 use std::fmt;
 
@@ -21,7 +22,7 @@ pub(super) const HASH_DIGITS: usize = 2 * SHA256_OUTPUT_LEN;
 const SLOTS: usize = 256;
 
 /// Longest host and request target that are kept, in bytes together. Ordinary names and keys fit,
-/// and all slots of a core together stay below 105 KiB.
+/// and all slots of a core together stay below 100 KiB.
 const URL_BYTES_MAX: usize = 256;
 
 /// A signature, in lower-case hexadecimal.
@@ -42,7 +43,7 @@ pub struct RecentSignatures {
 struct Hashes {
     /// Of the target in the slot.
     kept: u64,
-    /// Of the last target with this slot that was signed.
+    /// Of the target that was signed last for this slot.
     signed: u64,
 }
 
@@ -131,11 +132,12 @@ impl fmt::Debug for RecentSignatures {
     }
 }
 
+/// Hash of a target of a bucket. Targets that collide cost each other a signature, and nothing else.
 fn hash_of(bucket: usize, target: &[u8]) -> u64 {
     hash::add_bytes(bucket as u64, target)
 }
 
-/// The slot of a target.
+/// The slot of a hash.
 fn place_of(hash: u64) -> usize {
     hash::slot(hash, SLOTS.ilog2())
 }
@@ -193,6 +195,22 @@ mod tests {
     }
 
     #[test]
+    fn targets_of_the_same_hash_do_not_share_a_signature() {
+        let targets = [b"/bucket/hotthingindex.js", b"/bucket/XVQWJ1yfgHZV20s1"];
+        assert_eq!(hash_of(0, targets[0]), hash_of(0, targets[1]));
+        let date = AmzDate::from_unix(0);
+        let mut recent = RecentSignatures::default();
+        let mut get = |target: usize, made| {
+            let sign = || signature(made);
+            recent.get_or(signer(0, 0), &date, "GET", "x", targets[target], sign)
+        };
+        get(0, 1);
+        assert_eq!((get(0, 2), get(0, 0)), (signature(2), signature(2)));
+        assert_eq!(get(1, 3), signature(3));
+        assert_eq!(get(0, 4), signature(4));
+    }
+
+    #[test]
     fn a_long_target_is_signed_each_time() {
         static LONG: [u8; URL_BYTES_MAX] = [b'/'; URL_BYTES_MAX];
         let date = AmzDate::from_unix(0);
@@ -239,6 +257,6 @@ mod tests {
 
     #[test]
     fn all_slots_together_are_small() {
-        assert!(SLOTS * (size_of::<Slot>() + size_of::<Hashes>()) < 105 * 1_024);
+        assert!(SLOTS * (size_of::<Slot>() + size_of::<Hashes>()) < 100 * 1_024);
     }
 }

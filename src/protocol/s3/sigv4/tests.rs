@@ -162,17 +162,17 @@ fn a_remembered_signature_gives_the_same_fields() {
                 // Another token is another bucket's, another generation's, or has another number.
                 let signer = Signer { bucket: 0, serial: u64::from(session_token.is_some()) };
                 let input = SigningInput { method, session_token, ..input() };
-                let (mut scratch, mut out) = (Vec::new(), b"GET / HTTP/1.1\r\n".to_vec());
-                append_signed_headers_once(
-                    &mut recent,
-                    signer,
-                    &key,
-                    &date,
-                    &input,
-                    &mut scratch,
-                    &mut out,
-                );
-                assert_eq!(String::from_utf8(out).unwrap(), signed(&key, &date, &input));
+                let mut got = |key: &SigningKey| {
+                    let (mut scratch, mut out) = (Vec::new(), b"GET / HTTP/1.1\r\n".to_vec());
+                    let recent = &mut recent;
+                    let (scratch, to) = (&mut scratch, &mut out);
+                    append_signed_headers_once(recent, signer, key, &date, &input, scratch, to);
+                    String::from_utf8(out).unwrap()
+                };
+                let expected = signed(&key, &date, &input);
+                assert_eq!((got(&key), got(&key)), (expected.clone(), expected.clone()));
+                // Were it made again, it would be another one.
+                assert_eq!(got(&SigningKey::derive(b"other", &date, "us-east-1")), expected);
             }
         }
     }
