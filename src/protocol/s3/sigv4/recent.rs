@@ -132,7 +132,8 @@ impl fmt::Debug for RecentSignatures {
     }
 }
 
-/// Hash of a target of a bucket. Targets that collide cost each other a signature, and nothing else.
+/// Hash of a target of a bucket. Targets that collide cost each other a signature, and nothing
+/// else.
 fn hash_of(bucket: usize, target: &[u8]) -> u64 {
     hash::add_bytes(bucket as u64, target)
 }
