@@ -81,8 +81,8 @@ fn rest() -> Roff {
                 ("2", "Wrong usage."),
                 (
                     "3",
-                    "It could not start: a port in use, no permission, no io_uring though demanded. Or a worker \
-                     ended by itself.",
+                    "It could not start: a port in use, no permission, no io_uring though demanded. \
+                     Or a worker ended by itself.",
                 ),
             ],
         ),

@@ -189,8 +189,8 @@ fn a_record_that_drips_is_given_up_in_the_time_of_a_read() {
     assert_eq!(proxy.metric(series), Some(1.0));
 }
 
-#[test]
-fn a_long_body_that_pauses_is_passed_on_as_far_as_it_came() {
+/// How long a short response takes behind a long body that paused.
+fn after_a_long_body_that_pauses() -> Duration {
     const LENGTH: usize = 2_000_000;
     let gate = Gate::default();
     let opened = gate.clone();
@@ -200,7 +200,6 @@ fn a_long_body_that_pauses_is_passed_on_as_far_as_it_came() {
         conn.send([b'x'; 10_000]);
         conn.wait(&gate);
         conn.send(vec![b'x'; LENGTH - 10_000]);
-        // The next response is short, and must not be waited for as if it were long.
         while conn.request().is_some() {
             conn.respond("200 OK", &[], b"short");
         }
@@ -220,13 +219,17 @@ fn a_long_body_that_pauses_is_passed_on_as_far_as_it_came() {
         })
         .unwrap();
     assert_eq!(received, LENGTH);
-    // Each would take a tenth of a second or more. On a busy machine some do.
-    let fastest = (0..20).map(|_| {
-        let started = std::time::Instant::now();
-        assert_eq!(client.get("/products/x").text(), "short");
-        started.elapsed()
-    });
-    let fastest = fastest.min().unwrap();
-    assert!(fastest < Duration::from_millis(90), "{fastest:?}");
+    let started = std::time::Instant::now();
+    assert_eq!(client.get("/products/x").text(), "short");
+    let took = started.elapsed();
     assert_eq!(front.handshakes(), 1);
+    took
+}
+
+#[test]
+fn a_long_body_that_pauses_is_passed_on_as_far_as_it_came() {
+    // A short response that is waited for as if it were long takes a tenth of a second or more. On
+    // a busy machine some others do.
+    let fastest = (0..5).map(|_| after_a_long_body_that_pauses()).min().unwrap();
+    assert!(fastest < Duration::from_millis(90), "{fastest:?}");
 }
