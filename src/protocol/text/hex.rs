@@ -51,6 +51,18 @@ const fn lower_half(number: u64) -> [u8; 8] {
     digits.to_be_bytes()
 }
 
+/// Both digits of each byte, in lower case. The loop is one that compilers turn into instructions
+/// for sixteen bytes at once.
+#[inline]
+pub fn lower_pairs<const N: usize>(bytes: &[u8; N]) -> [[u8; 2]; N] {
+    let digit = |value: u8| value + b'0' + if value > 9 { b'a' - b'9' - 1 } else { 0 };
+    let mut pairs = [[0; 2]; N];
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 0xf)];
+    }
+    pairs
+}
+
 /// Bytes as a string of lower-case digits.
 pub fn lower_string(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| lower(*byte)).map(char::from).collect()
@@ -64,6 +76,7 @@ mod tests {
     fn every_byte_is_written_in_both_cases_and_read_again() {
         for byte in 0..=u8::MAX {
             assert_eq!(lower(byte), format!("{byte:02x}").as_bytes());
+            assert_eq!(lower_pairs(&[byte, !byte]), [lower(byte), lower(!byte)]);
             assert_eq!(upper(byte), format!("{byte:02X}").as_bytes());
             for [high, low] in [lower(byte), upper(byte)] {
                 assert_eq!(value(high).unwrap() << 4 | value(low).unwrap(), byte);

@@ -16,16 +16,21 @@
 
 use std::fmt;
 
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::{
+    digest::{self, SHA256_OUTPUT_LEN},
+    hmac,
+};
 use zeroize::Zeroizing;
 
 pub use self::{date::AmzDate, recent::RecentSignatures, signer::Signer};
+use kept::{Hash, Kept, State};
 use recent::{HASH_DIGITS, Signature};
 
 use crate::protocol::text::hex;
 
 mod date;
 pub mod form;
+mod kept;
 mod recent;
 mod signer;
 
@@ -60,6 +65,8 @@ const FIXED_BYTES: usize = 512;
 /// that a signature can never name a scope other than its key's.
 pub struct SigningKey {
     key: hmac::Key,
+    /// The same key for requests, where that is faster.
+    kept: Option<Kept>,
     /// `20130524/us-east-1/s3/aws4_request`
     scope: Box<str>,
 }
@@ -73,6 +80,15 @@ impl SigningKey {
 
     /// Derives the key for a service.
     pub fn derive_for(service: &str, secret: &[u8], date: &AmzDate, region: &str) -> Self {
+        let signing = Self::derive_bytes(service, secret, date, region);
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, signing.as_ref()),
+            kept: Hash::try_from(signing.as_ref()).ok().and_then(|key| Kept::of(&key)),
+            scope: format!("{}/{region}/{service}/aws4_request", date.date()).into_boxed_str(),
+        }
+    }
+
+    fn derive_bytes(service: &str, secret: &[u8], date: &AmzDate, region: &str) -> hmac::Tag {
         let hmac_of =
             |key: &[u8], data: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
         let mut start = Zeroizing::new(Vec::with_capacity(4 + secret.len()));
@@ -81,11 +97,7 @@ impl SigningKey {
         let of_date = hmac_of(&start, date.date().as_bytes());
         let of_region = hmac_of(of_date.as_ref(), region.as_bytes());
         let of_service = hmac_of(of_region.as_ref(), service.as_bytes());
-        let signing = hmac_of(of_service.as_ref(), b"aws4_request");
-        Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, signing.as_ref()),
-            scope: format!("{}/{region}/{service}/aws4_request", date.date()).into_boxed_str(),
-        }
+        hmac_of(of_service.as_ref(), b"aws4_request")
     }
 
     /// Returns true if the key is good for that day. A key of yesterday signs nothing today.
@@ -210,10 +222,17 @@ fn signature(
     debug_assert!(!input.canonical_target().0.contains(&b'?'), "the target has another query");
     scratch.clear();
     append_canonical_request(date, input, scratch);
-    let canonical_hash = digest::digest(&digest::SHA256, scratch);
-    scratch.clear();
-    append_string_to_sign(date, &key.scope, canonical_hash.as_ref(), scratch);
-    hash_digits(hmac::sign(&key.key, scratch).as_ref())
+    if let Some(kept) = &key.kept {
+        let canonical_hash = State::START.finish(scratch, 0);
+        scratch.clear();
+        append_string_to_sign(date, &key.scope, &canonical_hash, scratch);
+        hash_digits(&kept.sign(date, scratch.len() - HASH_DIGITS, scratch))
+    } else {
+        let canonical_hash = digest::digest(&digest::SHA256, scratch);
+        scratch.clear();
+        append_string_to_sign(date, &key.scope, canonical_hash.as_ref(), scratch);
+        hash_digits(hmac::sign(&key.key, scratch).as_ref())
+    }
 }
 
 fn append_fields(
@@ -285,12 +304,11 @@ fn append_string_to_sign(date: &AmzDate, scope: &str, canonical_hash: &[u8], out
 
 /// A SHA-256 value in lower-case hexadecimal.
 fn hash_digits(hash: &[u8]) -> Signature {
-    debug_assert_eq!(hash.len() * 2, HASH_DIGITS);
     let mut digits = [0; HASH_DIGITS];
-    let numbers = hash.as_chunks::<8>().0.iter().map(|eight| u64::from_be_bytes(*eight));
-    for (sixteen, number) in digits.as_chunks_mut::<16>().0.iter_mut().zip(numbers) {
-        *sixteen = hex::lower_u64(number);
+    if let Some(hash) = hash.first_chunk::<SHA256_OUTPUT_LEN>() {
+        digits.copy_from_slice(hex::lower_pairs(hash).as_flattened());
     }
+    debug_assert_eq!(hash.len(), SHA256_OUTPUT_LEN);
     digits
 }
 

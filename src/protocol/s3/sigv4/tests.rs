@@ -92,6 +92,22 @@ fn the_list_objects_example_of_the_aws_documentation_gives_its_signature() {
 }
 
 #[test]
+fn both_ways_to_sign_give_the_same_signature() {
+    for seconds in [MAY_24_2013, MAY_24_2013, MAY_24_2013 + 1] {
+        let date = AmzDate::from_unix(seconds);
+        let mut key = SigningKey::derive(SECRET, &date, "us-east-1");
+        let mut signed_by = |kept| {
+            key.kept = kept;
+            [input(), SigningInput { session_token: Some(b"T0K"), ..input() }]
+                .map(|input| signed(&key, &date, &input))
+        };
+        let bytes = SigningKey::derive_bytes("s3", SECRET, &date, "us-east-1");
+        let kept = Kept::new(bytes.as_ref().try_into().unwrap());
+        assert_eq!(signed_by(Some(kept)), signed_by(None));
+    }
+}
+
+#[test]
 fn the_empty_body_has_that_hash() {
     assert_eq!(text(digest::digest(&digest::SHA256, b"").as_ref()), EMPTY_SHA256);
 }
