@@ -2,20 +2,26 @@
 
 use std::{
     cell::Cell,
-    sync::OnceLock,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// A monotonic point in time, in nanoseconds since the process first asked.
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// A point in time by `CLOCK_MONOTONIC` (`clock_gettime(2)`), in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Monotonic(pub u64);
 
 impl Monotonic {
     /// Now.
     pub fn now() -> Self {
-        static START: OnceLock<Instant> = OnceLock::new();
-        let start = START.get_or_init(Instant::now);
-        Self(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the pointer is to a live timespec that the call only writes. It cannot fail: the
+        // clock exists, and the pointer is good.
+        #[expect(unsafe_code, reason = "std has no number for a point in time")]
+        let _ = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
+        Self(seconds.saturating_mul(NANOS_PER_SECOND).saturating_add(rest))
     }
 
     /// Nanoseconds since an earlier point; 0 if it is not earlier.
@@ -44,15 +50,7 @@ pub fn unix_seconds() -> u64 {
 
 /// `CLOCK_MONOTONIC` in microseconds, as systemd's `MONOTONIC_USEC` wants it (`sd_notify(3)`).
 pub fn monotonic_micros() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live timespec that the call only writes.
-    #[expect(unsafe_code, reason = "no safe wrapper gives the raw CLOCK_MONOTONIC value")]
-    let done = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    if done != 0 {
-        return 0;
-    }
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000
-        + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
+    Monotonic::now().0 / 1_000
 }
 
 /// A clock that a core reads once per request and refreshes at each tick.
