@@ -164,19 +164,19 @@ impl Drop for OwnedScratch {
 impl Buffers {
     /// A buffer of `SMALL_BYTES` length.
     pub fn small(&self) -> PooledBuffer<'_> {
-        let buffer = self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL_BYTES]);
+        let buffer = self.small.borrow_mut().pop().unwrap_or_else(|| zeroed(SMALL_BYTES));
         PooledBuffer { buffer, home: self }
     }
 
     /// A buffer of `LARGE_BYTES` length.
     pub fn large(&self) -> PooledBuffer<'_> {
-        let buffer = self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE_BYTES]);
+        let buffer = self.large.borrow_mut().pop().unwrap_or_else(|| zeroed(LARGE_BYTES));
         PooledBuffer { buffer, home: self }
     }
 
     /// A buffer of `RECORDS_BYTES` length.
     pub fn records(self: &Rc<Self>) -> RecordBuffer {
-        let buffer = self.records.borrow_mut().pop().unwrap_or_else(|| vec![0; RECORDS_BYTES]);
+        let buffer = self.records.borrow_mut().pop().unwrap_or_else(|| zeroed(RECORDS_BYTES));
         RecordBuffer { buffer, home: Rc::clone(self) }
     }
 
@@ -197,7 +197,7 @@ impl Buffers {
     }
 
     fn take_scratch(&self) -> Vec<u8> {
-        self.scratch.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(SCRATCH_BYTES))
+        self.scratch.borrow_mut().pop().unwrap_or_else(empty)
     }
 
     fn give_back(&self, buffer: Vec<u8>) {
@@ -205,20 +205,17 @@ impl Buffers {
             SMALL_BYTES => (&self.small, SMALL_FREE_MAX),
             LARGE_BYTES => (&self.large, LARGE_FREE_MAX),
             RECORDS_BYTES => (&self.records, RECORDS_FREE_MAX),
-            _ => return,
+            _ => return free(buffer),
         };
-        let mut list = list.borrow_mut();
-        if list.len() < max {
-            list.push(buffer);
-        }
+        keep(&mut list.borrow_mut(), max, buffer);
     }
 
     fn give_back_scratch(&self, mut buffer: Vec<u8>) {
-        let mut list = self.scratch.borrow_mut();
-        if list.len() < SMALL_FREE_MAX && buffer.capacity() <= SMALL_BYTES {
-            buffer.clear();
-            list.push(buffer);
+        if buffer.capacity() > SMALL_BYTES {
+            return free(buffer);
         }
+        buffer.clear();
+        keep(&mut self.scratch.borrow_mut(), SMALL_FREE_MAX, buffer);
     }
 
     /// Lets go of free buffers, for a core that has nothing to do.
@@ -228,6 +225,32 @@ impl Buffers {
         self.small.borrow_mut().truncate(SMALL_FREE_MAX / 8);
         self.scratch.borrow_mut().truncate(SMALL_FREE_MAX / 8);
     }
+}
+
+#[inline]
+fn keep(list: &mut Vec<Vec<u8>>, max: usize, buffer: Vec<u8>) {
+    if list.len() < max {
+        list.push(buffer);
+    } else {
+        free(buffer);
+    }
+}
+
+// What happens seldom is kept out of the code of every request.
+
+#[cold]
+fn zeroed(length: usize) -> Vec<u8> {
+    vec![0; length]
+}
+
+#[cold]
+fn empty() -> Vec<u8> {
+    Vec::with_capacity(SCRATCH_BYTES)
+}
+
+#[cold]
+fn free(buffer: Vec<u8>) {
+    drop(buffer);
 }
 
 #[cfg(test)]

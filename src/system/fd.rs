@@ -1,6 +1,6 @@
 //! Calls on a socket by its number, for those who know that it is open and do not own it.
 
-use std::{io, os::fd::RawFd};
+use std::{hint::cold_path, io, os::fd::RawFd};
 
 /// Flags of a send that neither waits nor raises a signal.
 pub(super) const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -76,6 +76,7 @@ pub(super) fn would_block_is_none(mut call: impl FnMut() -> isize) -> io::Result
         if let Ok(n) = usize::try_from(call()) {
             return Ok(Some(n));
         }
+        cold_path();
         let error = io::Error::last_os_error();
         match error.kind() {
             io::ErrorKind::WouldBlock => return Ok(None),

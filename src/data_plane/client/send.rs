@@ -1,6 +1,6 @@
 //! Sending to a client, which has a time for each step of progress.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use crate::{
     data_plane::exchange::client::ClientGone,
@@ -22,7 +22,7 @@ pub(super) async fn deliver(
         match stream.write_together(first).await {
             Ok(count) if first.is_empty() => return (Ok(()), count),
             Ok(count) => taken = count,
-            Err(_) => return (Err(ClientGone), 0),
+            Err(error) => return (Err(gone(error)), 0),
         }
     }
     let mut first = &**first;
@@ -42,7 +42,7 @@ pub(super) async fn deliver(
                     return (Err(gone), taken);
                 }
             }
-            Err(_) => return (Err(ClientGone), taken),
+            Err(error) => return (Err(gone(error)), taken),
         }
     }
     // What follows may be long in coming: nothing is kept until then.
@@ -54,10 +54,17 @@ pub(super) async fn deliver(
                     break Err(gone);
                 }
             }
-            Err(_) => break Err(ClientGone),
+            Err(error) => break Err(gone(error)),
         }
     };
     (sent, taken)
+}
+
+/// The meaning of a failed send. Apart, so that the code of every response is not longer for it.
+#[cold]
+fn gone(error: io::Error) -> ClientGone {
+    drop(error);
+    ClientGone
 }
 
 /// Waits until the client takes more.
