@@ -104,42 +104,45 @@ pub(super) async fn forward(
         may_splice: may_splice(response, compression.as_ref()),
         notes: exchange.notes,
     };
-    let request = ObjectRequest::new(core, &exchange.request.local, index, wanted, permit);
-    let request = match request {
-        Ok(request) => request,
-        Err(fault) => return Ok(respond::fault(exchange, fault, response).await),
+    // What is rare or fails is in a box below, so that not every request has room for it. And what
+    // is matched is not kept while something is waited for.
+    let request = 'made: {
+        let local = &exchange.request.local;
+        let fault = match ObjectRequest::new(core, local, index, wanted, permit) {
+            Ok(request) => break 'made request,
+            Err(fault) => fault,
+        };
+        return Ok(Box::pin(respond::fault(exchange, fault, response)).await);
     };
     let mut upstream_ns = None;
     // Too large to be moved about.
     let mut head = ResponseHead::default();
-    let outcome = match request.fetch(&mut head, &mut upstream_ns).await {
-        Ok(mut fetched) => {
-            request.cells().record_upstream(head.status, upstream_ns.unwrap_or(0));
-            let documents = exchange.documents().filter(|all| all.replace(head.status));
-            let is_exact = documents.is_some() && exchange.request.query().is_some_and(selects);
-            if object.is_optional
-                && !is_exact
-                && documents.is_some_and(|all| all.is_missing(head.status))
-            {
-                if read_beginning(&mut fetched.body).await.is_ok() && !head.close {
-                    request.give_back(fetched.body);
-                }
-                return Err(Missing { upstream_ns });
-            }
-            if let Some(documents) = documents {
-                let replacement =
-                    Replacement { exchange, documents, object, is_exact, compression };
-                let arrived = Arrived { head: &mut head, upstream_ns: &mut upstream_ns };
-                // Rare, and too large for every request to have room for it.
-                Box::pin(replacement.respond(request, arrived, fetched, response)).await
-            } else {
-                let rules = (Changes::default(), compression);
-                let outcome = relay(exchange, &request, &head, rules, &mut fetched, response).await;
-                keep(&request, &head, &outcome, fetched);
-                outcome
-            }
+    let mut fetched = 'fetched: {
+        let error = match request.fetch(&mut head, &mut upstream_ns).await {
+            Ok(fetched) => break 'fetched fetched,
+            Err(error) => error,
+        };
+        let outcome = Box::pin(failed(exchange, &request, &error, response)).await;
+        return Ok(Outcome { upstream_ns, ..outcome });
+    };
+    request.cells().record_upstream(head.status, upstream_ns.unwrap_or(0));
+    let documents = exchange.documents().filter(|all| all.replace(head.status));
+    let is_exact = documents.is_some() && exchange.request.query().is_some_and(selects);
+    if object.is_optional && !is_exact && documents.is_some_and(|all| all.is_missing(head.status)) {
+        if Box::pin(read_beginning(&mut fetched.body)).await.is_ok() && !head.close {
+            request.give_back(fetched.body);
         }
-        Err(error) => failed(exchange, &request, &error, response).await,
+        return Err(Missing { upstream_ns });
+    }
+    let outcome = if let Some(documents) = documents {
+        let replacement = Replacement { exchange, documents, object, is_exact, compression };
+        let arrived = Arrived { head: &mut head, upstream_ns: &mut upstream_ns };
+        Box::pin(replacement.respond(request, arrived, fetched, response)).await
+    } else {
+        let rules = (Changes::default(), compression);
+        let outcome = relay(exchange, &request, &head, rules, &mut fetched, response).await;
+        keep(&request, &head, &outcome, fetched);
+        outcome
     };
     Ok(Outcome { upstream_ns, ..outcome })
 }
@@ -178,7 +181,7 @@ async fn relay(
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     if exchange.hides(head.status) {
-        return hide(exchange, request, head, fetched, response).await;
+        return Box::pin(hide(exchange, request, head, fetched, response)).await;
     }
     let message = fetched.message();
     let cells = &request.cells().compression;
@@ -186,6 +189,7 @@ async fn relay(
         let Changes { status, ref mut coding, .. } = changes;
         compression.plan(exchange, cells, (head, message), status, coding)
     });
+    let encoder = encoder.map(Box::new);
     add_head(exchange, head, message, request.key(), changes, response);
     let may_be_ours = request.bucket().signing.is_signed()
         && may_be_credentials_error(head.status)
@@ -197,14 +201,16 @@ async fn relay(
     if may_be_ours {
         if is_coded {
             let error = UpstreamError::new(Kind::Malformed, Phase::Body);
-            return failed(exchange, request, &error, response).await;
+            return Box::pin(failed(exchange, request, &error, response)).await;
         }
-        passed = inspect(request, body, response).await;
+        passed = Box::pin(inspect(request, body, response)).await;
     }
     if passed.is_ok() {
         passed = match encoder {
             None => stream(exchange.core, body, response).await,
-            Some(encoder) => stream_encoded(exchange.core, body, encoder, cells, response).await,
+            Some(encoder) => {
+                Box::pin(stream_encoded(exchange.core, body, *encoder, cells, response)).await
+            }
         };
     }
     let status = changes.status.unwrap_or(head.status);
@@ -222,7 +228,7 @@ async fn conclude(
     let aborted = match passed {
         Ok(()) => None,
         Err(Cut::Upstream(error)) if !response.start().is_made() => {
-            return failed(exchange, request, &error, response).await;
+            return Box::pin(failed(exchange, request, &error, response)).await;
         }
         Err(Cut::Client) => Some(AbortedBy::Client),
         Err(Cut::Upstream(error)) => {

@@ -95,7 +95,7 @@ pub(crate) async fn run(
                     match (sent, or_page) {
                         (Ok(outcome), _) => outcome,
                         (Err(missing), Some(page)) => {
-                            let outcome = list::list(&exchange, *page, response).await;
+                            let outcome = Box::pin(list::list(&exchange, *page, response)).await;
                             outcome.after(missing.upstream_ns)
                         }
                         (Err(_), None) => {
@@ -109,12 +109,12 @@ pub(crate) async fn run(
         Plan::List(plan) => {
             let discarded = if body.is_over() { Ok(()) } else { body.discard().await };
             match discarded {
-                Ok(()) => list::list(&exchange, *plan, response).await,
+                Ok(()) => Box::pin(list::list(&exchange, *plan, response)).await,
                 Err(fault) => respond::fault(&exchange, fault, response).await,
             }
         }
         Plan::Builtin(what) => {
-            builtin::respond(&exchange, what, decision.subject.as_deref(), response).await
+            Box::pin(builtin::respond(&exchange, what, decision.subject.as_deref(), response)).await
         }
         Plan::RedirectToDirectory => {
             respond::redirect_to_directory(&exchange, &path, response).await

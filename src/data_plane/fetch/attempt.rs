@@ -74,7 +74,8 @@ impl<'r> ObjectRequest<'r> {
         if let Some(notes) = self.notes {
             notes.attempt(None);
         }
-        let opened = self.open().await;
+        // In a box like what follows: rare, and too large for every request to have room for it.
+        let opened = Box::pin(self.open()).await;
         if let Some(notes) = self.notes {
             notes.at(match &opened {
                 Ok(connection) => Some(connection.address().socket_address()),
