@@ -8,6 +8,9 @@ use super::message::Method;
 use super::span::Span;
 use crate::protocol::text::class::all_are;
 
+/// Digits of 65535.
+const PORT_DIGITS_MAX: usize = 5;
+
 /// A request target taken apart. Spans are relative to the buffer that was parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target {
@@ -21,8 +24,8 @@ pub(super) struct Target {
 /// Reads a request target whose first byte is at offset `at` of the parsed buffer.
 ///
 /// Origin-form, absolute-form with scheme `http` or `https`, and `*` for OPTIONS. The target of CONNECT
-/// is taken as it is: that method is never served. Blanks and controls cannot occur here,
-/// `httparse` has refused them.
+/// is taken as it is: that method is never served. Blanks and controls cannot occur here:
+/// they end the target where the request line is read.
 ///
 /// # Errors
 /// The reason, for everything else, for a fragment and for bytes outside ASCII.
@@ -32,6 +35,13 @@ pub(super) fn parse_target(
     target: &[u8],
     at: usize,
 ) -> Result<Target, &'static str> {
+    // Nearly all are a path alone.
+    #[expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
+    let is_of_path = |byte: u8| (byte < 0x80) & (byte != b'?') & (byte != b'#');
+    if target.starts_with(b"/") && all_are(target, is_of_path) {
+        let path = Span::new(at, at + target.len());
+        return Ok(Target { path, query: None, authority: None, https: false });
+    }
     if !target.is_ascii() {
         return Err("the request target holds bytes outside ASCII");
     }
@@ -96,7 +106,10 @@ pub(super) fn is_host(value: &[u8]) -> bool {
         let Some(close) = memchr(b']', rest) else { return false };
         (is_ipv6(&rest[..close]), &rest[close + 1..])
     } else {
-        let end = memchr(b':', value).unwrap_or(value.len());
+        // A name holds no colon, so that one further ahead is refused with it.
+        let tail = value.len().saturating_sub(PORT_DIGITS_MAX + 1);
+        let colon = value[tail..].iter().position(|byte| *byte == b':');
+        let end = colon.map_or(value.len(), |at| tail + at);
         (is_reg_name(&value[..end]), &value[end..])
     };
     host_is_valid && is_port_suffix(port)
@@ -151,7 +164,6 @@ fn is_reg_name(name: &[u8]) -> bool {
 /// Nothing, or `:` and a number up to 65535. RFC 3986 section 3.2.3 allows the number to be
 /// left out.
 fn is_port_suffix(suffix: &[u8]) -> bool {
-    const PORT_DIGITS_MAX: usize = 5;
     match suffix {
         [] => true,
         [b':', digits @ ..] => {
