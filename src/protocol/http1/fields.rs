@@ -2,8 +2,7 @@
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::span::offset_in;
-use crate::protocol::text::token::is_token;
+use crate::protocol::text::{class::is_name, token::is_token};
 
 /// Removes spaces and tabs at both ends (OWS, RFC 9110 section 5.6.3).
 pub(super) fn trim_ows(mut value: &[u8]) -> &[u8] {
@@ -98,28 +97,31 @@ pub(super) struct ConnectionOptions {
 }
 
 impl ConnectionOptions {
+    /// Reads all options. Those that are names of fields are handed to `named`.
+    #[inline]
+    pub(super) fn read<'v>(&mut self, value: &'v [u8], mut named: impl FnMut(&'v [u8])) {
+        // Nearly always there is one.
+        if self.note(value) {
+            return;
+        }
+        for option in list_members(value) {
+            if !self.note(option) {
+                named(option);
+            }
+        }
+    }
+
     /// Reads one option. Returns false if it is the name of a field.
-    pub(super) fn note(&mut self, option: &[u8]) -> bool {
-        if option.eq_ignore_ascii_case(b"close") {
+    fn note(&mut self, option: &[u8]) -> bool {
+        if is_name(option, b"close") {
             self.close = true;
-        } else if option.eq_ignore_ascii_case(b"keep-alive") {
+        } else if is_name(option, b"keep-alive") {
             self.keep_alive = true;
         } else {
             return false;
         }
         true
     }
-}
-
-/// Returns true if every line of a head that `httparse` accepted ends in CRLF.
-///
-/// `httparse` takes a bare LF too. It also promises that nothing but blanks lies between the
-/// end of a line's text and its line end, so it is enough to look at the two bytes before each
-/// next line. `head` is the whole head, including the empty line.
-pub(super) fn lines_end_in_crlf(head: &[u8], fields: &[httparse::Header<'_>]) -> bool {
-    let ends_at = |end: usize| head.get(..end).is_some_and(|line| line.ends_with(b"\r\n"));
-    fields.iter().all(|field| ends_at(offset_in(head, field.name.as_bytes())))
-        && head.ends_with(b"\r\n\r\n")
 }
 
 /// The values of all field lines with one name, in order.

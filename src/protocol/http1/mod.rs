@@ -1,7 +1,7 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112) as pure functions and small state machines over byte slices.
 //!
-//! A head is parsed once, by `httparse`, and then held to the strict rules that `httparse`
-//! leaves to its callers: CRLF only, one framing, one host. What comes out is an owned value of
+//! A head is read line by line, each byte once, and each field is judged as it comes. The rules are
+//! strict: CRLF only, one framing, one host. What comes out is an owned value of
 //! [`Span`]s into the caller's buffer, so it may live across awaits while the caller keeps the
 //! buffer. Fields are passed on as bytes; they are never turned into a map.
 //!
@@ -17,6 +17,7 @@ mod discard;
 mod encode;
 mod entity_tag;
 mod fields;
+mod lines;
 mod message;
 mod request;
 mod response;

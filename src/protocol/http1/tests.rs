@@ -6,7 +6,7 @@ use super::*;
 use crate::model::limits::Limits;
 
 /// A valid request head, and one random edit of it.
-fn request_head() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn request_head() -> impl Strategy<Value = Vec<u8>> {
     let method = prop_oneof![Just("GET"), Just("HEAD"), Just("OPTIONS"), Just("PUT")];
     let target = prop_oneof![
         "/[a-z0-9/%._~-]{0,40}(\\?[a-z0-9=&?/]{0,20})?",
@@ -35,7 +35,7 @@ fn request_head() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-fn response_head() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn response_head() -> impl Strategy<Value = Vec<u8>> {
     let field = prop_oneof![
         "X-[A-Za-z]{1,20}: ?[ -~]{0,60}",
         "Connection: (close|keep-alive|x-[a-z]|te|etag)",

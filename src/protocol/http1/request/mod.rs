@@ -1,16 +1,17 @@
 //! Request heads: from bytes to a method, a path, a host and a framing, or a refusal.
 
-use std::mem::MaybeUninit;
+use std::hint::cold_path;
 
 use memchr::memchr;
 
 use super::fields::{
     ConnectionOptions, TransferCoding, content_length, field_lines, head_values, line_end,
-    lines_end_in_crlf, list_members, transfer_coding, values_from_the_last,
+    transfer_coding, values_from_the_last,
 };
+use super::lines::{FieldLine, Lines, Unread};
 use super::message::{Method, Progress, Version};
 use super::scan::{HeadScan, Scanned};
-use super::span::{Span, offset_in};
+use super::span::Span;
 use super::target::{is_host, parse_target};
 use crate::model::limits::Limits;
 use crate::protocol::text::class::is_name;
@@ -18,8 +19,7 @@ use crate::protocol::text::class::is_name;
 #[cfg(test)]
 mod tests;
 
-/// Most header fields of a request, whatever `limits.headers` allows. The parser's table is on
-/// the stack: 32 bytes a field, 8 KiB in all.
+/// Most header fields of a request, whatever `limits.headers` allows. Real ones have some dozens.
 pub const HEADERS_MAX: usize = 256;
 
 /// Longest method name, in bytes. The longest registered one
@@ -238,21 +238,18 @@ fn parse_or_scan(
     if head.scan.is_started() && scan(buf, head)? == Scanned::Partial {
         return head.check_partial(buf, limits);
     }
-    let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut parsed = httparse::Request::new(&mut []);
-    let fields_max = limits.headers.min(HEADERS_MAX);
-    match parsed.parse_with_uninit_headers(buf, &mut fields[..fields_max]) {
-        Ok(httparse::Status::Complete(head_len)) => {
-            read_head(buf, head_len, &parsed, limits, head)?;
+    match read_lines(buf, limits, head) {
+        Ok(lines) => {
+            settle(buf, &lines, limits, head)?;
             Ok(Progress::Complete)
         }
-        Ok(httparse::Status::Partial) => match scan(buf, head)? {
+        Err(Unread::Partial) => match scan(buf, head)? {
             Scanned::Partial => head.check_partial(buf, limits),
             Scanned::Terminated => {
                 Err(RequestError::Malformed("a line of the head cannot be read"))
             }
         },
-        Err(error) => Err(refusal(buf, limits, error)),
+        Err(unread) => Err(refusal(buf, limits, unread)),
     }
 }
 
@@ -283,19 +280,18 @@ fn check_partial_line(line: &[u8], limits: &Limits) -> Result<(), RequestError> 
     }
 }
 
-/// The refusal that an error of `httparse` becomes.
-fn refusal(buf: &[u8], limits: &Limits, error: httparse::Error) -> RequestError {
-    match error {
-        httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
-        httparse::Error::Version => version_refusal(buf, limits),
-        httparse::Error::Token => RequestError::Malformed(REQUEST_LINE),
-        httparse::Error::HeaderName => RequestError::Malformed(
+/// The refusal of a line that cannot be read.
+#[cold]
+fn refusal(buf: &[u8], limits: &Limits, unread: Unread) -> RequestError {
+    match unread {
+        Unread::TooManyFields => RequestError::HeadTooLarge,
+        Unread::Version => version_refusal(buf, limits),
+        Unread::RequestLine => RequestError::Malformed(REQUEST_LINE),
+        Unread::FieldName => RequestError::Malformed(
             "a field name holds a character that none may have, or has a blank behind it",
         ),
-        httparse::Error::HeaderValue => {
-            RequestError::Malformed("a field value holds a control character")
-        }
-        httparse::Error::NewLine | httparse::Error::Status => {
+        Unread::FieldValue => RequestError::Malformed("a field value holds a control character"),
+        Unread::LineEnd | Unread::StatusLine | Unread::Partial => {
             RequestError::Malformed("a line does not end in CR LF")
         }
     }
@@ -320,19 +316,70 @@ fn version_refusal(buf: &[u8], limits: &Limits) -> RequestError {
     }
 }
 
-/// Turns what `httparse` found into a [`RequestHead`], and refuses what it lets pass.
-fn read_head(
-    buf: &[u8],
+/// A head of which every line could be read.
+struct HeadLines<'b> {
+    /// Offset of the request line.
+    start: usize,
+    method: &'b [u8],
+    target: &'b [u8],
+    version: Version,
+    /// Offset of the first field line.
+    fields_start: usize,
+    fields: Fields,
+    /// The first fault of a field.
+    fault: Option<RequestError>,
     head_len: usize,
-    parsed: &httparse::Request<'_, '_>,
+    has_bare_lf: bool,
+}
+
+/// Reads all lines. The forwarded fields go to `head`.
+fn read_lines<'b>(
+    buf: &'b [u8],
+    limits: &Limits,
+    head: &mut RequestHead,
+) -> Result<HeadLines<'b>, Unread> {
+    let mut lines = Lines::new(buf, 0);
+    lines.skip_empty_lines()?;
+    let start = lines.at();
+    let method = lines.method()?;
+    let target = lines.target()?;
+    let version = lines.version()?;
+    lines.end_of_line()?;
+    let fields_start = lines.at();
+    let (mut fields, mut fault) = (Fields::default(), None);
+    head.forwarded.clear();
+    let mut fields_left = limits.headers.min(HEADERS_MAX);
+    while let Some(line) = lines.field()? {
+        if fields_left == 0 {
+            return Err(Unread::TooManyFields);
+        }
+        fields_left -= 1;
+        if let Err(error) = fields.note(&line, &mut head.forwarded) {
+            cold_path();
+            fault.get_or_insert(error);
+        }
+    }
+    Ok(HeadLines {
+        start,
+        method,
+        target,
+        version,
+        fields_start,
+        fields,
+        fault,
+        head_len: lines.at(),
+        has_bare_lf: lines.has_bare_lf(),
+    })
+}
+
+/// Checks what the lines say together, and writes the rest of `head`.
+fn settle(
+    buf: &[u8],
+    lines: &HeadLines<'_>,
     limits: &Limits,
     head: &mut RequestHead,
 ) -> Result<(), RequestError> {
-    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
-    else {
-        return Err(RequestError::Malformed(REQUEST_LINE));
-    };
-    let (method, target) = (method.as_bytes(), target.as_bytes());
+    let &HeadLines { start, method, target, version, head_len, ref fields, .. } = lines;
     if target.len() > limits.uri_bytes {
         return Err(RequestError::UriTooLong);
     }
@@ -342,15 +389,10 @@ fn read_head(
     if method.len() > METHOD_BYTES_MAX {
         return Err(RequestError::Malformed("the method is longer than 32 characters"));
     }
-    match &buf[..offset_in(buf, method)] {
-        b"" | b"\r\n" => {}
-        _ => {
-            return Err(RequestError::Malformed(
-                "more than one empty line is before the request line",
-            ));
-        }
+    if start > 0 && &buf[..start] != b"\r\n" {
+        return Err(RequestError::Malformed("more than one empty line is before the request line"));
     }
-    if !lines_end_in_crlf(&buf[..head_len], parsed.headers) {
+    if lines.has_bare_lf {
         return Err(RequestError::Malformed("a line ends in LF alone"));
     }
 
@@ -360,18 +402,20 @@ fn read_head(
         b"OPTIONS" => Method::Options,
         _ => Method::Other,
     };
-    head.method_span = Span::locate(buf, method);
-    head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let target_at = start + method.len() + 1;
+    head.method_span = Span::new(start, target_at - 1);
+    head.version = version;
     head.head_len = head_len;
-    head.fields_start =
-        parsed.headers.first().map_or(head_len - 2, |field| offset_in(buf, field.name.as_bytes()));
-    let target = parse_target(head.method, method, target, offset_in(buf, target))
-        .map_err(RequestError::Malformed)?;
+    head.fields_start = lines.fields_start;
+    let target =
+        parse_target(head.method, method, target, target_at).map_err(RequestError::Malformed)?;
     head.path = target.path;
     head.query = target.query;
     head.https = target.https;
 
-    let fields = Fields::read(buf, parsed.headers)?;
+    if let Some(fault) = lines.fault {
+        return Err(fault);
+    }
     head.host = match (fields.host, target.authority) {
         (None, _) if head.version == Version::Http11 => {
             return Err(RequestError::Malformed("Host is missing"));
@@ -389,7 +433,6 @@ fn read_head(
     // An HTTP/1.0 client cannot understand 100 (RFC 9110 section 10.1.1).
     head.expect_continue = fields.expects_continue && !is_1_0;
     head.has_via = fields.has_via;
-    head.forwarded = fields.forwarded;
     head.forwarded.remove(fields.nominated);
     Ok(())
 }
@@ -404,70 +447,68 @@ struct Fields {
     expects_continue: bool,
     expects_other: bool,
     has_via: bool,
-    forwarded: ForwardedFields,
     /// [`Forwarded::bit`]s of the fields that `Connection` names.
     nominated: u8,
 }
 
 impl Fields {
-    fn read(buf: &[u8], lines: &[httparse::Header<'_>]) -> Result<Self, RequestError> {
-        let mut fields = Self::default();
-        for line in lines {
-            let (name, value) = (line.name.as_bytes(), line.value);
-            match name.len() {
-                3 => fields.has_via |= is_name(name, b"via"),
-                4 if is_name(name, b"host") => {
-                    if fields.host.is_some() {
-                        return Err(RequestError::Malformed("Host is repeated"));
-                    }
-                    if !is_host(value) {
-                        return Err(RequestError::Malformed(
-                            "Host is not a host with an optional port",
-                        ));
-                    }
-                    fields.host = Some(Span::locate(buf, value));
+    /// Takes in one field. One to be forwarded is added to `forwarded`.
+    #[inline]
+    fn note(
+        &mut self,
+        line: &FieldLine<'_>,
+        forwarded: &mut ForwardedFields,
+    ) -> Result<(), RequestError> {
+        let (name, value) = (line.name, line.value);
+        let value_span = || Span::new(line.value_at, line.value_at + value.len());
+        match name.len() {
+            3 => self.has_via |= is_name(name, b"via"),
+            4 if is_name(name, b"host") => {
+                if self.host.is_some() {
+                    return Err(RequestError::Malformed("Host is repeated"));
                 }
-                6 if is_name(name, b"expect") => {
-                    let is_continue = value.eq_ignore_ascii_case(b"100-continue");
-                    fields.expects_continue |= is_continue;
-                    fields.expects_other |= !is_continue;
+                if !is_host(value) {
+                    return Err(RequestError::Malformed(
+                        "Host is not a host with an optional port",
+                    ));
                 }
-                10 if is_name(name, b"connection") => fields.note_connection(value),
-                14 if is_name(name, b"content-length") => {
-                    if fields.content_length.is_some() {
-                        return Err(RequestError::Malformed("Content-Length is repeated"));
-                    }
-                    let length = content_length(value);
-                    fields.content_length = Some(
-                        length.ok_or(RequestError::Malformed("Content-Length is not a number"))?,
-                    );
-                }
-                17 if is_name(name, b"transfer-encoding") => {
-                    if fields.transfer_coding.is_some() {
-                        return Err(RequestError::Malformed("Transfer-Encoding is repeated"));
-                    }
-                    fields.transfer_coding = Some(transfer_coding(value));
-                }
-                5 | 8 | 13 | 17 | 19 => {
-                    if let Some(field) = Forwarded::from_name(name) {
-                        let value = Span::locate(buf, value);
-                        fields.forwarded.push(ForwardedField { field, value })?;
-                    }
-                }
-                _ => {}
+                self.host = Some(value_span());
             }
+            6 if is_name(name, b"expect") => {
+                let is_continue = value.eq_ignore_ascii_case(b"100-continue");
+                self.expects_continue |= is_continue;
+                self.expects_other |= !is_continue;
+            }
+            10 if is_name(name, b"connection") => self.note_connection(value),
+            14 if is_name(name, b"content-length") => {
+                if self.content_length.is_some() {
+                    return Err(RequestError::Malformed("Content-Length is repeated"));
+                }
+                let length = content_length(value);
+                self.content_length =
+                    Some(length.ok_or(RequestError::Malformed("Content-Length is not a number"))?);
+            }
+            17 if is_name(name, b"transfer-encoding") => {
+                if self.transfer_coding.is_some() {
+                    return Err(RequestError::Malformed("Transfer-Encoding is repeated"));
+                }
+                self.transfer_coding = Some(transfer_coding(value));
+            }
+            5 | 8 | 13 | 17 | 19 => {
+                if let Some(field) = Forwarded::from_name(name) {
+                    forwarded.push(ForwardedField { field, value: value_span() })?;
+                }
+            }
+            _ => {}
         }
-        Ok(fields)
+        Ok(())
     }
 
     fn note_connection(&mut self, value: &[u8]) {
-        for option in list_members(value) {
-            if !self.connection.note(option)
-                && let Some(field) = Forwarded::from_name(option)
-            {
-                self.nominated |= field.bit();
-            }
-        }
+        let nominated = &mut self.nominated;
+        self.connection.read(value, |option| {
+            *nominated |= Forwarded::from_name(option).map_or(0, Forwarded::bit);
+        });
     }
 
     /// RFC 9112 sections 6.1 to 6.3, with every ambiguity refused.
@@ -507,6 +548,10 @@ impl Default for ForwardedFields {
 impl ForwardedFields {
     fn as_slice(&self) -> &[ForwardedField] {
         &self.fields[..self.len]
+    }
+
+    fn clear(&mut self) {
+        self.len = 0;
     }
 
     fn push(&mut self, field: ForwardedField) -> Result<(), RequestError> {

@@ -1,14 +1,14 @@
 //! Response heads of the upstream: body length, and which fields go on to the client.
 
-use std::mem::MaybeUninit;
+use std::hint::cold_path;
 
 use super::fields::{
-    ConnectionOptions, TransferCoding, content_length, head_values, line_end, lines_end_in_crlf,
-    list_members, transfer_coding,
+    ConnectionOptions, TransferCoding, content_length, head_values, list_members, transfer_coding,
 };
+use super::lines::{FieldLine, Lines, Unread};
 use super::message::{Progress, Version};
 use super::scan::{HeadScan, Scanned};
-use super::span::{Span, offset_in};
+use super::span::Span;
 use crate::model::limits::{UPSTREAM_HEAD_BYTES_MAX, UPSTREAM_HEADERS_MAX};
 use crate::protocol::text::class::is_name;
 
@@ -163,26 +163,16 @@ fn parse_or_scan(
     if head.scan.is_started() && scan(buf, head)? == Scanned::Partial {
         return head.check_partial(buf);
     }
-    let mut fields = [const { MaybeUninit::uninit() }; UPSTREAM_HEADERS_MAX];
-    let mut parsed = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    match config.parse_response_with_uninit_headers(&mut parsed, buf, &mut fields) {
-        Ok(httparse::Status::Complete(head_len)) => {
-            read_head(buf, head_len, &parsed, request_was_head, head)?;
+    match read_lines(buf, head) {
+        Ok(lines) => {
+            settle(buf, &lines, request_was_head, head)?;
             Ok(Progress::Complete)
         }
-        Ok(httparse::Status::Partial) => match scan(buf, head)? {
+        Err(Unread::Partial) => match scan(buf, head)? {
             Scanned::Partial => head.check_partial(buf),
             Scanned::Terminated => Err(ResponseError::Malformed("head")),
         },
-        Err(httparse::Error::TooManyHeaders) => Err(ResponseError::HeadTooLarge),
-        Err(httparse::Error::Version) => Err(ResponseError::Malformed("version")),
-        Err(httparse::Error::HeaderName) => Err(ResponseError::Malformed("field name")),
-        Err(httparse::Error::HeaderValue) => Err(ResponseError::Malformed("field value")),
-        Err(httparse::Error::NewLine) => Err(ResponseError::Malformed("line end")),
-        Err(httparse::Error::Status | httparse::Error::Token) => {
-            Err(ResponseError::Malformed("status line"))
-        }
+        Err(unread) => Err(refusal(unread)),
     }
 }
 
@@ -190,38 +180,121 @@ fn scan(buf: &[u8], head: &mut ResponseHead) -> Result<Scanned, ResponseError> {
     head.scan.advance(buf, 0).map_err(ResponseError::Malformed)
 }
 
-/// Turns what `httparse` found into a [`ResponseHead`], and refuses what it lets pass.
-fn read_head(
-    buf: &[u8],
+/// The refusal of a line that cannot be read.
+#[cold]
+fn refusal(unread: Unread) -> ResponseError {
+    match unread {
+        Unread::TooManyFields => ResponseError::HeadTooLarge,
+        Unread::Version => ResponseError::Malformed("version"),
+        Unread::FieldName => ResponseError::Malformed("field name"),
+        Unread::FieldValue => ResponseError::Malformed("field value"),
+        Unread::LineEnd => ResponseError::Malformed("line end"),
+        Unread::StatusLine | Unread::RequestLine | Unread::Partial => {
+            ResponseError::Malformed("status line")
+        }
+    }
+}
+
+/// A head of which every line could be read.
+struct HeadLines {
+    /// Offset of the status line.
+    start: usize,
+    version: Version,
+    status: u16,
+    /// Offset of the first field line.
+    fields_start: usize,
+    fields: Fields,
+    /// The first fault of a field.
+    fault: Option<ResponseError>,
     head_len: usize,
-    parsed: &httparse::Response<'_, '_>,
+    has_bare_lf: bool,
+}
+
+/// Reads all lines. The fields that go on are noted in `head`.
+fn read_lines(buf: &[u8], head: &mut ResponseHead) -> Result<HeadLines, Unread> {
+    let mut lines = Lines::new(buf, 0);
+    lines.skip_empty_lines()?;
+    let start = lines.at();
+    let version = lines.version()?;
+    let status = lines.status()?;
+    let fields_start = lines.at();
+    let (mut fields, mut fault) = (Fields::default(), None);
+    head.passed.clear();
+    // Offset of the passed lines before the one that is read.
+    let mut run_start = fields_start;
+    let mut fields_left = UPSTREAM_HEADERS_MAX;
+    let fields_end = loop {
+        let line_start = lines.at();
+        let Some(line) = lines.field()? else { break line_start };
+        if fields_left == 0 {
+            return Err(Unread::TooManyFields);
+        }
+        fields_left -= 1;
+        let fate = Fate::of(line.name);
+        if fate == Fate::Pass {
+            continue;
+        }
+        if fate == Fate::Date {
+            fields.has_date = true;
+            continue;
+        }
+        let noted = head.passed.push(run_start, line.start).and_then(|()| fields.note(fate, &line));
+        if let Err(error) = noted {
+            cold_path();
+            fault.get_or_insert(error);
+        }
+        run_start = lines.at();
+    };
+    if let Err(error) = head.passed.push(run_start, fields_end) {
+        cold_path();
+        fault.get_or_insert(error);
+    }
+    Ok(HeadLines {
+        start,
+        version,
+        status,
+        fields_start,
+        fields,
+        fault,
+        head_len: lines.at(),
+        has_bare_lf: lines.has_bare_lf(),
+    })
+}
+
+/// Checks what the lines say together, and writes the rest of `head`.
+fn settle(
+    buf: &[u8],
+    lines: &HeadLines,
     request_was_head: bool,
     head: &mut ResponseHead,
 ) -> Result<(), ResponseError> {
-    let (Some(status), Some(minor)) = (parsed.code, parsed.version) else {
-        return Err(ResponseError::Malformed("status line"));
-    };
+    let &HeadLines { version, status, fields_start, ref fields, head_len, .. } = lines;
     if head_len > UPSTREAM_HEAD_BYTES_MAX {
         return Err(ResponseError::HeadTooLarge);
     }
-    if !buf.starts_with(b"HTTP/") {
+    if lines.start > 0 {
         return Err(ResponseError::Malformed("empty line before the start line"));
     }
     if !(100..=599).contains(&status) {
         return Err(ResponseError::Malformed("status code"));
     }
-    if !lines_end_in_crlf(&buf[..head_len], parsed.headers) {
+    if lines.has_bare_lf {
         return Err(ResponseError::Malformed("bare LF"));
     }
 
     head.status = status;
-    head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    head.version = version;
     head.head_len = head_len;
-    head.fields_start = line_end(buf, 0).unwrap_or(head_len);
-    let reason_start = (STATUS_LINE_BYTES_MIN + 1).min(head.fields_start - 2);
-    head.reason = Span::new(reason_start, head.fields_start - 2);
+    head.fields_start = fields_start;
+    let reason_start = (STATUS_LINE_BYTES_MIN + 1).min(fields_start - 2);
+    head.reason = Span::new(reason_start, fields_start - 2);
 
-    let fields = Fields::read(&buf[..head_len], parsed.headers, &mut head.passed)?;
+    if let Some(fault) = lines.fault {
+        return Err(fault);
+    }
+    if fields.nominations > 0 {
+        fields.drop_nominated(buf, head)?;
+    }
     head.has_date = fields.has_date;
     head.has_via = fields.has_via;
     head.content_length = fields.content_length;
@@ -260,8 +333,8 @@ enum Fate {
 }
 
 impl Fate {
-    fn of(name: &str) -> Self {
-        let name = name.as_bytes();
+    #[inline]
+    fn of(name: &[u8]) -> Self {
         match name.len() {
             2 if is_name(name, b"te") => Self::Drop,
             3 if is_name(name, b"via") => Self::Via,
@@ -284,7 +357,7 @@ impl Fate {
 
 /// Returns true for a field that `Connection` must not remove. Without it the client would
 /// misread or miscache the content; such fields are never hop-by-hop (RFC 9110 section 7.6.1).
-fn is_meant_for_all_recipients(name: &str) -> bool {
+fn is_meant_for_all_recipients(name: &[u8]) -> bool {
     const NAMES: [&str; 8] = [
         "accept-ranges",
         "age",
@@ -296,11 +369,8 @@ fn is_meant_for_all_recipients(name: &str) -> bool {
         "vary",
     ];
     const PREFIX: &[u8] = b"content-";
-    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
-        || name
-            .as_bytes()
-            .get(..PREFIX.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 /// Facts that the field lines of a response hold.
@@ -316,74 +386,51 @@ struct Fields {
 }
 
 impl Fields {
-    /// Reads the fields `lines` of `head`, the whole head. Those that go on are added to `passed`.
-    fn read(
-        head: &[u8],
-        lines: &[httparse::Header<'_>],
-        passed: &mut FieldRuns,
-    ) -> Result<Self, ResponseError> {
-        let mut fields = Self::default();
-        passed.clear();
-        for (at, line) in lines.iter().enumerate() {
-            match Fate::of(line.name) {
-                Fate::Pass => passed.push(line_span(head, lines, at))?,
-                Fate::Date => {
-                    fields.has_date = true;
-                    passed.push(line_span(head, lines, at))?;
+    /// Takes in one field that is not passed on.
+    fn note(&mut self, fate: Fate, line: &FieldLine<'_>) -> Result<(), ResponseError> {
+        match fate {
+            Fate::Pass | Fate::Date | Fate::Drop => {}
+            Fate::Via => self.has_via = true,
+            Fate::Connection => {
+                self.connection.read(line.value, |_| self.nominations += 1);
+            }
+            Fate::ContentLength => {
+                if self.content_length.is_some() {
+                    return Err(ResponseError::Malformed("Content-Length is repeated"));
                 }
-                Fate::Drop => {}
-                Fate::Via => fields.has_via = true,
-                Fate::Connection => {
-                    for option in list_members(line.value) {
-                        fields.nominations += usize::from(!fields.connection.note(option));
-                    }
+                let length = content_length(line.value);
+                self.content_length =
+                    Some(length.ok_or(ResponseError::Malformed("Content-Length"))?);
+            }
+            Fate::TransferEncoding => {
+                if self.transfer_coding.is_some() {
+                    return Err(ResponseError::Malformed("Transfer-Encoding is repeated"));
                 }
-                Fate::ContentLength => {
-                    if fields.content_length.is_some() {
-                        return Err(ResponseError::Malformed("Content-Length is repeated"));
-                    }
-                    let length = content_length(line.value);
-                    fields.content_length =
-                        Some(length.ok_or(ResponseError::Malformed("Content-Length"))?);
-                }
-                Fate::TransferEncoding => {
-                    if fields.transfer_coding.is_some() {
-                        return Err(ResponseError::Malformed("Transfer-Encoding is repeated"));
-                    }
-                    fields.transfer_coding = Some(transfer_coding(line.value));
-                }
+                self.transfer_coding = Some(transfer_coding(line.value));
             }
         }
-        if fields.nominations > 0 {
-            fields.drop_nominated(head, lines, passed)?;
-        }
-        Ok(fields)
+        Ok(())
     }
 
     /// Collects the passed fields again, now without those that `Connection` names.
-    fn drop_nominated(
-        &self,
-        head: &[u8],
-        lines: &[httparse::Header<'_>],
-        passed: &mut FieldRuns,
-    ) -> Result<(), ResponseError> {
+    #[cold]
+    fn drop_nominated(&self, buf: &[u8], head: &mut ResponseHead) -> Result<(), ResponseError> {
         if self.nominations > CONNECTION_OPTIONS_MAX {
             return Err(ResponseError::Malformed("too many connection options"));
         }
-        let is_nominated = |name: &str| {
-            lines
-                .iter()
-                .filter(|line| Fate::of(line.name) == Fate::Connection)
-                .flat_map(|line| list_members(line.value))
-                .any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+        let mut passed = FieldRuns::default();
+        let is_nominated = |name: &[u8]| {
+            let mut options = head.header_values(buf, b"connection").flat_map(list_members);
+            options.any(|option| option.eq_ignore_ascii_case(name))
         };
-        passed.clear();
-        for (at, line) in lines.iter().enumerate() {
+        let mut lines = Lines::new(buf, head.fields_start);
+        while let Ok(Some(line)) = lines.field() {
             let goes_on = matches!(Fate::of(line.name), Fate::Pass | Fate::Date);
             if goes_on && (is_meant_for_all_recipients(line.name) || !is_nominated(line.name)) {
-                passed.push(line_span(head, lines, at))?;
+                passed.push(line.start, lines.at())?;
             }
         }
+        head.passed = passed;
         Ok(())
     }
 
@@ -404,13 +451,6 @@ impl Fields {
     }
 }
 
-/// The whole line of field number `at`, including its line end.
-fn line_span(head: &[u8], lines: &[httparse::Header<'_>], at: usize) -> Span {
-    let start_of = |line: &httparse::Header<'_>| offset_in(head, line.name.as_bytes());
-    let end = lines.get(at + 1).map_or(head.len() - 2, start_of);
-    Span::new(start_of(&lines[at]), end)
-}
-
 /// Runs of passed field lines; lines that touch are one run.
 #[derive(Clone, Copy, Debug, Default)]
 struct FieldRuns {
@@ -427,15 +467,20 @@ impl FieldRuns {
         self.len = 0;
     }
 
-    fn push(&mut self, line: Span) -> Result<(), ResponseError> {
+    /// Adds the lines from `start` up to `end`, if there are any.
+    fn push(&mut self, start: usize, end: usize) -> Result<(), ResponseError> {
+        if start == end {
+            return Ok(());
+        }
+        let lines = Span::new(start, end);
         if let Some(last) = self.runs[..self.len].last_mut()
-            && last.end() == line.start()
+            && last.end() == start
         {
-            *last = Span::new(last.start(), line.end());
+            *last = Span::new(last.start(), end);
             return Ok(());
         }
         let slot = self.runs.get_mut(self.len);
-        *slot.ok_or(ResponseError::Malformed("too many hop-by-hop fields"))? = line;
+        *slot.ok_or(ResponseError::Malformed("too many hop-by-hop fields"))? = lines;
         self.len += 1;
         Ok(())
     }
