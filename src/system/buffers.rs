@@ -197,7 +197,7 @@ impl Buffers {
     }
 
     fn take_scratch(&self) -> Vec<u8> {
-        self.scratch.borrow_mut().pop().unwrap_or_else(empty)
+        self.scratch.borrow_mut().pop().unwrap_or_else(new_scratch)
     }
 
     fn give_back(&self, buffer: Vec<u8>) {
@@ -244,7 +244,7 @@ fn zeroed(length: usize) -> Vec<u8> {
 }
 
 #[cold]
-fn empty() -> Vec<u8> {
+fn new_scratch() -> Vec<u8> {
     Vec::with_capacity(SCRATCH_BYTES)
 }
 
@@ -270,6 +270,19 @@ mod tests {
         assert_eq!(buffers.records().as_ptr(), at);
         drop(buffers.holding(b"little"));
         assert_eq!(buffers.records().as_ptr(), at);
+    }
+
+    #[test]
+    fn no_more_are_kept_than_a_core_has_use_for() {
+        let buffers = Buffers::default();
+        let large: Vec<_> = (0..=LARGE_FREE_MAX).map(|_| buffers.large()).collect();
+        drop(large);
+        assert_eq!(buffers.large.borrow().len(), LARGE_FREE_MAX);
+        let scratches: Vec<_> = (0..=SMALL_FREE_MAX).map(|_| buffers.scratch()).collect();
+        drop(scratches);
+        assert_eq!(buffers.scratch.borrow().len(), SMALL_FREE_MAX);
+        buffers.scratch().reserve(SMALL_BYTES + 1);
+        assert_eq!(buffers.scratch.borrow().len(), SMALL_FREE_MAX - 1);
     }
 
     #[test]

@@ -24,8 +24,7 @@ static TOKEN_BYTES: [bool; 256] = {
 // One copy for all readers of names takes less of the instruction cache.
 #[inline(never)]
 pub fn token_len(bytes: &[u8]) -> usize {
-    // Byte by byte: the processor foretells the branches and goes on behind the end of the name.
-    // For a length that is computed, of many bytes together, it would wait.
+    // Byte by byte: faster, for names as fields have them, than eight or sixteen together.
     let (blocks, rest) = bytes.as_chunks::<4>();
     let mut len = 0;
     for block in blocks {

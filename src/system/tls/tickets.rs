@@ -88,7 +88,7 @@ impl TicketKeys {
     /// # Errors
     /// A sentence: the system gives no random numbers.
     pub fn of_process() -> Result<Self, String> {
-        // The process' own clock, which nobody sets.
+        // A clock that nobody sets.
         Self::rotating(|| Monotonic::now().0 / 1_000_000_000)
     }
 

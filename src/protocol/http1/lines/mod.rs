@@ -186,8 +186,8 @@ impl<'b> Lines<'b> {
         else {
             return self.no_field().map(|()| None);
         };
-        // One space nearly always comes. A branch on it is foretold, for a conditional move the
-        // processor would wait.
+        // One space nearly always comes. A branch on it was faster than the conditional move that
+        // the loop alone becomes.
         let mut value = after;
         if let [b' ', after @ ..] = value {
             value = after;

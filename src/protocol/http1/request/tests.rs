@@ -416,6 +416,17 @@ fn over_the_head_limits_is_431() {
     assert_eq!(too_many.unwrap_err(), RequestError::HeadTooLarge);
 }
 
+#[test]
+fn the_first_fault_of_a_field_is_the_one_that_is_named() {
+    let faults = ["Content-Length: x\r\n", &"Range: r\r\n".repeat(FORWARDED_FIELDS_MAX + 1)];
+    let named = |first: usize| {
+        let head = format!("GET / HTTP/1.1\r\n{}{}\r\n", faults[first], faults[1 - first]);
+        parse_within(head.as_bytes(), &Limits::default()).unwrap_err()
+    };
+    assert_eq!(named(0), RequestError::Malformed("Content-Length is not a number"));
+    assert_eq!(named(1), RequestError::HeadTooLarge);
+}
+
 /// Feeds `bytes` one at a time until the first result other than [`Progress::Partial`].
 fn dribble(bytes: &[u8], limits: &Limits) -> (usize, Result<Progress, RequestError>) {
     let mut head = RequestHead::default();

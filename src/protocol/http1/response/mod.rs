@@ -418,11 +418,15 @@ impl Fields {
         if self.nominations > CONNECTION_OPTIONS_MAX {
             return Err(ResponseError::Malformed("too many connection options"));
         }
+        let mut names = [&b""[..]; CONNECTION_OPTIONS_MAX];
+        let mut unused = names.iter_mut();
+        for value in head.header_values(buf, b"connection") {
+            ConnectionOptions::default().read(value, |name| {
+                unused.by_ref().take(1).for_each(|place| *place = name);
+            });
+        }
+        let is_nominated = |name: &[u8]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
         let mut passed = FieldRuns::default();
-        let is_nominated = |name: &[u8]| {
-            let mut options = head.header_values(buf, b"connection").flat_map(list_members);
-            options.any(|option| option.eq_ignore_ascii_case(name))
-        };
         let mut lines = Lines::new(buf, head.fields_start);
         while let Ok(Some(line)) = lines.field() {
             let goes_on = matches!(Fate::of(line.name), Fate::Pass | Fate::Date);

@@ -162,6 +162,8 @@ fn the_work_for_hop_by_hop_fields_is_bounded() {
     let runs = |count: usize| with_fields(&"A: 1\r\nTE: x\r\n".repeat(count));
     assert!(runs(FIELD_RUNS_MAX).is_ok());
     assert_malformed(&runs(FIELD_RUNS_MAX + 1), "runs");
+    let last = format!("{}B: 2\r\n", "A: 1\r\nTE: x\r\n".repeat(FIELD_RUNS_MAX));
+    assert_malformed(&with_fields(&last), "the last run");
     let options = |count: usize| with_fields(&format!("Connection: {}\r\n", "x,".repeat(count)));
     assert!(options(CONNECTION_OPTIONS_MAX).is_ok());
     assert_malformed(&options(CONNECTION_OPTIONS_MAX + 1), "options");
@@ -245,4 +247,16 @@ fn heads_are_bounded_before_their_end_has_come() {
     assert_eq!(parse_response(most.as_bytes(), false, &mut head), Ok(Progress::Complete));
     let more = fields(UPSTREAM_HEADERS_MAX + 1);
     assert_eq!(parse_response(more.as_bytes(), false, &mut head), too_large);
+    let whole = format!("{more}\r\n");
+    assert_eq!(parse_response(whole.as_bytes(), false, &mut head), too_large);
+}
+
+#[test]
+fn the_first_fault_of_a_field_is_the_one_that_is_named() {
+    let faults =
+        ["Content-Length: x\r\n", "Transfer-Encoding: chunked\r\nTransfer-Encoding: a\r\n"];
+    let named = |first: usize| with_fields(&[faults[first], faults[1 - first]].concat());
+    let length = ResponseError::Malformed("Content-Length");
+    assert_eq!(named(0).unwrap_err(), length);
+    assert_eq!(named(1).unwrap_err(), ResponseError::Malformed("Transfer-Encoding is repeated"));
 }

@@ -83,7 +83,7 @@ impl SigningKey {
         let signing = Self::derive_bytes(service, secret, date, region);
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, signing.as_ref()),
-            kept: Hash::try_from(signing.as_ref()).ok().and_then(|key| Kept::of(&key)),
+            kept: signing.as_ref().try_into().ok().and_then(Kept::of),
             scope: format!("{}/{region}/{service}/aws4_request", date.date()).into_boxed_str(),
         }
     }
