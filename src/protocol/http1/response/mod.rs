@@ -3,7 +3,7 @@
 use std::hint::cold_path;
 
 use super::fields::{
-    ConnectionOptions, TransferCoding, content_length, head_values, list_members, transfer_coding,
+    ConnectionOptions, TransferCoding, content_length, head_values, transfer_coding,
 };
 use super::lines::{FieldLine, Lines, Unread};
 use super::message::{Progress, Version};

@@ -23,7 +23,7 @@ use aws_lc_rs::{
 use zeroize::Zeroizing;
 
 pub use self::{date::AmzDate, recent::RecentSignatures, signer::Signer};
-use kept::{Hash, Kept, State};
+use kept::{Kept, State};
 use recent::{HASH_DIGITS, Signature};
 
 use crate::protocol::text::hex;
