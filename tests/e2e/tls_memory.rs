@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// Resident memory of an idle connection, in KiB, at most.
-const IDLE_KIB_MAX: u64 = 16;
+const IDLE_KIB_MAX: u64 = 9;
 
 /// Resident memory of a stream whose client is slow, in KiB, at most: 256 of them and all the rest
 /// stay under 100 MiB.
