@@ -86,7 +86,7 @@ impl<'b> Lines<'b> {
     pub(super) fn skip_empty_lines(&mut self) -> Result<(), Unread> {
         while let [b'\r' | b'\n', ..] = self.rest {
             cold_path();
-            self.line_end(self.rest, Unread::LineEnd)?;
+            self.end_of_line()?;
         }
         Ok(())
     }
@@ -215,7 +215,7 @@ impl<'b> Lines<'b> {
     #[inline]
     fn no_field(&mut self) -> Result<(), Unread> {
         match self.rest {
-            [b'\r' | b'\n', ..] => self.line_end(self.rest, Unread::LineEnd),
+            [b'\r' | b'\n', ..] => self.end_of_line(),
             rest if is_token(rest) || rest.is_empty() => Err(Unread::Partial),
             _ => Err(Unread::FieldName),
         }
@@ -223,7 +223,7 @@ impl<'b> Lines<'b> {
 
     /// Reads the line end that `rest` begins with; `error` is what anything else is.
     #[inline]
-    pub(super) fn line_end(&mut self, rest: &'b [u8], error: Unread) -> Result<(), Unread> {
+    fn line_end(&mut self, rest: &'b [u8], error: Unread) -> Result<(), Unread> {
         self.rest = if let Some(rest) = rest.strip_prefix(b"\r\n") {
             rest
         } else {

@@ -158,6 +158,14 @@ fn connection_cannot_remove_what_the_content_means() {
 }
 
 #[test]
+fn every_connection_field_can_name_others() {
+    let buf = "HTTP/1.1 200 OK\r\nConnection: close, a\r\nA: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n\
+               Connection: ,keep-alive ,C\r\nconnection: b\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(passed(buf), "D: 4\r\n");
+    assert!(parse(buf).unwrap().close);
+}
+
+#[test]
 fn the_work_for_hop_by_hop_fields_is_bounded() {
     let runs = |count: usize| with_fields(&"A: 1\r\nTE: x\r\n".repeat(count));
     assert!(runs(FIELD_RUNS_MAX).is_ok());

@@ -134,7 +134,8 @@ impl fmt::Debug for Kept {
     }
 }
 
-fn has_sha_instructions() -> bool {
+/// Returns true if the processor has instructions for SHA-256, those that `sha2` looks for.
+pub(super) fn has_sha_instructions() -> bool {
     #[cfg(target_arch = "x86_64")]
     let has = is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1");
     #[cfg(target_arch = "aarch64")]

@@ -96,6 +96,7 @@ fn both_ways_to_sign_give_the_same_signature() {
     for seconds in [MAY_24_2013, MAY_24_2013, MAY_24_2013 + 1] {
         let date = AmzDate::from_unix(seconds);
         let mut key = SigningKey::derive(SECRET, &date, "us-east-1");
+        assert_eq!(key.kept.is_some(), kept::has_sha_instructions());
         let mut signed_by = |kept| {
             key.kept = kept;
             [input(), SigningInput { session_token: Some(b"T0K"), ..input() }]
