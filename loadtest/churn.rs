@@ -22,7 +22,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     process::{Command, ExitCode, Stdio},
     sync::{
-        Arc, OnceLock,
+        Arc, Barrier, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     thread,
@@ -59,18 +59,25 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let tally = Arc::new(Tally::default());
+    let begin = Arc::new(Barrier::new(usize::try_from(options.connections).unwrap_or(0) + 1));
+    let threads: Vec<_> = (0..options.connections)
+        .map(|number| {
+            let visitor = Visitor::new(number, &options, Arc::clone(&tally));
+            let begin = Arc::clone(&begin);
+            thread::spawn(move || {
+                begin.wait();
+                visitor.run();
+            })
+        })
+        .collect();
+    // Now that the threads exist, which would inherit it.
     let is_first = run_first();
     if !is_first {
         eprintln!("churn: no leave for SCHED_FIFO: the good client also waits for a processor");
     }
-    let tally = Arc::new(Tally::default());
+    begin.wait();
     let start = Instant::now();
-    let threads: Vec<_> = (0..options.connections)
-        .map(|number| {
-            let visitor = Visitor::new(number, &options, start, Arc::clone(&tally));
-            thread::spawn(move || visitor.run())
-        })
-        .collect();
     let waits = GoodClient::new(&options).run(start, options.duration, &tally);
     tally.stop.store(true, Relaxed);
     let seconds = start.elapsed().as_secs_f64();
@@ -162,12 +169,12 @@ fn path(name: &str, text: String) -> Result<String, String> {
     if is_path { Ok(text) } else { Err(format!("{name} is a path that begins with /, not {text}")) }
 }
 
-/// Lets this thread run before all others of its processor, which do not inherit that: otherwise
-/// the good client would wait for the load beside it. Returns false where it is not permitted.
+/// Lets this thread run before all others of its processor: otherwise the good client would wait
+/// for the load beside it. Returns false where that is not permitted.
 fn run_first() -> bool {
     let chrt = |thread: &str| {
         let mut chrt = Command::new("chrt");
-        chrt.args(["--reset-on-fork", "--fifo", "--pid", "1", thread]);
+        chrt.args(["--fifo", "--pid", "1", thread]);
         chrt.stdout(Stdio::null()).stderr(Stdio::null()).status()
     };
     let thread = fs::read_link("/proc/thread-self").unwrap_or_default();
@@ -197,16 +204,17 @@ struct Visitor {
     address: SocketAddr,
     small: Vec<u8>,
     large: [Vec<u8>; 2],
-    /// The next connection does not begin before, where there is a rate.
-    due: Instant,
+    /// Between the beginnings of connections, where there is a rate.
     interval: Duration,
+    /// The first connection begins so long after the run.
+    phase: Duration,
     random: Random,
     buffer: Vec<u8>,
     tally: Arc<Tally>,
 }
 
 impl Visitor {
-    fn new(number: u32, options: &Options, start: Instant, tally: Arc<Tally>) -> Self {
+    fn new(number: u32, options: &Options, tally: Arc<Tally>) -> Self {
         let object = |name: &str| format!("{}/{name}", options.prefix);
         let second = Duration::from_secs(1);
         let interval =
@@ -215,9 +223,9 @@ impl Visitor {
             address: options.address,
             small: request(&object("1k"), "Connection: close\r\n"),
             large: [request(&object("10m"), ""), request(&object("100m"), "")],
-            // Evenly, not all together.
-            due: start + interval * number / options.connections,
             interval,
+            // Evenly, not all together.
+            phase: interval * number / options.connections,
             random: Random::new(number),
             buffer: vec![0; BUFFER_BYTES],
             tally,
@@ -226,10 +234,11 @@ impl Visitor {
 
     fn run(mut self) {
         let tally = Arc::clone(&self.tally);
+        let mut due = Instant::now() + self.phase;
         while !tally.stop.load(Relaxed) {
             let now = Instant::now();
-            thread::sleep(self.due.saturating_duration_since(now));
-            self.due = (self.due + self.interval).max(now);
+            thread::sleep(due.saturating_duration_since(now));
+            due = (due + self.interval).max(now);
             let is_reset = self.random.below(RESET_EACH) == 0;
             let done = if is_reset { self.ask_and_reset() } else { self.ask_and_close() };
             match done {

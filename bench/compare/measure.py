@@ -30,8 +30,6 @@ class Target:
         """One turn of load, and what it cost the proxy; again if the machine let it do next to nothing."""
         for _ in range(ATTEMPTS_MAX):
             done, user, system = self.try_turn(load, core, seconds)
-            if self.process.popen.poll() is not None:
-                raise SystemExit(f"{self.name} has ended:\n{self.process.said()}")
             answers = done["requests"]
             if load.bytes >= COUNTED_BY_BYTES:
                 answers = done["bytes"] / load.bytes
@@ -52,6 +50,14 @@ class Target:
             "errors": done["errors"],
         }
 
+    def churn_turn(self, churn, core, seconds):
+        """One turn of connections that come and go, and what each of them cost the proxy."""
+        done, user, system = self.try_turn(churn, core, seconds)
+        if done["said"]:
+            print(f"{self.name}: {done['said']}", flush=True)
+        connections = max(done["connections"], 1)
+        return {**done, "user_us": user * 1e6 / connections, "system_us": system * 1e6 / connections}
+
     def try_turn(self, load, core, seconds):
         """What the load reports, and the user and system time of the proxy meanwhile, in seconds."""
         before = self.process.cpu_seconds()
@@ -60,17 +66,19 @@ class Target:
         except LoadFailed as failed:
             raise SystemExit(f"{load.name} of {self.name}: {failed}\n{self.process.said()}") from failed
         after = self.process.cpu_seconds()
+        if self.process.popen.poll() is not None:
+            raise SystemExit(f"{self.name} has ended:\n{self.process.said()}")
         return done, after[0] - before[0], after[1] - before[1]
 
 
-def take_turns(targets, load, core, rounds, seconds):
+def take_turns(targets, load, core, rounds, seconds, turn=Target.turn):
     """Samples by name; A B C A B C, so that a change in the machine's speed meets everybody."""
     samples = {target.name: [] for target in targets}
     for target in targets:
-        target.turn(load, core, WARM_UP_SECONDS)
+        turn(target, load, core, WARM_UP_SECONDS)
     for _ in range(rounds):
         for target in targets:
-            samples[target.name].append(target.turn(load, core, seconds))
+            samples[target.name].append(turn(target, load, core, seconds))
     return samples
 
 

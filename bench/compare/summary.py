@@ -7,7 +7,7 @@ REFERENCE = "nginx"
 
 
 def cpu_us(sample):
-    """CPU time of the proxy per response, in microseconds."""
+    """CPU time of the proxy per response, or per connection, in microseconds."""
     return sample["user_us"] + sample["system_us"]
 
 
@@ -81,6 +81,40 @@ def print_load(load, samples, mode):
         low, middle, high = row.ratio
         print(f"{row.proxy:20}{row.us:10.2f}{row.user_us:9.2f}{middle:8.2f}{low:7.2f}-{high:.2f}"
               f"{row.per_second:12.0f}{row.p50_ms:9.2f}{row.p99_ms:9.2f}{row.gib_per_cpu_second:11.2f}{row.errors:8d}", flush=True)
+
+
+def churn_rows(samples):
+    """(proxy, connections/s, resets/s, p50 ms, p99 ms, its quartiles, CPU us per connection, errors)."""
+    for proxy, turns in samples.items():
+        def median(figure, turns=turns):
+            return statistics.median(turn[figure] for turn in turns)
+
+        low, p99, high = quartiles([turn["p99_ms"] for turn in turns])
+        yield (
+            proxy,
+            median("connections_per_second"),
+            median("resets_per_second"),
+            median("p50_ms"),
+            p99,
+            (low, high),
+            statistics.median(map(cpu_us, turns)),
+            sum(turn["errors"] for turn in turns),
+        )
+
+
+def print_churn(churn, samples, mode):
+    rate = f"{churn.rate} connections/s" if churn.rate else "at full speed"
+    print(f"\n== {', '.join([f'{churn.connections} connections that come and go', rate, *mode])}: what a good client waits ==")
+    print(f"{'proxy':20}{'connections/s':>14}{'resets/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'quartiles':>15}{'CPU us/conn':>13}"
+          f"{'errors':>8}")
+    for proxy, connections, resets, p50, p99, (low, high), us, errors in churn_rows(samples):
+        print(f"{proxy:20}{connections:14.0f}{resets:10.0f}{p50:9.2f}{p99:9.2f}{low:8.2f}-{high:<6.2f}{us:13.2f}{errors:8d}",
+              flush=True)
+    turns = [turn for turns in samples.values() for turn in turns]
+    if not all(turn["good_first"] for turn in turns):
+        print("The good client had to wait for a processor: its waits tell nothing of the proxies (SCHED_FIFO is not permitted)")
+    if any(turn["errors"] for turn in turns):
+        print("There were errors: these figures mean nothing")
 
 
 def print_memory(figures):
