@@ -320,11 +320,14 @@ impl Exchange {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.stream.read(buffer)? {
-            0 => Err(failed("the response ended early")),
+        match self.stream.read(buffer) {
+            Ok(0) => Err(failed("the response ended early")),
             // Byte for byte it could go on for ever.
-            _ if Instant::now() > self.deadline => Err(failed("the response is too slow")),
-            received => Ok(received),
+            Ok(_) if Instant::now() > self.deadline => Err(failed("the response is too slow")),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(failed("nothing came for too long"))
+            }
+            outcome => outcome,
         }
     }
 }

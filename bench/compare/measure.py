@@ -53,7 +53,7 @@ class Target:
     def churn_turn(self, churn, core, seconds):
         """One turn of connections that come and go, and what each of them cost the proxy."""
         done, user, system = self.try_turn(churn, core, seconds)
-        if done["said"]:
+        if done["errors"]:
             print(f"{self.name}: {done['said']}", flush=True)
         connections = max(done["connections"], 1)
         return {**done, "user_us": user * 1e6 / connections, "system_us": system * 1e6 / connections}
