@@ -12,7 +12,7 @@ use crate::{
         snapshot::{Bucket, Snapshot},
     },
     policy::auth::TokenCache,
-    protocol::s3::{AmzDate, DailyKey, RecentSignatures, Signer, SigningKey},
+    protocol::s3::{AmzDate, DailyKey, DayKey, RecentSignatures, Signer},
     telemetry::cells::BucketCells,
 };
 
@@ -84,7 +84,7 @@ impl Local {
         secret: &[u8],
         region: &str,
         date: &AmzDate,
-        sign: impl FnOnce(&SigningKey, &mut RecentSignatures),
+        sign: impl FnOnce(&mut DayKey, &mut RecentSignatures),
     ) {
         if let Some(daily) = self.signing.get(signer.bucket) {
             let mut daily = daily.borrow_mut();

@@ -20,7 +20,7 @@ use crate::{
     policy::auth::Permit,
     protocol::{
         http1::append_field,
-        s3::{CredentialProblem, Signer, SigningInput, append_signed_headers_once, encode_key},
+        s3::{CredentialProblem, Signer, SigningInput, encode_key},
     },
     system::reactor::Presence,
     telemetry::{cells::BucketCells, labels::UpstreamErrorReason},
@@ -208,8 +208,6 @@ impl<'r> ObjectRequest<'r> {
             let signer = Signer { bucket: self.index, serial };
             let secret = credentials.secret_key.expose();
             let date = self.core.dates.amz();
-            let mut scratch = self.core.buffers.scratch();
-            let mut fields = self.core.buffers.scratch();
             self.local.with_signing_key(signer, secret, &bucket.region, &date, |key, recent| {
                 let input = SigningInput {
                     method,
@@ -219,10 +217,8 @@ impl<'r> ObjectRequest<'r> {
                     access_key: &credentials.access_key,
                     session_token: credentials.session_token.as_ref().map(Secret::expose),
                 };
-                let (scratch, fields) = (&mut scratch, &mut fields);
-                append_signed_headers_once(recent, signer, key, &date, &input, scratch, fields);
+                key.sign(recent, signer, &date, &input).append_to(out);
             });
-            out.extend_from_slice(&fields);
         }
         out.extend_from_slice(b"\r\n");
     }

@@ -27,6 +27,6 @@ pub use name::{
 pub use path::{PathError, canonical_path, check_decoded_text};
 pub use query::append_query;
 pub use sigv4::{
-    AmzDate, DailyKey, RecentSignatures, Signer, SigningInput, SigningKey, append_signed_headers,
-    append_signed_headers_once,
+    AmzDate, DailyKey, DayKey, RecentSignatures, SignedFields, Signer, SigningInput, SigningKey,
+    append_signed_headers,
 };

@@ -39,6 +39,11 @@ impl AmzDate {
         str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The day alone, as [`date`](Self::date) gives it.
+    pub(super) fn day(&self) -> &[u8; 8] {
+        self.0.first_chunk().unwrap_or(&[0; 8])
+    }
+
     /// `20150830`, the day of the credential scope.
     pub fn date(&self) -> &str {
         &self.as_str()[..8]

@@ -7,7 +7,7 @@ use std::fmt;
 
 use aws_lc_rs::{digest, hmac};
 
-use super::{AmzDate, SigningKey, append_string_to_sign, hash_digits};
+use super::{AmzDate, SigningKey, append_beginning_to_sign, append_string_to_sign, hash_digits};
 
 /// `Content-Type` of a form.
 pub const FORM_TYPE: &str = "application/x-www-form-urlencoded; charset=utf-8";
@@ -67,9 +67,10 @@ pub fn append_signed_form(
     let body_hash = digest::digest(&digest::SHA256, input.body);
     canonical.extend_from_slice(&hash_digits(body_hash.as_ref()));
 
-    let mut to_sign = Vec::new();
+    let (mut beginning, mut to_sign) = (Vec::new(), Vec::new());
     let canonical_hash = digest::digest(&digest::SHA256, &canonical);
-    append_string_to_sign(date, &key.scope, canonical_hash.as_ref(), &mut to_sign);
+    append_beginning_to_sign(date, &key.scope, &mut beginning);
+    append_string_to_sign(&beginning, canonical_hash.as_ref(), &mut to_sign);
     let signature = hash_digits(hmac::sign(&key.key, &to_sign).as_ref());
 
     out.extend_from_slice(b"x-amz-date: ");

@@ -23,7 +23,7 @@ use aws_lc_rs::{
 use zeroize::Zeroizing;
 
 pub use self::{date::AmzDate, recent::RecentSignatures, signer::Signer};
-use kept::{Kept, State};
+use kept::{BLOCK_BYTES, Kept, State};
 use recent::{HASH_DIGITS, Signature};
 
 use crate::protocol::text::hex;
@@ -58,8 +58,9 @@ macro_rules! signed_headers_with_token {
 /// Lower-case hexadecimal SHA-256 of the empty body.
 pub const EMPTY_SHA256: &str = empty_sha256!();
 
-/// Bytes that a signature adds to the parts that vary, rounded up: one reservation is enough.
-const FIXED_BYTES: usize = 512;
+/// Bytes of what requests of a second have in common beside the parts that vary, rounded up: one
+/// reservation is enough.
+const FIXED_BYTES: usize = 768;
 
 /// The signing key of one secret, day and region, with the credential scope it is good for, so
 /// that a signature can never name a scope other than its key's.
@@ -102,7 +103,7 @@ impl SigningKey {
 
     /// Returns true if the key is good for that day. A key of yesterday signs nothing today.
     pub fn is_for(&self, date: &AmzDate) -> bool {
-        self.scope.as_bytes().starts_with(date.date().as_bytes())
+        self.scope.as_bytes().first_chunk() == Some(date.day())
     }
 }
 
@@ -122,20 +123,53 @@ impl fmt::Debug for SigningKey {
 /// of thousands of buckets are not asked for on each core.
 #[derive(Debug, Default)]
 pub struct DailyKey {
-    key: Option<Box<SigningKey>>,
+    key: Option<Box<DayKey>>,
     serial: u64,
 }
 
 impl DailyKey {
     /// The key for the day of `date`. The region must be the same every time, and the secret
     /// wherever its number is.
-    pub fn get(&mut self, serial: u64, secret: &[u8], date: &AmzDate, region: &str) -> &SigningKey {
+    pub fn get(&mut self, serial: u64, secret: &[u8], date: &AmzDate, region: &str) -> &mut DayKey {
         let is_another = self.serial != serial;
-        if is_another || self.key.as_ref().is_some_and(|key| !key.is_for(date)) {
+        if is_another || self.key.as_ref().is_some_and(|day| !day.key.is_for(date)) {
             self.key = None;
             self.serial = serial;
         }
-        self.key.get_or_insert_with(|| Box::new(SigningKey::derive(secret, date, region)))
+        self.key.get_or_insert_with(|| {
+            let key = SigningKey::derive(secret, date, region);
+            Box::new(DayKey { key, common: Common::default() })
+        })
+    }
+}
+
+/// A signing key for the requests to one bucket, with what those of a second have in common.
+#[derive(Debug)]
+pub struct DayKey {
+    key: SigningKey,
+    common: Common,
+}
+
+impl DayKey {
+    /// Signs a request. The signature is made only if `recent` does not know it.
+    ///
+    /// Host, access key and session token must be the same every time, like the key.
+    pub fn sign(
+        &mut self,
+        recent: &mut RecentSignatures,
+        signer: Signer,
+        date: &AmzDate,
+        input: &SigningInput<'_>,
+    ) -> SignedFields<'_> {
+        if self.common.date != Some(*date) {
+            self.common.renew(&self.key.scope, date, input);
+        }
+        debug_assert!(self.common.is_of(&self.key.scope, date, input), "another bucket's requests");
+        let SigningInput { method, host, target, .. } = *input;
+        let (key, common) = (&self.key, &self.common);
+        let sign = |scratch: &mut Vec<u8>| signature(key, date, common, input, scratch);
+        let signature = recent.get_or(signer, date, method, host, target, sign);
+        SignedFields { common, signature }
     }
 }
 
@@ -192,90 +226,133 @@ pub fn append_signed_headers(
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
-    let signature = signature(key, date, input, scratch);
-    append_fields(key, date, input, &signature, out);
+    let common = Common::of(&key.scope, date, input);
+    let signature = signature(key, date, &common, input, scratch);
+    SignedFields { common: &common, signature }.append_to(out);
 }
 
-/// The same, with a signature that is made only if `recent` does not know it.
-pub fn append_signed_headers_once(
-    recent: &mut RecentSignatures,
-    signer: Signer,
-    key: &SigningKey,
-    date: &AmzDate,
-    input: &SigningInput<'_>,
-    scratch: &mut Vec<u8>,
-    out: &mut Vec<u8>,
-) {
-    let sign = || signature(key, date, input, scratch);
-    let SigningInput { method, host, target, .. } = *input;
-    let signature = recent.get_or(signer, date, method, host, target, sign);
-    append_fields(key, date, input, &signature, out);
+/// The fields that sign a request.
+pub struct SignedFields<'k> {
+    common: &'k Common,
+    signature: Signature,
+}
+
+impl SignedFields<'_> {
+    /// Appends them, each with its CRLF (see [`append_signed_headers`]).
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        let fields = self.common.fields();
+        out.reserve(fields.len() + HASH_DIGITS + 2);
+        out.extend_from_slice(fields);
+        out.extend_from_slice(&self.signature);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+impl fmt::Debug for SignedFields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedFields").finish_non_exhaustive()
+    }
+}
+
+/// What the requests of one second to one bucket have in common, one behind the other: the end of
+/// the canonical request, the beginning of the string to sign, and the beginning of the fields.
+///
+/// Source: AWS, "Signature Calculations for the Authorization Header".
+#[derive(Default)]
+struct Common {
+    /// Unset before anything is signed.
+    date: Option<AmzDate>,
+    bytes: Zeroizing<Vec<u8>>,
+    canonical_end: usize,
+    to_sign_end: usize,
+}
+
+impl Common {
+    fn of(scope: &str, date: &AmzDate, input: &SigningInput<'_>) -> Self {
+        let mut common = Self::default();
+        common.renew(scope, date, input);
+        common
+    }
+
+    /// Takes the place of that of another second.
+    #[cold]
+    fn renew(&mut self, scope: &str, date: &AmzDate, input: &SigningInput<'_>) {
+        let out = &mut *self.bytes;
+        out.clear();
+        let token_bytes = input.session_token.map_or(0, <[u8]>::len);
+        out.reserve(FIXED_BYTES + input.host.len() + input.access_key.len() + 2 * token_bytes);
+        append_canonical_end(date, input, out);
+        self.canonical_end = out.len();
+        append_beginning_to_sign(date, scope, out);
+        self.to_sign_end = out.len();
+        append_beginning_of_fields(date, scope, input, out);
+        self.date = Some(*date);
+    }
+
+    fn is_of(&self, scope: &str, date: &AmzDate, input: &SigningInput<'_>) -> bool {
+        self.bytes == Self::of(scope, date, input).bytes
+    }
+
+    /// The canonical request behind its query.
+    fn canonical(&self) -> &[u8] {
+        self.bytes.get(..self.canonical_end).unwrap_or_default()
+    }
+
+    /// The string to sign up to the hash of the canonical request.
+    fn to_sign(&self) -> &[u8] {
+        self.bytes.get(self.canonical_end..self.to_sign_end).unwrap_or_default()
+    }
+
+    /// The fields up to the signature.
+    fn fields(&self) -> &[u8] {
+        self.bytes.get(self.to_sign_end..).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Common {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Common").field("date", &self.date).finish_non_exhaustive()
+    }
 }
 
 fn signature(
     key: &SigningKey,
     date: &AmzDate,
+    common: &Common,
     input: &SigningInput<'_>,
     scratch: &mut Vec<u8>,
 ) -> Signature {
     debug_assert!(key.is_for(date), "the key is of another day than the date");
     debug_assert!(!input.canonical_target().0.contains(&b'?'), "the target has another query");
     scratch.clear();
-    append_canonical_request(date, input, scratch);
+    append_canonical_request(common, input, scratch);
+    let beginning = common.to_sign();
     if let Some(kept) = &key.kept {
         let canonical_hash = State::START.finish(scratch, 0);
         scratch.clear();
-        append_string_to_sign(date, &key.scope, &canonical_hash, scratch);
-        hash_digits(&kept.sign(date, scratch.len() - HASH_DIGITS, scratch))
+        append_string_to_sign(beginning, &canonical_hash, scratch);
+        hash_digits(&kept.sign(date, beginning.len(), scratch))
     } else {
         let canonical_hash = digest::digest(&digest::SHA256, scratch);
         scratch.clear();
-        append_string_to_sign(date, &key.scope, canonical_hash.as_ref(), scratch);
+        append_string_to_sign(beginning, canonical_hash.as_ref(), scratch);
         hash_digits(hmac::sign(&key.key, scratch).as_ref())
     }
 }
 
-fn append_fields(
-    key: &SigningKey,
-    date: &AmzDate,
-    input: &SigningInput<'_>,
-    signature: &Signature,
-    out: &mut Vec<u8>,
-) {
-    let token_bytes = input.session_token.map_or(0, <[u8]>::len);
-    out.reserve(FIXED_BYTES + input.access_key.len() + token_bytes);
-    out.extend_from_slice(b"x-amz-date: ");
-    out.extend_from_slice(date.as_bytes());
-    out.extend_from_slice(
-        concat!("\r\nx-amz-content-sha256: ", empty_sha256!(), "\r\n").as_bytes(),
-    );
-    if let Some(token) = input.session_token {
-        out.extend_from_slice(b"x-amz-security-token: ");
-        out.extend_from_slice(token);
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(b"authorization: AWS4-HMAC-SHA256 Credential=");
-    out.extend_from_slice(input.access_key.as_bytes());
-    out.push(b'/');
-    out.extend_from_slice(key.scope.as_bytes());
-    out.extend_from_slice(if input.session_token.is_some() {
-        concat!(", SignedHeaders=", signed_headers_with_token!(), ", Signature=").as_bytes()
-    } else {
-        concat!(", SignedHeaders=", signed_headers!(), ", Signature=").as_bytes()
-    });
-    out.extend_from_slice(signature);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn append_canonical_request(date: &AmzDate, input: &SigningInput<'_>, out: &mut Vec<u8>) {
-    let token_bytes = input.session_token.map_or(0, <[u8]>::len);
-    out.reserve(FIXED_BYTES + input.host.len() + input.target.len() + token_bytes);
+fn append_canonical_request(common: &Common, input: &SigningInput<'_>, out: &mut Vec<u8>) {
+    let end = common.canonical();
+    out.reserve(input.method.len() + input.target.len() + end.len() + 2 * BLOCK_BYTES);
     out.extend_from_slice(input.method.as_bytes());
     out.push(b'\n');
     let (path, query) = input.canonical_target();
     out.extend_from_slice(path);
     out.push(b'\n');
     out.extend_from_slice(query);
+    out.extend_from_slice(end);
+}
+
+fn append_canonical_end(date: &AmzDate, input: &SigningInput<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\nhost:");
     out.extend_from_slice(input.host.as_bytes());
     out.extend_from_slice(
@@ -293,16 +370,48 @@ fn append_canonical_request(date: &AmzDate, input: &SigningInput<'_>, out: &mut 
     }
 }
 
-fn append_string_to_sign(date: &AmzDate, scope: &str, canonical_hash: &[u8], out: &mut Vec<u8>) {
+fn append_beginning_of_fields(
+    date: &AmzDate,
+    scope: &str,
+    input: &SigningInput<'_>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"x-amz-date: ");
+    out.extend_from_slice(date.as_bytes());
+    out.extend_from_slice(
+        concat!("\r\nx-amz-content-sha256: ", empty_sha256!(), "\r\n").as_bytes(),
+    );
+    if let Some(token) = input.session_token {
+        out.extend_from_slice(b"x-amz-security-token: ");
+        out.extend_from_slice(token);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"authorization: AWS4-HMAC-SHA256 Credential=");
+    out.extend_from_slice(input.access_key.as_bytes());
+    out.push(b'/');
+    out.extend_from_slice(scope.as_bytes());
+    out.extend_from_slice(if input.session_token.is_some() {
+        concat!(", SignedHeaders=", signed_headers_with_token!(), ", Signature=").as_bytes()
+    } else {
+        concat!(", SignedHeaders=", signed_headers!(), ", Signature=").as_bytes()
+    });
+}
+
+fn append_beginning_to_sign(date: &AmzDate, scope: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"AWS4-HMAC-SHA256\n");
     out.extend_from_slice(date.as_bytes());
     out.push(b'\n');
     out.extend_from_slice(scope.as_bytes());
     out.push(b'\n');
+}
+
+fn append_string_to_sign(beginning: &[u8], canonical_hash: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(beginning);
     out.extend_from_slice(&hash_digits(canonical_hash));
 }
 
 /// A SHA-256 value in lower-case hexadecimal.
+#[inline(never)]
 fn hash_digits(hash: &[u8]) -> Signature {
     let mut digits = [0; HASH_DIGITS];
     if let Some(hash) = hash.first_chunk::<SHA256_OUTPUT_LEN>() {

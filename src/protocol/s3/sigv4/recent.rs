@@ -36,6 +36,8 @@ pub struct RecentSignatures {
     slots: Vec<Slot>,
     /// One for each slot.
     hashes: Vec<Hashes>,
+    /// What is signed is put together here.
+    scratch: Vec<u8>,
 }
 
 /// Hashes of targets, which mostly say without a look at a slot that another is not in it.
@@ -68,12 +70,12 @@ impl RecentSignatures {
         method: &str,
         host: &str,
         target: &[u8],
-        sign: impl FnOnce() -> Signature,
+        sign: impl FnOnce(&mut Vec<u8>) -> Signature,
     ) -> Signature {
         let host = host.as_bytes();
         let url_bytes = host.len() + target.len();
         if url_bytes > URL_BYTES_MAX {
-            return sign();
+            return sign(&mut self.scratch);
         }
         if self.slots.is_empty() {
             self.slots.resize(SLOTS, Slot::unused());
@@ -83,7 +85,7 @@ impl RecentSignatures {
         let place = place_of(hash);
         let (Some(slot), Some(hashes)) = (self.slots.get_mut(place), self.hashes.get_mut(place))
         else {
-            return sign();
+            return sign(&mut self.scratch);
         };
         let is_head = method == "HEAD";
         let is_kept = hashes.kept == hash;
@@ -96,7 +98,7 @@ impl RecentSignatures {
         if known {
             return slot.signature;
         }
-        let signature = sign();
+        let signature = sign(&mut self.scratch);
         if is_kept || hashes.signed == hash {
             hashes.kept = hash;
             slot.signature = signature;
@@ -179,7 +181,7 @@ mod tests {
             ] {
                 number += 2;
                 let mut get =
-                    |made| recent.get_or(signer, &date, method, host, target, || signature(made));
+                    |made| recent.get_or(signer, &date, method, host, target, |_| signature(made));
                 // It is kept with the second request at the latest.
                 get(number);
                 let got = get(number + 1);
@@ -202,7 +204,7 @@ mod tests {
         let date = AmzDate::from_unix(0);
         let mut recent = RecentSignatures::default();
         let mut get = |target: usize, made| {
-            let sign = || signature(made);
+            let sign = |_: &mut Vec<u8>| signature(made);
             recent.get_or(signer(0, 0), &date, "GET", "x", targets[target], sign)
         };
         get(0, 1);
@@ -217,11 +219,11 @@ mod tests {
         let date = AmzDate::from_unix(0);
         let mut recent = RecentSignatures::default();
         for number in 1..3 {
-            let got = recent.get_or(signer(0, 0), &date, "GET", "x", &LONG, || signature(number));
+            let got = recent.get_or(signer(0, 0), &date, "GET", "x", &LONG, |_| signature(number));
             assert_eq!(got, signature(number));
         }
         let mut get =
-            |made| recent.get_or(signer(0, 0), &date, "GET", "x", &LONG[1..], || signature(made));
+            |made| recent.get_or(signer(0, 0), &date, "GET", "x", &LONG[1..], |_| signature(made));
         assert_eq!(get(3), signature(3));
         assert_eq!(get(4), signature(4));
         assert_eq!(get(5), signature(4));
@@ -236,7 +238,7 @@ mod tests {
         let date = Cell::new(AmzDate::from_unix(0));
         let mut recent = RecentSignatures::default();
         let mut get = |target: &[u8], made| {
-            recent.get_or(signer(0, 0), &date.get(), "GET", "x", target, || signature(made))
+            recent.get_or(signer(0, 0), &date.get(), "GET", "x", target, |_| signature(made))
         };
         assert_eq!(get(b"/hot", 1), signature(1));
         assert_eq!(get(b"/hot", 2), signature(2));

@@ -20,6 +20,25 @@ fn input() -> SigningInput<'static> {
     }
 }
 
+fn canonical_request(date: &AmzDate, input: &SigningInput<'_>) -> String {
+    let mut out = Vec::new();
+    append_canonical_request(&Common::of("", date, input), input, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// Signed by a key of the day that has signed before.
+fn signed_again(
+    key: &mut DayKey,
+    recent: &mut RecentSignatures,
+    signer: Signer,
+    date: &AmzDate,
+    input: &SigningInput<'_>,
+) -> String {
+    let mut out = b"GET / HTTP/1.1\r\n".to_vec();
+    key.sign(recent, signer, date, input).append_to(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
 fn signed(key: &SigningKey, date: &AmzDate, input: &SigningInput<'_>) -> String {
     let mut scratch = b"left over".to_vec();
     let mut out = b"GET / HTTP/1.1\r\n".to_vec();
@@ -39,8 +58,9 @@ fn the_get_object_example_of_the_aws_documentation_gives_its_signature() {
     let canonical_hash = digest::digest(&digest::SHA256, canonical_request.as_bytes());
     let date = AmzDate::from_unix(MAY_24_2013);
     let key = SigningKey::derive(SECRET, &date, "us-east-1");
+    let common = Common::of(&key.scope, &date, &input());
     let mut string_to_sign = Vec::new();
-    append_string_to_sign(&date, &key.scope, canonical_hash.as_ref(), &mut string_to_sign);
+    append_string_to_sign(common.to_sign(), canonical_hash.as_ref(), &mut string_to_sign);
     assert_eq!(
         String::from_utf8(string_to_sign.clone()).unwrap(),
         "AWS4-HMAC-SHA256\n20130524T000000Z\n20130524/us-east-1/s3/aws4_request\n\
@@ -55,10 +75,8 @@ fn the_get_object_example_of_the_aws_documentation_gives_its_signature() {
 #[test]
 fn the_canonical_request_has_the_documented_lines() {
     let date = AmzDate::from_unix(MAY_24_2013);
-    let mut out = Vec::new();
-    append_canonical_request(&date, &input(), &mut out);
     assert_eq!(
-        String::from_utf8(out).unwrap(),
+        canonical_request(&date, &input()),
         format!(
             "GET\n/test.txt\n\nhost:examplebucket.s3.amazonaws.com\n\
              x-amz-content-sha256:{EMPTY_SHA256}\nx-amz-date:20130524T000000Z\n\n\
@@ -76,10 +94,8 @@ fn the_list_objects_example_of_the_aws_documentation_gives_its_signature() {
     crate::protocol::s3::append_query(&mut [("prefix", b"J"), ("max-keys", b"2")], &mut target);
     assert!(target.ends_with(query));
     let input = SigningInput { target: &target, query_bytes: query.len(), ..input() };
-    let mut out = Vec::new();
-    append_canonical_request(&date, &input, &mut out);
     assert_eq!(
-        String::from_utf8(out).unwrap(),
+        canonical_request(&date, &input),
         format!(
             "GET\n/\nmax-keys=2&prefix=J\nhost:examplebucket.s3.amazonaws.com\n\
              x-amz-content-sha256:{EMPTY_SHA256}\nx-amz-date:20130524T000000Z\n\n\
@@ -151,9 +167,13 @@ fn a_daily_key_is_right_on_both_sides_of_midnight_and_back() {
     for date in [before, before, after, after, before, after] {
         let derived = SigningKey::derive(SECRET, &date, "us-east-1");
         let expected = signed(&derived, &date, &input());
-        let key = daily.get(0, SECRET, &date, "us-east-1");
-        assert!(key.is_for(&date));
-        assert_eq!(signed(key, &date, &input()), expected);
+        let day = daily.get(0, SECRET, &date, "us-east-1");
+        assert!(day.key.is_for(&date));
+        for _ in 0..2 {
+            let recent = &mut RecentSignatures::default();
+            let got = signed_again(day, recent, Signer::default(), &date, &input());
+            assert_eq!(got, expected);
+        }
     }
 }
 
@@ -161,10 +181,15 @@ fn a_daily_key_is_right_on_both_sides_of_midnight_and_back() {
 fn credentials_of_another_number_never_meet_an_old_key() {
     let date = AmzDate::from_unix(MAY_24_2013);
     let mut daily = DailyKey::default();
-    for (serial, secret) in [(1, b"one".as_slice()), (2, b"two"), (2, b"two"), (1, b"one")] {
-        let expected = signed(&SigningKey::derive(secret, &date, "us-east-1"), &date, &input());
-        let key = daily.get(serial, secret, &date, "us-east-1");
-        assert_eq!(signed(key, &date, &input()), expected);
+    let mut recent = RecentSignatures::default();
+    let (one, two) = ((1, b"one".as_slice()), (2, b"two".as_slice()));
+    for (serial, secret) in [one, two, two, one, one] {
+        let token = [b"token ", secret].concat();
+        let input = SigningInput { session_token: Some(&token), ..input() };
+        let expected = signed(&SigningKey::derive(secret, &date, "us-east-1"), &date, &input);
+        let day = daily.get(serial, secret, &date, "us-east-1");
+        let signer = Signer { bucket: 0, serial };
+        assert_eq!(signed_again(day, &mut recent, signer, &date, &input), expected);
     }
 }
 
@@ -173,25 +198,38 @@ fn a_remembered_signature_gives_the_same_fields() {
     let mut recent = RecentSignatures::default();
     for second in [0, 0, 1, 1, 0] {
         let date = AmzDate::from_unix(MAY_24_2013 + second);
-        let key = SigningKey::derive(SECRET, &date, "us-east-1");
+        let day = |secret: &[u8]| {
+            let key = SigningKey::derive(secret, &date, "us-east-1");
+            DayKey { key, common: Common::default() }
+        };
         for method in ["GET", "HEAD"] {
             for session_token in [None, Some(b"T0K".as_slice())] {
                 // Another token is another bucket's, another generation's, or has another number.
                 let signer = Signer { bucket: 0, serial: u64::from(session_token.is_some()) };
                 let input = SigningInput { method, session_token, ..input() };
-                let mut got = |key: &SigningKey| {
-                    let (mut scratch, mut out) = (Vec::new(), b"GET / HTTP/1.1\r\n".to_vec());
-                    let recent = &mut recent;
-                    let (scratch, to) = (&mut scratch, &mut out);
-                    append_signed_headers_once(recent, signer, key, &date, &input, scratch, to);
-                    String::from_utf8(out).unwrap()
-                };
-                let expected = signed(&key, &date, &input);
-                assert_eq!((got(&key), got(&key)), (expected.clone(), expected.clone()));
+                let mut got =
+                    |key: &mut DayKey| signed_again(key, &mut recent, signer, &date, &input);
+                let mut key = day(SECRET);
+                let expected = signed(&key.key, &date, &input);
+                assert_eq!((got(&mut key), got(&mut key)), (expected.clone(), expected.clone()));
                 // Were it made again, it would be another one.
-                assert_eq!(got(&SigningKey::derive(b"other", &date, "us-east-1")), expected);
+                assert_eq!(got(&mut day(b"other")), expected);
             }
         }
+    }
+}
+
+#[test]
+fn what_requests_of_a_second_have_in_common_is_never_of_another_second() {
+    let mut daily = DailyKey::default();
+    // The first second of all is one like any other, for a clock that was never set.
+    for second in [0, 0, 1, 2, 1, 0] {
+        let date = AmzDate::from_unix(second);
+        let expected = signed(&SigningKey::derive(SECRET, &date, "us-east-1"), &date, &input());
+        let day = daily.get(0, SECRET, &date, "us-east-1");
+        let recent = &mut RecentSignatures::default();
+        let got = signed_again(day, recent, Signer::default(), &date, &input());
+        assert_eq!(got, expected, "second {second}");
     }
 }
 
@@ -213,8 +251,17 @@ fn keys_differ_by_secret_day_and_region() {
 fn debug_shows_no_key_and_no_token() {
     let date = AmzDate::from_unix(MAY_24_2013);
     let mut daily = DailyKey::default();
-    let key = format!("{:?}", daily.get(0, SECRET, &date, "us-east-1"));
-    assert_eq!(key, "SigningKey { scope: \"20130524/us-east-1/s3/aws4_request\", .. }");
-    let shown = format!("{:?}", SigningInput { session_token: Some(b"T0K"), ..input() });
+    let day = daily.get(0, SECRET, &date, "us-east-1");
+    let with_token = SigningInput { session_token: Some(b"T0K"), ..input() };
+    let recent = &mut RecentSignatures::default();
+    let fields = format!("{:?}", day.sign(recent, Signer::default(), &date, &with_token));
+    assert_eq!(fields, "SignedFields { .. }");
+    let shown = format!("{day:?}");
+    assert_eq!(
+        shown,
+        "DayKey { key: SigningKey { scope: \"20130524/us-east-1/s3/aws4_request\", .. }, \
+         common: Common { date: Some(20130524T000000Z), .. } }"
+    );
+    let shown = format!("{with_token:?}");
     assert!(!shown.contains("T0K") && !shown.contains(ACCESS_KEY), "{shown}");
 }
