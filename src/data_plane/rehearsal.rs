@@ -146,8 +146,8 @@ impl Rehearsal {
             bytes,
         };
         let identity = Identity::of(core, &request);
-        let mut decision = Decision::of(core, &request, now, &mut path);
-        let plan = std::mem::replace(&mut decision.plan, Plan::Options);
+        let mut decision = Decision::new();
+        let plan = decision.plan(core, &request, now, &mut path);
         let Plan::Object { bucket, key_at, permit, .. } = plan else { return None };
         let allow = decision.allow;
         let site = request.site_of(decision.routed);

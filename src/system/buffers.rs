@@ -196,10 +196,12 @@ impl Buffers {
         OwnedScratch { buffer: self.take_scratch(), home: Rc::clone(self) }
     }
 
+    #[inline(never)]
     fn take_scratch(&self) -> Vec<u8> {
         self.scratch.borrow_mut().pop().unwrap_or_else(new_scratch)
     }
 
+    #[inline(never)]
     fn give_back(&self, buffer: Vec<u8>) {
         let (list, max) = match buffer.len() {
             SMALL_BYTES => (&self.small, SMALL_FREE_MAX),
@@ -210,6 +212,7 @@ impl Buffers {
         keep(&mut list.borrow_mut(), max, buffer);
     }
 
+    #[inline(never)]
     fn give_back_scratch(&self, mut buffer: Vec<u8>) {
         if buffer.capacity() > SMALL_BYTES {
             return free(buffer);

@@ -155,8 +155,10 @@ impl Stream {
     }
 
     /// Waits until [`Stream::try_read`] is likely to find something.
-    pub async fn readable(&self) {
-        poll_fn(|context| self.poll_readable(context)).await;
+    pub fn readable(&self) -> impl Future<Output = ()> {
+        async move {
+            poll_fn(|context| self.poll_readable(context)).await;
+        }
     }
 
     /// Ready once [`Stream::try_read`] is likely to find something. One task at a time may wait.
@@ -197,17 +199,19 @@ impl Stream {
     ///
     /// # Errors
     /// As [`Stream::try_read`], and as `Registered::check_open` says when nothing came in time.
-    pub async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(count) = self.try_read(into)? {
-                return Ok(count);
-            }
-            self.registration().check_open()?;
-            if self.socket().may_read() {
-                // Records without data, which a peer can send for ever: others first.
-                self.registration().take_turn().await;
-            } else {
-                self.readable().await;
+    pub fn read(&self, into: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        async move {
+            loop {
+                if let Some(count) = self.try_read(into)? {
+                    return Ok(count);
+                }
+                self.registration().check_open()?;
+                if self.socket().may_read() {
+                    // Records without data, which a peer can send for ever: others first.
+                    self.registration().take_turn().await;
+                } else {
+                    self.readable().await;
+                }
             }
         }
     }
@@ -238,16 +242,27 @@ impl Stream {
         }
     }
 
+    /// Returns true if what is sent now goes out by itself, and not with what others send in this
+    /// turn of the event loop (see [`Stream::write_together`]).
+    pub fn sends_alone(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.sends_alone(),
+            Self::Tls(_) => true,
+        }
+    }
+
     /// Sends `bytes` together with what others send in this turn of the event loop, where that is
     /// worth it, and returns how many were taken. The rest is left in `bytes`: all of them where it
     /// is not worth it.
     ///
     /// # Errors
     /// What the socket reports.
-    pub async fn write_together(&self, bytes: &mut Vec<u8>) -> io::Result<usize> {
-        match self {
-            Self::Plain(socket) => socket.send_together(bytes).await,
-            Self::Tls(_) => Ok(0),
+    pub fn write_together(&self, bytes: &mut Vec<u8>) -> impl Future<Output = io::Result<usize>> {
+        async move {
+            match self {
+                Self::Plain(socket) => socket.send_together(bytes).await,
+                Self::Tls(_) => Ok(0),
+            }
         }
     }
 
@@ -257,10 +272,12 @@ impl Stream {
     ///
     /// # Errors
     /// As [`Stream::write_all`].
-    pub async fn write_soon(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
-        match self {
-            Self::Plain(socket) if socket.send_soon(bytes) => Ok(()),
-            _ => self.write_all(bytes).await,
+    pub fn write_soon(&self, bytes: &mut Vec<u8>) -> impl Future<Output = io::Result<()>> {
+        async move {
+            match self {
+                Self::Plain(socket) if socket.send_soon(bytes) => Ok(()),
+                _ => self.write_all(bytes).await,
+            }
         }
     }
 

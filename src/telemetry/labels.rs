@@ -45,18 +45,6 @@ label_set! {
     }
 }
 
-impl Method {
-    /// The label of a method token. Methods are case-sensitive (RFC 9110 section 9.1).
-    pub const fn from_token(token: &[u8]) -> Self {
-        match token {
-            b"GET" => Self::Get,
-            b"HEAD" => Self::Head,
-            b"OPTIONS" => Self::Options,
-            _ => Self::Other,
-        }
-    }
-}
-
 label_set! {
     /// Label `reason` of `yatagarasu_connections_rejected_total`.
     pub enum RejectReason {
@@ -336,15 +324,6 @@ mod tests {
         for status in 0..=u16::MAX {
             assert!(status_slot(status) < STATUS_SLOTS, "{status}");
         }
-    }
-
-    #[test]
-    fn methods_are_case_sensitive() {
-        assert_eq!(Method::from_token(b"GET"), Method::Get);
-        assert_eq!(Method::from_token(b"HEAD"), Method::Head);
-        assert_eq!(Method::from_token(b"OPTIONS"), Method::Options);
-        assert_eq!(Method::from_token(b"get"), Method::Other);
-        assert_eq!(Method::from_token(b""), Method::Other);
     }
 
     #[test]

@@ -118,112 +118,116 @@ pub(crate) async fn serve(
 }
 
 /// Serves one request whose head is complete and at the beginning of the input.
-async fn serve_request<'c>(
+fn serve_request<'c>(
     core: &'c Rc<Core>,
     stream: &Stream,
     peer: SocketAddr,
     role: Role,
     input: &mut Input<'c>,
     head: &RequestHead,
-) -> Next {
-    let local = core.current();
-    let bytes = input.bytes();
-    let rest = bytes.get(head.head_len..).unwrap_or_default();
-    let bounds = (local.limits.body_bytes, local.timeouts.client_header);
-    let mut body = Body::begin(core, stream, bounds, head, rest);
-    let mut response =
-        Writer::new(core, stream, local.timeouts.client_write, RespondTo::request(head));
-    if body.ends_connection() {
-        response.end_connection();
+) -> impl Future<Output = Next> {
+    async move {
+        let local = core.current();
+        let bytes = input.bytes();
+        let rest = bytes.get(head.head_len..).unwrap_or_default();
+        let bounds = (local.limits.body_bytes, local.timeouts.client_header);
+        let mut body = Body::begin(core, stream, bounds, head, rest);
+        let mut response =
+            Writer::new(core, stream, local.timeouts.client_write, RespondTo::request(head));
+        if body.ends_connection() {
+            response.end_connection();
+        }
+        let tls = stream.negotiated();
+        let request = Request { local, role, peer, tls, head, bytes };
+        let mut next = match exchange::run(core, &request, &mut body, &mut response).await {
+            End::Complete if response.keeps_alive() => Next::KeepAlive,
+            End::Complete => Next::Close,
+            End::Cut => Next::Abort,
+        };
+        let is_short = response.body_bytes() <= CLOSED_AT_ONCE_BYTES_MAX;
+        drop(response);
+        // After an early response, what is left of the body must not be read as the next request.
+        if next == Next::KeepAlive && !body.is_over() && body.discard().await.is_err() {
+            next = Next::Close;
+        }
+        // A client that asks for the end must not send anything after it (RFC 9112 section 9.6).
+        let is_last = head.close && body.is_read() && is_short;
+        input.consume(head.head_len + body.consumed());
+        input.append(core, body.surplus());
+        if next == Next::Close && is_last && input.is_empty() && stream.may_close_at_once() {
+            next = Next::CloseAtOnce;
+        }
+        next
     }
-    let tls = stream.negotiated();
-    let request = Request { local, role, peer, tls, head, bytes };
-    let mut next = match exchange::run(core, &request, &mut body, &mut response).await {
-        End::Complete if response.keeps_alive() => Next::KeepAlive,
-        End::Complete => Next::Close,
-        End::Cut => Next::Abort,
-    };
-    let is_short = response.body_bytes() <= CLOSED_AT_ONCE_BYTES_MAX;
-    drop(response);
-    // After an early response, what is left of the body must not be read as the next request.
-    if next == Next::KeepAlive && !body.is_over() && body.discard().await.is_err() {
-        next = Next::Close;
-    }
-    // A client that asks for the end must not send anything after it (RFC 9112 section 9.6).
-    let is_last = head.close && body.is_read() && is_short;
-    input.consume(head.head_len + body.consumed());
-    input.append(core, body.surplus());
-    if next == Next::Close && is_last && input.is_empty() && stream.may_close_at_once() {
-        next = Next::CloseAtOnce;
-    }
-    next
 }
 
 /// Reads until `head` is complete, or the client has started HTTP/2.
 ///
 /// # Errors
 /// A refusal to respond with, or `None` when the connection is to be closed without a word.
-async fn read_head<'c>(
+fn read_head<'c>(
     core: &'c Core,
     stream: &Stream,
     input: &mut Input<'c>,
     head: &mut RequestHead,
     first: bool,
     guard: &ConnectionGuard,
-) -> Result<Started, Option<Refusal>> {
-    let timeouts = core.current().timeouts;
-    // One absolute deadline for the head, from accept or from its first byte.
-    let mut started = !input.is_empty();
-    let mut most = if started || first { timeouts.client_header } else { timeouts.client_idle };
-    if core.is_closing() && !started {
-        // A request may still be on its way.
-        most = most.min(timeouts.drain_idle);
-    }
-    let deadline = stream.registration().deadline(most);
-    loop {
-        if started {
-            let local = core.current();
-            let may_be_http2 = first
-                && local.http2.cleartext
-                && guard.role() == Role::Main
-                && stream.negotiated().is_none();
-            let begins = if may_be_http2 { begins(input.bytes()) } else { Begins::Otherwise };
-            let parsed = match begins {
-                Begins::Http2 => return Ok(Started::Http2),
-                Begins::Unknown => Ok(Progress::Partial),
-                Begins::Otherwise => parse_request(input.bytes(), &local.limits, head),
-            };
-            match parsed {
-                Ok(Progress::Complete) => return Ok(Started::Request),
-                // The process ends: there is no time left for the rest of it.
-                Ok(Progress::Partial)
-                    if stream.registration().close_reason() == CloseReason::ClientGone =>
-                {
-                    return Err(None);
-                }
-                // A client that keeps sending slowly never leaves the socket without bytes.
-                Ok(Progress::Partial) if is_over(stream) => {
-                    let reason = "the head was not complete in server.timeouts.client_header";
-                    return Err(Some(Refusal { fault: Fault::HeadTimeout, reason }));
-                }
-                Ok(Progress::Partial) => {}
-                Err(error) => return Err(Some(refusal::refusal_of(&error, input.bytes()))),
-            }
-            stream.readable().await;
-        } else {
-            let _idle = Idle::new(stream, guard, first);
-            stream.readable().await;
+) -> impl Future<Output = Result<Started, Option<Refusal>>> {
+    async move {
+        let timeouts = core.current().timeouts;
+        // One absolute deadline for the head, from accept or from its first byte.
+        let mut started = !input.is_empty();
+        let mut most = if started || first { timeouts.client_header } else { timeouts.client_idle };
+        if core.is_closing() && !started {
+            // A request may still be on its way.
+            most = most.min(timeouts.drain_idle);
         }
-        match input.try_fill(core, stream) {
-            Ok(Some(0)) | Err(_) => return Err(None),
-            Ok(Some(_)) if !started => {
-                started = true;
-                if !first || core.is_closing() {
-                    deadline.restart(timeouts.client_header);
+        let deadline = stream.registration().deadline(most);
+        loop {
+            if started {
+                let local = core.current();
+                let may_be_http2 = first
+                    && local.http2.cleartext
+                    && guard.role() == Role::Main
+                    && stream.negotiated().is_none();
+                let begins = if may_be_http2 { begins(input.bytes()) } else { Begins::Otherwise };
+                let parsed = match begins {
+                    Begins::Http2 => return Ok(Started::Http2),
+                    Begins::Unknown => Ok(Progress::Partial),
+                    Begins::Otherwise => parse_request(input.bytes(), &local.limits, head),
+                };
+                match parsed {
+                    Ok(Progress::Complete) => return Ok(Started::Request),
+                    // The process ends: there is no time left for the rest of it.
+                    Ok(Progress::Partial)
+                        if stream.registration().close_reason() == CloseReason::ClientGone =>
+                    {
+                        return Err(None);
+                    }
+                    // A client that keeps sending slowly never leaves the socket without bytes.
+                    Ok(Progress::Partial) if is_over(stream) => {
+                        let reason = "the head was not complete in server.timeouts.client_header";
+                        return Err(Some(Refusal { fault: Fault::HeadTimeout, reason }));
+                    }
+                    Ok(Progress::Partial) => {}
+                    Err(error) => return Err(Some(refusal::refusal_of(&error, input.bytes()))),
                 }
+                stream.readable().await;
+            } else {
+                let _idle = Idle::new(stream, guard, first);
+                stream.readable().await;
             }
-            Ok(None) if !started && is_over(stream) => return Err(None),
-            Ok(_) => {}
+            match input.try_fill(core, stream) {
+                Ok(Some(0)) | Err(_) => return Err(None),
+                Ok(Some(_)) if !started => {
+                    started = true;
+                    if !first || core.is_closing() {
+                        deadline.restart(timeouts.client_header);
+                    }
+                }
+                Ok(None) if !started && is_over(stream) => return Err(None),
+                Ok(_) => {}
+            }
         }
     }
 }

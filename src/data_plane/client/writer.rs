@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     data_plane::{
         client::{
-            send::deliver,
+            send::{deliver, deliver_at_once},
             splice::{self, Destination},
         },
         core::Core,
@@ -17,6 +17,7 @@ use crate::{
         Version, append_connection, append_field, append_framing, client_framing,
         encode_chunk_head,
     },
+    protocol::text::append::append_all,
     system::{
         buffers::{LARGE_BYTES, Scratch},
         reactor::Presence,
@@ -135,20 +136,30 @@ impl<'w> Writer<'w> {
     }
 
     /// Sends what was gathered and `more`: the last bytes on the connection if `ends` is set.
-    async fn send(&mut self, more: &[u8], ends: bool) -> Result<(), ClientGone> {
-        let Some(out) = self.out.as_deref_mut() else { return Ok(()) };
-        if out.is_empty() && more.is_empty() {
-            return Ok(());
+    fn send(&mut self, more: &[u8], ends: bool) -> impl Future<Output = Result<(), ClientGone>> {
+        async move {
+            let Some(out) = self.out.as_deref_mut() else { return Ok(()) };
+            if out.is_empty() && more.is_empty() {
+                return Ok(());
+            }
+            self.start.make(&self.core.reactor.clock);
+            let body = self.gathered + more.len();
+            let framing = out.len() - self.gathered;
+            let mut taken = 0;
+            let at_once = deliver_at_once(self.stream, out, more, ends, &mut taken);
+            let delivered = if let Some(delivered) = at_once {
+                delivered
+            } else {
+                let rest = deliver(self.stream, self.client_write, out, more, ends, taken).await;
+                taken = rest.1;
+                rest.0
+            };
+            // Head and chunk sizes go before the body, so what was taken of a part is body last.
+            self.sent += taken.saturating_sub(framing).min(body) as u64;
+            self.gathered = 0;
+            out.clear();
+            delivered
         }
-        self.start.make(&self.core.reactor.clock);
-        let body = self.gathered + more.len();
-        let framing = out.len() - self.gathered;
-        let (delivered, taken) = deliver(self.stream, self.client_write, out, more, ends).await;
-        // Head and chunk sizes go before the body, so what was taken of a part is body last.
-        self.sent += taken.saturating_sub(framing).min(body) as u64;
-        self.gathered = 0;
-        out.clear();
-        delivered
     }
 }
 
@@ -173,10 +184,8 @@ impl ResponseWriter for Writer<'_> {
         let digit = |of: u16| b'0' + u8::try_from(of % 10).unwrap_or(0);
         let out = self.out();
         out.clear();
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status), b' ']);
-        out.extend_from_slice(reason);
-        out.extend_from_slice(b"\r\n");
+        let digits = [digit(status / 100), digit(status / 10), digit(status)];
+        append_all(&[b"HTTP/1.1 ", &digits, b" ", reason, b"\r\n"], out);
         self.fields_at = out.len();
     }
 
@@ -228,34 +237,46 @@ impl ResponseWriter for Writer<'_> {
         }
     }
 
+    fn gather(&mut self, frame: &[u8]) -> bool {
+        let held = self.out.as_ref().map_or(0, |out| out.len());
+        if frame.len() > GATHER_BYTES_MAX || held + frame.len() >= COALESCED_BYTES {
+            return false;
+        }
+        self.chunk_head(frame.len());
+        self.gathered += frame.len();
+        self.out().extend_from_slice(frame);
+        true
+    }
+
     async fn write(&mut self, frame: &[u8]) -> Result<(), ClientGone> {
+        if self.gather(frame) {
+            return Ok(());
+        }
         self.chunk_head(frame.len());
         if frame.len() > GATHER_BYTES_MAX {
             return self.send(frame, false).await;
         }
         self.gathered += frame.len();
-        let out = self.out();
-        out.extend_from_slice(frame);
-        if out.len() >= COALESCED_BYTES {
-            return self.send(&[], false).await;
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), ClientGone> {
+        self.out().extend_from_slice(frame);
         self.send(&[], false).await
     }
 
-    async fn finish(&mut self) -> Result<(), ClientGone> {
-        if self.framing == ClientFraming::Chunked {
-            self.close_chunk();
-            self.out().extend_from_slice(LAST_CHUNK);
+    fn flush(&mut self) -> impl Future<Output = Result<(), ClientGone>> {
+        async move { self.send(&[], false).await }
+    }
+
+    fn finish(&mut self) -> impl Future<Output = Result<(), ClientGone>> {
+        async move {
+            if self.framing == ClientFraming::Chunked {
+                self.close_chunk();
+                self.out().extend_from_slice(LAST_CHUNK);
+            }
+            self.send(&[], !self.keep_alive).await?;
+            if self.framing.must_close() {
+                self.stream.set_abortive(false);
+            }
+            Ok(())
         }
-        self.send(&[], !self.keep_alive).await?;
-        if self.framing.must_close() {
-            self.stream.set_abortive(false);
-        }
-        Ok(())
     }
 
     fn may_splice(&self) -> bool {

@@ -110,6 +110,10 @@ pub(crate) trait ResponseWriter {
     /// the client has taken it.
     fn frame_bytes_max(&self) -> usize;
 
+    /// Keeps a short frame of the body, to be passed on together with what follows. False, with
+    /// nothing done, where that is not worth it.
+    fn gather(&mut self, frame: &[u8]) -> bool;
+
     /// Passes a frame of the body on, now or together with what follows.
     async fn write(&mut self, frame: &[u8]) -> Result<(), ClientGone>;
 

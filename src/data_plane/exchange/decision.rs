@@ -47,10 +47,9 @@ pub(crate) enum Plan {
     Refuse(Fault),
 }
 
-/// A plan, and what is logged of the way to it.
+/// What is logged of the way to a plan, and what else becomes of it.
 #[derive(Debug)]
 pub(crate) struct Decision {
-    pub(crate) plan: Plan,
     /// Methods that the resource takes, as `Allow` lists them.
     pub(crate) allow: &'static str,
     /// Index of the bucket that the path belongs to, whatever the method.
@@ -74,10 +73,9 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
-    /// Decides. The canonical path is written to `path`, which is empty.
-    pub(crate) fn of(core: &Core, request: &Request<'_>, now: u64, path: &mut Vec<u8>) -> Self {
-        let mut decision = Self {
-            plan: Plan::Options,
+    /// Nothing is decided yet.
+    pub(crate) const fn new() -> Self {
+        Self {
             allow: respond::ALLOW,
             routed: None,
             bucket: None,
@@ -88,12 +86,21 @@ impl Decision {
             builtin: None,
             is_of_s3_client: false,
             or_page: None,
-        };
-        decision.plan = decision.plan(core, request, now, path).unwrap_or_else(Plan::Refuse);
-        decision
+        }
     }
 
-    fn plan(
+    /// Decides. The canonical path is written to `path`, which is empty.
+    pub(crate) fn plan(
+        &mut self,
+        core: &Core,
+        request: &Request<'_>,
+        now: u64,
+        path: &mut Vec<u8>,
+    ) -> Plan {
+        self.try_plan(core, request, now, path).unwrap_or_else(Plan::Refuse)
+    }
+
+    fn try_plan(
         &mut self,
         core: &Core,
         request: &Request<'_>,

@@ -27,7 +27,7 @@ use crate::{
         auth::{Permit, TokenCarrier as _},
         site::{
             documents::{Documents, Substitute},
-            query::selects,
+            query::{AllowedQuery, selects},
         },
     },
     protocol::{
@@ -36,7 +36,7 @@ use crate::{
             CredentialProblem, credential_problem, error_body::may_be_credentials_error, error_code,
         },
     },
-    system::buffers::Scratch,
+    system::buffers::{Buffers, Scratch},
     telemetry::access_log::AbortedBy,
 };
 
@@ -82,79 +82,88 @@ fn may_splice(response: &impl ResponseWriter, compression: Option<&Compression<'
 ///
 /// # Errors
 /// It is an optional one, and missing.
-pub(super) async fn forward(
+pub(super) fn forward(
     exchange: &Exchange<'_>,
     index: usize,
     object: NamedObject<'_>,
     permit: Permit,
     response: &mut impl ResponseWriter,
-) -> Result<Outcome, Missing> {
-    let core = exchange.core;
-    let mut fields = core.buffers.scratch();
-    let compression = Compression::of(exchange);
-    let choice = compression.map(|compression| compression.choice());
-    exchange.request.append_forwarded(&core.pseudonym, choice, &mut fields);
-    let query = passed_query(exchange);
-    let wanted = Wanted {
-        target: Target::Object(object.key()),
-        query: query.as_deref().map_or(&[], Vec::as_slice),
-        is_head: exchange.request.is_head(),
-        fields: &fields,
-        client: Some(response.presence()),
-        may_splice: may_splice(response, compression.as_ref()),
-        notes: exchange.notes,
-    };
-    // What is rare or fails is in a box below, so that not every request has room for it. And what
-    // is matched is not kept while something is waited for.
-    let request = 'made: {
-        let local = &exchange.request.local;
-        let fault = match ObjectRequest::new(core, local, index, wanted, permit) {
-            Ok(request) => break 'made request,
-            Err(fault) => fault,
+) -> impl Future<Output = Result<Outcome, Missing>> {
+    async move {
+        let core = exchange.core;
+        let mut fields = core.buffers.scratch();
+        let compression = Compression::of(exchange);
+        let choice = compression.map(|compression| compression.choice());
+        exchange.request.append_forwarded(&core.pseudonym, choice, &mut fields);
+        let query = passed_query(exchange);
+        let wanted = Wanted {
+            target: Target::Object(object.key()),
+            query: query.as_deref().map_or(&[], Vec::as_slice),
+            is_head: exchange.request.is_head(),
+            fields: &fields,
+            client: Some(response.presence()),
+            may_splice: may_splice(response, compression.as_ref()),
+            notes: exchange.notes,
         };
-        return Ok(Box::pin(respond::fault(exchange, fault, response)).await);
-    };
-    let mut upstream_ns = None;
-    // Too large to be moved about.
-    let mut head = ResponseHead::default();
-    let mut fetched = 'fetched: {
-        let error = match request.fetch(&mut head, &mut upstream_ns).await {
-            Ok(fetched) => break 'fetched fetched,
-            Err(error) => error,
+        // What is rare or fails is in a box below, so that not every request has room for it. And what
+        // is matched is not kept while something is waited for.
+        let request = 'made: {
+            let local = &exchange.request.local;
+            let fault = match ObjectRequest::new(core, local, index, wanted, permit) {
+                Ok(request) => break 'made request,
+                Err(fault) => fault,
+            };
+            return Ok(Box::pin(respond::fault(exchange, fault, response)).await);
         };
-        let outcome = Box::pin(failed(exchange, &request, &error, response)).await;
-        return Ok(Outcome { upstream_ns, ..outcome });
-    };
-    request.cells().record_upstream(head.status, upstream_ns.unwrap_or(0));
-    let documents = exchange.documents().filter(|all| all.replace(head.status));
-    let is_exact = documents.is_some() && exchange.request.query().is_some_and(selects);
-    if object.is_optional && !is_exact && documents.is_some_and(|all| all.is_missing(head.status)) {
-        if Box::pin(read_beginning(&mut fetched.body)).await.is_ok() && !head.close {
-            request.give_back(fetched.body);
+        let mut upstream_ns = None;
+        // Too large to be moved about.
+        let mut head = ResponseHead::default();
+        let mut fetched = 'fetched: {
+            let error = match request.fetch(&mut head, &mut upstream_ns).await {
+                Ok(fetched) => break 'fetched fetched,
+                Err(error) => error,
+            };
+            let outcome = Box::pin(failed(exchange, &request, &error, response)).await;
+            return Ok(Outcome { upstream_ns, ..outcome });
+        };
+        request.cells().record_upstream(head.status, upstream_ns.unwrap_or(0));
+        let documents = exchange.documents().filter(|all| all.replace(head.status));
+        let is_exact = documents.is_some() && exchange.request.query().is_some_and(selects);
+        if object.is_optional
+            && !is_exact
+            && documents.is_some_and(|all| all.is_missing(head.status))
+        {
+            if Box::pin(read_beginning(&mut fetched.body)).await.is_ok() && !head.close {
+                request.give_back(fetched.body);
+            }
+            return Err(Missing { upstream_ns });
         }
-        return Err(Missing { upstream_ns });
+        let outcome = if let Some(documents) = documents {
+            let replacement = Replacement { exchange, documents, object, is_exact, compression };
+            let arrived = Arrived { head: &mut head, upstream_ns: &mut upstream_ns };
+            Box::pin(replacement.respond(request, arrived, fetched, response)).await
+        } else {
+            let rules = (Changes::default(), compression);
+            let outcome = relay(exchange, &request, &head, rules, &mut fetched, response).await;
+            keep(&request, &head, &outcome, fetched);
+            outcome
+        };
+        Ok(Outcome { upstream_ns, ..outcome })
     }
-    let outcome = if let Some(documents) = documents {
-        let replacement = Replacement { exchange, documents, object, is_exact, compression };
-        let arrived = Arrived { head: &mut head, upstream_ns: &mut upstream_ns };
-        Box::pin(replacement.respond(request, arrived, fetched, response)).await
-    } else {
-        let rules = (Changes::default(), compression);
-        let outcome = relay(exchange, &request, &head, rules, &mut fetched, response).await;
-        keep(&request, &head, &outcome, fetched);
-        outcome
-    };
-    Ok(Outcome { upstream_ns, ..outcome })
 }
 
 /// Parameters of the query that reach S3; none where the bucket lets nothing through.
 fn passed_query<'x>(exchange: &Exchange<'x>) -> Option<Scratch<'x>> {
     let query = exchange.request.query()?;
     let allowed = exchange.site?.query?;
-    let buffers = &exchange.core.buffers;
+    Some(allowed_of(query, allowed, &exchange.core.buffers))
+}
+
+#[inline(never)]
+fn allowed_of<'b>(query: &[u8], allowed: AllowedQuery, buffers: &'b Buffers) -> Scratch<'b> {
     let mut passed = buffers.scratch();
     allowed.append(query, &mut buffers.scratch(), &mut passed);
-    Some(passed)
+    passed
 }
 
 /// Counts and logs a failure, and responds to the client unless it is gone.
@@ -172,49 +181,54 @@ pub(super) async fn failed(
 }
 
 /// Passes the response on.
-async fn relay(
+fn relay(
     exchange: &Exchange<'_>,
     request: &ObjectRequest<'_>,
     head: &ResponseHead,
     (mut changes, compression): (Changes<'_>, Option<Compression<'_>>),
     fetched: &mut Fetched<'_>,
     response: &mut impl ResponseWriter,
-) -> Outcome {
-    if exchange.hides(head.status) {
-        return Box::pin(hide(exchange, request, head, fetched, response)).await;
-    }
-    let message = fetched.message();
-    let cells = &request.cells().compression;
-    let encoder = compression.and_then(|compression| {
-        let Changes { status, ref mut coding, .. } = changes;
-        compression.plan(exchange, cells, (head, message), status, coding)
-    });
-    let encoder = encoder.map(Box::new);
-    add_head(exchange, head, message, request.key(), changes, response);
-    let may_be_ours = request.bucket().signing.is_signed()
-        && may_be_credentials_error(head.status)
-        && response.has_body();
-    let is_coded = may_be_ours && is_coded(head, message);
-    let body = &mut fetched.body;
-
-    let mut passed = Ok(());
-    if may_be_ours {
-        if is_coded {
-            let error = UpstreamError::new(Kind::Malformed, Phase::Body);
-            return Box::pin(failed(exchange, request, &error, response)).await;
+) -> impl Future<Output = Outcome> {
+    async move {
+        if exchange.hides(head.status) {
+            return Box::pin(hide(exchange, request, head, fetched, response)).await;
         }
-        passed = Box::pin(inspect(request, body, response)).await;
-    }
-    if passed.is_ok() {
-        passed = match encoder {
-            None => stream(exchange.core, body, response).await,
-            Some(encoder) => {
-                Box::pin(stream_encoded(exchange.core, body, *encoder, cells, response)).await
+        let message = fetched.message();
+        let cells = &request.cells().compression;
+        let encoder = compression.and_then(|compression| {
+            let Changes { status, ref mut coding, .. } = changes;
+            compression.plan(exchange, cells, (head, message), status, coding)
+        });
+        let encoder = encoder.map(Box::new);
+        add_head(exchange, head, message, request.key(), changes, response);
+        let may_be_ours = request.bucket().signing.is_signed()
+            && may_be_credentials_error(head.status)
+            && response.has_body();
+        let is_coded = may_be_ours && is_coded(head, message);
+        let body = &mut fetched.body;
+
+        let mut passed = Ok(());
+        if may_be_ours {
+            if is_coded {
+                let error = UpstreamError::new(Kind::Malformed, Phase::Body);
+                return Box::pin(failed(exchange, request, &error, response)).await;
             }
-        };
+            passed = Box::pin(inspect(request, body, response)).await;
+        }
+        if passed.is_ok() {
+            passed = match encoder {
+                None => stream(exchange.core, body, response).await,
+                Some(encoder) => {
+                    Box::pin(stream_encoded(exchange.core, body, *encoder, cells, response)).await
+                }
+            };
+        }
+        let status = changes.status.unwrap_or(head.status);
+        if passed.is_ok() {
+            return whole(status, response);
+        }
+        Box::pin(conclude(exchange, request, status, passed, response)).await
     }
-    let status = changes.status.unwrap_or(head.status);
-    conclude(exchange, request, status, passed, response).await
 }
 
 /// The outcome of a body that was passed on, or was not.
@@ -226,19 +240,23 @@ async fn conclude(
     response: &mut impl ResponseWriter,
 ) -> Outcome {
     let aborted = match passed {
-        Ok(()) => None,
+        Ok(()) => return whole(status, response),
         Err(Cut::Upstream(error)) if !response.start().is_made() => {
-            return Box::pin(failed(exchange, request, &error, response)).await;
+            return failed(exchange, request, &error, response).await;
         }
-        Err(Cut::Client) => Some(AbortedBy::Client),
+        Err(Cut::Client) => AbortedBy::Client,
         Err(Cut::Upstream(error)) => {
             request.note(&error);
-            let by_client = error.is_client_gone();
-            Some(if by_client { AbortedBy::Client } else { AbortedBy::Upstream })
+            if error.is_client_gone() { AbortedBy::Client } else { AbortedBy::Upstream }
         }
-        Err(Cut::Proxy) => Some(AbortedBy::Proxy),
+        Err(Cut::Proxy) => AbortedBy::Proxy,
     };
-    Outcome { status, bytes: response.body_bytes(), aborted, ..Outcome::default() }
+    Outcome { aborted: Some(aborted), ..whole(status, response) }
+}
+
+/// The outcome of a body that was passed on.
+fn whole(status: u16, response: &impl ResponseWriter) -> Outcome {
+    Outcome { status, bytes: response.body_bytes(), ..Outcome::default() }
 }
 
 /// Keeps the connection of a response that was passed on, unless S3 ends it.

@@ -58,74 +58,81 @@ pub(crate) enum End {
 }
 
 /// Serves one request whose head is complete.
-pub(crate) async fn run(
+pub(crate) fn run(
     core: &Rc<Core>,
     request: &Request<'_>,
     body: &mut impl RequestBody,
     response: &mut impl ResponseWriter,
-) -> End {
-    // Those of the main listener are waited for as connections.
-    let _in_progress = (request.role == Role::Admin).then(|| AdminRequestGuard::new(&core.open));
-    let started = core.reactor.clock.refresh();
-    let identity = Identity::of(core, request);
-    let now = core.dates.unix_seconds(started);
-    let mut path = core.buffers.scratch();
-    let mut decision = Decision::of(core, request, now, &mut path);
-    let allow = decision.allow;
-    let site = request.site_of(decision.routed);
-    let is_of_s3_client = decision.is_of_s3_client;
-    let needs = request.local.access_log.as_ref().map(|rules| rules.needs()).unwrap_or_default();
-    let notes = needs.has(Needs::UPSTREAM).then(Box::<Notes>::default);
-    if needs.has(Needs::FIRST_BYTE) {
-        response.start().ask();
-    }
-    let notes = notes.as_deref();
-    let exchange =
-        Exchange { core, request, identity, started, notes, allow, site, is_of_s3_client };
-    let plan = std::mem::replace(&mut decision.plan, Plan::Options);
-    let outcome = match plan {
-        Plan::Object { bucket, key_at, is_index, permit } => {
-            let discarded = if body.is_over() { Ok(()) } else { body.discard().await };
-            match discarded {
-                Ok(()) => {
-                    let or_page = decision.or_page.take();
-                    let is_optional = or_page.is_some();
-                    let object = NamedObject { path: &path, key_at, is_index, is_optional };
-                    let sent = forward::forward(&exchange, bucket, object, permit, response).await;
-                    match (sent, or_page) {
-                        (Ok(outcome), _) => outcome,
-                        (Err(missing), Some(page)) => {
-                            let outcome = Box::pin(list::list(&exchange, *page, response)).await;
-                            outcome.after(missing.upstream_ns)
-                        }
-                        (Err(_), None) => {
-                            respond::fault(&exchange, Fault::Internal, response).await
+) -> impl Future<Output = End> {
+    async move {
+        // Those of the main listener are waited for as connections.
+        let _in_progress =
+            (request.role == Role::Admin).then(|| AdminRequestGuard::new(&core.open));
+        let started = core.reactor.clock.refresh();
+        let identity = Identity::of(core, request);
+        let now = core.dates.unix_seconds(started);
+        let mut path = core.buffers.scratch();
+        let mut decision = Decision::new();
+        let plan = decision.plan(core, request, now, &mut path);
+        let allow = decision.allow;
+        let site = request.site_of(decision.routed);
+        let is_of_s3_client = decision.is_of_s3_client;
+        let needs =
+            request.local.access_log.as_ref().map(|rules| rules.needs()).unwrap_or_default();
+        let notes = needs.has(Needs::UPSTREAM).then(Box::<Notes>::default);
+        if needs.has(Needs::FIRST_BYTE) {
+            response.start().ask();
+        }
+        let notes = notes.as_deref();
+        let exchange =
+            Exchange { core, request, identity, started, notes, allow, site, is_of_s3_client };
+        let outcome = match plan {
+            Plan::Object { bucket, key_at, is_index, permit } => {
+                let discarded = if body.is_over() { Ok(()) } else { body.discard().await };
+                match discarded {
+                    Ok(()) => {
+                        let or_page = decision.or_page.take();
+                        let is_optional = or_page.is_some();
+                        let object = NamedObject { path: &path, key_at, is_index, is_optional };
+                        let sent =
+                            forward::forward(&exchange, bucket, object, permit, response).await;
+                        match (sent, or_page) {
+                            (Ok(outcome), _) => outcome,
+                            (Err(missing), Some(page)) => {
+                                let outcome =
+                                    Box::pin(list::list(&exchange, *page, response)).await;
+                                outcome.after(missing.upstream_ns)
+                            }
+                            (Err(_), None) => {
+                                respond::fault(&exchange, Fault::Internal, response).await
+                            }
                         }
                     }
+                    Err(fault) => respond::fault(&exchange, fault, response).await,
                 }
-                Err(fault) => respond::fault(&exchange, fault, response).await,
             }
-        }
-        Plan::List(plan) => {
-            let discarded = if body.is_over() { Ok(()) } else { body.discard().await };
-            match discarded {
-                Ok(()) => Box::pin(list::list(&exchange, *plan, response)).await,
-                Err(fault) => respond::fault(&exchange, fault, response).await,
+            Plan::List(plan) => {
+                let discarded = if body.is_over() { Ok(()) } else { body.discard().await };
+                match discarded {
+                    Ok(()) => Box::pin(list::list(&exchange, *plan, response)).await,
+                    Err(fault) => respond::fault(&exchange, fault, response).await,
+                }
             }
-        }
-        Plan::Builtin(what) => {
-            Box::pin(builtin::respond(&exchange, what, decision.subject.as_deref(), response)).await
-        }
-        Plan::RedirectToDirectory => {
-            respond::redirect_to_directory(&exchange, &path, response).await
-        }
-        Plan::Redirect { port } => respond::redirect(&exchange, port, response).await,
-        Plan::Options => respond::options(&exchange, response).await,
-        Plan::Preflight => respond::preflight(&exchange, response).await,
-        Plan::Refuse(fault) => respond::fault(&exchange, fault, response).await,
-    };
-    record::finish(&exchange, &decision, &outcome, response.start().at());
-    outcome.end()
+            Plan::Builtin(what) => {
+                Box::pin(builtin::respond(&exchange, what, decision.subject.as_deref(), response))
+                    .await
+            }
+            Plan::RedirectToDirectory => {
+                respond::redirect_to_directory(&exchange, &path, response).await
+            }
+            Plan::Redirect { port } => respond::redirect(&exchange, port, response).await,
+            Plan::Options => respond::options(&exchange, response).await,
+            Plan::Preflight => respond::preflight(&exchange, response).await,
+            Plan::Refuse(fault) => respond::fault(&exchange, fault, response).await,
+        };
+        record::finish(&exchange, &decision, &outcome, response.start().at());
+        outcome.end()
+    }
 }
 
 /// Refuses a head that could not be read, of this client with its TLS session: one response, and

@@ -10,7 +10,7 @@ use crate::{
     },
     handoff::message::DrainStep,
     model::Fault,
-    protocol::http1::{BegunRequest, Version},
+    protocol::http1::{BegunRequest, Method, Version},
     system::{
         clock::Monotonic,
         tls::{Negotiated, TlsVersion},
@@ -34,7 +34,7 @@ pub(crate) fn finish(
     let now = core.reactor.clock.refresh();
     let duration = now.since(exchange.started);
     let method = request.method_name();
-    let label = MethodLabel::from_token(method);
+    let label = label_of(request.method());
     let bucket = decision.bucket.and_then(|index| local.buckets.get(index));
     match decision.bucket.and_then(|index| local.cells_of(index, core.worker)) {
         Some(cells) => cells.record_request(label, outcome.status, duration, outcome.bytes),
@@ -78,6 +78,15 @@ pub(crate) fn finish(
                 more: more.as_ref(),
             },
         );
+    }
+}
+
+fn label_of(method: Method) -> MethodLabel {
+    match method {
+        Method::Get => MethodLabel::Get,
+        Method::Head => MethodLabel::Head,
+        Method::Options => MethodLabel::Options,
+        Method::Other => MethodLabel::Other,
     }
 }
 

@@ -13,35 +13,39 @@ use crate::{
 ///
 /// # Errors
 /// The side that ended it.
-pub(super) async fn stream(
+pub(super) fn stream(
     core: &Core,
     body: &mut Body<'_>,
     response: &mut impl ResponseWriter,
-) -> Result<(), Cut> {
-    let mut this_turn = 0;
-    loop {
-        match body.buffered().map_err(Cut::Upstream)? {
-            Frame::Data(frame) if frame.is_empty() => {}
-            Frame::Data(frame) => {
-                let bytes = body.bytes(frame);
-                this_turn += bytes.len();
-                response.write(bytes).await?;
-            }
-            // What was written is sent or copied, so nobody holds its buffer for a wait.
-            Frame::Wait => {
-                body.release_buffer();
-                response.flush().await?;
-                if this_turn >= TURN_BYTES {
-                    core.reactor.turns.next().await;
-                    this_turn = 0;
+) -> impl Future<Output = Result<(), Cut>> {
+    async move {
+        let mut this_turn = 0;
+        loop {
+            match body.buffered().map_err(Cut::Upstream)? {
+                Frame::Data(frame) if frame.is_empty() => {}
+                Frame::Data(frame) => {
+                    let bytes = body.bytes(frame);
+                    this_turn += bytes.len();
+                    if !response.gather(bytes) {
+                        response.write(bytes).await?;
+                    }
                 }
-                if !response.splice(body).await? {
-                    body.wait(response.frame_bytes_max()).await.map_err(Cut::Upstream)?;
+                // What was written is sent or copied, so nobody holds its buffer for a wait.
+                Frame::Wait => {
+                    body.release_buffer();
+                    response.flush().await?;
+                    if this_turn >= TURN_BYTES {
+                        core.reactor.turns.next().await;
+                        this_turn = 0;
+                    }
+                    if !response.splice(body).await? {
+                        body.wait(response.frame_bytes_max()).await.map_err(Cut::Upstream)?;
+                    }
                 }
-            }
-            Frame::End => {
-                body.release_buffer();
-                return Ok(response.finish().await?);
+                Frame::End => {
+                    body.release_buffer();
+                    return Ok(response.finish().await?);
+                }
             }
         }
     }

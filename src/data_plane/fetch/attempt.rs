@@ -52,48 +52,50 @@ impl<'r> ObjectRequest<'r> {
     /// Sends the request and reads the head of the final response, on a pooled connection if there
     /// is one, and once more on a fresh one if that proves stale (RFC 9112 section 9.3.1). Notes
     /// the nanoseconds to the response's first byte, also of one that fails then.
-    pub(crate) async fn fetch(
+    pub(crate) fn fetch(
         &self,
         head: &mut ResponseHead,
         first_byte_ns: &mut Option<u64>,
-    ) -> Result<Fetched<'r>, UpstreamError> {
-        let core = self.core;
-        let now = core.reactor.clock.coarse();
-        if let Some(connection) =
-            self.endpoint.take(self.bucket.max_connection_age, now, self.cells)
-        {
-            if let Some(notes) = self.notes {
-                notes.attempt(Some(connection.address().socket_address()));
-            }
-            match self.attempt(&connection, head, first_byte_ns).await {
-                Ok(arrived) => return Ok(self.fetched(head, connection, arrived)),
-                Err(error) if error.is_retryable() => head.reset(),
-                Err(error) => return Err(error),
-            }
-        }
-        if let Some(notes) = self.notes {
-            notes.attempt(None);
-        }
-        // In a box like what follows: rare, and too large for every request to have room for it.
-        let opened = Box::pin(self.open()).await;
-        if let Some(notes) = self.notes {
-            notes.at(match &opened {
-                Ok(connection) => Some(connection.address().socket_address()),
-                Err(error) => error.address(),
-            });
-        }
-        let connection = opened?;
-        core.cells.upstream_connects.inc();
-        match self.attempt(&connection, head, first_byte_ns).await {
-            Ok(arrived) => {
-                connection.address().works();
-                Ok(self.fetched(head, connection, arrived))
-            }
-            Err(error) => {
-                if error.is_of_address() {
-                    connection.address().fails(core.reactor.clock.coarse());
+    ) -> impl Future<Output = Result<Fetched<'r>, UpstreamError>> {
+        async move {
+            let core = self.core;
+            let now = core.reactor.clock.coarse();
+            if let Some(connection) =
+                self.endpoint.take(self.bucket.max_connection_age, now, self.cells)
+            {
+                if let Some(notes) = self.notes {
+                    notes.attempt(Some(connection.address().socket_address()));
                 }
-                Err(error)
+                match self.attempt(&connection, head, first_byte_ns).await {
+                    Ok(arrived) => return Ok(self.fetched(head, connection, arrived)),
+                    Err(error) if error.is_retryable() => head.reset(),
+                    Err(error) => return Err(error),
+                }
+            }
+            if let Some(notes) = self.notes {
+                notes.attempt(None);
+            }
+            // In a box like what follows: rare, and too large for every request to have room for it.
+            let opened = Box::pin(self.open()).await;
+            if let Some(notes) = self.notes {
+                notes.at(match &opened {
+                    Ok(connection) => Some(connection.address().socket_address()),
+                    Err(error) => error.address(),
+                });
+            }
+            let connection = opened?;
+            core.cells.upstream_connects.inc();
+            match self.attempt(&connection, head, first_byte_ns).await {
+                Ok(arrived) => {
+                    connection.address().works();
+                    Ok(self.fetched(head, connection, arrived))
+                }
+                Err(error) => {
+                    if error.is_of_address() {
+                        connection.address().fails(core.reactor.clock.coarse());
+                    }
+                    Err(error)
+                }
             }
         }
     }
@@ -101,7 +103,7 @@ impl<'r> ObjectRequest<'r> {
     fn fetched(
         &self,
         head: &ResponseHead,
-        connection: Connection,
+        connection: Box<Connection>,
         arrived: Arrived<'r>,
     ) -> Fetched<'r> {
         let Arrived { buffer, message } = arrived;
@@ -116,7 +118,7 @@ impl<'r> ObjectRequest<'r> {
 
     /// Opens a connection to the endpoint; when the kernel has no descriptor left for it, once more
     /// in place of connections that nobody uses.
-    async fn open(&self) -> Result<Connection, UpstreamError> {
+    async fn open(&self) -> Result<Box<Connection>, UpstreamError> {
         let core = self.core;
         self.endpoint.learn(&core.live.borrow(), core.reactor.clock.coarse());
         let connector = Connector {
@@ -136,98 +138,103 @@ impl<'r> ObjectRequest<'r> {
     }
 
     /// Sends the request on a connection and reads the head of the final response.
-    async fn attempt(
+    fn attempt(
         &self,
         connection: &Connection,
         head: &mut ResponseHead,
         first_byte_ns: &mut Option<u64>,
-    ) -> Result<Arrived<'r>, UpstreamError> {
-        let core = self.core;
-        let timeouts = self.bucket.timeouts;
-        let clock = &core.reactor.clock;
-        // On a pooled connection no time has passed since the request's own reading of the clock.
-        let sent = if connection.is_reused() { clock.coarse() } else { clock.refresh() };
-        let registration = connection.stream().registration();
-        let deadline = registration.deadline(timeouts.first_byte);
-        registration.waits_for(self.client);
-        {
-            let mut request = core.buffers.scratch();
-            self.append_to(&mut request);
-            if connection.send(&mut request).await.is_err() {
-                return Err(failure(connection, Kind::Reset, Phase::Send));
-            }
-        }
-        connection.wait().await;
-        // What arrives with the head is copied; of an object that is to be spliced that should be
-        // little.
-        let may_splice = self.may_splice && connection.stream().splice_fd().is_some();
-        let reads_little = may_splice && self.endpoint.expects().is_large();
-        let mut buffer = if reads_little { core.buffers.small() } else { core.buffers.large() };
-        let most = if reads_little { HEAD_READ_BYTES_MAX } else { LARGE_BYTES };
-        let mut phase = Phase::Send;
-        let mut filled = 0;
-        let mut interim = 0;
-        loop {
-            if filled == buffer.len() {
-                buffer.grow(LARGE_BYTES);
-            }
-            let room_ends = buffer.len().min(filled + most);
-            let room = buffer.get_mut(filled..room_ends).unwrap_or_default();
-            let count = match connection.recv(room).await {
-                Ok(0) => return Err(failure(connection, Kind::Truncated, phase)),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(failure(connection, Kind::Truncated, phase));
+    ) -> impl Future<Output = Result<Arrived<'r>, UpstreamError>> {
+        async move {
+            let core = self.core;
+            let timeouts = self.bucket.timeouts;
+            let clock = &core.reactor.clock;
+            // On a pooled connection no time has passed since the request's own reading of the clock.
+            let sent = if connection.is_reused() { clock.coarse() } else { clock.refresh() };
+            let registration = connection.stream().registration();
+            let deadline = registration.deadline(timeouts.first_byte);
+            registration.waits_for(self.client);
+            {
+                let mut request = core.buffers.scratch();
+                self.append_to(&mut request);
+                if connection.send(&mut request).await.is_err() {
+                    return Err(failure(connection, Kind::Reset, Phase::Send));
                 }
-                Err(_) => return Err(failure(connection, Kind::Reset, phase)),
-            };
-            let mut begins = filled == 0;
-            if begins {
-                *first_byte_ns = Some(clock.refresh().since(sent));
             }
-            filled += count;
-            let mut at = 0;
+            connection.wait().await;
+            // What arrives with the head is copied; of an object that is to be spliced that should be
+            // little.
+            let may_splice = self.may_splice && connection.stream().splice_fd().is_some();
+            let reads_little = may_splice && self.endpoint.expects().is_large();
+            let mut buffer = if reads_little { core.buffers.small() } else { core.buffers.large() };
+            let most = if reads_little { HEAD_READ_BYTES_MAX } else { LARGE_BYTES };
+            let mut phase = Phase::Send;
+            let mut filled = 0;
+            let mut interim = 0;
             loop {
-                let unread = buffer.get(at..filled).unwrap_or_default();
-                let malformed = |connection| Err(failure(connection, Kind::Malformed, Phase::Head));
-                match parse_response(unread, self.is_head, head) {
-                    Err(_) => return malformed(connection),
-                    Ok(Progress::Partial) => break,
-                    // We never ask to switch protocols.
-                    Ok(Progress::Complete) if head.status == 101 => return malformed(connection),
-                    Ok(Progress::Complete) if head.is_interim() => {
-                        interim += 1;
-                        if interim > INTERIM_RESPONSES_MAX {
+                if filled == buffer.len() {
+                    buffer.grow(LARGE_BYTES);
+                }
+                let room_ends = buffer.len().min(filled + most);
+                let room = buffer.get_mut(filled..room_ends).unwrap_or_default();
+                let count = match connection.recv(room).await {
+                    Ok(0) => return Err(failure(connection, Kind::Truncated, phase)),
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Err(failure(connection, Kind::Truncated, phase));
+                    }
+                    Err(_) => return Err(failure(connection, Kind::Reset, phase)),
+                };
+                let mut begins = filled == 0;
+                if begins {
+                    *first_byte_ns = Some(clock.refresh().since(sent));
+                }
+                filled += count;
+                let mut at = 0;
+                loop {
+                    let unread = buffer.get(at..filled).unwrap_or_default();
+                    let malformed =
+                        |connection| Err(failure(connection, Kind::Malformed, Phase::Head));
+                    match parse_response(unread, self.is_head, head) {
+                        Err(_) => return malformed(connection),
+                        Ok(Progress::Partial) => break,
+                        // We never ask to switch protocols.
+                        Ok(Progress::Complete) if head.status == 101 => {
                             return malformed(connection);
                         }
-                        at += head.head_len;
-                        head.reset();
-                        begins = true;
-                    }
-                    Ok(Progress::Complete) => {
-                        if head.status == 408 && connection.is_reused() && interim == 0 {
-                            return Err(failure(connection, Kind::IdleTooLong, Phase::Head));
+                        Ok(Progress::Complete) if head.is_interim() => {
+                            interim += 1;
+                            if interim > INTERIM_RESPONSES_MAX {
+                                return malformed(connection);
+                            }
+                            at += head.head_len;
+                            head.reset();
+                            begins = true;
                         }
-                        if self.reads_an_object() && matches!(head.status, 200 | 206) {
-                            let is_large = |length| length >= LARGE_BODY_BYTES_MIN;
-                            let large = head.content_length.is_some_and(is_large);
-                            self.endpoint.expects().learn(large);
+                        Ok(Progress::Complete) => {
+                            if head.status == 408 && connection.is_reused() && interim == 0 {
+                                return Err(failure(connection, Kind::IdleTooLong, Phase::Head));
+                            }
+                            if self.reads_an_object() && matches!(head.status, 200 | 206) {
+                                let is_large = |length| length >= LARGE_BODY_BYTES_MIN;
+                                let large = head.content_length.is_some_and(is_large);
+                                self.endpoint.expects().learn(large);
+                            }
+                            return Ok(Arrived { buffer, message: at..filled });
                         }
-                        return Ok(Arrived { buffer, message: at..filled });
                     }
                 }
-            }
-            buffer.copy_within(at..filled, 0);
-            filled -= at;
-            // Interim responses do not prolong the time of the final one's first byte. A head that
-            // has started has a time of its own, which its bytes do not prolong.
-            if filled == 0 {
-                phase = Phase::Interim;
-                let left = timeouts.first_byte.saturating_sub(between(sent, clock.refresh()));
-                deadline.restart(left);
-            } else if begins {
-                phase = Phase::Head;
-                deadline.restart(timeouts.read);
+                buffer.copy_within(at..filled, 0);
+                filled -= at;
+                // Interim responses do not prolong the time of the final one's first byte. A head that
+                // has started has a time of its own, which its bytes do not prolong.
+                if filled == 0 {
+                    phase = Phase::Interim;
+                    let left = timeouts.first_byte.saturating_sub(between(sent, clock.refresh()));
+                    deadline.restart(left);
+                } else if begins {
+                    phase = Phase::Head;
+                    deadline.restart(timeouts.read);
+                }
             }
         }
     }

@@ -34,7 +34,7 @@ enum Framing {
 #[derive(Debug)]
 pub(crate) struct Body<'c> {
     buffers: &'c Buffers,
-    connection: Connection,
+    connection: Box<Connection>,
     /// Holds bytes that arrived and were not used; none while there are none.
     buffer: Option<PooledBuffer<'c>>,
     window: Range<usize>,
@@ -58,7 +58,7 @@ impl<'c> Body<'c> {
     /// A body whose first bytes are at `window` of `buffer`.
     pub(crate) fn new(
         buffers: &'c Buffers,
-        connection: Connection,
+        connection: Box<Connection>,
         buffer: PooledBuffer<'c>,
         window: Range<usize>,
         length: BodyLength,
@@ -222,7 +222,7 @@ impl<'c> Body<'c> {
 
     /// The connection, if it may serve another request: the body has ended, its end was certain and
     /// nothing came behind it.
-    pub(crate) fn into_connection(self) -> Option<Connection> {
+    pub(crate) fn into_connection(self) -> Option<Box<Connection>> {
         let clean = self.ended
             && self.was_left_alone()
             && self.window.is_empty()

@@ -41,7 +41,7 @@ impl Connector<'_> {
         tls: Option<&TlsClient>,
         lot: u16,
         (connected_by, deadline): (Monotonic, Monotonic),
-    ) -> Result<Connection, UpstreamError> {
+    ) -> Result<Box<Connection>, UpstreamError> {
         let at = address.socket_address();
         let failed = |phase, error| UpstreamError::connecting(at, phase, error);
         // Counted from the start, so that connections that are opened together are spread too.
@@ -60,7 +60,7 @@ impl Connector<'_> {
             }
         };
         stream.registration().disarm();
-        Ok(Connection::new(stream, to, now, lot, self.cells))
+        Ok(Box::new(Connection::new(stream, to, now, lot, self.cells)))
     }
 
     fn left(&self, until: Monotonic) -> Duration {

@@ -23,7 +23,8 @@ const LEFT_WITHIN: Duration = Duration::from_secs(10);
 /// tenth of its time.
 const AGE_PARTS: u64 = 10;
 
-/// An open connection, in use or idle.
+/// An open connection, in use or idle. It is handed on several times a request, so it is kept in a
+/// box.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Stream,
@@ -123,13 +124,15 @@ impl Connection {
     }
 
     /// Sends a request, which it may empty. A failure may be that of the first read only.
-    pub(crate) async fn send(&self, request: &mut Vec<u8>) -> io::Result<()> {
-        self.stream.write_soon(request).await
+    pub(crate) fn send(&self, request: &mut Vec<u8>) -> impl Future<Output = io::Result<()>> {
+        async move { self.stream.write_soon(request).await }
     }
 
     /// Waits until [`Connection::recv`] is likely to return at once, without holding a buffer.
-    pub(crate) async fn wait(&self) {
-        self.stream.readable().await;
+    pub(crate) fn wait(&self) -> impl Future<Output = ()> {
+        async move {
+            self.stream.readable().await;
+        }
     }
 
     /// The same, where `left` bytes of a body are known to follow: lets some come together, so that
@@ -150,8 +153,8 @@ impl Connection {
     }
 
     /// Reads at least one byte, or 0 at the end.
-    pub(crate) async fn recv(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(into).await
+    pub(crate) fn recv(&self, into: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        async move { self.stream.read(into).await }
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Monotonic,
 }
 
@@ -65,7 +65,7 @@ impl Pool {
         max_age: Duration,
         now: Monotonic,
         cells: &Arc<BucketCells>,
-    ) -> Option<Connection> {
+    ) -> Option<Box<Connection>> {
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
             if !idle.connection.is_over(max_age, now) && idle.connection.is_quiet() {
@@ -80,7 +80,12 @@ impl Pool {
     /// [`Pool::sweep`] finds that they were not needed for a while: under load, connections are
     /// idle for microseconds between two requests, and closing them there would mean connecting
     /// again at once.
-    pub(crate) fn give_back(&self, mut connection: Connection, keeping: Keeping, now: Monotonic) {
+    pub(crate) fn give_back(
+        &self,
+        mut connection: Box<Connection>,
+        keeping: Keeping,
+        now: Monotonic,
+    ) {
         let unwanted = self.retired.get() || keeping.most == 0;
         if unwanted || connection.is_over(keeping.max_age, now) {
             return;

@@ -89,6 +89,7 @@ impl fmt::Debug for AdminPermit {
 /// # Errors
 ///
 /// A [`Denial`] with the error for the client and the reason for the log and the counters.
+#[inline]
 pub fn permit_object(
     policy: &AuthPolicy,
     fetched: &impl KeySets,
@@ -101,6 +102,20 @@ pub fn permit_object(
     if !policy.enforced() || !bucket.enabled() {
         return Ok(Permit { token: None });
     }
+    permit_reader(policy, fetched, bucket, cache, carrier, key, now_unix)
+}
+
+/// Decides about a request for an object that needs a token.
+#[inline(never)]
+fn permit_reader(
+    policy: &AuthPolicy,
+    fetched: &impl KeySets,
+    bucket: &BucketAuth,
+    cache: &mut TokenCache,
+    carrier: &impl TokenCarrier,
+    key: &[u8],
+    now_unix: u64,
+) -> Result<Permit, Denial> {
     let token = reader(policy, fetched, bucket, cache, carrier, now_unix)?;
     let permits = |rules: &Rules| rules.permit_key(&token.claims, key);
     if !policy.rules_for(&token).is_some_and(permits) || !permits(&bucket.rules) {

@@ -114,6 +114,7 @@ impl AllowedQuery {
     /// # Errors
     /// It has a parameter that is refused, or one that would be let through a second time or with
     /// a value that means nothing.
+    #[inline(never)]
     pub fn check(self, query: &[u8]) -> Result<(), Unsupported> {
         let mut is_there = [false; Parameter::ALL.len()];
         for (name, value) in pairs(query) {

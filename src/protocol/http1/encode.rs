@@ -1,7 +1,7 @@
 //! Head lines for a client: status line, framing fields, plain fields.
 
 use super::{message::Version, response::BodyLength};
-use crate::protocol::text::decimal::append_decimal;
+use crate::protocol::text::{append::append_all, decimal::append_decimal};
 
 /// The reason phrase of a status code (RFC 9110 section 15); empty for codes that have none
 /// here.
@@ -87,10 +87,7 @@ pub fn append_status_line(status: u16, out: &mut Vec<u8>) {
 /// Appends one field line. `value` is trusted: it must not hold a line end.
 pub fn append_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
     debug_assert!(!value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    append_all(&[name.as_bytes(), b": ", value, b"\r\n"], out);
 }
 
 /// Appends a `Content-Length` line.

@@ -7,7 +7,7 @@
 
 use super::fields::list_members;
 use super::message::Version;
-use crate::protocol::text::hex;
+use crate::protocol::text::{append::append_all, hex};
 
 /// Name of this proxy in the `Via` of responses, and the beginning of every [`Pseudonym`].
 pub const PROXY_NAME: &str = "yatagarasu";
@@ -63,18 +63,19 @@ impl Pseudonym {
         out: &mut Vec<u8>,
     ) {
         out.extend_from_slice(b"Via: ");
-        for (version, instance) in values.into_iter().flat_map(instances) {
-            append_member(version, instance, out);
-            out.extend_from_slice(b", ");
+        if let Some(values) = values {
+            append_others(values, out);
         }
-        append_member(received, &self.0, out);
-        out.extend_from_slice(b"\r\n");
+        append_all(&[received.in_via(), &self.0, b"\r\n"], out);
     }
 }
 
-fn append_member(received: Version, instance: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(received.in_via());
-    out.extend_from_slice(instance);
+/// Appends the other instances, each with a comma behind it.
+#[inline(never)]
+fn append_others<'v>(values: impl Iterator<Item = &'v [u8]>, out: &mut Vec<u8>) {
+    for (version, instance) in instances(values) {
+        append_all(&[version.in_via(), instance, b", "], out);
+    }
 }
 
 /// The members that are pseudonyms of instances, each with the version before it.

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: anything that knows which message the text belongs to.
 
+pub mod append;
 pub mod class;
 pub mod date;
 pub mod decimal;

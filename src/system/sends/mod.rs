@@ -81,6 +81,11 @@ impl Sends {
         self.is_small_turn.set(events < self.turn_events_min);
     }
 
+    /// Returns true if sends of this turn go out by themselves.
+    pub(super) fn are_alone(&self) -> bool {
+        !self.is_on.get() || self.is_small_turn.get()
+    }
+
     /// Takes the bytes, to be sent at the end of the turn, and leaves an empty buffer in exchange.
     /// False, with nothing done, if they are to be sent in another way. `waiting` is woken when the
     /// outcome is known; without it, whoever waits for the socket is woken if not all was sent.
@@ -91,23 +96,24 @@ impl Sends {
         waiting: Option<&Waker>,
     ) -> bool {
         let outgoing = &registered.outgoing;
-        let is_alone = !self.is_on.get() || self.is_small_turn.get();
-        if is_alone || bytes.len() > BYTES_MAX || outgoing.state() != State::Settled {
+        if self.are_alone() || bytes.len() > BYTES_MAX || outgoing.state() != State::Settled {
             return false;
         }
         let spare = self.spare.borrow_mut().pop();
         let empty = spare.unwrap_or_else(|| Vec::with_capacity(SCRATCH_BYTES));
-        let queued = Queued {
-            registered: Rc::clone(registered),
-            bytes: std::mem::replace(bytes, empty),
-            waiting: waiting.cloned(),
-        };
         outgoing.state.set(State::Queued);
         let count = {
             let mut all = self.queued.borrow_mut();
-            all.push(queued);
+            // Made in its place: a copy of what was just written in parts would have to wait for
+            // all of them.
+            all.extend((0..1).map(|_| Queued {
+                waiting: waiting.cloned(),
+                registered: Rc::clone(registered),
+                bytes: std::mem::take(bytes),
+            }));
             all.len()
         };
+        *bytes = empty;
         if count == SENDS_MAX {
             self.submit();
         }

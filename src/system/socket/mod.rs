@@ -152,35 +152,43 @@ impl Socket {
         Ok(sent)
     }
 
+    /// Returns true if nothing is sent together with what others send in this turn of the event
+    /// loop.
+    pub fn sends_alone(&self) -> bool {
+        self.registration.reactor.sends.are_alone()
+    }
+
     /// Sends all of `bytes` together with what others send in this turn of the event loop, and
     /// returns how many of them the socket took. The rest is left in `bytes`. None are taken where
     /// nothing is sent in that way.
-    pub async fn send_together(&self, bytes: &mut Vec<u8>) -> io::Result<usize> {
-        let length = bytes.len();
-        let outgoing = &self.registration.outgoing;
-        let mut is_taken = false;
-        poll_fn(|context| {
-            if is_taken {
-                return if outgoing.state() == State::Queued {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                };
+    pub fn send_together(&self, bytes: &mut Vec<u8>) -> impl Future<Output = io::Result<usize>> {
+        async move {
+            let length = bytes.len();
+            let outgoing = &self.registration.outgoing;
+            let mut is_taken = false;
+            poll_fn(|context| {
+                if is_taken {
+                    return if outgoing.state() == State::Queued {
+                        Poll::Pending
+                    } else {
+                        Poll::Ready(())
+                    };
+                }
+                let sends = &self.registration.reactor.sends;
+                is_taken = sends.push(&self.registration.registered, bytes, Some(context.waker()));
+                if is_taken { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+            if !is_taken {
+                return Ok(0);
             }
-            let sends = &self.registration.reactor.sends;
-            is_taken = sends.push(&self.registration.registered, bytes, Some(context.waker()));
-            if is_taken { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
-        if !is_taken {
-            return Ok(0);
+            let Some(left) = outgoing.take_left() else { return Ok(length) };
+            left.rest()?;
+            let taken = left.taken;
+            *bytes = left.bytes;
+            bytes.drain(..taken.min(bytes.len()));
+            Ok(taken)
         }
-        let Some(left) = outgoing.take_left() else { return Ok(length) };
-        left.rest()?;
-        let taken = left.taken;
-        *bytes = left.bytes;
-        bytes.drain(..taken.min(bytes.len()));
-        Ok(taken)
     }
 
     /// Sends all of `bytes` together with what others send in this turn of the event loop, without

@@ -227,6 +227,11 @@ impl ResponseWriter for Writer<'_> {
         BODY_PART_BYTES_MAX
     }
 
+    fn gather(&mut self, _frame: &[u8]) -> bool {
+        // `write` keeps short ones.
+        false
+    }
+
     async fn write(&mut self, mut frame: &[u8]) -> Result<(), ClientGone> {
         while !frame.is_empty() {
             let is_kept = self.kept.as_ref().is_some_and(|kept| !kept.is_empty());

@@ -100,12 +100,12 @@ impl EndpointState {
         max_age: Duration,
         now: Monotonic,
         cells: &Arc<BucketCells>,
-    ) -> Option<Connection> {
+    ) -> Option<Box<Connection>> {
         self.pool.take(max_age, now, cells)
     }
 
     /// Keeps a connection whose response was complete.
-    pub(crate) fn give_back(&self, connection: Connection, keeping: Keeping, now: Monotonic) {
+    pub(crate) fn give_back(&self, connection: Box<Connection>, keeping: Keeping, now: Monotonic) {
         self.pool.give_back(connection, keeping, now);
     }
 
@@ -119,7 +119,7 @@ impl EndpointState {
     pub(crate) async fn open(
         &self,
         connector: &Connector<'_>,
-    ) -> Result<Connection, UpstreamError> {
+    ) -> Result<Box<Connection>, UpstreamError> {
         let clock = &connector.reactor.clock;
         let mut now = clock.refresh();
         let deadline = now.plus(connector.timeout);

@@ -105,7 +105,7 @@ struct Core {
 }
 
 impl Core {
-    async fn open(&self, state: &EndpointState) -> Result<Connection, UpstreamError> {
+    async fn open(&self, state: &EndpointState) -> Result<Box<Connection>, UpstreamError> {
         let client = self.client.registration().presence(false);
         self.open_for(Some(client), Duration::from_secs(20), state).await
     }
@@ -115,7 +115,7 @@ impl Core {
         client: Option<Presence>,
         timeout: Duration,
         state: &EndpointState,
-    ) -> Result<Connection, UpstreamError> {
+    ) -> Result<Box<Connection>, UpstreamError> {
         let connector = Connector {
             reactor: &self.reactor,
             buffers: &self.buffers,

@@ -10,7 +10,7 @@ use super::message::{Progress, Version};
 use super::scan::{HeadScan, Scanned};
 use super::span::Span;
 use crate::model::limits::{UPSTREAM_HEAD_BYTES_MAX, UPSTREAM_HEADERS_MAX};
-use crate::protocol::text::class::is_name;
+use crate::protocol::text::{append::append_all, class::is_name};
 
 #[cfg(test)]
 mod tests;
@@ -106,9 +106,7 @@ impl ResponseHead {
                 out.extend_from_slice(b", ");
             }
         }
-        out.extend_from_slice(self.version.in_via());
-        out.extend_from_slice(pseudonym.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        append_all(&[self.version.in_via(), pseudonym.as_bytes(), b"\r\n"], out);
     }
 
     /// The values of all fields called `name_lower` (in lower case), without blanks around
