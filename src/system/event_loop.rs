@@ -7,21 +7,28 @@
 //!
 //! A core may wait only when no task can run. The runtime does not tell, so each task counts when
 //! it runs ([`spawn`]): a round in which none did found none.
+//!
+//! A task gives out wakers that are a number ([`numbered_waker`]). Those of the runtime count
+//! references with atomic operations, each of which waits until the processor has written what it
+//! was told to write before, such as a response that is about to be sent.
 
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     io,
+    mem::ManuallyDrop,
     pin::{Pin, pin},
+    ptr,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker},
 };
 
 use monoio::{LegacyDriver, RuntimeBuilder, task::JoinHandle};
+use slab::Slab;
 
 /// Rounds of tasks after which the sockets are looked at, though some task can run still. Tasks
 /// that a look has woken run in the first, and those that they wake in the next: streams of HTTP/2
@@ -31,6 +38,8 @@ const ROUNDS_MAX: u32 = 32;
 thread_local! {
     /// Runs of tasks of this thread so far.
     static RUNS: Cell<u64> = const { Cell::new(0) };
+    /// The runtime's wakers of the tasks of this thread that have run and are not over.
+    static TASKS: RefCell<Slab<Waker>> = const { RefCell::new(Slab::new()) };
     /// The sockets that the loop of this thread waits for.
     static WAITED_FOR: RefCell<Option<Rc<dyn Sockets>>> = const { RefCell::new(None) };
 }
@@ -51,7 +60,7 @@ pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output>
 where
     F::Output: 'static,
 {
-    monoio::spawn(Counted { future })
+    monoio::spawn(Counted { future, place: Place(None) })
 }
 
 pin_project_lite::pin_project! {
@@ -59,6 +68,7 @@ pin_project_lite::pin_project! {
     struct Counted<F> {
         #[pin]
         future: F,
+        place: Place,
     }
 }
 
@@ -67,8 +77,56 @@ impl<F: Future> Future for Counted<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         RUNS.set(RUNS.get() + 1);
-        self.project().future.poll(context)
+        let this = self.project();
+        let waker = numbered_waker(this.place.of(context));
+        this.future.poll(&mut Context::from_waker(&waker))
     }
+}
+
+/// The place of a task in [`TASKS`], from its first run on.
+struct Place(Option<usize>);
+
+impl Place {
+    /// The place of the task that runs in this context.
+    #[inline]
+    fn of(&mut self, context: &Context<'_>) -> usize {
+        let take = || TASKS.with_borrow_mut(|tasks| tasks.insert(context.waker().clone()));
+        *self.0.get_or_insert_with(take)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A thread that ends has no tasks left.
+        let remove = |place| TASKS.try_with(|tasks| tasks.borrow_mut().try_remove(place)).ok();
+        // Dropped when nothing is borrowed: with the last waker of a task its future is dropped.
+        drop(self.0.and_then(remove));
+    }
+}
+
+/// A waker of the task in this place, which costs nothing to clone or to drop. One that is left
+/// over when its task has ended wakes the next task in that place, or none. On another thread it
+/// wakes none of this one.
+#[inline]
+fn numbered_waker(place: usize) -> ManuallyDrop<Waker> {
+    let raw = RawWaker::new(ptr::without_provenance(place), &NUMBERED);
+    // SAFETY: the functions take the pointer for a number and own nothing, so that they may be
+    // called on any thread, in any order and any number of times (`RawWakerVTable`). What they look
+    // the number up in belongs to the thread that calls.
+    #[expect(unsafe_code, reason = "a waker without a reference count has no safe constructor")]
+    let waker = unsafe { Waker::from_raw(raw) };
+    ManuallyDrop::new(waker)
+}
+
+static NUMBERED: RawWakerVTable =
+    RawWakerVTable::new(|place| RawWaker::new(place, &NUMBERED), wake, wake, |_| {});
+
+fn wake(place: *const ()) {
+    let wake = |tasks: &RefCell<Slab<Waker>>| {
+        tasks.borrow().get(place.addr()).into_iter().for_each(Waker::wake_by_ref);
+    };
+    // A thread that ends has no tasks left.
+    let _ = TASKS.try_with(wake);
 }
 
 /// Makes the loop of this thread wait for these sockets, and for no others.
@@ -108,12 +166,14 @@ pub fn run<F: Future>(start: impl FnOnce() -> F) -> io::Result<F::Output> {
     }
 }
 
-/// Makes the thread wait for no sockets any more when dropped, be it by a panic.
+/// Makes the thread wait for no sockets any more when dropped, be it by a panic, and drops its
+/// tasks.
 struct WaitGuard;
 
 impl Drop for WaitGuard {
     fn drop(&mut self) {
         WAITED_FOR.set(None);
+        drop(TASKS.take());
     }
 }
 
@@ -213,6 +273,84 @@ mod tests {
             assert_eq!(reactor.poller.waits(), before);
         })
         .unwrap();
+    }
+
+    /// A task that waits for ever and counts when it runs, and its first waker.
+    fn waits_for_ever(runs: &Rc<Cell<u32>>) -> Rc<Cell<Option<Waker>>> {
+        let (runs, first) = (Rc::clone(runs), Rc::new(Cell::new(None)));
+        let given = Rc::clone(&first);
+        spawn(poll_fn(move |context| {
+            runs.set(runs.get() + 1);
+            let known = given.take().unwrap_or_else(|| context.waker().clone());
+            given.set(Some(known));
+            Poll::<()>::Pending
+        }));
+        first
+    }
+
+    #[test]
+    fn a_waker_wakes_its_task_as_often_as_it_is_asked_to_and_on_this_thread_only() {
+        run(|| async {
+            let reactor = Reactor::start().unwrap();
+            let (one, other) = (Rc::default(), Rc::default());
+            let waker = waits_for_ever(&one);
+            waits_for_ever(&other);
+            reactor.turns.next().await;
+            assert_eq!((one.get(), other.get()), (1, 1));
+            let waker = waker.take().unwrap();
+            for _ in 0..2 {
+                waker.wake_by_ref();
+                waker.clone().wake();
+                reactor.turns.next().await;
+            }
+            assert_eq!((one.get(), other.get()), (3, 1));
+            std::thread::spawn(move || waker.wake()).join().unwrap();
+            reactor.turns.next().await;
+            assert_eq!((one.get(), other.get()), (3, 1));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_waker_that_is_left_over_harms_nobody() {
+        let left = Rc::new(Cell::new(None));
+        let given = Rc::clone(&left);
+        run(|| async {
+            let reactor = Reactor::start().unwrap();
+            spawn(poll_fn(move |context| {
+                given.set(Some(context.waker().clone()));
+                Poll::Ready(())
+            }))
+            .await;
+            let left = left.take().unwrap();
+            left.wake_by_ref();
+            let runs = Rc::default();
+            waits_for_ever(&runs);
+            reactor.turns.next().await;
+            assert_eq!(runs.get(), 1);
+            // This one has its place.
+            left.wake_by_ref();
+            reactor.turns.next().await;
+            assert_eq!(runs.get(), 2);
+            reactor.turns.next().await;
+            assert_eq!(runs.get(), 2);
+            left
+        })
+        .unwrap()
+        .wake();
+    }
+
+    #[test]
+    fn tasks_that_wait_are_dropped_with_their_loop() {
+        let runs = Rc::default();
+        let waker = run(|| async {
+            let reactor = Reactor::start().unwrap();
+            let waker = waits_for_ever(&runs);
+            reactor.turns.next().await;
+            waker
+        });
+        assert_eq!(Rc::strong_count(&runs), 1);
+        assert_eq!(Rc::strong_count(&waker.unwrap()), 1);
     }
 
     #[test]
