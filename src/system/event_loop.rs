@@ -300,7 +300,8 @@ mod tests {
             let waker = waker.take().unwrap();
             for _ in 0..2 {
                 waker.wake_by_ref();
-                waker.clone().wake();
+                let another = waker.clone();
+                another.wake();
                 reactor.turns.next().await;
             }
             assert_eq!((one.get(), other.get()), (3, 1));

@@ -47,7 +47,7 @@ pub(crate) enum Plan {
     Refuse(Fault),
 }
 
-/// What is logged of the way to a plan, and what else becomes of it.
+/// The way to a plan, as far as it is logged or decides about the response.
 #[derive(Debug)]
 pub(crate) struct Decision {
     /// Methods that the resource takes, as `Allow` lists them.

@@ -105,8 +105,8 @@ pub(super) fn forward(
             may_splice: may_splice(response, compression.as_ref()),
             notes: exchange.notes,
         };
-        // What is rare or fails is in a box below, so that not every request has room for it. And what
-        // is matched is not kept while something is waited for.
+        // What is rare or fails is in a box below, so that not every request has room for it. And
+        // what is matched is not kept while something is waited for.
         let request = 'made: {
             let local = &exchange.request.local;
             let fault = match ObjectRequest::new(core, local, index, wanted, permit) {

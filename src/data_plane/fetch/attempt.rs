@@ -75,7 +75,8 @@ impl<'r> ObjectRequest<'r> {
             if let Some(notes) = self.notes {
                 notes.attempt(None);
             }
-            // In a box like what follows: rare, and too large for every request to have room for it.
+            // In a box like what follows: rare, and too large for every request to have room for
+            // it.
             let opened = Box::pin(self.open()).await;
             if let Some(notes) = self.notes {
                 notes.at(match &opened {
@@ -148,7 +149,8 @@ impl<'r> ObjectRequest<'r> {
             let core = self.core;
             let timeouts = self.bucket.timeouts;
             let clock = &core.reactor.clock;
-            // On a pooled connection no time has passed since the request's own reading of the clock.
+            // On a pooled connection no time has passed since the request's own reading of the
+            // clock.
             let sent = if connection.is_reused() { clock.coarse() } else { clock.refresh() };
             let registration = connection.stream().registration();
             let deadline = registration.deadline(timeouts.first_byte);
@@ -161,8 +163,8 @@ impl<'r> ObjectRequest<'r> {
                 }
             }
             connection.wait().await;
-            // What arrives with the head is copied; of an object that is to be spliced that should be
-            // little.
+            // What arrives with the head is copied; of an object that is to be spliced that should
+            // be little.
             let may_splice = self.may_splice && connection.stream().splice_fd().is_some();
             let reads_little = may_splice && self.endpoint.expects().is_large();
             let mut buffer = if reads_little { core.buffers.small() } else { core.buffers.large() };
@@ -225,8 +227,8 @@ impl<'r> ObjectRequest<'r> {
                 }
                 buffer.copy_within(at..filled, 0);
                 filled -= at;
-                // Interim responses do not prolong the time of the final one's first byte. A head that
-                // has started has a time of its own, which its bytes do not prolong.
+                // Interim responses do not prolong the time of the final one's first byte. A head
+                // that has started has a time of its own, which its bytes do not prolong.
                 if filled == 0 {
                     phase = Phase::Interim;
                     let left = timeouts.first_byte.saturating_sub(between(sent, clock.refresh()));

@@ -254,8 +254,8 @@ impl fmt::Debug for SignedFields<'_> {
     }
 }
 
-/// What the requests of one second to one bucket have in common, one behind the other: the end of
-/// the canonical request, the beginning of the string to sign, and the beginning of the fields.
+/// The text that the requests of one second to one bucket have in common: the end of the canonical
+/// request, the beginning of the string to sign, and that of the fields, one behind the other.
 ///
 /// Source: AWS, "Signature Calculations for the Authorization Header".
 #[derive(Default)]

@@ -36,7 +36,7 @@ pub struct RecentSignatures {
     slots: Vec<Slot>,
     /// One for each slot.
     hashes: Vec<Hashes>,
-    /// What is signed is put together here.
+    /// Memory for what is signed.
     scratch: Vec<u8>,
 }
 
