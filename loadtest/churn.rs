@@ -238,7 +238,7 @@ impl Visitor {
         while !tally.stop.load(Relaxed) {
             let now = Instant::now();
             thread::sleep(due.saturating_duration_since(now));
-            due = (due + self.interval).max(now);
+            due = due.max(now) + self.interval;
             let is_reset = self.random.below(RESET_EACH) == 0;
             let done = if is_reset { self.ask_and_reset() } else { self.ask_and_close() };
             match done {

@@ -10,7 +10,8 @@
 //!
 //! A task gives out wakers that are a number ([`numbered_waker`]). Those of the runtime count
 //! references with atomic operations, each of which waits until the processor has written what it
-//! was told to write before, such as a response that is about to be sent.
+//! was told to write before, such as a response that is about to be sent. So a task is kept until it
+//! ends or its loop does, even if nobody can wake it any more.
 
 use std::{
     cell::{Cell, RefCell},
@@ -40,6 +41,8 @@ thread_local! {
     static RUNS: Cell<u64> = const { Cell::new(0) };
     /// The runtime's wakers of the tasks of this thread that have run and are not over.
     static TASKS: RefCell<Slab<Waker>> = const { RefCell::new(Slab::new()) };
+    /// Loops of this thread that have ended.
+    static LOOP: Cell<u64> = const { Cell::new(0) };
     /// The sockets that the loop of this thread waits for.
     static WAITED_FOR: RefCell<Option<Rc<dyn Sockets>>> = const { RefCell::new(None) };
 }
@@ -60,7 +63,7 @@ pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output>
 where
     F::Output: 'static,
 {
-    monoio::spawn(Counted { future, place: Place(None) })
+    monoio::spawn(Counted { future, place: Place::default() })
 }
 
 pin_project_lite::pin_project! {
@@ -84,23 +87,37 @@ impl<F: Future> Future for Counted<F> {
 }
 
 /// The place of a task in [`TASKS`], from its first run on.
-struct Place(Option<usize>);
+#[derive(Default)]
+struct Place(Option<Taken>);
+
+#[derive(Clone, Copy)]
+struct Taken {
+    place: usize,
+    /// The loop that had it: another one on the same thread has other tasks.
+    of_loop: u64,
+}
 
 impl Place {
     /// The place of the task that runs in this context.
     #[inline]
     fn of(&mut self, context: &Context<'_>) -> usize {
-        let take = || TASKS.with_borrow_mut(|tasks| tasks.insert(context.waker().clone()));
-        *self.0.get_or_insert_with(take)
+        let take = || Taken {
+            place: TASKS.with_borrow_mut(|tasks| tasks.insert(context.waker().clone())),
+            of_loop: LOOP.get(),
+        };
+        self.0.get_or_insert_with(take).place
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let Some(Taken { place, .. }) = self.0.filter(|taken| taken.of_loop == LOOP.get()) else {
+            return;
+        };
         // A thread that ends has no tasks left.
-        let remove = |place| TASKS.try_with(|tasks| tasks.borrow_mut().try_remove(place)).ok();
+        let removed = TASKS.try_with(|tasks| tasks.borrow_mut().try_remove(place));
         // Dropped when nothing is borrowed: with the last waker of a task its future is dropped.
-        drop(self.0.and_then(remove));
+        drop(removed);
     }
 }
 
@@ -143,10 +160,11 @@ pub(super) fn wait_for(sockets: Rc<dyn Sockets>) {
 pub fn run<F: Future>(start: impl FnOnce() -> F) -> io::Result<F::Output> {
     // The runtime's own events are never waited for, so it gets the least room for them.
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new().with_entries(256).build()?;
-    let _guard = WaitGuard;
     let woken = Arc::new(Woken(AtomicBool::new(true)));
     let waker = Waker::from(Arc::clone(&woken));
     let mut main = pin!(start());
+    // Tasks end before what they may have been given of this.
+    let _guard = WaitGuard;
     let mut turn = Turn::default();
     loop {
         // The runtime polls this when it has run the tasks that could, and returns.
@@ -173,6 +191,7 @@ struct WaitGuard;
 impl Drop for WaitGuard {
     fn drop(&mut self) {
         WAITED_FOR.set(None);
+        LOOP.set(LOOP.get() + 1);
         drop(TASKS.take());
     }
 }
@@ -298,14 +317,14 @@ mod tests {
             reactor.turns.next().await;
             assert_eq!((one.get(), other.get()), (1, 1));
             let waker = waker.take().unwrap();
-            for _ in 0..2 {
-                waker.wake_by_ref();
-                let another = waker.clone();
-                another.wake();
-                reactor.turns.next().await;
-            }
+            waker.wake_by_ref();
+            reactor.turns.next().await;
+            assert_eq!((one.get(), other.get()), (2, 1));
+            let another = waker.clone();
+            waker.wake();
+            reactor.turns.next().await;
             assert_eq!((one.get(), other.get()), (3, 1));
-            std::thread::spawn(move || waker.wake()).join().unwrap();
+            std::thread::spawn(move || another.wake()).join().unwrap();
             reactor.turns.next().await;
             assert_eq!((one.get(), other.get()), (3, 1));
         })
@@ -339,6 +358,28 @@ mod tests {
         })
         .unwrap()
         .wake();
+    }
+
+    #[test]
+    fn a_task_that_outlives_its_loop_takes_no_place_of_the_next() {
+        // Its handle keeps what it came to, and that the place it had.
+        let handle = run(|| async {
+            let reactor = Reactor::start().unwrap();
+            let handle = spawn(std::future::pending::<()>());
+            reactor.turns.next().await;
+            handle
+        });
+        run(|| async {
+            let reactor = Reactor::start().unwrap();
+            let runs = Rc::default();
+            let waker = waits_for_ever(&runs);
+            reactor.turns.next().await;
+            drop(handle);
+            waker.take().unwrap().wake();
+            reactor.turns.next().await;
+            assert_eq!(runs.get(), 2);
+        })
+        .unwrap();
     }
 
     #[test]

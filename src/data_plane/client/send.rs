@@ -111,3 +111,74 @@ pub(super) async fn writable(stream: &Stream, client_write: Duration) -> Result<
         CloseReason::Deadline | CloseReason::ClientGone => Err(ClientGone),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read as _, os::unix::net::UnixStream, thread};
+
+    use super::*;
+    use crate::system::{
+        event_loop,
+        reactor::Reactor,
+        socket::{Socket, pair},
+    };
+
+    /// Two slices with different bytes, which together fit no socket of a pair.
+    fn slices() -> (Vec<u8>, Vec<u8>) {
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+        (bytes[..3_000].to_vec(), bytes[3_000..].to_vec())
+    }
+
+    /// Gives `send` a stream and the slices; returns what it returns and what the client got.
+    fn sent<F: Future<Output = T>, T>(
+        send: impl FnOnce(Stream, Vec<u8>, Vec<u8>) -> F,
+    ) -> (T, Vec<u8>) {
+        let mut client = None;
+        let outcome = event_loop::run(|| async {
+            let reactor = Reactor::start().unwrap();
+            let (ours, theirs) = pair().unwrap();
+            let mut theirs = UnixStream::from(theirs);
+            theirs.set_nonblocking(false).unwrap();
+            client = Some(thread::spawn(move || {
+                let mut got = Vec::new();
+                theirs.read_to_end(&mut got).map(|_| got)
+            }));
+            let (first, second) = slices();
+            send(Stream::Plain(Socket::new(ours, &reactor).unwrap()), first, second).await
+        });
+        (outcome.unwrap(), client.unwrap().join().unwrap().unwrap())
+    }
+
+    #[test]
+    fn a_client_gets_all_bytes_once_wherever_it_stopped_to_take_them() {
+        let (first, second) = slices();
+        let whole = [first, second].concat();
+        let client_write = Duration::from_mins(1);
+        for begun in [0, 1, 2_999, 3_000, 3_001, 50_000] {
+            let ((delivered, taken), got) = sent(|stream, mut first, second| async move {
+                let all = [&first[..], &second].concat();
+                assert_eq!(stream.try_write(&all[..begun], &[]).unwrap().unwrap_or(0), begun);
+                deliver(&stream, client_write, &mut first, &second, false, begun).await
+            });
+            assert_eq!((delivered.is_ok(), taken), (true, whole.len()), "{begun} taken before");
+            assert!(got == whole, "{begun} taken before");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_at_once_is_counted_and_not_sent_again() {
+        let (first, second) = slices();
+        let whole = [first, second].concat();
+        let (taken, got) = sent(|stream, mut first, second| async move {
+            let mut taken = 0;
+            let at_once = deliver_at_once(&stream, &first, &second, false, &mut taken);
+            assert!(at_once.is_none() && taken > 0);
+            let client_write = Duration::from_mins(1);
+            let rest = deliver(&stream, client_write, &mut first, &second, false, taken).await;
+            assert!(rest.0.is_ok());
+            rest.1
+        });
+        assert_eq!(taken, whole.len());
+        assert!(got == whole);
+    }
+}

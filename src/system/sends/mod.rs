@@ -104,8 +104,8 @@ impl Sends {
         outgoing.state.set(State::Queued);
         let count = {
             let mut all = self.queued.borrow_mut();
-            // Made in its place: a copy of what was just written in parts would have to wait for
-            // all of them.
+            // Made in its place. `push` copies it there from where it was just written in parts,
+            // and waits for all of them (`perf annotate`).
             all.extend((0..1).map(|_| Queued {
                 waiting: waiting.cloned(),
                 registered: Rc::clone(registered),

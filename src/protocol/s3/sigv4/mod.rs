@@ -138,7 +138,7 @@ impl DailyKey {
         }
         self.key.get_or_insert_with(|| {
             let key = SigningKey::derive(secret, date, region);
-            Box::new(DayKey { key, common: Common::default() })
+            Box::new(DayKey { key, per_second: PerSecond::default() })
         })
     }
 }
@@ -147,7 +147,7 @@ impl DailyKey {
 #[derive(Debug)]
 pub struct DayKey {
     key: SigningKey,
-    common: Common,
+    per_second: PerSecond,
 }
 
 impl DayKey {
@@ -161,15 +161,18 @@ impl DayKey {
         date: &AmzDate,
         input: &SigningInput<'_>,
     ) -> SignedFields<'_> {
-        if self.common.date != Some(*date) {
-            self.common.renew(&self.key.scope, date, input);
+        if self.per_second.date != Some(*date) {
+            self.per_second.renew(&self.key.scope, date, input);
         }
-        debug_assert!(self.common.is_of(&self.key.scope, date, input), "another bucket's requests");
+        debug_assert!(
+            self.per_second.is_of(&self.key.scope, date, input),
+            "another bucket's requests"
+        );
         let SigningInput { method, host, target, .. } = *input;
-        let (key, common) = (&self.key, &self.common);
-        let sign = |scratch: &mut Vec<u8>| signature(key, date, common, input, scratch);
+        let (key, text) = (&self.key, &self.per_second);
+        let sign = |scratch: &mut Vec<u8>| signature(key, date, text, input, scratch);
         let signature = recent.get_or(signer, date, method, host, target, sign);
-        SignedFields { common, signature }
+        SignedFields { text, signature }
     }
 }
 
@@ -226,21 +229,21 @@ pub fn append_signed_headers(
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
-    let common = Common::of(&key.scope, date, input);
-    let signature = signature(key, date, &common, input, scratch);
-    SignedFields { common: &common, signature }.append_to(out);
+    let text = PerSecond::of(&key.scope, date, input);
+    let signature = signature(key, date, &text, input, scratch);
+    SignedFields { text: &text, signature }.append_to(out);
 }
 
 /// The fields that sign a request.
 pub struct SignedFields<'k> {
-    common: &'k Common,
+    text: &'k PerSecond,
     signature: Signature,
 }
 
 impl SignedFields<'_> {
     /// Appends them, each with its CRLF (see [`append_signed_headers`]).
     pub fn append_to(&self, out: &mut Vec<u8>) {
-        let fields = self.common.fields();
+        let fields = self.text.fields();
         out.reserve(fields.len() + HASH_DIGITS + 2);
         out.extend_from_slice(fields);
         out.extend_from_slice(&self.signature);
@@ -259,7 +262,7 @@ impl fmt::Debug for SignedFields<'_> {
 ///
 /// Source: AWS, "Signature Calculations for the Authorization Header".
 #[derive(Default)]
-struct Common {
+struct PerSecond {
     /// Unset before anything is signed.
     date: Option<AmzDate>,
     bytes: Zeroizing<Vec<u8>>,
@@ -267,11 +270,11 @@ struct Common {
     to_sign_end: usize,
 }
 
-impl Common {
+impl PerSecond {
     fn of(scope: &str, date: &AmzDate, input: &SigningInput<'_>) -> Self {
-        let mut common = Self::default();
-        common.renew(scope, date, input);
-        common
+        let mut text = Self::default();
+        text.renew(scope, date, input);
+        text
     }
 
     /// Takes the place of that of another second.
@@ -309,24 +312,24 @@ impl Common {
     }
 }
 
-impl fmt::Debug for Common {
+impl fmt::Debug for PerSecond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Common").field("date", &self.date).finish_non_exhaustive()
+        f.debug_struct("PerSecond").field("date", &self.date).finish_non_exhaustive()
     }
 }
 
 fn signature(
     key: &SigningKey,
     date: &AmzDate,
-    common: &Common,
+    text: &PerSecond,
     input: &SigningInput<'_>,
     scratch: &mut Vec<u8>,
 ) -> Signature {
     debug_assert!(key.is_for(date), "the key is of another day than the date");
     debug_assert!(!input.canonical_target().0.contains(&b'?'), "the target has another query");
     scratch.clear();
-    append_canonical_request(common, input, scratch);
-    let beginning = common.to_sign();
+    append_canonical_request(text, input, scratch);
+    let beginning = text.to_sign();
     if let Some(kept) = &key.kept {
         let canonical_hash = State::START.finish(scratch, 0);
         scratch.clear();
@@ -340,8 +343,8 @@ fn signature(
     }
 }
 
-fn append_canonical_request(common: &Common, input: &SigningInput<'_>, out: &mut Vec<u8>) {
-    let end = common.canonical();
+fn append_canonical_request(text: &PerSecond, input: &SigningInput<'_>, out: &mut Vec<u8>) {
+    let end = text.canonical();
     out.reserve(input.method.len() + input.target.len() + end.len() + 2 * BLOCK_BYTES);
     out.extend_from_slice(input.method.as_bytes());
     out.push(b'\n');

@@ -10,6 +10,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
+use zeroize::Zeroizing;
 
 use super::{date::AmzDate, signer::Signer};
 use crate::protocol::text::hash;
@@ -37,7 +38,7 @@ pub struct RecentSignatures {
     /// One for each slot.
     hashes: Vec<Hashes>,
     /// Memory for what is signed.
-    scratch: Vec<u8>,
+    scratch: Zeroizing<Vec<u8>>,
 }
 
 /// Hashes of targets, which mostly say without a look at a slot that another is not in it.

@@ -22,7 +22,7 @@ fn input() -> SigningInput<'static> {
 
 fn canonical_request(date: &AmzDate, input: &SigningInput<'_>) -> String {
     let mut out = Vec::new();
-    append_canonical_request(&Common::of("", date, input), input, &mut out);
+    append_canonical_request(&PerSecond::of("", date, input), input, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -58,9 +58,9 @@ fn the_get_object_example_of_the_aws_documentation_gives_its_signature() {
     let canonical_hash = digest::digest(&digest::SHA256, canonical_request.as_bytes());
     let date = AmzDate::from_unix(MAY_24_2013);
     let key = SigningKey::derive(SECRET, &date, "us-east-1");
-    let common = Common::of(&key.scope, &date, &input());
+    let shared = PerSecond::of(&key.scope, &date, &input());
     let mut string_to_sign = Vec::new();
-    append_string_to_sign(common.to_sign(), canonical_hash.as_ref(), &mut string_to_sign);
+    append_string_to_sign(shared.to_sign(), canonical_hash.as_ref(), &mut string_to_sign);
     assert_eq!(
         String::from_utf8(string_to_sign.clone()).unwrap(),
         "AWS4-HMAC-SHA256\n20130524T000000Z\n20130524/us-east-1/s3/aws4_request\n\
@@ -200,7 +200,7 @@ fn a_remembered_signature_gives_the_same_fields() {
         let date = AmzDate::from_unix(MAY_24_2013 + second);
         let day = |secret: &[u8]| {
             let key = SigningKey::derive(secret, &date, "us-east-1");
-            DayKey { key, common: Common::default() }
+            DayKey { key, per_second: PerSecond::default() }
         };
         for method in ["GET", "HEAD"] {
             for session_token in [None, Some(b"T0K".as_slice())] {
@@ -260,7 +260,7 @@ fn debug_shows_no_key_and_no_token() {
     assert_eq!(
         shown,
         "DayKey { key: SigningKey { scope: \"20130524/us-east-1/s3/aws4_request\", .. }, \
-         common: Common { date: Some(20130524T000000Z), .. } }"
+         per_second: PerSecond { date: Some(20130524T000000Z), .. } }"
     );
     let shown = format!("{with_token:?}");
     assert!(!shown.contains("T0K") && !shown.contains(ACCESS_KEY), "{shown}");
