@@ -10,8 +10,8 @@
 //!
 //! A task gives out wakers that are a number ([`numbered_waker`]). Those of the runtime count
 //! references with atomic operations, each of which waits until the processor has written what it
-//! was told to write before, such as a response that is about to be sent. So a task is kept until it
-//! ends or its loop does, even if nobody can wake it any more.
+//! was told to write before, such as a response that is about to be sent. So a task is kept until
+//! it ends or its loop does, even if nobody can wake it any more.
 
 use std::{
     cell::{Cell, RefCell},
@@ -362,12 +362,12 @@ mod tests {
 
     #[test]
     fn a_task_that_outlives_its_loop_takes_no_place_of_the_next() {
-        // Its handle keeps what it came to, and that the place it had.
+        // The handle keeps the task, and with it the place that it had.
         let handle = run(|| async {
             let reactor = Reactor::start().unwrap();
             let handle = spawn(std::future::pending::<()>());
             reactor.turns.next().await;
-            handle
+            [handle]
         });
         run(|| async {
             let reactor = Reactor::start().unwrap();
