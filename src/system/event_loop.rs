@@ -8,7 +8,7 @@
 //! A core may wait only when no task can run. The runtime does not tell, so each task counts when
 //! it runs ([`spawn`]): a round in which none did found none.
 //!
-//! A task gives out wakers that are a number ([`numbered_waker`]). Those of the runtime count
+//! A task gives out wakers that are a number (`numbered_waker`). Those of the runtime count
 //! references with atomic operations, each of which waits until the processor has written what it
 //! was told to write before, such as a response that is about to be sent. So a task is kept until
 //! it ends or its loop does, even if nobody can wake it any more.

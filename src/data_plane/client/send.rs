@@ -114,7 +114,12 @@ pub(super) async fn writable(stream: &Stream, client_write: Duration) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read as _, os::unix::net::UnixStream, thread};
+    use std::{
+        io::Read as _,
+        os::unix::net::UnixStream,
+        sync::mpsc::{Sender, channel},
+        thread,
+    };
 
     use super::*;
     use crate::system::{
@@ -129,10 +134,12 @@ mod tests {
         (bytes[..3_000].to_vec(), bytes[3_000..].to_vec())
     }
 
-    /// Gives `send` a stream and the slices; returns what it returns and what the client got.
+    /// Gives `send` a stream and the slices; returns what it returns and what the client got, which
+    /// reads nothing before its sender is dropped.
     fn sent<F: Future<Output = T>, T>(
-        send: impl FnOnce(Stream, Vec<u8>, Vec<u8>) -> F,
+        send: impl FnOnce(Sender<()>, Stream, Vec<u8>, Vec<u8>) -> F,
     ) -> (T, Vec<u8>) {
+        let (held, is_held) = channel();
         let mut client = None;
         let outcome = event_loop::run(|| async {
             let reactor = Reactor::start().unwrap();
@@ -140,11 +147,12 @@ mod tests {
             let mut theirs = UnixStream::from(theirs);
             theirs.set_nonblocking(false).unwrap();
             client = Some(thread::spawn(move || {
+                assert!(is_held.recv().is_err());
                 let mut got = Vec::new();
                 theirs.read_to_end(&mut got).map(|_| got)
             }));
             let (first, second) = slices();
-            send(Stream::Plain(Socket::new(ours, &reactor).unwrap()), first, second).await
+            send(held, Stream::Plain(Socket::new(ours, &reactor).unwrap()), first, second).await
         });
         (outcome.unwrap(), client.unwrap().join().unwrap().unwrap())
     }
@@ -155,7 +163,8 @@ mod tests {
         let whole = [first, second].concat();
         let client_write = Duration::from_mins(1);
         for begun in [0, 1, 2_999, 3_000, 3_001, 50_000] {
-            let ((delivered, taken), got) = sent(|stream, mut first, second| async move {
+            let ((delivered, taken), got) = sent(|held, stream, mut first, second| async move {
+                drop(held);
                 let all = [&first[..], &second].concat();
                 assert_eq!(stream.try_write(&all[..begun], &[]).unwrap().unwrap_or(0), begun);
                 deliver(&stream, client_write, &mut first, &second, false, begun).await
@@ -169,9 +178,10 @@ mod tests {
     fn what_is_sent_at_once_is_counted_and_not_sent_again() {
         let (first, second) = slices();
         let whole = [first, second].concat();
-        let (taken, got) = sent(|stream, mut first, second| async move {
+        let (taken, got) = sent(|held, stream, mut first, second| async move {
             let mut taken = 0;
             let at_once = deliver_at_once(&stream, &first, &second, false, &mut taken);
+            drop(held);
             assert!(at_once.is_none() && taken > 0);
             let client_write = Duration::from_mins(1);
             let rest = deliver(&stream, client_write, &mut first, &second, false, taken).await;
