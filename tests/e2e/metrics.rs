@@ -31,6 +31,32 @@ fn requests_are_counted_by_bucket() {
 }
 
 #[test]
+fn requests_are_counted_by_method() {
+    let origin = ScriptedOrigin::serving("four");
+    let proxy = Proxy::start(&Config::products(origin.url()));
+    let mut client = proxy.client();
+    let methods = [("HEAD", 2), ("OPTIONS", 3), ("PUT", 1), ("head", 3)];
+    for (method, count) in methods {
+        for _ in 0..count {
+            client.request(method, "/products/x", &[]);
+        }
+    }
+    // Names are case-sensitive (RFC 9110 section 9.1). The page itself is asked for with GET.
+    let expected = [("HEAD", 2), ("OPTIONS", 3), ("OTHER", 4)];
+    wait_until("the requests in the metrics, each with its method", || {
+        let page = proxy.metrics();
+        expected.iter().all(|(label, count)| {
+            let label = format!("method=\"{label}\"");
+            let counted = page.lines().filter(|line| {
+                line.starts_with("yatagarasu_http_requests_total{") && line.contains(&label)
+            });
+            let counts = counted.filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok());
+            counts.sum::<u32>() == *count
+        })
+    });
+}
+
+#[test]
 fn gauges_of_connections_return_to_zero() {
     let gate = Gate::default();
     let held = gate.clone();
