@@ -38,7 +38,9 @@ use crate::{
     protocol::http1::Pseudonym,
     system::{
         clock::{Monotonic, unix_seconds},
-        cpu, process,
+        cpu,
+        pauses::PausesChoice,
+        process,
         send_ring::SendsChoice,
         tls::TicketKeys,
     },
@@ -56,6 +58,9 @@ const CONTROL_NICE: i32 = 5;
 /// Environment variable that says in which turns small sends leave together, for tests and
 /// measurements.
 const SENDS_VARIABLE: &str = "YATAGARASU_SENDS";
+
+/// Environment variable that says when workers pause, for tests and measurements.
+const PAUSES_VARIABLE: &str = "YATAGARASU_PAUSES";
 
 pub(super) fn start(
     place: &ConfigPlace,
@@ -108,6 +113,7 @@ pub(super) fn start(
     let shared = SharedSetup {
         io: settings.server.io,
         sends: SendsChoice::parse(&std::env::var(SENDS_VARIABLE).unwrap_or_default()),
+        pauses: PausesChoice::parse(&std::env::var(PAUSES_VARIABLE).unwrap_or_default()),
         proxy_headers: settings.server.proxy_protocol == ProxyProtocol::Require,
         max_connections: settings.server.max_connections as u64,
         pseudonym: Pseudonym::new(process::random_number()),

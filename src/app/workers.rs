@@ -24,6 +24,7 @@ use crate::{
     system::{
         cpu::Processor,
         inbox::{InboxSender, inbox},
+        pauses::PausesChoice,
         ring::IoChoice,
         send_ring::SendsChoice,
     },
@@ -40,6 +41,8 @@ pub(super) struct SharedSetup<'c> {
     pub(super) io: IoChoice,
     /// Turns whose small sends are to leave together, where the kernel can do that.
     pub(super) sends: SendsChoice,
+    /// Pauses of workers that have nothing to do for a moment.
+    pub(super) pauses: PausesChoice,
     /// Set if connections to the main address begin with a PROXY protocol header.
     pub(super) proxy_headers: bool,
     /// Client connections that all of them together may have.
@@ -72,6 +75,7 @@ pub(super) fn start_workers(
             core: (!cores.is_empty()).then(|| cores[worker % cores.len()]),
             io: shared.io,
             sends: shared.sends,
+            pauses: shared.pauses,
             listener,
             tls_listener: tls_listeners.next(),
             admin_listener: admin_listeners.next(),

@@ -66,6 +66,11 @@ where
     monoio::spawn(Counted { future, place: Place::default() })
 }
 
+/// Runs of tasks of the calling thread so far.
+pub(super) fn runs() -> u64 {
+    RUNS.get()
+}
+
 pin_project_lite::pin_project! {
     /// A task that counts when it runs.
     struct Counted<F> {

@@ -16,6 +16,7 @@ mod lasting;
 pub mod listener;
 mod outgoing;
 pub mod panic;
+pub mod pauses;
 mod poller;
 pub mod process;
 pub mod reactor;

@@ -25,6 +25,25 @@ pub fn raise_open_file_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Time by which the kernel may prolong a sleep of a worker to save wake-ups, in nanoseconds; 50
+/// microseconds is usual.
+const TIMER_SLACK_NS: libc::c_ulong = 1_000;
+
+/// Lets sleeps of the calling thread end when they are to. Returns false where that cannot be: the
+/// kernel has no such setting (`PR_SET_TIMERSLACK(2const)`), or its timers are no finer than its
+/// tick (`time(7)`, "High-resolution timers").
+pub(super) fn let_sleeps_end_in_time() -> bool {
+    let mut finest = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec that the call only writes; prctl gets none.
+    #[expect(unsafe_code, reason = "neither has a safe wrapper in std")]
+    unsafe {
+        libc::clock_getres(libc::CLOCK_MONOTONIC, &raw mut finest) == 0
+            && libc::prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK_NS) == 0
+            && finest.tv_sec == 0
+            && finest.tv_nsec <= libc::c_long::from(1_000_i32)
+    }
+}
+
 /// Ignores signals whose default action would end the process although nothing is wrong: SIGHUP and
 /// SIGUSR1, until they are caught, and SIGXFSZ for good, so that a file at `RLIMIT_FSIZE` is a
 /// failed write (`EFBIG`, `setrlimit(2)`). What a SIGHUP asks for is not lost: no configuration was
@@ -106,6 +125,16 @@ pub fn random_number() -> u64 {
     match random(&mut bytes) {
         Ok(()) => u64::from_le_bytes(bytes),
         Err(_) => clock::unix_millis(),
+    }
+}
+
+/// The kernel's number for the calling thread.
+#[cfg(test)]
+pub(super) fn thread_number() -> libc::pid_t {
+    // SAFETY: no pointers.
+    #[expect(unsafe_code, reason = "gettid has no safe wrapper in std")]
+    unsafe {
+        libc::gettid()
     }
 }
 

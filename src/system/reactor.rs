@@ -16,6 +16,7 @@ use crate::system::{
     clock::{CoreClock, Monotonic},
     event_loop::{self, Sockets},
     lasting::LastingWaits,
+    pauses::{Pauses, PausesChoice},
     poller::{Event, Poller},
     send_ring::SendRing,
     sends::Sends,
@@ -42,6 +43,8 @@ pub struct Reactor {
     pub(super) lasting: LastingWaits,
     /// The tasks that let others go first.
     pub turns: Turns,
+    /// The pauses instead of sleeps that the next event would end.
+    pub pauses: Pauses,
     /// The core's clock, refreshed at each tick.
     pub clock: CoreClock,
 }
@@ -52,21 +55,22 @@ impl Reactor {
     /// # Errors
     /// When the kernel has no descriptors left.
     pub fn start() -> io::Result<Rc<Self>> {
-        Self::start_with(None)
+        Self::start_with(None, PausesChoice::Never)
     }
 
     /// The same, with small sends of a turn of the event loop going out together if there is a ring
-    /// for them.
+    /// for them, and with these pauses.
     ///
     /// # Errors
     /// When the kernel has no descriptors left.
-    pub fn start_with(ring: Option<SendRing>) -> io::Result<Rc<Self>> {
+    pub fn start_with(ring: Option<SendRing>, pauses: PausesChoice) -> io::Result<Rc<Self>> {
         let poller = Poller::new()?;
         let clock = CoreClock::default();
         let alarm = Alarm::new(clock.coarse())?;
         poller.add_alarm(alarm.raw())?;
         let reactor = Rc::new(Self {
             turns: Turns::default(),
+            pauses: Pauses::new(pauses),
             poller,
             all: RefCell::default(),
             alarm,
@@ -183,12 +187,9 @@ impl Reactor {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
 
-impl Sockets for Reactor {
-    fn look(&self, may_wait: bool) {
-        let may_wait = may_wait && !self.turns.are_awaited();
-        debug_assert!(!may_wait || !self.sends.are_queued(), "sends wait for an event");
+    /// Notes what has happened, and returns the number of events. Waits for one if it may.
+    fn look_once(&self, may_wait: bool) -> usize {
         let all = self.all.borrow();
         let looked = self.poller.look(may_wait, |event| match event {
             Event::Alarm => self.alarm.ring(Monotonic::now()),
@@ -198,11 +199,40 @@ impl Sockets for Reactor {
                 }
             }
         });
-        let events = looked.unwrap_or_else(|error| {
+        looked.unwrap_or_else(|error| {
             tracing::error!(%error, "the event loop can't wait for sockets");
             std::thread::sleep(FAILED_PAUSE);
             0
-        });
+        })
+    }
+
+    /// The same, with a pause before the wait where one is due.
+    fn look_with_pause(&self) -> usize {
+        let events = self.look_once(false);
+        if events > 0 {
+            return events;
+        }
+        if let Some(pause) = self.pauses.next() {
+            self.pauses.make(pause, event_loop::runs());
+            let events = self.look_once(false);
+            if events > 0 {
+                return events;
+            }
+        }
+        self.look_once(true)
+    }
+}
+
+impl Sockets for Reactor {
+    fn look(&self, may_wait: bool) {
+        self.pauses.end_turn(event_loop::runs());
+        let may_wait = may_wait && !self.turns.are_awaited();
+        debug_assert!(!may_wait || !self.sends.are_queued(), "sends wait for an event");
+        let events = if may_wait && self.pauses.are_possible() {
+            self.look_with_pause()
+        } else {
+            self.look_once(may_wait)
+        };
         self.sends.begin_turn(events);
         self.turns.begin(events);
     }
@@ -214,4 +244,52 @@ impl Sockets for Reactor {
 
 fn place_in<'a>(all: &'a Slab<Rc<Registered>>) -> impl Fn(u32) -> Option<&'a Place> {
     |member| all.get(usize::try_from(member).ok()?).map(|registered| &registered.place)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::unix::net::UnixStream};
+
+    use super::*;
+    use crate::system::socket::Socket;
+
+    /// Lets a core pause whenever it has nothing to do, waits until it has, and does `meanwhile` in
+    /// its pause. Returns how many looks could wait until the socket was readable.
+    fn waits_until_readable(meanwhile: impl FnOnce(UnixStream) + Send + 'static) -> usize {
+        event_loop::run(|| async {
+            let reactor = Reactor::start_with(None, PausesChoice::Always(1)).unwrap();
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let socket = Socket::new(ours.into(), &reactor).unwrap();
+            reactor.turns.next().await;
+            let before = reactor.poller.waits();
+            reactor.pauses.in_next(move || meanwhile(theirs));
+            socket.readable().await;
+            assert_eq!(socket.recv(&mut [0; 8]).await.unwrap(), 1);
+            reactor.poller.waits() - before
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn what_happens_in_a_pause_is_seen_without_a_wait() {
+        assert_eq!(waits_until_readable(|mut theirs| theirs.write_all(b"x").unwrap()), 0);
+    }
+
+    #[test]
+    fn a_core_sleeps_after_a_pause_that_brought_nothing() {
+        let waits = waits_until_readable(|mut theirs| {
+            // Written by another thread once this one sleeps in epoll, as the kernel shows it.
+            let sleeper = crate::system::process::thread_number();
+            std::thread::spawn(move || {
+                let call = format!("/proc/self/task/{sleeper}/syscall");
+                let waits = format!("{} ", libc::SYS_epoll_pwait);
+                while !std::fs::read_to_string(&call).unwrap().starts_with(&waits) {
+                    std::thread::yield_now();
+                }
+                theirs.write_all(b"x").unwrap();
+            });
+        });
+        assert!(waits > 0);
+    }
 }

@@ -188,7 +188,9 @@ impl<'r> ObjectRequest<'r> {
                 };
                 let mut begins = filled == 0;
                 if begins {
-                    *first_byte_ns = Some(clock.refresh().since(sent));
+                    let after = clock.refresh().since(sent);
+                    core.reactor.pauses.note_first_byte(after);
+                    *first_byte_ns = Some(after);
                 }
                 filled += count;
                 let mut at = 0;

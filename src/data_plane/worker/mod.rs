@@ -23,6 +23,7 @@ use crate::{
         cpu, event_loop,
         inbox::UnclaimedInbox,
         listener::CoreListener,
+        pauses::PausesChoice,
         reactor::Reactor,
         ring::{self, IoChoice, Opened},
         send_ring::{Sending, SendsChoice},
@@ -41,6 +42,8 @@ pub struct Assignment {
     pub io: IoChoice,
     /// Turns whose small sends are to leave together, where the kernel can do that.
     pub sends: SendsChoice,
+    /// Its pauses when it has nothing to do for a moment.
+    pub pauses: PausesChoice,
     /// Its share of the main address.
     pub listener: TcpListener,
     /// Its share of the address for TLS, if there is one.
@@ -89,7 +92,7 @@ async fn serve(
     pinned: Option<cpu::Processor>,
 ) -> std::io::Result<()> {
     let sends = if opened.ring.is_some() { Sending::Together } else { Sending::Alone };
-    let reactor = Reactor::start_with(opened.ring)?;
+    let reactor = Reactor::start_with(opened.ring, assignment.pauses)?;
     let inbox = assignment.inbox.claim(&reactor)?;
     let Some(cells) = assignment.all_cells.get(assignment.worker).cloned() else {
         return Err(std::io::Error::other("the worker has no counters"));

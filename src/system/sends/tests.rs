@@ -10,6 +10,7 @@ use super::*;
 use crate::system::{
     clock::Monotonic,
     event_loop,
+    pauses::PausesChoice,
     reactor::Reactor,
     ring::{self, IoChoice},
     send_ring::{Failure, SendsChoice},
@@ -22,7 +23,7 @@ use crate::system::{
 fn with_reactor<F: Future<Output = ()>>(test: impl Fn(Rc<Reactor>) -> F) {
     event_loop::run(|| async {
         if let Some(ring) = ring::open(IoChoice::Auto, SendsChoice::From(0)).unwrap().ring {
-            test(Reactor::start_with(Some(ring)).unwrap()).await;
+            test(Reactor::start_with(Some(ring), PausesChoice::Never).unwrap()).await;
         }
         test(Reactor::start().unwrap()).await;
     })
@@ -377,7 +378,7 @@ fn sends_of_a_turn_with_few_events_go_out_one_by_one() {
         if opened.ring.is_none() {
             return;
         }
-        let reactor = Reactor::start_with(opened.ring).unwrap();
+        let reactor = Reactor::start_with(opened.ring, PausesChoice::Never).unwrap();
         let (socket, mut peer) = connect(&reactor);
         for (events, is_taken) in [(2, false), (3, true), (0, false)] {
             reactor.sends.begin_turn(events);
