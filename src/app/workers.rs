@@ -121,9 +121,9 @@ fn await_workers(messages: &Receiver<FromWorker>, workers: usize) -> Result<(), 
     let mut running = 0;
     while running < workers {
         match messages.recv() {
-            Ok(FromWorker::Running { worker, io, refused, sends, core }) => {
+            Ok(FromWorker::Running { worker, io, refused, sends, pauses, core }) => {
                 running += 1;
-                tracing::info!(worker, io = %io, sends = %sends, core, "worker running");
+                tracing::info!(worker, io = %io, sends = %sends, pauses, core, "worker running");
                 if let Some(refused) = refused {
                     tracing::warn!(worker, io = %io, refused, "{}", io.refusal_message());
                 }

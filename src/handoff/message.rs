@@ -82,6 +82,8 @@ pub enum FromWorker {
         refused: Option<String>,
         /// The way in which small sends leave it.
         sends: Sending,
+        /// True if it may pause when it has nothing to do for a moment.
+        pauses: bool,
         /// The processor it is pinned to, if the kernel allowed it.
         core: Option<usize>,
     },

@@ -2,8 +2,8 @@
 //!
 //! The runtime (monoio) runs the tasks. It is entered for one round of them at a time, and the wait
 //! between is here: one system call for each turn of the loop, in the epoll instance that knows all
-//! sockets, the timer and the bells of other threads. The runtime itself has nothing to wait for,
-//! so that its own event loop is never entered.
+//! sockets, the timer and the bells of other threads. (A turn of a busy core that pauses may have
+//! more.) The runtime itself has nothing to wait for, so that its own event loop is never entered.
 //!
 //! A core may wait only when no task can run. The runtime does not tell, so each task counts when
 //! it runs ([`spawn`]): a round in which none did found none.
@@ -53,7 +53,7 @@ pub(super) trait Sockets {
     fn submit_sends(&self) -> bool;
 
     /// Wakes whoever waits for something that has happened, and the tasks that let others go first.
-    /// Waits until something happens if it may, and no such task waits.
+    /// Waits until something happens if it may, and no such task waits; it may pause before that.
     fn look(&self, may_wait: bool);
 }
 

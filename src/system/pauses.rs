@@ -6,39 +6,56 @@
 //! nothing wakes it, and then finds many events at once. Network cards moderate their interrupts
 //! for the same reason (`ethtool(8)`, `rx-usecs`).
 //!
-//! What a pause costs is time. So it is short against the time that S3 takes to begin a response,
-//! and a core on which pauses do not bring events together stops making them.
+//! What a pause may cost is time. So it is short against the time that S3 takes to begin a
+//! response, and a core pauses only while its sleeps are short, which is a sign that it has little
+//! time to spare, and while pauses bring events together. What the figures below were chosen by is
+//! in docs/PERFORMANCE.md.
 
 use std::{cell::Cell, fmt, time::Duration};
 
 use crate::system::process;
 
-/// A pause takes at most this part of the time that S3 takes to begin a response.
-const PART_OF_FIRST_BYTE: u64 = 4;
+/// A pause takes this part of the time that S3 takes to begin a response.
+const FIRST_BYTE_PART: u64 = 3;
 
 /// The longest pause, in nanoseconds.
 const LONGEST_NS: u64 = 200_000;
 
-/// A pause that would be shorter, in nanoseconds, costs as much as it saves.
+/// The shortest pause, in nanoseconds. One of 20 us costs as much as it saves.
 const SHORTEST_NS: u64 = 40_000;
 
-/// The longest time to a first byte that counts, in nanoseconds, so that a single slow response
-/// does not make up for many fast ones.
-const FIRST_BYTE_MAX_NS: u64 = 2 * PART_OF_FIRST_BYTE * LONGEST_NS;
+/// The longest pause that may be asked for, in microseconds.
+const CHOICE_MAX_US: u32 = 10_000;
 
-/// A new time to a first byte counts for this part of the mean.
-const PART_OF_MEAN: u64 = 16;
+/// Looks at the sockets without a response of S3 after which what is known of S3 no longer counts.
+const LOOKS_KNOWN: u32 = 64;
 
-/// Sleeps without a response of S3 after which what is known of S3 no longer counts.
-const SLEEPS_KNOWN: u32 = 64;
+/// Sleeps are short while their mean is not longer than this, in nanoseconds.
+const SHORT_SLEEP_NS: u64 = 35_000;
+
+/// A longer sleep counts as one of this length, in nanoseconds: it says no more.
+const SLEEP_MAX_NS: u64 = 4 * SHORT_SLEEP_NS;
+
+/// A new sleep counts for this part of the mean.
+const SLEEP_PART: u64 = 32;
+
+/// The least median of times to a first byte in nanoseconds, so that it has a step.
+const FIRST_BYTE_MIN_NS: u64 = 1_024;
+
+/// A response moves the median by this part of it: up if it is slower, down if not. So it is what
+/// most responses take, however slow the others are.
+const MEDIAN_PART: u64 = 64;
+
+/// A sleep is measured for each so many pauses, or looks that may sleep.
+const MEASURED_PART: u32 = 16;
 
 /// Tasks that must run after a pause for it to be worth its cost. An event of a listener is one
 /// event, and a task for each connection.
-const RUNS_MIN: u64 = 5;
+const RUNS_MIN: u64 = 4;
 
-/// Ordinary sleeps after a pause that was not worth it: at least and at most.
-const ORDINARY_MIN: u32 = 4;
-const ORDINARY_MAX: u32 = 1_024;
+/// Looks without a pause after one that was not worth it: at least and at most.
+const LOOKS_WITHOUT_MIN: u32 = 4;
+const LOOKS_WITHOUT_MAX: u32 = 1_024;
 
 /// Which pauses a core makes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +65,7 @@ pub enum PausesChoice {
     Usual,
     /// None.
     Never,
-    /// One of this length whenever there is nothing to do, in microseconds.
+    /// One of this length whenever there is nothing to do, in microseconds, at most 10,000.
     Always(u32),
 }
 
@@ -56,27 +73,42 @@ impl PausesChoice {
     /// Reads `never` or a number of microseconds; anything else is the usual choice.
     pub fn parse(text: &str) -> Self {
         match text.parse() {
-            Ok(micros) => Self::Always(micros),
+            Ok(micros) => Self::Always(CHOICE_MAX_US.min(micros)),
             Err(_) if text == "never" => Self::Never,
             Err(_) => Self::Usual,
         }
     }
 }
 
+/// The ways to go on when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// To sleep until something happens.
+    Sleep,
+    /// To do so, and to measure it.
+    Measure,
+    /// To pause for so long, and to sleep if nothing has happened then.
+    Pause(Duration),
+}
+
 /// The pauses of one core.
 pub struct Pauses {
     choice: PausesChoice,
-    /// Mean time that S3 takes to begin a response, in nanoseconds.
+    /// Median of the times that S3 takes to begin a response, in nanoseconds.
     first_byte_ns: Cell<u64>,
-    /// Sleeps for which that still counts.
+    /// Looks for which that still counts.
     known: Cell<u32>,
-    /// Sleeps that are to be ordinary before the next pause.
-    ordinary: Cell<u32>,
-    /// The same after the next pause that is not worth it.
+    /// Mean length of the sleeps that were measured, in nanoseconds.
+    sleep_ns: Cell<u64>,
+    /// Pauses, or looks that might have slept, since one was measured.
+    unmeasured: Cell<u32>,
+    /// Looks that are to come before the next pause.
+    without: Cell<u32>,
+    /// The same from the next pause on that is not worth it.
     penalty: Cell<u32>,
     /// Runs of tasks before the present turn, if it is the first one after a pause.
     runs_before: Cell<Option<u64>>,
-    /// What happens in the next pause, instead of it.
+    /// Done in the next pause, in place of it.
     #[cfg(test)]
     meanwhile: Cell<Option<Box<dyn FnOnce()>>>,
 }
@@ -88,55 +120,86 @@ impl fmt::Debug for Pauses {
 }
 
 impl Pauses {
-    /// The pauses of the calling thread. None are made if the kernel does not end them in time.
+    /// The pauses of the calling thread. If the kernel cannot end them in time, none are made
+    /// unless they were asked for.
     pub(super) fn new(choice: PausesChoice) -> Self {
-        let are_kept = choice == PausesChoice::Never || process::let_sleeps_end_in_time();
+        let choice = match choice {
+            PausesChoice::Usual if !process::let_sleeps_end_in_time() => PausesChoice::Never,
+            choice => choice,
+        };
         Self {
-            choice: if are_kept { choice } else { PausesChoice::Never },
-            first_byte_ns: Cell::new(0),
+            choice,
+            first_byte_ns: Cell::new(FIRST_BYTE_MIN_NS),
             known: Cell::new(0),
-            ordinary: Cell::new(0),
-            penalty: Cell::new(ORDINARY_MIN),
+            sleep_ns: Cell::new(SLEEP_MAX_NS),
+            unmeasured: Cell::new(0),
+            without: Cell::new(0),
+            penalty: Cell::new(LOOKS_WITHOUT_MIN),
             runs_before: Cell::new(None),
             #[cfg(test)]
             meanwhile: Cell::new(None),
         }
     }
 
-    /// Notes that S3 took so long to begin a response, in nanoseconds.
+    /// Returns false if none are made whatever happens.
+    pub(super) fn are_made(&self) -> bool {
+        self.choice != PausesChoice::Never
+    }
+
+    /// Notes that a response began so long after its request was sent to S3, in nanoseconds, as
+    /// this core sees it: behind all that it had to do first.
     #[inline]
-    pub fn note_first_byte(&self, after_ns: u64) {
-        let mean = self.first_byte_ns.get();
-        let new = after_ns.min(FIRST_BYTE_MAX_NS);
-        self.first_byte_ns.set(mean - mean / PART_OF_MEAN + new / PART_OF_MEAN);
-        self.known.set(SLEEPS_KNOWN);
+    pub(super) fn note_first_byte(&self, after_ns: u64) {
+        let median = self.first_byte_ns.get();
+        let step = median / MEDIAN_PART;
+        self.first_byte_ns.set(if after_ns > median {
+            median.saturating_add(step)
+        } else {
+            (median - step).max(FIRST_BYTE_MIN_NS)
+        });
+        self.known.set(LOOKS_KNOWN);
     }
 
-    /// Whether the core may pause when it finds nothing to do.
-    pub(super) fn are_possible(&self) -> bool {
+    /// Says what to do if this look, which may sleep, finds nothing.
+    #[inline]
+    pub(super) fn plan_look(&self) -> Plan {
         match self.choice {
-            PausesChoice::Usual => self.length_ns() >= SHORTEST_NS,
-            PausesChoice::Never => false,
-            PausesChoice::Always(_) => true,
+            PausesChoice::Usual if self.known.get() > 0 => self.plan_known(),
+            PausesChoice::Usual | PausesChoice::Never => Plan::Sleep,
+            PausesChoice::Always(micros) => Plan::Pause(Duration::from_micros(micros.into())),
         }
     }
 
-    /// The core has nothing to do and is about to sleep. Returns how long it is to pause first.
-    pub(super) fn next(&self) -> Option<Duration> {
-        if let PausesChoice::Always(micros) = self.choice {
-            return Some(Duration::from_micros(micros.into()));
+    fn plan_known(&self) -> Plan {
+        self.known.set(self.known.get() - 1);
+        let first_byte = self.first_byte_ns.get();
+        if first_byte < SHORTEST_NS * FIRST_BYTE_PART {
+            return Plan::Sleep;
         }
-        // A core that answers without S3 has nothing to measure a pause by.
-        self.known.set(self.known.get().checked_sub(1)?);
-        if let Some(left) = self.ordinary.get().checked_sub(1) {
-            self.ordinary.set(left);
-            return None;
+        if let Some(left) = self.without.get().checked_sub(1) {
+            self.without.set(left);
+            return Plan::Sleep;
         }
-        Some(Duration::from_nanos(self.length_ns()))
+        if self.unmeasured.get() >= MEASURED_PART {
+            return Plan::Measure;
+        }
+        if self.sleep_ns.get() > SHORT_SLEEP_NS {
+            self.unmeasured.set(self.unmeasured.get() + 1);
+            return Plan::Sleep;
+        }
+        Plan::Pause(Duration::from_nanos((first_byte / FIRST_BYTE_PART).min(LONGEST_NS)))
+    }
+
+    /// Notes how long a sleep lasted that was to be measured, in nanoseconds.
+    pub(super) fn note_sleep(&self, nanos: u64) {
+        self.unmeasured.set(0);
+        let mean = self.sleep_ns.get();
+        self.sleep_ns.set(mean - mean / SLEEP_PART + nanos.min(SLEEP_MAX_NS) / SLEEP_PART);
     }
 
     /// Makes a pause, after so many runs of tasks.
     pub(super) fn make(&self, pause: Duration, runs: u64) {
+        self.unmeasured.set(self.unmeasured.get() + 1);
         self.runs_before.set(Some(runs));
         #[cfg(test)]
         if let Some(meanwhile) = self.meanwhile.take() {
@@ -145,7 +208,7 @@ impl Pauses {
         std::thread::sleep(pause);
     }
 
-    /// Does this instead of the next pause.
+    /// Does this in place of the next pause.
     #[cfg(test)]
     pub(super) fn in_next(&self, meanwhile: impl FnOnce() + 'static) {
         self.meanwhile.set(Some(Box::new(meanwhile)));
@@ -163,15 +226,11 @@ impl Pauses {
     fn judge(&self, runs: u64) {
         let penalty = self.penalty.get();
         if runs >= RUNS_MIN {
-            self.penalty.set((penalty / 2).max(ORDINARY_MIN));
+            self.penalty.set((penalty / 2).max(LOOKS_WITHOUT_MIN));
         } else {
-            self.ordinary.set(penalty);
-            self.penalty.set((penalty * 2).min(ORDINARY_MAX));
+            self.without.set(penalty);
+            self.penalty.set((penalty * 2).min(LOOKS_WITHOUT_MAX));
         }
-    }
-
-    fn length_ns(&self) -> u64 {
-        (self.first_byte_ns.get() / PART_OF_FIRST_BYTE).min(LONGEST_NS)
     }
 }
 
@@ -179,92 +238,138 @@ impl Pauses {
 mod tests {
     use super::*;
 
-    fn usual() -> Pauses {
-        Pauses::new(PausesChoice::Usual)
+    const SLOW: Duration = Duration::from_millis(1);
+    const BRIEF_NS: u64 = 10_000;
+
+    /// Where responses take so long, and sleeps are so short, that nothing else counts.
+    fn settled(first_byte: Duration, sleep_ns: u64) -> Pauses {
+        let pauses = Pauses::new(PausesChoice::Usual);
+        settle(&pauses, first_byte);
+        (0..1_000).for_each(|_| pauses.note_sleep(sleep_ns));
+        pauses
     }
 
-    /// Lets S3 begin responses after so long until nothing else counts.
-    fn settle(pauses: &Pauses, after: Duration) {
-        for _ in 0..1_000 {
-            pauses.note_first_byte(u64::try_from(after.as_nanos()).unwrap());
-        }
+    fn settle(pauses: &Pauses, first_byte: Duration) {
+        let nanos = u64::try_from(first_byte.as_nanos()).unwrap();
+        (0..1_000).for_each(|_| pauses.note_first_byte(nanos));
     }
 
-    /// Sleeps so often, each time after a response of S3. Each pause makes so many tasks run.
-    /// Returns the number of pauses.
-    fn sleep(pauses: &Pauses, times: usize, runs: u64) -> usize {
-        let each = |_| {
-            settle(pauses, Duration::from_millis(1));
-            let Some(pause) = pauses.next() else { return false };
-            assert!(pause > Duration::ZERO);
-            pauses.in_next(|| ());
-            pauses.make(pause, 0);
-            pauses.end_turn(runs);
-            true
+    /// Looks so often, each time after a response of S3 and before a sleep, which is brief. Each
+    /// pause makes so many tasks run. Returns the number of pauses.
+    fn look(pauses: &Pauses, times: usize, runs: u64) -> usize {
+        let each = || {
+            pauses.note_first_byte(u64::MAX);
+            match pauses.plan_look() {
+                Plan::Sleep => false,
+                Plan::Measure => {
+                    pauses.note_sleep(BRIEF_NS);
+                    false
+                }
+                Plan::Pause(pause) => {
+                    pauses.in_next(|| ());
+                    pauses.make(pause, 100);
+                    pauses.end_turn(100 + runs);
+                    // Later turns say nothing of it.
+                    pauses.end_turn(u64::MAX);
+                    true
+                }
+            }
         };
-        (0..times).filter(|time| each(*time)).count()
+        (0..times).filter(|_| each()).count()
     }
 
     #[test]
     fn a_pause_is_short_against_the_time_that_s3_takes() {
-        for (first_byte_us, pause_us) in [(200, 50), (400, 100), (700, 175), (5_000, 200)] {
-            let pauses = usual();
-            settle(&pauses, Duration::from_micros(first_byte_us));
-            assert!(pauses.are_possible());
-            let pause = pauses.next().unwrap();
-            let most = Duration::from_micros(pause_us);
-            assert!(pause <= most && pause > most - Duration::from_micros(1), "{pause:?}");
+        for (first_byte_us, pause_us) in [(150, 50), (300, 100), (540, 180), (5_000, 200)] {
+            let pauses = settled(Duration::from_micros(first_byte_us), BRIEF_NS);
+            let Plan::Pause(pause) = pauses.plan_look() else { panic!("it sleeps") };
+            let expected = Duration::from_micros(pause_us);
+            // The median moves in steps of a 64th.
+            assert!(pause.abs_diff(expected) <= expected / 60, "{pause:?}");
         }
     }
 
     #[test]
     fn there_is_no_pause_where_s3_is_fast_or_unknown() {
-        let pauses = usual();
-        assert!(!pauses.are_possible());
-        settle(&pauses, Duration::from_micros(150));
-        assert!(!pauses.are_possible());
-        settle(&pauses, Duration::from_millis(1));
-        assert!(pauses.are_possible());
-        settle(&pauses, Duration::from_micros(150));
-        assert!(!pauses.are_possible());
+        let pauses = Pauses::new(PausesChoice::Usual);
+        assert_eq!(pauses.plan_look(), Plan::Sleep);
+        let pauses = settled(Duration::from_micros(110), BRIEF_NS);
+        assert_eq!(pauses.plan_look(), Plan::Sleep);
+        settle(&pauses, SLOW);
+        assert!(matches!(pauses.plan_look(), Plan::Pause(_)));
+        settle(&pauses, Duration::from_micros(110));
+        assert_eq!(pauses.plan_look(), Plan::Sleep);
     }
 
     #[test]
-    fn one_slow_response_does_not_make_up_for_fast_ones() {
-        let pauses = usual();
-        settle(&pauses, Duration::from_micros(150));
-        pauses.note_first_byte(u64::MAX);
-        assert!(pauses.next().unwrap() < Duration::from_micros(70));
+    fn slow_responses_do_not_make_up_for_fast_ones() {
+        let pauses = settled(Duration::from_micros(100), BRIEF_NS);
+        for number in 0..10_000 {
+            pauses.note_first_byte(if number % 3 == 0 { u64::MAX } else { 100_000 });
+        }
+        assert_eq!(pauses.plan_look(), Plan::Sleep);
+    }
+
+    #[test]
+    fn a_core_whose_sleeps_are_long_measures_them_and_does_not_pause() {
+        let pauses = settled(SLOW, u64::MAX);
+        let mut measured = 0;
+        for _ in 0..1_700 {
+            pauses.note_first_byte(u64::MAX);
+            match pauses.plan_look() {
+                Plan::Sleep => {}
+                Plan::Measure => {
+                    measured += 1;
+                    pauses.note_sleep(2 * SHORT_SLEEP_NS);
+                }
+                Plan::Pause(_) => panic!("its sleeps are long"),
+            }
+        }
+        assert_eq!(measured, 100);
+        // A sleep is measured where there is one, however late.
+        while pauses.plan_look() != Plan::Measure {
+            pauses.note_first_byte(u64::MAX);
+        }
+        assert_eq!(pauses.plan_look(), Plan::Measure);
+        // Now they get short.
+        assert!(look(&pauses, 10_000, RUNS_MIN) > 8_000);
+    }
+
+    #[test]
+    fn a_sleep_is_measured_between_pauses() {
+        let pauses = settled(SLOW, BRIEF_NS);
+        assert_eq!(look(&pauses, 1_700, RUNS_MIN), 1_600);
     }
 
     #[test]
     fn pauses_that_bring_little_get_rare_and_come_back() {
-        let pauses = usual();
-        assert_eq!(sleep(&pauses, 1_000, RUNS_MIN), 1_000);
-        assert!(sleep(&pauses, 10_000, RUNS_MIN - 1) < 20);
-        assert!(sleep(&pauses, 3_000, RUNS_MIN) > 0);
-        assert_eq!(sleep(&pauses, 1_000, RUNS_MIN), 1_000);
+        let pauses = settled(SLOW, BRIEF_NS);
+        assert!(look(&pauses, 10_000, RUNS_MIN - 1) < 20);
+        assert_eq!(pauses.penalty.get(), LOOKS_WITHOUT_MAX);
+        // Each that is worth it makes the next one that is not cheaper.
+        for penalty in [512, 256, 128, 64, 32, 16, 8, 4, 4] {
+            while look(&pauses, 1, RUNS_MIN) == 0 {}
+            assert_eq!(pauses.penalty.get(), penalty);
+        }
+        assert!(look(&pauses, 1_000, RUNS_MIN) > 900);
     }
 
     #[test]
     fn a_core_that_answers_without_s3_does_not_pause() {
-        let pauses = usual();
-        settle(&pauses, Duration::from_millis(1));
-        let made = (0..1_000).filter(|_| pauses.next().is_some()).count();
-        assert!((1..100).contains(&made), "{made}");
+        let pauses = settled(SLOW, BRIEF_NS);
+        let planned = (0..1_000).filter(|_| pauses.plan_look() != Plan::Sleep).count();
+        assert_eq!(planned, LOOKS_KNOWN as usize);
     }
 
     #[test]
     fn the_choice_is_obeyed() {
         let never = Pauses::new(PausesChoice::parse("never"));
-        settle(&never, Duration::from_millis(1));
-        assert!(!never.are_possible());
+        settle(&never, SLOW);
+        (0..1_000).for_each(|_| never.note_sleep(BRIEF_NS));
+        assert_eq!(never.plan_look(), Plan::Sleep);
         let always = Pauses::new(PausesChoice::parse("70"));
-        assert!(always.are_possible());
-        for _ in 0..1_000 {
-            always.end_turn(0);
-            assert_eq!(always.next(), Some(Duration::from_micros(70)));
-        }
+        assert_eq!(always.plan_look(), Plan::Pause(Duration::from_micros(70)));
+        assert_eq!(PausesChoice::parse("4000000000"), PausesChoice::Always(CHOICE_MAX_US));
         assert_eq!(PausesChoice::parse(""), PausesChoice::Usual);
     }
 }

@@ -116,17 +116,17 @@ impl Poller {
     }
 
     /// Reports nothing of a descriptor that was added until it is asked for.
-    pub(super) fn pause(&self, fd: RawFd, key: u64) {
+    pub(super) fn mute(&self, fd: RawFd, key: u64) {
         let _ = self.control(libc::EPOLL_CTL_MOD, fd, ONCE, key);
     }
 
-    /// Reports once when a paused descriptor can be read, or is readable already.
+    /// Reports once when a muted descriptor can be read, or is readable already.
     pub(super) fn report_readable(&self, fd: RawFd, key: u64) {
         let once = Events::ARRIVAL | ONCE;
         let _ = self.control(libc::EPOLL_CTL_MOD, fd, once, key);
     }
 
-    /// Reports everything of a paused descriptor again, what it holds already included.
+    /// Reports everything of a muted descriptor again, what it holds already included.
     pub(super) fn resume(&self, fd: RawFd, key: u64) {
         let _ = self.control(libc::EPOLL_CTL_MOD, fd, Events::EVERYTHING, key);
     }

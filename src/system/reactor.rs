@@ -16,7 +16,7 @@ use crate::system::{
     clock::{CoreClock, Monotonic},
     event_loop::{self, Sockets},
     lasting::LastingWaits,
-    pauses::{Pauses, PausesChoice},
+    pauses::{Pauses, PausesChoice, Plan},
     poller::{Event, Poller},
     send_ring::SendRing,
     sends::Sends,
@@ -44,7 +44,7 @@ pub struct Reactor {
     /// The tasks that let others go first.
     pub turns: Turns,
     /// The pauses instead of sleeps that the next event would end.
-    pub pauses: Pauses,
+    pauses: Pauses,
     /// The core's clock, refreshed at each tick.
     pub clock: CoreClock,
 }
@@ -206,20 +206,43 @@ impl Reactor {
         })
     }
 
-    /// The same, with a pause before the wait where one is due.
-    fn look_with_pause(&self) -> usize {
+    /// Looks, pauses if there is nothing to do, looks again, and sleeps only then.
+    fn look_and_pause(&self, pause: Duration) -> usize {
         let events = self.look_once(false);
         if events > 0 {
             return events;
         }
-        if let Some(pause) = self.pauses.next() {
-            self.pauses.make(pause, event_loop::runs());
-            let events = self.look_once(false);
-            if events > 0 {
-                return events;
-            }
+        self.pauses.make(pause, event_loop::runs());
+        let events = self.look_once(false);
+        if events > 0 {
+            return events;
         }
+        // What ends the sleep was not brought by the pause.
+        self.pauses.end_turn(event_loop::runs());
         self.look_once(true)
+    }
+
+    /// Looks, and measures the sleep if there is nothing to do.
+    fn look_and_measure(&self) -> usize {
+        let events = self.look_once(false);
+        if events > 0 {
+            return events;
+        }
+        let before = Monotonic::now();
+        let events = self.look_once(true);
+        self.pauses.note_sleep(Monotonic::now().since(before));
+        events
+    }
+
+    /// Returns true if the core pauses where that is worth it.
+    pub fn may_pause(&self) -> bool {
+        self.pauses.are_made()
+    }
+
+    /// Notes that S3 took so long to begin a response, in nanoseconds.
+    #[inline]
+    pub fn note_first_byte(&self, after_ns: u64) {
+        self.pauses.note_first_byte(after_ns);
     }
 }
 
@@ -228,10 +251,11 @@ impl Sockets for Reactor {
         self.pauses.end_turn(event_loop::runs());
         let may_wait = may_wait && !self.turns.are_awaited();
         debug_assert!(!may_wait || !self.sends.are_queued(), "sends wait for an event");
-        let events = if may_wait && self.pauses.are_possible() {
-            self.look_with_pause()
-        } else {
-            self.look_once(may_wait)
+        let plan = if may_wait { self.pauses.plan_look() } else { Plan::Sleep };
+        let events = match plan {
+            Plan::Sleep => self.look_once(may_wait),
+            Plan::Measure => self.look_and_measure(),
+            Plan::Pause(pause) => self.look_and_pause(pause),
         };
         self.sends.begin_turn(events);
         self.turns.begin(events);
@@ -248,48 +272,117 @@ fn place_in<'a>(all: &'a Slab<Rc<Registered>>) -> impl Fn(u32) -> Option<&'a Pla
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, os::unix::net::UnixStream};
+    use std::{cell::Cell, io::Write, os::unix::net::UnixStream};
 
     use super::*;
-    use crate::system::socket::Socket;
+    use crate::system::{process, socket::Socket};
 
-    /// Lets a core pause whenever it has nothing to do, waits until it has, and does `meanwhile` in
-    /// its pause. Returns how many looks could wait until the socket was readable.
-    fn waits_until_readable(meanwhile: impl FnOnce(UnixStream) + Send + 'static) -> usize {
+    /// Runs `test` on a core that pauses whenever it has nothing to do.
+    fn with_pauses<F: Future>(test: impl FnOnce(Rc<Reactor>) -> F) -> F::Output {
         event_loop::run(|| async {
-            let reactor = Reactor::start_with(None, PausesChoice::Always(1)).unwrap();
-            let (ours, theirs) = UnixStream::pair().unwrap();
-            ours.set_nonblocking(true).unwrap();
-            let socket = Socket::new(ours.into(), &reactor).unwrap();
-            reactor.turns.next().await;
-            let before = reactor.poller.waits();
-            reactor.pauses.in_next(move || meanwhile(theirs));
-            socket.readable().await;
-            assert_eq!(socket.recv(&mut [0; 8]).await.unwrap(), 1);
-            reactor.poller.waits() - before
+            test(Reactor::start_with(None, PausesChoice::Always(1)).unwrap()).await
         })
         .unwrap()
     }
 
+    /// Both ends of a connection, which has nothing more to report than what is to come.
+    async fn quiet_pair(reactor: &Rc<Reactor>) -> (Socket, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let socket = Socket::new(ours.into(), reactor).unwrap();
+        reactor.turns.next().await;
+        (socket, theirs)
+    }
+
+    /// Tells in the flag if there is a pause.
+    fn watch_pause(reactor: &Reactor) -> Rc<Cell<bool>> {
+        let paused = Rc::new(Cell::new(false));
+        let flag = Rc::clone(&paused);
+        reactor.pauses.in_next(move || flag.set(true));
+        paused
+    }
+
     #[test]
     fn what_happens_in_a_pause_is_seen_without_a_wait() {
-        assert_eq!(waits_until_readable(|mut theirs| theirs.write_all(b"x").unwrap()), 0);
+        with_pauses(|reactor| async move {
+            let mut pairs = Vec::new();
+            for _ in 0..20 {
+                pairs.push(quiet_pair(&reactor).await);
+            }
+            let (sockets, peers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+            let before = reactor.poller.waits();
+            let most = reactor.turns.spliced_bytes();
+            reactor.pauses.in_next(move || {
+                for mut peer in peers {
+                    peer.write_all(b"x").unwrap();
+                }
+            });
+            for socket in sockets {
+                assert_eq!(socket.recv(&mut [0; 8]).await.unwrap(), 1);
+                // The turn knows how many events it has.
+                assert!(reactor.turns.spliced_bytes() < most);
+            }
+            assert_eq!(reactor.poller.waits(), before);
+        });
     }
 
     #[test]
     fn a_core_sleeps_after_a_pause_that_brought_nothing() {
-        let waits = waits_until_readable(|mut theirs| {
-            // Written by another thread once this one sleeps in epoll, as the kernel shows it.
-            let sleeper = crate::system::process::thread_number();
-            std::thread::spawn(move || {
-                let call = format!("/proc/self/task/{sleeper}/syscall");
-                let waits = format!("{} ", libc::SYS_epoll_pwait);
-                while !std::fs::read_to_string(&call).unwrap().starts_with(&waits) {
-                    std::thread::yield_now();
-                }
-                theirs.write_all(b"x").unwrap();
+        with_pauses(|reactor| async move {
+            let (socket, mut theirs) = quiet_pair(&reactor).await;
+            let before = reactor.poller.waits();
+            reactor.pauses.in_next(move || {
+                // Written by another thread once this one sleeps in epoll, as the kernel shows it.
+                let sleeper = process::thread_number();
+                std::thread::spawn(move || {
+                    let call = format!("/proc/self/task/{sleeper}/syscall");
+                    let waits = format!("{} ", libc::SYS_epoll_pwait);
+                    while !std::fs::read_to_string(&call).unwrap().starts_with(&waits) {
+                        std::thread::yield_now();
+                    }
+                    theirs.write_all(b"x").unwrap();
+                });
             });
+            assert_eq!(socket.recv(&mut [0; 8]).await.unwrap(), 1);
+            assert!(reactor.poller.waits() > before);
         });
-        assert!(waits > 0);
+    }
+
+    #[test]
+    fn a_core_does_not_pause_while_something_is_to_be_done() {
+        with_pauses(|reactor| async move {
+            let (socket, mut theirs) = quiet_pair(&reactor).await;
+            let paused = watch_pause(&reactor);
+            for _ in 0..10 {
+                reactor.turns.next().await;
+            }
+            theirs.write_all(b"x").unwrap();
+            socket.readable().await;
+            assert!(!paused.get());
+        });
+    }
+
+    #[test]
+    fn a_pause_that_brought_little_is_not_repeated_at_once() {
+        event_loop::run(|| async {
+            let reactor = Reactor::start_with(None, PausesChoice::Usual).unwrap();
+            let (socket, mut theirs) = quiet_pair(&reactor).await;
+            for _ in 0..1_000 {
+                reactor.note_first_byte(1_000_000);
+                reactor.pauses.note_sleep(1);
+            }
+            let others = Rc::new(Cell::new(0));
+            for _ in 0..100 {
+                let others = Rc::clone(&others);
+                event_loop::spawn(async move { others.set(others.get() + 1) });
+            }
+            reactor.turns.next().await;
+            assert_eq!(others.get(), 100);
+            reactor.pauses.in_next(move || theirs.write_all(b"x").unwrap());
+            assert_eq!(socket.recv(&mut [0; 8]).await.unwrap(), 1);
+            reactor.turns.next().await;
+            assert_eq!(reactor.pauses.plan_look(), Plan::Sleep);
+        })
+        .unwrap();
     }
 }

@@ -98,7 +98,7 @@ impl Registration {
     /// arriving while others are still being sent, being told of each of them would cost more than
     /// asking, which is one system call for each wait.
     pub fn on_demand(&self) -> OnDemand<'_> {
-        self.reactor.poller.pause(self.registered.fd, self.key());
+        self.reactor.poller.mute(self.registered.fd, self.key());
         OnDemand(self)
     }
 

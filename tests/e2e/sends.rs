@@ -24,6 +24,17 @@ fn start(origin: &ScriptedOrigin, io: &str, sends: &str) -> Proxy {
     proxy
 }
 
+#[test]
+fn the_log_says_whether_a_worker_pauses() {
+    let origin = ScriptedOrigin::echo();
+    for (choice, pauses) in [("", true), ("never", false), ("100", true)] {
+        let config = Config::products(origin.url());
+        let proxy = Launch::new().config(&config).environment("YATAGARASU_PAUSES", choice).start();
+        let running = proxy.stderr().event("worker running").expect("a running worker");
+        assert_eq!(running["pauses"], pauses, "{running}");
+    }
+}
+
 /// Runs `test` for each way in which small sends may leave a worker, with an origin that waits at
 /// gates.
 fn each_way<const GATES: usize>(

@@ -189,7 +189,7 @@ impl<'r> ObjectRequest<'r> {
                 let mut begins = filled == 0;
                 if begins {
                     let after = clock.refresh().since(sent);
-                    core.reactor.pauses.note_first_byte(after);
+                    core.reactor.note_first_byte(after);
                     *first_byte_ns = Some(after);
                 }
                 filled += count;

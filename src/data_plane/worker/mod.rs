@@ -126,6 +126,7 @@ async fn serve(
         io: opened.kind,
         refused: opened.refused.map(|error| error.to_string()),
         sends,
+        pauses: core.reactor.may_pause(),
         core: pinned.map(cpu::Processor::number),
     });
     let beating = Rc::clone(&core);
