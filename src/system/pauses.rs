@@ -30,9 +30,9 @@ const CHOICE_MAX_US: u32 = 10_000;
 /// Looks at the sockets without a response of S3 after which what is known of S3 no longer counts.
 const LOOKS_KNOWN: u32 = 64;
 
-/// Sleeps are short while their mean is not longer than this, in nanoseconds. It was 20 us on a core
-/// used for 80 % of the time, 29 us with a connection for each request, and from 44 us on where half
-/// of the time or less was used.
+/// Sleeps are short while their mean is not longer than this, in nanoseconds. It was 20 us on a
+/// core used for 80 % of the time, 29 us with a connection for each request, and from 44 us on
+/// where half of the time or less was used.
 const SHORT_SLEEP_NS: u64 = 35_000;
 
 /// A longer sleep counts as one of this length, in nanoseconds: it says no more.
