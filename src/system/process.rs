@@ -157,6 +157,21 @@ mod tests {
     }
 
     #[test]
+    fn sleeps_of_the_thread_that_asks_are_not_prolonged() {
+        let slack = || {
+            let path = format!("/proc/{}/timerslack_ns", thread_number());
+            std::fs::read_to_string(path).unwrap().trim().parse::<libc::c_ulong>().unwrap()
+        };
+        let before = slack();
+        let after = std::thread::spawn(move || {
+            assert!(let_sleeps_end_in_time());
+            slack()
+        });
+        assert_eq!(after.join().unwrap(), TIMER_SLACK_NS);
+        assert_eq!(slack(), before);
+    }
+
+    #[test]
     fn only_the_thread_that_asks_gets_a_lower_priority() {
         let before = priority();
         let lowered = std::thread::spawn(|| {
