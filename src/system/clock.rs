@@ -14,14 +14,7 @@ pub struct Monotonic(pub u64);
 impl Monotonic {
     /// Now.
     pub fn now() -> Self {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the pointer is to a live timespec that the call only writes. It cannot fail: the
-        // clock exists, and the pointer is good.
-        #[expect(unsafe_code, reason = "std has no number for a point in time")]
-        let _ = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
-        Self(seconds.saturating_mul(NANOS_PER_SECOND).saturating_add(rest))
+        Self(read(libc::CLOCK_MONOTONIC))
     }
 
     /// Nanoseconds since an earlier point; 0 if it is not earlier.
@@ -34,6 +27,24 @@ impl Monotonic {
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
     }
+}
+
+/// What a clock of the system says, in nanoseconds (`clock_gettime(2)`).
+#[inline]
+fn read(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec that the call only writes. It cannot fail: the
+    // clock exists, and the pointer is good.
+    #[expect(unsafe_code, reason = "std has no number for a point in time")]
+    let _ = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let rest = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(NANOS_PER_SECOND).saturating_add(rest)
+}
+
+/// Processor time of the calling thread (`CLOCK_THREAD_CPUTIME_ID`), in nanoseconds. A system call.
+pub(super) fn thread_processor_ns() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// Milliseconds since the Unix epoch, by the system's clock.

@@ -31,5 +31,6 @@ pub mod splice;
 pub mod stream;
 pub mod substream;
 pub mod tls;
+mod trial;
 pub mod turn;
 mod wheel;

@@ -6,17 +6,14 @@
 //! nothing wakes it, and then finds many events at once. Network cards moderate their interrupts
 //! for the same reason (`ethtool(8)`, `rx-usecs`).
 //!
-//! What a pause may cost is time. So it is short against the time that S3 takes to begin a
-//! response, and a core pauses only while its sleeps are short, which is a sign that it has little
-//! time to spare, and while pauses bring events together. What was measured is in
-//! docs/PERFORMANCE.md and bench/TRIED.md.
+//! What a pause may cost is time. So it is no longer than the time that S3 takes to begin a
+//! response, and a core pauses only while it has little time to spare, while pauses bring events
+//! together, and while it finds that they save processor time and do not make clients wait
+//! (`trial.rs`). What was measured is in docs/PERFORMANCE.md and bench/TRIED.md.
 
 use std::{cell::Cell, fmt, time::Duration};
 
-use crate::system::process;
-
-/// A pause takes this part of the time that S3 takes to begin a response.
-const FIRST_BYTE_PART: u64 = 3;
+use crate::system::{process, trial::Trial};
 
 /// The longest pause, in nanoseconds.
 const LONGEST_NS: u64 = 200_000;
@@ -30,26 +27,12 @@ const CHOICE_MAX_US: u32 = 10_000;
 /// Looks at the sockets without a response of S3 after which what is known of S3 no longer counts.
 const LOOKS_KNOWN: u32 = 64;
 
-/// Sleeps are short while their mean is not longer than this, in nanoseconds. It was 20 us on a
-/// core used for 80 % of the time, 29 us with a connection for each request, and from 44 us on
-/// where half of the time or less was used.
-const SHORT_SLEEP_NS: u64 = 35_000;
-
-/// A longer sleep counts as one of this length, in nanoseconds: it says no more.
-const SLEEP_MAX_NS: u64 = 4 * SHORT_SLEEP_NS;
-
-/// A new sleep counts for this part of the mean.
-const SLEEP_PART: u64 = 32;
-
 /// The least median of times to a first byte in nanoseconds, so that it has a step.
 const FIRST_BYTE_MIN_NS: u64 = 1_024;
 
 /// A response moves the median by this part of it: up if it is slower, down if not. So it is what
 /// most responses take, however slow the others are.
 const MEDIAN_PART: u64 = 64;
-
-/// A sleep is measured for each so many pauses, or looks that may sleep.
-const MEASURED_PART: u32 = 16;
 
 /// Tasks that must run after a pause for it to be worth its cost. An event of a listener is one
 /// event, and a task for each connection.
@@ -87,8 +70,6 @@ impl PausesChoice {
 pub(super) enum Plan {
     /// To sleep until something happens.
     Sleep,
-    /// To do so, and to measure it.
-    Measure,
     /// To pause for so long, and to sleep if nothing has happened then.
     Pause(Duration),
 }
@@ -96,14 +77,12 @@ pub(super) enum Plan {
 /// The pauses of one core.
 pub struct Pauses {
     choice: PausesChoice,
-    /// Median of the times that S3 takes to begin a response, in nanoseconds.
+    /// Whether those of the usual choice pay.
+    trial: Trial,
+    /// Median of the times that S3 takes to begin a response, in nanoseconds, without pauses.
     first_byte_ns: Cell<u64>,
     /// Looks for which that still counts.
     known: Cell<u32>,
-    /// Mean length of the sleeps that were measured, in nanoseconds.
-    sleep_ns: Cell<u64>,
-    /// Pauses, or looks that might have slept, since one was measured.
-    unmeasured: Cell<u32>,
     /// Looks that are to come before the next pause.
     without: Cell<u32>,
     /// Looks without a pause after the next one that is not worth it.
@@ -131,10 +110,9 @@ impl Pauses {
         };
         Self {
             choice,
+            trial: Trial::default(),
             first_byte_ns: Cell::new(FIRST_BYTE_MIN_NS),
             known: Cell::new(0),
-            sleep_ns: Cell::new(SLEEP_MAX_NS),
-            unmeasured: Cell::new(0),
             without: Cell::new(0),
             penalty: Cell::new(LOOKS_WITHOUT_MIN),
             runs_before: Cell::new(None),
@@ -152,6 +130,17 @@ impl Pauses {
     /// this core sees it: behind all that it had to do first.
     #[inline]
     pub(super) fn note_first_byte(&self, after_ns: u64) {
+        if self.choice == PausesChoice::Usual {
+            self.known.set(LOOKS_KNOWN);
+            // Pauses must not make for longer ones.
+            if !self.trial.is_on() {
+                self.move_median(after_ns);
+            }
+            self.trial.note_response();
+        }
+    }
+
+    fn move_median(&self, after_ns: u64) {
         let median = self.first_byte_ns.get();
         let step = median / MEDIAN_PART;
         self.first_byte_ns.set(if after_ns > median {
@@ -159,49 +148,34 @@ impl Pauses {
         } else {
             (median - step).max(FIRST_BYTE_MIN_NS)
         });
-        self.known.set(LOOKS_KNOWN);
     }
 
     /// Says what to do if this look, which may sleep, finds nothing.
     #[inline]
     pub(super) fn plan_look(&self) -> Plan {
         match self.choice {
-            PausesChoice::Usual if self.known.get() > 0 => self.plan_known(),
+            PausesChoice::Usual if self.trial.is_on() => self.plan_usual(),
             PausesChoice::Usual | PausesChoice::Never => Plan::Sleep,
             PausesChoice::Always(micros) => Plan::Pause(Duration::from_micros(micros.into())),
         }
     }
 
-    fn plan_known(&self) -> Plan {
-        self.known.set(self.known.get() - 1);
+    fn plan_usual(&self) -> Plan {
+        let Some(known) = self.known.get().checked_sub(1) else { return Plan::Sleep };
+        self.known.set(known);
         let first_byte = self.first_byte_ns.get();
-        if first_byte < SHORTEST_NS * FIRST_BYTE_PART {
+        if first_byte < SHORTEST_NS {
             return Plan::Sleep;
         }
         if let Some(left) = self.without.get().checked_sub(1) {
             self.without.set(left);
             return Plan::Sleep;
         }
-        if self.unmeasured.get() >= MEASURED_PART {
-            return Plan::Measure;
-        }
-        if self.sleep_ns.get() > SHORT_SLEEP_NS {
-            self.unmeasured.set(self.unmeasured.get() + 1);
-            return Plan::Sleep;
-        }
-        Plan::Pause(Duration::from_nanos((first_byte / FIRST_BYTE_PART).min(LONGEST_NS)))
-    }
-
-    /// Notes how long a sleep lasted that was to be measured, in nanoseconds.
-    pub(super) fn note_sleep(&self, nanos: u64) {
-        self.unmeasured.set(0);
-        let mean = self.sleep_ns.get();
-        self.sleep_ns.set(mean - mean / SLEEP_PART + nanos.min(SLEEP_MAX_NS) / SLEEP_PART);
+        Plan::Pause(Duration::from_nanos(first_byte.min(LONGEST_NS)))
     }
 
     /// Makes a pause, after so many runs of tasks.
     pub(super) fn make(&self, pause: Duration, runs: u64) {
-        self.unmeasured.set(self.unmeasured.get() + 1);
         self.runs_before.set(Some(runs));
         #[cfg(test)]
         if let Some(meanwhile) = self.meanwhile.take() {
@@ -214,6 +188,15 @@ impl Pauses {
     #[cfg(test)]
     pub(super) fn in_next(&self, meanwhile: impl FnOnce() + 'static) {
         self.meanwhile.set(Some(Box::new(meanwhile)));
+    }
+
+    /// Learns that S3 takes so long to begin a response, and that pauses pay.
+    #[cfg(test)]
+    pub(super) fn settle(&self, first_byte: Duration) {
+        let nanos = u64::try_from(first_byte.as_nanos()).unwrap_or(u64::MAX);
+        self.trial.keep(false);
+        (0..1_000).for_each(|_| self.note_first_byte(nanos));
+        self.trial.keep(true);
     }
 
     /// A turn is over, after so many runs of tasks. Judges by them the pause before it, if there
@@ -241,32 +224,21 @@ mod tests {
     use super::*;
 
     const SLOW: Duration = Duration::from_millis(1);
-    const BRIEF_NS: u64 = 10_000;
 
-    /// Where responses take so long, and sleeps are so short, that nothing else counts.
-    fn settled(first_byte: Duration, sleep_ns: u64) -> Pauses {
+    /// Where responses take so long, and pauses pay.
+    fn settled(first_byte: Duration) -> Pauses {
         let pauses = Pauses::new(PausesChoice::Usual);
-        settle(&pauses, first_byte);
-        (0..1_000).for_each(|_| pauses.note_sleep(sleep_ns));
+        pauses.settle(first_byte);
         pauses
     }
 
-    fn settle(pauses: &Pauses, first_byte: Duration) {
-        let nanos = u64::try_from(first_byte.as_nanos()).unwrap();
-        (0..1_000).for_each(|_| pauses.note_first_byte(nanos));
-    }
-
-    /// Looks so often, each time after a response of S3 and before a sleep, which is brief. Each
-    /// pause makes so many tasks run. Returns the number of pauses.
+    /// Looks so often, each time after a response of S3. Each pause makes so many tasks run. Returns
+    /// the number of pauses.
     fn look(pauses: &Pauses, times: usize, runs: u64) -> usize {
         let each = || {
             pauses.note_first_byte(u64::MAX);
             match pauses.plan_look() {
                 Plan::Sleep => false,
-                Plan::Measure => {
-                    pauses.note_sleep(BRIEF_NS);
-                    false
-                }
                 Plan::Pause(pause) => {
                     pauses.in_next(|| ());
                     pauses.make(pause, 100);
@@ -281,9 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_short_against_the_time_that_s3_takes() {
-        for (first_byte_us, pause_us) in [(150, 50), (300, 100), (540, 180), (5_000, 200)] {
-            let pauses = settled(Duration::from_micros(first_byte_us), BRIEF_NS);
+    fn a_pause_is_no_longer_than_s3_takes() {
+        for (first_byte_us, pause_us) in [(50, 50), (100, 100), (180, 180), (5_000, 200)] {
+            let pauses = settled(Duration::from_micros(first_byte_us));
             let Plan::Pause(pause) = pauses.plan_look() else { panic!("it sleeps") };
             let expected = Duration::from_micros(pause_us);
             // The median moves in steps of a 64th.
@@ -292,60 +264,49 @@ mod tests {
     }
 
     #[test]
+    fn pauses_do_not_make_for_longer_ones() {
+        let pauses = settled(Duration::from_micros(50));
+        (0..1_000).for_each(|_| pauses.note_first_byte(1_000_000));
+        let Plan::Pause(pause) = pauses.plan_look() else { panic!("it sleeps") };
+        assert!(pause < Duration::from_micros(52), "{pause:?}");
+    }
+
+    #[test]
     fn there_is_no_pause_where_s3_is_fast_or_unknown() {
         let pauses = Pauses::new(PausesChoice::Usual);
+        pauses.trial.keep(true);
         assert_eq!(pauses.plan_look(), Plan::Sleep);
-        let pauses = settled(Duration::from_micros(110), BRIEF_NS);
+        let pauses = settled(Duration::from_micros(38));
         assert_eq!(pauses.plan_look(), Plan::Sleep);
-        settle(&pauses, SLOW);
+        pauses.settle(SLOW);
         assert!(matches!(pauses.plan_look(), Plan::Pause(_)));
-        settle(&pauses, Duration::from_micros(110));
+        pauses.settle(Duration::from_micros(38));
         assert_eq!(pauses.plan_look(), Plan::Sleep);
     }
 
     #[test]
     fn slow_responses_do_not_make_up_for_fast_ones() {
-        let pauses = settled(Duration::from_micros(100), BRIEF_NS);
+        let pauses = settled(Duration::from_micros(30));
+        pauses.trial.keep(false);
         for number in 0..10_000 {
-            pauses.note_first_byte(if number % 3 == 0 { u64::MAX } else { 100_000 });
+            pauses.note_first_byte(if number % 3 == 0 { u64::MAX } else { 30_000 });
         }
+        pauses.trial.keep(true);
         assert_eq!(pauses.plan_look(), Plan::Sleep);
     }
 
     #[test]
-    fn a_core_whose_sleeps_are_long_measures_them_and_does_not_pause() {
-        let pauses = settled(SLOW, u64::MAX);
-        let mut measured = 0;
-        for _ in 0..1_700 {
-            pauses.note_first_byte(u64::MAX);
-            match pauses.plan_look() {
-                Plan::Sleep => {}
-                Plan::Measure => {
-                    measured += 1;
-                    pauses.note_sleep(2 * SHORT_SLEEP_NS);
-                }
-                Plan::Pause(_) => panic!("its sleeps are long"),
-            }
-        }
-        assert_eq!(measured, 100);
-        // A sleep is measured where there is one, however late.
-        while pauses.plan_look() != Plan::Measure {
-            pauses.note_first_byte(u64::MAX);
-        }
-        assert_eq!(pauses.plan_look(), Plan::Measure);
-        // Now they get short.
-        assert!(look(&pauses, 10_000, RUNS_MIN) > 8_000);
-    }
-
-    #[test]
-    fn a_sleep_is_measured_between_pauses() {
-        let pauses = settled(SLOW, BRIEF_NS);
-        assert_eq!(look(&pauses, 1_700, RUNS_MIN), 1_600);
+    fn a_core_for_which_pauses_do_not_pay_makes_none() {
+        let pauses = settled(SLOW);
+        pauses.trial.keep(false);
+        assert_eq!(look(&pauses, 1_000, RUNS_MIN), 0);
+        pauses.trial.keep(true);
+        assert_eq!(look(&pauses, 1_000, RUNS_MIN), 1_000);
     }
 
     #[test]
     fn pauses_that_bring_little_get_rare_and_come_back() {
-        let pauses = settled(SLOW, BRIEF_NS);
+        let pauses = settled(SLOW);
         assert!(look(&pauses, 10_000, RUNS_MIN - 1) < 20);
         assert_eq!(pauses.penalty.get(), LOOKS_WITHOUT_MAX);
         // Each that is worth it makes the next one that is not cheaper.
@@ -353,12 +314,12 @@ mod tests {
             while look(&pauses, 1, RUNS_MIN) == 0 {}
             assert_eq!(pauses.penalty.get(), penalty);
         }
-        assert!(look(&pauses, 1_000, RUNS_MIN) > 900);
+        assert_eq!(look(&pauses, 1_000, RUNS_MIN), 1_000);
     }
 
     #[test]
     fn a_core_that_answers_without_s3_does_not_pause() {
-        let pauses = settled(SLOW, BRIEF_NS);
+        let pauses = settled(SLOW);
         let planned = (0..1_000).filter(|_| pauses.plan_look() != Plan::Sleep).count();
         assert_eq!(planned, LOOKS_KNOWN as usize);
     }
@@ -366,8 +327,7 @@ mod tests {
     #[test]
     fn the_choice_is_obeyed() {
         let never = Pauses::new(PausesChoice::parse("never"));
-        settle(&never, SLOW);
-        (0..1_000).for_each(|_| never.note_sleep(BRIEF_NS));
+        never.settle(SLOW);
         assert_eq!(never.plan_look(), Plan::Sleep);
         let always = Pauses::new(PausesChoice::parse("70"));
         assert_eq!(always.plan_look(), Plan::Pause(Duration::from_micros(70)));

@@ -222,18 +222,6 @@ impl Reactor {
         self.look_once(true)
     }
 
-    /// Looks, and measures the sleep if there is nothing to do.
-    fn look_and_measure(&self) -> usize {
-        let events = self.look_once(false);
-        if events > 0 {
-            return events;
-        }
-        let before = Monotonic::now();
-        let events = self.look_once(true);
-        self.pauses.note_sleep(Monotonic::now().since(before));
-        events
-    }
-
     /// Returns true if the core pauses where that is worth it.
     pub fn may_pause(&self) -> bool {
         self.pauses.are_made()
@@ -254,7 +242,6 @@ impl Sockets for Reactor {
         let plan = if may_wait { self.pauses.plan_look() } else { Plan::Sleep };
         let events = match plan {
             Plan::Sleep => self.look_once(may_wait),
-            Plan::Measure => self.look_and_measure(),
             Plan::Pause(pause) => self.look_and_pause(pause),
         };
         self.sends.begin_turn(events);
@@ -329,10 +316,7 @@ mod tests {
     /// A core on which pauses are worth it.
     fn settled() -> Rc<Reactor> {
         let reactor = Reactor::start_with(None, PausesChoice::Usual).unwrap();
-        for _ in 0..1_000 {
-            reactor.note_first_byte(1_000_000);
-            reactor.pauses.note_sleep(1);
-        }
+        reactor.pauses.settle(Duration::from_millis(1));
         reactor
     }
 
