@@ -68,7 +68,7 @@ def memory_figures(figures):
             idle["before_bytes"] / 2**20,
             (idle["after_bytes"] - idle["before_bytes"]) / idle["connections"] / 1024,
             streaming["most_bytes"] / 2**20,
-            (streaming["most_bytes"] - streaming["before_bytes"]) / streaming["connections"] / 1024,
+            (streaming["most_bytes"] - streaming["before_bytes"]) / streaming["began"] / 1024,
         )
 
 
@@ -122,6 +122,10 @@ def print_memory(figures):
     print(f"{'proxy':20}{'at rest MiB':>12}{'KiB/idle conn':>15}{'streaming MiB':>15}{'KiB/stream':>12}")
     for proxy, rest, idle, streaming, stream in memory_figures(figures):
         print(f"{proxy:20}{rest:12.1f}{idle:15.1f}{streaming:15.1f}{stream:12.1f}", flush=True)
+    for proxy, measured in figures.items():
+        began, of = measured["streaming"]["began"], measured["streaming"]["connections"]
+        if began < of:
+            print(f"{proxy}: only {began} of {of} streams began")
 
 
 def print_scaling(figures):

@@ -89,3 +89,27 @@ impl CoreClock {
         now
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Works until the processor time of this thread is so many nanoseconds more.
+    fn work_for(nanos: u64) {
+        let end = thread_processor_ns() + nanos;
+        while thread_processor_ns() < end {}
+    }
+
+    #[test]
+    fn processor_time_is_that_of_the_thread_that_asks() {
+        const WORK_NS: u64 = 20_000_000;
+        let before = thread_processor_ns();
+        std::thread::spawn(|| work_for(WORK_NS)).join().unwrap();
+        let meanwhile = thread_processor_ns() - before;
+        assert!(meanwhile < WORK_NS, "{meanwhile}");
+        let before = Monotonic::now();
+        work_for(WORK_NS);
+        let passed = Monotonic::now().since(before);
+        assert!(passed >= WORK_NS, "{passed}");
+    }
+}

@@ -6,20 +6,28 @@
 //! nothing wakes it, and then finds many events at once. Network cards moderate their interrupts
 //! for the same reason (`ethtool(8)`, `rx-usecs`).
 //!
-//! What a pause may cost is time. So it is no longer than the time that S3 takes to begin a
-//! response, and a core pauses only while it has little time to spare, while pauses bring events
-//! together, and while it finds that they save processor time and do not make clients wait
-//! (`trial.rs`). What was measured is in docs/PERFORMANCE.md and bench/TRIED.md.
+//! What a pause may cost is time. So it is no longer than S3 takes to begin a response, and a core
+//! pauses only while it has little time to spare, while pauses bring events together, and while it
+//! finds that they pay (`trial.rs`): that they save processor time and are short against the time
+//! that S3 takes, or that responses come sooner with them. What was measured is in
+//! docs/PERFORMANCE.md and bench/TRIED.md.
 
 use std::{cell::Cell, fmt, time::Duration};
 
-use crate::system::{process, trial::Trial};
+use crate::system::{
+    clock::{self, Monotonic},
+    process,
+    trial::{Clocks, Trial},
+};
 
 /// The longest pause, in nanoseconds.
 const LONGEST_NS: u64 = 200_000;
 
 /// The shortest pause, in nanoseconds. One of 20 us costs as much as it saves.
 const SHORTEST_NS: u64 = 40_000;
+
+/// A pause is short if S3 takes at least so many times as long to begin a response.
+const SHORT_PART: u64 = 3;
 
 /// The longest pause that may be asked for, in microseconds.
 const CHOICE_MAX_US: u32 = 10_000;
@@ -126,17 +134,26 @@ impl Pauses {
         self.choice != PausesChoice::Never
     }
 
-    /// Notes that a response began so long after its request was sent to S3, in nanoseconds, as
+    /// Notes that a response began now, so many nanoseconds after its request was sent to S3, as
     /// this core sees it: behind all that it had to do first.
     #[inline]
-    pub(super) fn note_first_byte(&self, after_ns: u64) {
+    pub(super) fn note_first_byte(&self, now: Monotonic, after_ns: u64) {
+        self.note_response(now.0, after_ns, clock::thread_processor_ns);
+    }
+
+    #[inline]
+    fn note_response(&self, now: u64, after_ns: u64, processor: impl FnOnce() -> u64) {
         if self.choice == PausesChoice::Usual {
             self.known.set(LOOKS_KNOWN);
             // Pauses must not make for longer ones.
             if !self.trial.is_on() {
                 self.move_median(after_ns);
             }
-            self.trial.note_response();
+            if self.trial.note_response(now) {
+                let now = Clocks { time: now, processor: processor() };
+                let pauses_are_short = self.first_byte_ns.get() >= SHORT_PART * LONGEST_NS;
+                self.trial.end_spell(now, pauses_are_short);
+            }
         }
     }
 
@@ -195,7 +212,7 @@ impl Pauses {
     pub(super) fn settle(&self, first_byte: Duration) {
         let nanos = u64::try_from(first_byte.as_nanos()).unwrap_or(u64::MAX);
         self.trial.keep(false);
-        (0..1_000).for_each(|_| self.note_first_byte(nanos));
+        (0..1_000).for_each(|_| self.note_response(0, nanos, || 0));
         self.trial.keep(true);
     }
 
@@ -236,7 +253,7 @@ mod tests {
     /// the number of pauses.
     fn look(pauses: &Pauses, times: usize, runs: u64) -> usize {
         let each = || {
-            pauses.note_first_byte(u64::MAX);
+            pauses.note_response(0, u64::MAX, || 0);
             match pauses.plan_look() {
                 Plan::Sleep => false,
                 Plan::Pause(pause) => {
@@ -266,7 +283,7 @@ mod tests {
     #[test]
     fn pauses_do_not_make_for_longer_ones() {
         let pauses = settled(Duration::from_micros(50));
-        (0..1_000).for_each(|_| pauses.note_first_byte(1_000_000));
+        (0..1_000).for_each(|_| pauses.note_response(0, 1_000_000, || 0));
         let Plan::Pause(pause) = pauses.plan_look() else { panic!("it sleeps") };
         assert!(pause < Duration::from_micros(52), "{pause:?}");
     }
@@ -289,7 +306,8 @@ mod tests {
         let pauses = settled(Duration::from_micros(30));
         pauses.trial.keep(false);
         for number in 0..10_000 {
-            pauses.note_first_byte(if number % 3 == 0 { u64::MAX } else { 30_000 });
+            let after = if number % 3 == 0 { u64::MAX } else { 30_000 };
+            pauses.note_response(0, after, || 0);
         }
         pauses.trial.keep(true);
         assert_eq!(pauses.plan_look(), Plan::Sleep);
@@ -302,6 +320,35 @@ mod tests {
         assert_eq!(look(&pauses, 1_000, RUNS_MIN), 0);
         pauses.trial.keep(true);
         assert_eq!(look(&pauses, 1_000, RUNS_MIN), 1_000);
+    }
+
+    /// A core answers so many requests, which S3 takes so many microseconds for, and looks after
+    /// each. Requests take so many nanoseconds of time, 7,000 of the processor without pauses, and
+    /// 6,000 with them. Returns how often it paused.
+    fn answer(requests: u64, first_byte_us: u64, time_without: u64, time_with: u64) -> usize {
+        let pauses = Pauses::new(PausesChoice::Usual);
+        let (mut time, mut processor) = (1 << 40, 0);
+        let each = |_| {
+            let pausing = pauses.trial.is_on();
+            time += if pausing { time_with } else { time_without };
+            processor += if pausing { 6_000 } else { 7_000 };
+            pauses.note_response(time, first_byte_us * 1_000, || processor);
+            matches!(pauses.plan_look(), Plan::Pause(_))
+        };
+        (0..requests).map(each).filter(|&paused| paused).count()
+    }
+
+    #[test]
+    fn a_core_finds_out_that_pauses_pay() {
+        let requests = 200_000;
+        // Where S3 takes its time, it is enough that they save some of the processor's.
+        assert!(answer(requests, 700, 10_000, 10_000) > 150_000);
+        assert!(answer(requests, 700, 10_000, 11_000) < 30_000);
+        // Where it does not, responses must come sooner with them.
+        assert!(answer(requests, 500, 10_000, 10_000) < 30_000);
+        assert!(answer(requests, 500, 10_000, 9_000) > 150_000);
+        // A core with time to spare does not look for it.
+        assert_eq!(answer(requests, 700, 22_000, 22_000), 0);
     }
 
     #[test]

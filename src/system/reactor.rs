@@ -227,10 +227,10 @@ impl Reactor {
         self.pauses.are_made()
     }
 
-    /// Notes that S3 took so long to begin a response, in nanoseconds.
+    /// Notes that S3 has begun a response now, after so many nanoseconds.
     #[inline]
-    pub fn note_first_byte(&self, after_ns: u64) {
-        self.pauses.note_first_byte(after_ns);
+    pub fn note_first_byte(&self, now: Monotonic, after_ns: u64) {
+        self.pauses.note_first_byte(now, after_ns);
     }
 }
 

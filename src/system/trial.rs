@@ -1,77 +1,75 @@
-//! Whether something pays that a core may do or leave, found out by doing both in turn.
+//! Whether pauses pay, found out by working with and without them in turn.
 //!
-//! The work of a core is cut into spells of equally many responses. In some it does the thing, in
-//! others it leaves it. Each spell is compared with the one before and the one after it if both are
-//! of the other kind, so that a load that grows or falls makes no difference. Two things count: the
-//! processor time of the core, and the time that passed. Clients that wait for a response before
-//! they ask again wait longer if more time passes.
+//! The work of a core is cut into spells of equally many responses. A spell is compared with the
+//! one before and the one after it if both were of the other kind, so that a load that grows or
+//! falls makes no difference. Two things count: the processor time of the core, and the time that
+//! passed. Clients that wait for a response before they ask again wait longer if more time passes.
+//! How long others wait cannot be seen. For their sake pauses that are not short pay only where
+//! less time passes: then all wait less.
 //!
 //! A core goes on with what has paid so far, and does the opposite now and then.
 
-use std::{
-    cell::{Cell, RefCell},
-    fmt,
-};
+use std::cell::{Cell, RefCell};
 
-use crate::system::clock::{self, Monotonic};
-
-/// Responses in a spell: 6 to 25 ms of a busy core.
+/// Responses in a spell: 6 to 25 ms of a busy core, if objects are small.
 const SPELL_RESPONSES: u32 = 512;
 
-/// A ratio of one, in the parts in which ratios are counted.
-const ONE: i64 = 1 << 16;
+/// A spell ends after so much time, in nanoseconds, however few responses there were. Then it says
+/// nothing: 2,000 responses a second are not a load under which a sleep more or less counts.
+const SPELL_NS_MAX: u64 = 250_000_000;
 
-/// The thing pays where it leaves at most this part of the processor time,
-const COST_MAX: i64 = ONE * 98 / 100;
+/// Differences are counted in parts of this.
+const ONE: i64 = 1 << 20;
 
-/// and where at most this part of the time passes. It may be a little more than one, because
-/// comparisons are never quite sure.
-const TIME_MAX: i64 = ONE * 103 / 100;
+/// Pauses pay where processor time differs by at most this: by -2 %, or more below zero. A
+/// difference is that of two figures divided by their sum, so -1 % is a ratio of 0.98.
+const COST_MAX: i64 = -ONE / 100;
 
-/// A greater ratio counts as this: one bad spell says little.
-const RATIO_MAX: i64 = 2 * ONE;
+/// And where time differs by at most this, if they are short: by 3 %, because comparisons are never
+/// quite sure.
+const TIME_MAX_SHORT: i64 = ONE * 15 / 1_000;
 
-/// Comparisons before anything is concluded from them.
-const COMPARISONS_MIN: i64 = 8;
+/// Or by at most this, if they are long: by -3 %.
+const TIME_MAX_LONG: i64 = -TIME_MAX_SHORT;
 
-/// Comparisons that a mean remembers.
-const COMPARISONS_KEPT: i64 = 32;
+/// A difference counts as at most this, a ratio of 1.3, so that one bad spell among many says
+/// little.
+const DIFFERENCE_MAX: i64 = ONE / 8;
 
-/// Most spells of one kind between two of the other.
-const GAP_MAX: u32 = 64;
+/// Comparisons that a mean remembers, and before which nothing is concluded: a quarter of a second
+/// at 60,000 responses a second. Spells scatter by 5 to 10 %, so fewer would leave it to chance.
+const COMPARISONS: i64 = 32;
 
-/// A core that leaves the thing and uses less than this part of its time, in percent, has time to
-/// spare. It tries nothing.
-const BUSY_PERCENT: u64 = 45;
+/// Spells of one kind between two of the other, once something was concluded: at least and at
+/// most, on average. At most a ninth of the time goes to what does not pay.
+const GAP_MIN: u64 = 8;
+const GAP_MAX: u64 = 64;
+
+/// A core that uses less than this part of its time without pauses, in percent, has time to spare.
+/// So it makes no pauses and tries none.
+const BUSY_PERCENT: i64 = 33;
+
+/// A core that uses less than this with pauses has, too. They do not save half.
+const BUSY_PAUSING_PERCENT: i64 = 16;
+
+/// A new spell counts for this part of the mean use.
+const USE_PART: i64 = 8;
 
 /// What the clocks of a core say, or what passed by them, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
-struct Clocks {
-    time_ns: u64,
-    processor_ns: u64,
-}
-
-impl Clocks {
-    fn read() -> Self {
-        Self { time_ns: Monotonic::now().0, processor_ns: clock::thread_processor_ns() }
-    }
-
-    const fn since(self, earlier: Self) -> Self {
-        Self {
-            time_ns: self.time_ns.saturating_sub(earlier.time_ns),
-            processor_ns: self.processor_ns.saturating_sub(earlier.processor_ns),
-        }
-    }
+pub(super) struct Clocks {
+    pub(super) time: u64,
+    pub(super) processor: u64,
 }
 
 /// A spell that is over.
 #[derive(Clone, Copy, Debug)]
 struct Spell {
-    on: bool,
+    pausing: bool,
     took: Clocks,
 }
 
-/// A moving mean of ratios.
+/// A moving mean of differences.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mean {
     number: i64,
@@ -80,150 +78,172 @@ struct Mean {
 }
 
 impl Mean {
-    fn add(&mut self, ratio: i64) {
-        self.number = COMPARISONS_KEPT.min(self.number + 1);
-        let off = ratio - self.value;
+    fn add(&mut self, difference: i64) {
+        self.number = COMPARISONS.min(self.number + 1);
+        let off = difference - self.value;
         self.value += off / self.number;
-        self.variance += (off * (ratio - self.value) - self.variance) / self.number;
+        self.variance += (off * (difference - self.value) - self.variance) / self.number;
     }
 
-    /// What the mean is hardly above, however the ratios scatter: two standard errors more.
+    /// The mean and two standard errors, as if the comparisons had no spell in common.
     fn hardly_above(&self) -> i64 {
         self.value + 2 * (self.variance.max(0) / self.number.max(1)).isqrt()
     }
 }
 
+/// By how much two figures differ. If chance alone decides which is which, that is zero on average,
+/// however they scatter.
+fn difference(of: u64, from: u64) -> i64 {
+    // In units of 1,024 ns, and 73 minutes at most, so that the product fits.
+    let [of, from] =
+        [of, from].map(|figure| i64::from(u32::try_from(figure >> 10).unwrap_or(u32::MAX)));
+    ((of - from) * ONE / (of + from).max(1)).clamp(-DIFFERENCE_MAX, DIFFERENCE_MAX)
+}
+
 /// What is known so far.
 #[derive(Debug, Default)]
 struct Record {
-    /// When the present spell began.
-    began: Option<Clocks>,
+    /// Whether pauses are short.
+    are_short: bool,
     /// The two spells before the present one, the last of them first.
     earlier: [Option<Spell>; 2],
     cost: Mean,
     time: Mean,
     pays: bool,
-    busy: bool,
-    /// Spells until one of the other kind, and the number to begin with after that.
-    left: u32,
-    gap: u32,
+    /// Mean use of the processor without pauses, in percent.
+    used: i64,
+    /// Spells until one of the other kind.
+    remaining: u64,
+    gap: u64,
 }
 
 impl Record {
-    /// A spell is over. Returns whether the thing is done in the next one.
-    fn end_spell(&mut self, on: bool, now: Clocks) -> bool {
-        if let Some(began) = self.began.replace(now) {
-            let spell = Spell { on, took: now.since(began) };
-            self.note(spell);
-            self.earlier = [Some(spell), self.earlier[0]];
-        }
-        self.choose()
-    }
-
-    fn note(&mut self, spell: Spell) {
-        if !spell.on {
-            self.busy = spell.took.processor_ns * 100 >= spell.took.time_ns * BUSY_PERCENT;
+    /// A spell is over, with all its responses or not. Returns whether there are pauses in the next
+    /// one.
+    fn end_spell(&mut self, spell: Spell, is_whole: bool, now: u64) -> bool {
+        self.note_use(spell);
+        if !is_whole {
+            self.earlier = [None; 2];
+            return false;
         }
         if let [Some(between), Some(before)] = self.earlier
-            && before.on == spell.on
-            && between.on != spell.on
+            && before.pausing == spell.pausing
+            && between.pausing != spell.pausing
         {
-            self.compare(between, before, spell);
+            self.compare(between, [before, spell]);
+        }
+        self.earlier = [Some(spell), self.earlier[0]];
+        self.choose(now)
+    }
+
+    fn note_use(&mut self, Spell { pausing, took }: Spell) {
+        let percent = took.processor.saturating_mul(100) / took.time.max(1);
+        let used = i64::try_from(percent).unwrap_or(100).min(100);
+        if !pausing {
+            let more = if self.used == 0 { used } else { (used - self.used) / USE_PART };
+            self.used += more + (used - self.used - more).signum();
+        } else if used < BUSY_PAUSING_PERCENT {
+            self.used = used;
         }
     }
 
-    fn compare(&mut self, between: Spell, before: Spell, after: Spell) {
-        let ratio = |of: fn(Clocks) -> u64| {
-            // In about microseconds, which fit.
-            let micros = |spell: Spell| (of(spell.took) >> 10).min(u64::from(u32::MAX));
-            let (one, both) = (2 * micros(between), micros(before) + micros(after));
-            let (with, without) = if between.on { (one, both) } else { (both, one) };
-            let parts = i64::try_from((with << 16) / without.max(1)).unwrap_or(RATIO_MAX);
-            parts.min(RATIO_MAX)
+    fn compare(&mut self, between: Spell, others: [Spell; 2]) {
+        let mean = |of: fn(Clocks) -> u64| {
+            let both = others.map(|other| difference(of(between.took), of(other.took)));
+            let sum: i64 = both.iter().sum();
+            if between.pausing { sum / 2 } else { -sum / 2 }
         };
-        let cost = ratio(|took| took.processor_ns);
-        let time = ratio(|took| took.time_ns);
+        let (cost, time) = (mean(|took| took.processor), mean(|took| took.time));
         self.cost.add(cost);
         self.time.add(time);
-        if self.cost.number >= COMPARISONS_MIN {
+        if self.cost.number >= COMPARISONS {
             self.conclude(cost, time);
         }
     }
 
-    /// Judges by all comparisons, of which the last one gave these ratios.
+    /// Judges by all comparisons, of which the last one gave these differences.
     fn conclude(&mut self, cost: i64, time: i64) {
-        let pays = |cost, time| cost <= COST_MAX && time <= TIME_MAX;
-        // The less is new, the rarer is the opposite of what pays.
-        self.gap = if pays(cost, time) == self.pays { self.gap * 2 } else { self.gap / 2 };
-        self.pays = if self.pays {
-            pays(self.cost.value, self.time.value)
-        } else {
-            pays(self.cost.hardly_above(), self.time.hardly_above())
-        };
+        let time_max = if self.are_short { TIME_MAX_SHORT } else { TIME_MAX_LONG };
+        let is_within_limits = |cost, time| cost <= COST_MAX && time <= time_max;
+        let as_before = is_within_limits(cost, time) == self.pays;
+        self.gap = if as_before { self.gap * 2 } else { self.gap / 2 }.clamp(GAP_MIN, GAP_MAX);
+        let cost = if self.pays { self.cost.value } else { self.cost.hardly_above() };
+        self.pays = is_within_limits(cost, self.time.value);
     }
 
-    fn choose(&mut self) -> bool {
-        if !self.busy {
+    fn choose(&mut self, now: u64) -> bool {
+        if self.used < BUSY_PERCENT {
             return false;
         }
-        if let Some(left) = self.left.checked_sub(1) {
-            self.left = left;
+        if let Some(remaining) = self.remaining.checked_sub(1) {
+            self.remaining = remaining;
             return self.pays;
         }
-        self.gap = self.gap.clamp(1, GAP_MAX);
-        self.left = self.gap;
+        // Not always equally many, because a load may come and go in step with them.
+        self.remaining = (self.gap / 2 + (now >> 6) % self.gap.max(1)).max(1);
         !self.pays
     }
 }
 
-/// The trial of one thing on one core.
+/// The trial of one core.
+#[derive(Debug)]
 pub(super) struct Trial {
-    on: Cell<bool>,
+    is_on: Cell<bool>,
     /// Responses until the present spell is over.
-    left: Cell<u32>,
+    remaining: Cell<u32>,
+    /// When it began; at 0 before there was one.
+    began: Cell<Clocks>,
     record: RefCell<Record>,
-}
-
-impl fmt::Debug for Trial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trial").field("on", &self.on).finish_non_exhaustive()
-    }
 }
 
 impl Default for Trial {
     fn default() -> Self {
-        Self { on: Cell::new(false), left: Cell::new(SPELL_RESPONSES), record: RefCell::default() }
+        Self {
+            is_on: Cell::new(false),
+            remaining: Cell::new(SPELL_RESPONSES),
+            began: Cell::new(Clocks { time: 0, processor: 0 }),
+            record: RefCell::default(),
+        }
     }
 }
 
 impl Trial {
-    /// Returns true while the thing is to be done.
+    /// Returns true while pauses are to be made.
     #[inline]
     pub(super) fn is_on(&self) -> bool {
-        self.on.get()
+        self.is_on.get()
     }
 
-    /// One more response.
+    /// Notes that a response has begun at this time, and returns true if a spell ends with it. Then
+    /// [`Trial::end_spell`] is to be called.
     #[inline]
-    pub(super) fn note_response(&self) {
-        let left = self.left.get() - 1;
-        self.left.set(left);
-        if left == 0 {
-            self.end_spell();
-        }
+    pub(super) fn note_response(&self, now: u64) -> bool {
+        let remaining = self.remaining.get() - 1;
+        self.remaining.set(remaining);
+        remaining == 0 || now.saturating_sub(self.began.get().time) > SPELL_NS_MAX
     }
 
+    /// Ends a spell. Pauses, if there are any, are short or not.
     #[cold]
-    fn end_spell(&self) {
-        self.left.set(SPELL_RESPONSES);
-        self.on.set(self.record.borrow_mut().end_spell(self.on.get(), Clocks::read()));
+    pub(super) fn end_spell(&self, now: Clocks, pauses_are_short: bool) {
+        let is_whole = self.remaining.replace(SPELL_RESPONSES) == 0;
+        let began = self.began.replace(now);
+        let took = Clocks {
+            time: now.time.saturating_sub(began.time),
+            processor: now.processor.saturating_sub(began.processor),
+        };
+        let spell = Spell { pausing: self.is_on.get(), took };
+        let mut record = self.record.borrow_mut();
+        record.are_short = pauses_are_short;
+        self.is_on.set(record.end_spell(spell, is_whole, now.time));
     }
 
-    /// Does the thing, or leaves it, whatever it brings.
+    /// Makes pauses or none from now on, whatever they bring.
     #[cfg(test)]
     pub(super) fn keep(&self, on: bool) {
-        self.on.set(on);
-        self.left.set(u32::MAX);
+        self.is_on.set(on);
+        self.remaining.set(u32::MAX);
+        self.began.set(Clocks { time: u64::MAX, processor: 0 });
     }
 }
 
@@ -234,82 +254,136 @@ mod tests {
     /// What a spell takes, in microseconds: of time, and of the processor.
     type Took = (u64, u64);
 
-    /// A core that has just begun.
+    /// A core on which spells take as long as a test says.
     struct Core {
-        record: Record,
+        trial: Trial,
         now: Clocks,
-        on: bool,
+        pauses_are_short: bool,
     }
 
     impl Core {
         fn new() -> Self {
-            let now = Clocks { time_ns: 0, processor_ns: 0 };
-            let mut record = Record::default();
-            let on = record.end_spell(false, now);
-            Self { record, now, on }
+            let now = Clocks { time: 1 << 40, processor: 0 };
+            let core = Self { trial: Trial::default(), now, pauses_are_short: true };
+            assert!(core.trial.note_response(now.time));
+            core.trial.end_spell(now, true);
+            core
+        }
+
+        /// Works for a spell of so many responses.
+        fn work_for(&mut self, responses: u32, (time, processor): Took) {
+            let began = self.now;
+            for number in 1..=u64::from(responses) {
+                let of = |all: u64| all * 1_000 * number / u64::from(responses);
+                self.now.time = began.time + of(time);
+                self.now.processor = began.processor + of(processor);
+                if self.trial.note_response(self.now.time) {
+                    self.trial.end_spell(self.now, self.pauses_are_short);
+                }
+            }
         }
 
         /// Works for so many spells, whose number and kind say what they take. Returns those in
-        /// which the thing was done.
+        /// which there were pauses.
         fn work(&mut self, spells: u32, mut took: impl FnMut(u32, bool) -> Took) -> Vec<u32> {
-            let mut done = Vec::new();
+            let mut paused = Vec::new();
             for number in 0..spells {
-                let (time, processor) = took(number, self.on);
-                self.now.time_ns += time * 1_000;
-                self.now.processor_ns += processor * 1_000;
-                if self.on {
-                    done.push(number);
+                let is_on = self.trial.is_on();
+                if is_on {
+                    paused.push(number);
                 }
-                self.on = self.record.end_spell(self.on, self.now);
+                self.work_for(SPELL_RESPONSES, took(number, is_on));
             }
-            done
+            paused
+        }
+
+        fn pays(&self) -> bool {
+            self.trial.record.borrow().pays
         }
     }
 
-    /// Numbers that scatter evenly by at most this part of their mean, in percent.
-    fn scattered(percent: u64) -> impl FnMut(u64) -> u64 {
-        let mut state = 1_u64;
+    /// Numbers around a mean, which scatter evenly by at most so many percent.
+    fn scattered(seed: u64, percent: u64) -> impl FnMut(u64) -> u64 {
+        let mut state = seed;
         move |mean| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_041);
             mean * (100 - percent + (state >> 33) % (2 * percent + 1)) / 100
         }
     }
 
-    #[test]
-    fn what_saves_processor_time_is_done_nearly_always() {
-        let mut scatter = scattered(10);
-        let done = Core::new()
-            .work(1_000, |_, on| (scatter(10_000), scatter(if on { 5_400 } else { 6_000 })));
-        assert!(done.len() > 900, "{}", done.len());
-        // At first both are done in turn.
-        assert_eq!(done[..8], [1, 3, 5, 7, 9, 11, 13, 15]);
-    }
+    const SEEDS: u32 = 100;
 
-    #[test]
-    fn what_makes_clients_wait_or_saves_nothing_is_left() {
-        for (time, processor) in [(11_000, 6_000), (11_000, 5_000), (10_000, 6_600)] {
-            let mut scatter = scattered(10);
-            let done = Core::new().work(1_000, |_, on| {
-                let (time, processor) = if on { (time, processor) } else { (10_000, 6_000) };
-                (scatter(time), scatter(processor))
-            });
-            // Those of the beginning, and one in 65.
-            assert!(done.len() < 40, "{time} {processor}: {}", done.len());
-        }
-    }
-
-    #[test]
-    fn what_makes_no_difference_is_not_taken_for_something_that_pays() {
-        for percent in [1, 10, 40, 80] {
-            let mut scatter = scattered(percent);
+    /// The number of spells with pauses, of 1,000 for each seed, if they take so long with them and
+    /// `(10_000, 6_000)` without.
+    fn paused(percent: u64, with: Took, pauses_are_short: bool) -> usize {
+        let each = |seed| {
+            let mut scatter = scattered(u64::from(seed), percent);
             let mut core = Core::new();
-            let mut paid = 0;
-            for _ in 0..10_000 {
-                core.work(1, |_, _| (scatter(10_000), scatter(6_000)));
-                paid += u32::from(core.record.pays);
-            }
-            assert!(paid < 500, "{percent}: {paid}");
+            core.pauses_are_short = pauses_are_short;
+            core.work(1_000, |_, on| {
+                let (time, processor) = if on { with } else { (10_000, 6_000) };
+                (scatter(time), scatter(processor))
+            })
+            .len()
+        };
+        (0..SEEDS).map(each).sum::<usize>() / SEEDS as usize
+    }
+
+    #[test]
+    fn at_first_both_are_tried_in_turn() {
+        let tried = Core::new().work(40, |_, _| (10_000, 6_000));
+        assert_eq!(tried, (1..=35).step_by(2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn pauses_that_save_processor_time_are_made() {
+        for (percent, with, least) in [
+            (0, (10_000, 5_840), 950),
+            (5, (10_000, 5_400), 900),
+            (10, (10_000, 5_100), 850),
+            (10, (9_000, 5_100), 850),
+        ] {
+            let paused = paused(percent, with, true);
+            assert!(paused > least, "{percent} {with:?}: {paused}");
         }
+    }
+
+    #[test]
+    fn pauses_that_cost_time_or_save_too_little_are_not_made() {
+        for (percent, with) in [
+            (0, (10_000, 5_950)),
+            (0, (10_500, 5_000)),
+            (10, (10_000, 6_000)),
+            (10, (10_000, 6_600)),
+            (10, (11_500, 5_000)),
+            (40, (10_000, 6_000)),
+        ] {
+            let paused = paused(percent, with, true);
+            assert!(paused < 150, "{percent} {with:?}: {paused}");
+        }
+    }
+
+    #[test]
+    fn long_pauses_must_make_responses_come_sooner() {
+        assert!(paused(5, (10_000, 5_000), false) < 150);
+        assert!(paused(5, (9_800, 5_000), false) < 200);
+        assert!(paused(5, (9_000, 5_000), false) > 850);
+    }
+
+    #[test]
+    fn what_differs_by_chance_does_not_pay_however_rarely_it_differs() {
+        let believed = (0..SEEDS).filter(|&seed| {
+            let mut chance = scattered(u64::from(seed), 100);
+            let mut core = Core::new();
+            // One spell in ten takes twenty times as long.
+            core.work(
+                2_000,
+                |_, _| if chance(50) < 10 { (100_000, 90_000) } else { (5_000, 4_500) },
+            );
+            core.pays()
+        });
+        let believed = believed.count();
+        assert!(believed < 10, "{believed}");
     }
 
     #[test]
@@ -320,63 +394,94 @@ mod tests {
                 let time = u64::try_from(begins + step * i64::from(number)).unwrap();
                 (time, time / 2)
             });
-            assert!(!core.record.pays);
-            for mean in [core.record.cost, core.record.time] {
-                assert!(mean.number > COMPARISONS_MIN, "{mean:?}");
-                assert!((mean.value - ONE).abs() < ONE / 1_000, "{mean:?}");
+            let record = core.trial.record.borrow();
+            for mean in [record.cost, record.time] {
+                assert_eq!(mean.number, COMPARISONS);
+                assert!(mean.value.abs() < ONE / 1_000, "{mean:?}");
             }
         }
     }
 
     #[test]
     fn a_core_with_time_to_spare_tries_nothing() {
-        let idle = |_, on| (10_000, if on { 2_000 } else { 4_400 });
+        let spare = |_, on| (10_000, if on { 1_000 } else { 3_200 });
         let mut core = Core::new();
-        assert!(core.work(1_000, idle).is_empty());
+        assert!(core.work(1_000, spare).is_empty());
         // It begins once there is more to do, and ends when there is no more.
-        let done = core.work(1_000, |_, on| (10_000, if on { 4_000 } else { 4_600 }));
-        assert!(done.len() > 900, "{}", done.len());
-        let done = core.work(1_000, idle).len();
-        assert!(done <= 65, "{done}");
+        let paused = core.work(1_000, |_, on| (10_000, if on { 3_200 } else { 3_700 })).len();
+        assert!(paused > 800, "{paused}");
+        assert_eq!(core.work(1_000, spare), [0]);
     }
 
     #[test]
-    fn a_core_finds_out_that_it_no_longer_pays_and_that_it_does_again() {
+    fn the_use_of_a_core_is_not_that_of_its_last_spell() {
+        let mut scatter = scattered(1, 60);
+        let tried = Core::new().work(1_000, |_, _| (10_000, scatter(2_400)));
+        assert!(tried.is_empty(), "{tried:?}");
+    }
+
+    #[test]
+    fn a_core_finds_out_that_pauses_no_longer_pay_and_that_they_do_again() {
         let mut core = Core::new();
-        for _ in 0..3 {
+        for worse in [(10_000, 6_100), (12_000, 5_000), (12_000, 7_000)] {
             core.work(1_000, |_, on| (10_000, if on { 5_000 } else { 6_000 }));
-            assert!(core.record.pays);
-            core.work(1_000, |_, on| (if on { 12_000 } else { 10_000 }, 6_000));
-            assert!(!core.record.pays);
+            assert!(core.pays());
+            core.work(1_000, |_, on| if on { worse } else { (10_000, 6_000) });
+            assert!(!core.pays(), "{worse:?}");
         }
     }
 
     #[test]
     fn one_bad_spell_changes_nothing() {
-        let took = |on| (10_000, if on { 5_000 } else { 6_000 });
         for kind in [false, true] {
             let mut core = Core::new();
-            core.work(200, |_, on| took(on));
-            // The process is stopped for a minute.
-            let mut stopped = false;
-            let done = core.work(200, |_, on| {
-                let stops = on == kind && !stopped;
-                stopped |= stops;
-                (if stops { 60_000_000 } else { took(on).0 }, took(on).1)
+            let took = |on| (10_000, if on { 5_000 } else { 6_000 });
+            core.work(300, |_, on| took(on));
+            // Of two spells beside each other that differ, so that it is compared.
+            let mut last = kind;
+            let mut is_over = false;
+            let paused = core.work(300, |_, on| {
+                let is_bad = !is_over && on == kind && last != kind;
+                last = on;
+                is_over |= is_bad;
+                (if is_bad { 240_000 } else { took(on).0 }, took(on).1)
             });
-            assert!(stopped);
-            assert!(done.len() > 180, "{}", done.len());
+            assert!(is_over);
+            assert!(paused.len() > 250, "{}", paused.len());
         }
     }
 
     #[test]
-    fn a_spell_is_so_many_responses() {
-        let trial = Trial::default();
-        (1..SPELL_RESPONSES).for_each(|_| trial.note_response());
-        assert!(trial.record.borrow().began.is_none());
-        trial.note_response();
-        assert!(trial.record.borrow().began.is_some());
-        assert_eq!(trial.left.get(), SPELL_RESPONSES);
-        assert!(!trial.is_on());
+    fn loads_that_come_and_go_in_step_with_spells_are_not_mistaken() {
+        for phase in [1, 2, 3, 5, 9, 65] {
+            let mut core = Core::new();
+            let paused = core.work(3_000, |number, _| {
+                let parts = if number / phase % 2 == 0 { 1 } else { 5 };
+                (2_000 * parts, 1_500 * parts)
+            });
+            assert!(paused.len() < 600, "{phase}: {}", paused.len());
+            assert!(!core.pays(), "{phase}");
+        }
+    }
+
+    #[test]
+    fn a_spell_is_so_many_responses_and_no_longer_than_that() {
+        let mut core = Core::new();
+        core.work(100, |_, on| (10_000, if on { 5_000 } else { 6_000 }));
+        assert!(core.pays() && core.trial.is_on());
+        // The load is nearly gone: the next response after a quarter of a second ends it.
+        core.work_for(1, (249_000, 100));
+        assert!(core.trial.is_on());
+        core.work_for(1, (2_000, 100));
+        assert!(!core.trial.is_on());
+        assert!(core.trial.record.borrow().earlier.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn spells_that_take_nothing_differ_by_nothing() {
+        assert_eq!(difference(0, 0), 0);
+        assert_eq!(difference(u64::MAX, 0), DIFFERENCE_MAX);
+        assert_eq!(difference(0, u64::MAX), -DIFFERENCE_MAX);
+        assert_eq!(difference(102_400, 98_304), ONE * 2 / 98);
     }
 }

@@ -188,8 +188,9 @@ impl<'r> ObjectRequest<'r> {
                 };
                 let mut begins = filled == 0;
                 if begins {
-                    let after = clock.refresh().since(sent);
-                    core.reactor.note_first_byte(after);
+                    let now = clock.refresh();
+                    let after = now.since(sent);
+                    core.reactor.note_first_byte(now, after);
                     *first_byte_ns = Some(after);
                 }
                 filled += count;
