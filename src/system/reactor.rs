@@ -313,6 +313,16 @@ mod tests {
         });
     }
 
+    #[test]
+    fn a_core_learns_how_long_s3_takes() {
+        event_loop::run(|| async {
+            let reactor = Reactor::start_with(None, PausesChoice::Usual).unwrap();
+            (0..1_000).for_each(|_| reactor.note_first_byte(Monotonic::now(), 1_000_000));
+            assert!(reactor.pauses.first_byte().as_micros() > 900);
+        })
+        .unwrap();
+    }
+
     /// A core on which pauses are worth it.
     fn settled() -> Rc<Reactor> {
         let reactor = Reactor::start_with(None, PausesChoice::Usual).unwrap();

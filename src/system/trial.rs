@@ -1,4 +1,4 @@
-//! Whether pauses pay, found out by working with and without them in turn.
+//! Finding out whether pauses pay, by working with and without them in turn.
 //!
 //! The work of a core is cut into spells of equally many responses. A spell is compared with the
 //! one before and the one after it if both were of the other kind, so that a load that grows or
@@ -14,8 +14,8 @@ use std::cell::{Cell, RefCell};
 /// Responses in a spell: 6 to 25 ms of a busy core, if objects are small.
 const SPELL_RESPONSES: u32 = 512;
 
-/// A spell ends after so much time, in nanoseconds, however few responses there were. Then it says
-/// nothing: 2,000 responses a second are not a load under which a sleep more or less counts.
+/// A spell ends after so much time, in nanoseconds, however few responses there were. Then it is
+/// not compared, so a core that begins fewer than 2,048 responses a second makes no pauses.
 const SPELL_NS_MAX: u64 = 250_000_000;
 
 /// Differences are counted in parts of this.
@@ -25,12 +25,15 @@ const ONE: i64 = 1 << 20;
 /// difference is that of two figures divided by their sum, so -1 % is a ratio of 0.98.
 const COST_MAX: i64 = -ONE / 100;
 
-/// And where time differs by at most this, if they are short: by 3 %, because comparisons are never
-/// quite sure.
+/// And where time differs by at most this, if they are short: by 3 %. A mean is that far off by
+/// chance if spells scatter by 15 %.
 const TIME_MAX_SHORT: i64 = ONE * 15 / 1_000;
 
-/// Or by at most this, if they are long: by -3 %.
+/// Or by at most this, if they are long: by -3 %, which chance alone rarely brings.
 const TIME_MAX_LONG: i64 = -TIME_MAX_SHORT;
+
+/// Pauses that save processor time, and miss the limit of time by less than this, are tried often.
+const UNDECIDED: i64 = ONE / 100;
 
 /// A difference counts as at most this, a ratio of 1.3, so that one bad spell among many says
 /// little.
@@ -41,7 +44,7 @@ const DIFFERENCE_MAX: i64 = ONE / 8;
 const COMPARISONS: i64 = 32;
 
 /// Spells of one kind between two of the other, once something was concluded: at least and at
-/// most, on average. At most a ninth of the time goes to what does not pay.
+/// most, on average. About an eighth of the time at most goes to what does not pay.
 const GAP_MIN: u64 = 8;
 const GAP_MAX: u64 = 64;
 
@@ -55,7 +58,7 @@ const BUSY_PAUSING_PERCENT: i64 = 16;
 /// A new spell counts for this part of the mean use.
 const USE_PART: i64 = 8;
 
-/// What the clocks of a core say, or what passed by them, in nanoseconds.
+/// The clocks of a core, or what passed by them, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clocks {
     pub(super) time: u64,
@@ -86,7 +89,7 @@ impl Mean {
     }
 
     /// The mean and two standard errors, as if the comparisons had no spell in common.
-    fn hardly_above(&self) -> i64 {
+    fn upper_bound(&self) -> i64 {
         self.value + 2 * (self.variance.max(0) / self.number.max(1)).isqrt()
     }
 }
@@ -100,10 +103,10 @@ fn difference(of: u64, from: u64) -> i64 {
     ((of - from) * ONE / (of + from).max(1)).clamp(-DIFFERENCE_MAX, DIFFERENCE_MAX)
 }
 
-/// What is known so far.
+/// The findings so far.
 #[derive(Debug, Default)]
 struct Record {
-    /// Whether pauses are short.
+    /// Set if pauses are short against the time that S3 takes.
     are_short: bool,
     /// The two spells before the present one, the last of them first.
     earlier: [Option<Spell>; 2],
@@ -113,7 +116,7 @@ struct Record {
     /// Mean use of the processor without pauses, in percent.
     used: i64,
     /// Spells until one of the other kind.
-    remaining: u64,
+    spells_remaining: u64,
     gap: u64,
 }
 
@@ -121,8 +124,8 @@ impl Record {
     /// A spell is over, with all its responses or not. Returns whether there are pauses in the next
     /// one.
     fn end_spell(&mut self, spell: Spell, is_whole: bool, now: u64) -> bool {
-        self.note_use(spell);
         if !is_whole {
+            self.note_use(spell);
             self.earlier = [None; 2];
             return false;
         }
@@ -133,7 +136,10 @@ impl Record {
             self.compare(between, [before, spell]);
         }
         self.earlier = [Some(spell), self.earlier[0]];
-        self.choose(now)
+        // A spell that is compared must not decide whether it is.
+        let next = self.choose(now);
+        self.note_use(spell);
+        next
     }
 
     fn note_use(&mut self, Spell { pausing, took }: Spell) {
@@ -167,20 +173,27 @@ impl Record {
         let is_within_limits = |cost, time| cost <= COST_MAX && time <= time_max;
         let as_before = is_within_limits(cost, time) == self.pays;
         self.gap = if as_before { self.gap * 2 } else { self.gap / 2 }.clamp(GAP_MIN, GAP_MAX);
-        let cost = if self.pays { self.cost.value } else { self.cost.hardly_above() };
-        self.pays = is_within_limits(cost, self.time.value);
+        let bound = if self.pays { self.cost.value } else { self.cost.upper_bound() };
+        self.pays = is_within_limits(bound, self.time.value);
+        if !self.pays && bound <= COST_MAX && self.time.value - time_max < UNDECIDED {
+            self.gap = GAP_MIN;
+        }
     }
 
     fn choose(&mut self, now: u64) -> bool {
         if self.used < BUSY_PERCENT {
             return false;
         }
-        if let Some(remaining) = self.remaining.checked_sub(1) {
-            self.remaining = remaining;
+        if let Some(remaining) = self.spells_remaining.checked_sub(1) {
+            self.spells_remaining = remaining;
             return self.pays;
         }
         // Not always equally many, because a load may come and go in step with them.
-        self.remaining = (self.gap / 2 + (now >> 6) % self.gap.max(1)).max(1);
+        let by_chance = now >> 6;
+        self.spells_remaining = match self.gap {
+            0 => 1 + by_chance % 2,
+            gap => gap / 2 + by_chance % gap,
+        };
         !self.pays
     }
 }
@@ -238,6 +251,12 @@ impl Trial {
         self.is_on.set(record.end_spell(spell, is_whole, now.time));
     }
 
+    /// Mean use of the processor without pauses, in percent.
+    #[cfg(test)]
+    pub(super) fn used_percent(&self) -> i64 {
+        self.record.borrow().used
+    }
+
     /// Makes pauses or none from now on, whatever they bring.
     #[cfg(test)]
     pub(super) fn keep(&self, on: bool) {
@@ -251,7 +270,7 @@ impl Trial {
 mod tests {
     use super::*;
 
-    /// What a spell takes, in microseconds: of time, and of the processor.
+    /// Time of a spell, and processor time of it, in microseconds.
     type Took = (u64, u64);
 
     /// A core on which spells take as long as a test says.
@@ -259,12 +278,15 @@ mod tests {
         trial: Trial,
         now: Clocks,
         pauses_are_short: bool,
+        /// Nanoseconds below a microsecond or two, which no clock gets right.
+        noise: Box<dyn FnMut(u64) -> u64>,
     }
 
     impl Core {
         fn new() -> Self {
             let now = Clocks { time: 1 << 40, processor: 0 };
-            let core = Self { trial: Trial::default(), now, pauses_are_short: true };
+            let noise = Box::new(scattered(7, 100));
+            let core = Self { trial: Trial::default(), now, pauses_are_short: true, noise };
             assert!(core.trial.note_response(now.time));
             core.trial.end_spell(now, true);
             core
@@ -293,6 +315,7 @@ mod tests {
                     paused.push(number);
                 }
                 self.work_for(SPELL_RESPONSES, took(number, is_on));
+                self.now.time += (self.noise)(1_000);
             }
             paused
         }
@@ -331,14 +354,16 @@ mod tests {
 
     #[test]
     fn at_first_both_are_tried_in_turn() {
-        let tried = Core::new().work(40, |_, _| (10_000, 6_000));
-        assert_eq!(tried, (1..=35).step_by(2).collect::<Vec<_>>());
+        let tried = Core::new().work(200, |_, _| (10_000, 6_000));
+        let (first, later): (Vec<_>, Vec<_>) = tried.into_iter().partition(|&number| number < 60);
+        assert!((19..=30).contains(&first.len()), "{first:?}");
+        assert!(later.len() < 20, "{later:?}");
     }
 
     #[test]
     fn pauses_that_save_processor_time_are_made() {
         for (percent, with, least) in [
-            (0, (10_000, 5_840), 950),
+            (0, (10_000, 5_840), 930),
             (5, (10_000, 5_400), 900),
             (10, (10_000, 5_100), 850),
             (10, (9_000, 5_100), 850),
@@ -366,7 +391,7 @@ mod tests {
     #[test]
     fn long_pauses_must_make_responses_come_sooner() {
         assert!(paused(5, (10_000, 5_000), false) < 150);
-        assert!(paused(5, (9_800, 5_000), false) < 200);
+        assert!(paused(5, (9_900, 5_000), false) < 200);
         assert!(paused(5, (9_000, 5_000), false) > 850);
     }
 
@@ -388,11 +413,12 @@ mod tests {
 
     #[test]
     fn a_load_that_changes_makes_no_difference() {
-        for (begins, step) in [(20_000, 200), (210_000, -200)] {
+        for (begins, percent) in [(2_000, 102), (100_000_000, 98)] {
             let mut core = Core::new();
-            core.work(1_000, |number, _| {
-                let time = u64::try_from(begins + step * i64::from(number)).unwrap();
-                (time, time / 2)
+            let mut time = begins;
+            core.work(500, |_, _| {
+                time = time * percent / 100;
+                (time.min(200_000), time.min(200_000) / 2)
             });
             let record = core.trial.record.borrow();
             for mean in [record.cost, record.time] {
@@ -408,9 +434,10 @@ mod tests {
         let mut core = Core::new();
         assert!(core.work(1_000, spare).is_empty());
         // It begins once there is more to do, and ends when there is no more.
-        let paused = core.work(1_000, |_, on| (10_000, if on { 3_200 } else { 3_700 })).len();
+        let paused = core.work(1_000, |_, on| (10_000, if on { 2_000 } else { 3_500 })).len();
         assert!(paused > 800, "{paused}");
-        assert_eq!(core.work(1_000, spare), [0]);
+        let paused = core.work(1_000, spare).len();
+        assert!(paused <= 2, "{paused}");
     }
 
     #[test]
@@ -454,13 +481,14 @@ mod tests {
     #[test]
     fn loads_that_come_and_go_in_step_with_spells_are_not_mistaken() {
         for phase in [1, 2, 3, 5, 9, 65] {
-            let mut core = Core::new();
-            let paused = core.work(3_000, |number, _| {
-                let parts = if number / phase % 2 == 0 { 1 } else { 5 };
-                (2_000 * parts, 1_500 * parts)
-            });
-            assert!(paused.len() < 600, "{phase}: {}", paused.len());
-            assert!(!core.pays(), "{phase}");
+            for offset in [0, 1] {
+                let mut core = Core::new();
+                let paused = core.work(3_000, |number, _| {
+                    let parts = if (number + offset) / phase % 2 == 0 { 1 } else { 5 };
+                    (2_000 * parts, 1_500 * parts)
+                });
+                assert!(paused.len() < 600, "{phase} {offset}: {}", paused.len());
+            }
         }
     }
 
@@ -480,8 +508,41 @@ mod tests {
     #[test]
     fn spells_that_take_nothing_differ_by_nothing() {
         assert_eq!(difference(0, 0), 0);
-        assert_eq!(difference(u64::MAX, 0), DIFFERENCE_MAX);
-        assert_eq!(difference(0, u64::MAX), -DIFFERENCE_MAX);
+        assert_eq!(difference(u64::MAX, 0), ONE / 8);
+        assert_eq!(difference(0, u64::MAX), -ONE / 8);
         assert_eq!(difference(102_400, 98_304), ONE * 2 / 98);
+        assert!(Core::new().work(100, |_, _| (0, 0)).is_empty());
+    }
+
+    #[test]
+    fn the_bound_of_a_mean_is_two_standard_errors_above_it() {
+        let mut mean = Mean::default();
+        for number in 0..1_000 {
+            mean.add(if number % 2 == 0 { 9_000 } else { 1_000 });
+        }
+        assert!((mean.value - 5_000).abs() < 200, "{mean:?}");
+        // They are 4,000 off it, and 32 count.
+        let error = mean.upper_bound() - mean.value;
+        assert!((error - 2 * 4_000 * 100 / 566).abs() < 50, "{error}");
+        let mut steady = Mean::default();
+        (0..100).for_each(|_| steady.add(-3_000));
+        assert_eq!([steady.value, steady.upper_bound()], [-3_000; 2]);
+    }
+
+    #[test]
+    fn what_is_to_begin_must_be_sure() {
+        // In the mean they save what they must, and chance decides.
+        let mut scatter = scattered(3, 20);
+        let mut core = Core::new();
+        let mut below = 0;
+        for _ in 0..300 {
+            core.work(1, |_, on| (10_000, scatter(if on { 5_840 } else { 6_000 })));
+            let record = core.trial.record.borrow();
+            if record.cost.number == COMPARISONS && record.cost.value <= COST_MAX {
+                below += 1;
+                assert_eq!(record.pays, record.cost.upper_bound() <= COST_MAX);
+            }
+        }
+        assert!(below > 50, "{below}");
     }
 }
