@@ -336,7 +336,9 @@ mod tests {
     fn answer(requests: u64, first_byte_us: u64, time_without: u64, time_with: u64) -> usize {
         let pauses = Pauses::new(PausesChoice::Usual);
         let (mut time, mut processor) = (1 << 40, 0);
-        let each = |_| {
+        let each = |number: u64| {
+            // One in each spell is fast: the last one.
+            let first_byte_us = if number.is_multiple_of(512) { 10 } else { first_byte_us };
             let pausing = pauses.trial.is_on();
             time += if pausing { time_with } else { time_without };
             processor += if pausing { 6_000 } else { 7_000 };

@@ -530,6 +530,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_lasts_until_the_mean_is_beyond_a_limit() {
+        let scattered = Mean { number: COMPARISONS, value: COST_MAX - 100, variance: 1 << 30 };
+        for pays in [false, true] {
+            let mut record = Record { pays, are_short: true, cost: scattered, ..Record::default() };
+            record.conclude(COST_MAX, 0);
+            assert_eq!(record.pays, pays);
+        }
+    }
+
+    #[test]
+    fn pauses_that_hardly_miss_the_limit_of_time_are_tried_often() {
+        let saves = Mean { number: COMPARISONS, value: 2 * COST_MAX, variance: 0 };
+        let spends = Mean { value: 0, ..saves };
+        let [hardly, clearly] =
+            [1, 2 * UNDECIDED].map(|over| Mean { value: TIME_MAX_SHORT + over, ..saves });
+        for (cost, time, gap) in
+            [(saves, hardly, GAP_MIN), (saves, clearly, 32), (spends, hardly, 32)]
+        {
+            let mut record = Record { are_short: true, gap: 16, cost, time, ..Record::default() };
+            record.conclude(0, ONE);
+            assert!(!record.pays);
+            assert_eq!(record.gap, gap, "{cost:?} {time:?}");
+        }
+    }
+
+    #[test]
     fn what_is_to_begin_must_be_sure() {
         // In the mean they save what they must, and chance decides.
         let mut scatter = scattered(3, 20);
