@@ -15,8 +15,9 @@ use std::cell::{Cell, RefCell};
 const SPELL_RESPONSES: u32 = 512;
 
 /// A spell ends after so much time, in nanoseconds, however few responses there were. Then it is
-/// not compared, so a core that begins fewer than 2,048 responses a second makes no pauses.
-const SPELL_NS_MAX: u64 = 250_000_000;
+/// not compared. So a core that begins fewer than 10,240 responses a second makes no pauses: there
+/// is little to save, and it would take seconds to find out.
+const SPELL_NS_MAX: u64 = 50_000_000;
 
 /// Differences are counted in parts of this.
 const ONE: i64 = 1 << 20;
@@ -403,7 +404,7 @@ mod tests {
             // One spell in ten takes twenty times as long.
             core.work(
                 2_000,
-                |_, _| if chance(50) < 10 { (100_000, 90_000) } else { (5_000, 4_500) },
+                |_, _| if chance(50) < 10 { (45_000, 40_000) } else { (2_250, 2_000) },
             );
             core.pays()
         });
@@ -418,7 +419,7 @@ mod tests {
             let mut time = begins;
             core.work(500, |_, _| {
                 time = time * percent / 100;
-                (time.min(200_000), time.min(200_000) / 2)
+                (time.min(48_000), time.min(48_000) / 2)
             });
             let record = core.trial.record.borrow();
             for mean in [record.cost, record.time] {
@@ -471,7 +472,7 @@ mod tests {
                 let is_bad = !is_over && on == kind && last != kind;
                 last = on;
                 is_over |= is_bad;
-                (if is_bad { 240_000 } else { took(on).0 }, took(on).1)
+                (if is_bad { 45_000 } else { took(on).0 }, took(on).1)
             });
             assert!(is_over);
             assert!(paused.len() > 250, "{}", paused.len());
@@ -497,8 +498,8 @@ mod tests {
         let mut core = Core::new();
         core.work(100, |_, on| (10_000, if on { 5_000 } else { 6_000 }));
         assert!(core.pays() && core.trial.is_on());
-        // The load is nearly gone: the next response after a quarter of a second ends it.
-        core.work_for(1, (249_000, 100));
+        // The load is nearly gone: the next response after a twentieth of a second ends it.
+        core.work_for(1, (49_000, 100));
         assert!(core.trial.is_on());
         core.work_for(1, (2_000, 100));
         assert!(!core.trial.is_on());
