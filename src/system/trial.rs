@@ -45,7 +45,7 @@ const DIFFERENCE_MAX: i64 = ONE / 8;
 const COMPARISONS: i64 = 32;
 
 /// Spells of one kind between two of the other, once something was concluded: at least and at
-/// most, on average. About an eighth of the time at most goes to what does not pay.
+/// most. A ninth of the time at most goes to what does not pay.
 const GAP_MIN: u64 = 8;
 const GAP_MAX: u64 = 64;
 
@@ -189,12 +189,9 @@ impl Record {
             self.spells_remaining = remaining;
             return self.pays;
         }
-        // Not always equally many, because a load may come and go in step with them.
-        let by_chance = now >> 6;
-        self.spells_remaining = match self.gap {
-            0 => 1 + by_chance % 2,
-            gap => gap / 2 + by_chance % gap,
-        };
+        // Before anything is concluded it is left to chance, because a load may come and go in step
+        // with spells.
+        self.spells_remaining = if self.gap == 0 { 1 + (now >> 6) % 2 } else { self.gap };
         !self.pays
     }
 }
@@ -554,22 +551,5 @@ mod tests {
             assert!(!record.pays);
             assert_eq!(record.gap, gap, "{cost:?} {time:?}");
         }
-    }
-
-    #[test]
-    fn what_is_to_begin_must_be_sure() {
-        // In the mean they save what they must, and chance decides.
-        let mut scatter = scattered(3, 20);
-        let mut core = Core::new();
-        let mut below = 0;
-        for _ in 0..300 {
-            core.work(1, |_, on| (10_000, scatter(if on { 5_840 } else { 6_000 })));
-            let record = core.trial.record.borrow();
-            if record.cost.number == COMPARISONS && record.cost.value <= COST_MAX {
-                below += 1;
-                assert_eq!(record.pays, record.cost.upper_bound() <= COST_MAX);
-            }
-        }
-        assert!(below > 50, "{below}");
     }
 }
