@@ -174,7 +174,7 @@ impl Rehearsal {
             is_head: request.is_head(),
             fields: &fields,
             client: Some(response.presence()),
-            may_splice: response.may_splice(),
+            passage: response.passage(),
             notes: None,
         };
         let object = ObjectRequest::new(core, &request.local, bucket, wanted, permit).ok()?;

@@ -227,10 +227,14 @@ impl Reactor {
         self.pauses.are_made()
     }
 
-    /// Notes that S3 has begun a response now, after so many nanoseconds.
+    /// Notes that S3 has begun a response to a request that was sent then. Returns the nanoseconds
+    /// in between.
     #[inline]
-    pub fn note_first_byte(&self, now: Monotonic, after_ns: u64) {
+    pub fn first_byte_after(&self, sent: Monotonic) -> u64 {
+        let now = self.clock.refresh();
+        let after_ns = now.since(sent);
         self.pauses.note_first_byte(now, after_ns);
+        after_ns
     }
 }
 
@@ -317,7 +321,10 @@ mod tests {
     fn a_core_learns_how_long_s3_takes() {
         event_loop::run(|| async {
             let reactor = Reactor::start_with(None, PausesChoice::Usual).unwrap();
-            (0..1_000).for_each(|_| reactor.note_first_byte(Monotonic::now(), 1_000_000));
+            for _ in 0..1_000 {
+                let sent = Monotonic(Monotonic::now().0 - 1_000_000);
+                assert!(reactor.first_byte_after(sent) >= 1_000_000);
+            }
             assert!(reactor.pauses.first_byte().as_micros() > 900);
         })
         .unwrap();

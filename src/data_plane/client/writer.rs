@@ -10,7 +10,7 @@ use crate::{
         },
         core::Core,
         exchange::client::{ClientGone, Cut, ResponseWriter, Start},
-        upstream::body::Body,
+        upstream::body::{Body, Passage},
     },
     protocol::http1::{
         BodyLength, CHUNK_END, ClientFraming, LAST_CHUNK, PROXY_NAME, RequestHead, ResponseHead,
@@ -230,11 +230,16 @@ impl ResponseWriter for Writer<'_> {
         self.framing != ClientFraming::None
     }
 
-    fn frame_bytes_max(&self) -> usize {
-        match self.stream {
+    fn room(&self) -> Option<usize> {
+        // The rest of a frame waits for the client's socket, in the one buffer of the connection.
+        Some(match self.stream {
             Stream::Plain(_) => LARGE_BYTES,
             Stream::Tls(_) => TLS_FRAME_BYTES_MAX,
-        }
+        })
+    }
+
+    async fn wait_for_room(&mut self) -> Result<(), ClientGone> {
+        Ok(())
     }
 
     fn gather(&mut self, frame: &[u8]) -> bool {
@@ -279,8 +284,11 @@ impl ResponseWriter for Writer<'_> {
         }
     }
 
-    fn may_splice(&self) -> bool {
-        self.stream.splice_fd().is_some()
+    fn passage(&self) -> Passage {
+        match self.stream {
+            Stream::Plain(_) => Passage::Spliced,
+            Stream::Tls(_) => Passage::Copied,
+        }
     }
 
     async fn splice(&mut self, body: &mut Body<'_>) -> Result<bool, Cut> {

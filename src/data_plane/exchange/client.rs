@@ -3,7 +3,10 @@
 //! is.
 
 use crate::{
-    data_plane::upstream::{body::Body, error::UpstreamError},
+    data_plane::upstream::{
+        body::{Body, Passage},
+        error::UpstreamError,
+    },
     model::Fault,
     protocol::http1::{BodyLength, ResponseHead},
     system::{
@@ -106,9 +109,12 @@ pub(crate) trait ResponseWriter {
     /// True if the body goes to the client; it does not in a response to HEAD.
     fn has_body(&self) -> bool;
 
-    /// Length of a frame that it takes at a time, in bytes: what is read of a body is held until
-    /// the client has taken it.
-    fn frame_bytes_max(&self) -> usize;
+    /// Bytes of the body that are worth reading now: what was read is held until the client has
+    /// taken it. `None` if it takes nothing at the moment.
+    fn room(&self) -> Option<usize>;
+
+    /// Waits until there is room.
+    async fn wait_for_room(&mut self) -> Result<(), ClientGone>;
 
     /// Keeps a short frame of the body, to be passed on together with what follows. False, with
     /// nothing done, where that is not worth it.
@@ -123,8 +129,8 @@ pub(crate) trait ResponseWriter {
     /// Ends the body and sends what was kept back.
     async fn finish(&mut self) -> Result<(), ClientGone>;
 
-    /// True if a body may be moved past this process to the client.
-    fn may_splice(&self) -> bool;
+    /// The way that a large body takes to the client.
+    fn passage(&self) -> Passage;
 
     /// Moves the rest of a body past this process. False where that is not possible, or not worth
     /// it.

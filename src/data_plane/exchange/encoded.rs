@@ -98,8 +98,7 @@ async fn pass<R: ResponseWriter>(
                 }
             }
             Frame::Wait => {
-                let most = coded.response.frame_bytes_max().min(READ_BYTES);
-                let arrival = body.wait(most);
+                let arrival = body.wait(READ_BYTES);
                 let arrived = match coded.held_since {
                     None => Some(arrival.await),
                     Some(since) => match patience(since, clock.refresh()) {

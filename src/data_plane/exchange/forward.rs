@@ -18,7 +18,7 @@ use crate::{
             request::{ObjectRequest, Target, Wanted},
         },
         upstream::{
-            body::{Body, Frame},
+            body::{Body, Frame, Passage},
             error::{Kind, Phase, UpstreamError},
         },
     },
@@ -72,10 +72,12 @@ pub(super) struct Missing {
     pub(super) upstream_ns: Option<u64>,
 }
 
-/// Returns true if a body may go on unseen: nothing encrypts it to the client, and nothing is to
-/// compress it.
-fn may_splice(response: &impl ResponseWriter, compression: Option<&Compression<'_>>) -> bool {
-    response.may_splice() && !compression.is_some_and(Compression::may_encode)
+/// The way of the body to the client. It does not go on unseen if something may compress it.
+fn passage(response: &impl ResponseWriter, compression: Option<&Compression<'_>>) -> Passage {
+    match response.passage() {
+        Passage::Spliced if compression.is_some_and(Compression::may_encode) => Passage::Copied,
+        passage => passage,
+    }
 }
 
 /// Serves an object that the client may read.
@@ -102,7 +104,7 @@ pub(super) fn forward(
             is_head: exchange.request.is_head(),
             fields: &fields,
             client: Some(response.presence()),
-            may_splice: may_splice(response, compression.as_ref()),
+            passage: passage(response, compression.as_ref()),
             notes: exchange.notes,
         };
         // What is rare or fails is in a box below, so that not every request has room for it. And
@@ -458,7 +460,7 @@ impl<'s> Replacement<'s> {
                 is_head: true,
                 fields: &via,
                 client,
-                may_splice: false,
+                passage: Passage::Copied,
                 notes,
             };
             request = request.followed_by(wanted);
@@ -484,9 +486,9 @@ impl<'s> Replacement<'s> {
             self.append_fields(passes, &mut fields);
             let target = Target::Object(substitute.key());
             let is_head = exchange.request.is_head();
-            let may_splice = may_splice(response, compression.as_ref());
+            let passage = passage(response, compression.as_ref());
             let wanted =
-                Wanted { target, query: b"", is_head, fields: &fields, client, may_splice, notes };
+                Wanted { target, query: b"", is_head, fields: &fields, client, passage, notes };
             request = request.followed_by(wanted);
             match arrived.fetch(&request).await {
                 Ok(fetched) if substitute.is_found(arrived.head.status) => {

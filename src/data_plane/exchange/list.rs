@@ -17,7 +17,7 @@ use crate::{
             request::{ObjectRequest, Target, Wanted},
         },
         upstream::{
-            body::{Body, Frame},
+            body::{Body, Frame, Passage},
             error::{Kind, Phase, UpstreamError},
         },
     },
@@ -164,7 +164,7 @@ impl Page<'_> {
             is_head: false,
             fields: &fields,
             client: Some(response.presence()),
-            may_splice: false,
+            passage: Passage::Copied,
             notes: exchange.notes,
         };
         let request = ObjectRequest::new(core, &exchange.request.local, bucket, wanted, permit);

@@ -38,8 +38,10 @@ pub(super) fn stream(
                         core.reactor.turns.next().await;
                         this_turn = 0;
                     }
-                    if !response.splice(body).await? {
-                        body.wait(response.frame_bytes_max()).await.map_err(Cut::Upstream)?;
+                    if !response.splice(body).await?
+                        && !body.wait_for_room(|| response.room()).await.map_err(Cut::Upstream)?
+                    {
+                        response.wait_for_room().await?;
                     }
                 }
                 Frame::End => {

@@ -7,7 +7,7 @@ use crate::{
     data_plane::{
         fetch::request::ObjectRequest,
         upstream::{
-            body::{Body, LARGE_BODY_BYTES_MIN},
+            body::{Body, LARGE_BODY_BYTES_MIN, Passage},
             connect::Connector,
             connection::Connection,
             error::{Kind, Phase, UpstreamError},
@@ -15,7 +15,7 @@ use crate::{
     },
     protocol::http1::{Progress, ResponseHead, parse_response},
     system::{
-        buffers::{LARGE_BYTES, PooledBuffer},
+        buffers::{LARGE_BYTES, PooledBuffer, SMALL_BYTES},
         clock::Monotonic,
     },
 };
@@ -165,10 +165,16 @@ impl<'r> ObjectRequest<'r> {
             connection.wait().await;
             // What arrives with the head is copied; of an object that is to be spliced that should
             // be little.
-            let may_splice = self.may_splice && connection.stream().splice_fd().is_some();
-            let reads_little = may_splice && self.endpoint.expects().is_large();
+            let is_plain = connection.stream().splice_fd().is_some();
+            let most = match self.passage {
+                Passage::Shared => SMALL_BYTES,
+                Passage::Spliced if is_plain && self.endpoint.expects().is_large() => {
+                    HEAD_READ_BYTES_MAX
+                }
+                Passage::Spliced | Passage::Copied => LARGE_BYTES,
+            };
+            let reads_little = most <= SMALL_BYTES;
             let mut buffer = if reads_little { core.buffers.small() } else { core.buffers.large() };
-            let most = if reads_little { HEAD_READ_BYTES_MAX } else { LARGE_BYTES };
             let mut phase = Phase::Send;
             let mut filled = 0;
             let mut interim = 0;
@@ -188,10 +194,7 @@ impl<'r> ObjectRequest<'r> {
                 };
                 let mut begins = filled == 0;
                 if begins {
-                    let now = clock.refresh();
-                    let after = now.since(sent);
-                    core.reactor.note_first_byte(now, after);
-                    *first_byte_ns = Some(after);
+                    *first_byte_ns = Some(core.reactor.first_byte_after(sent));
                 }
                 filled += count;
                 let mut at = 0;

@@ -7,7 +7,7 @@ use crate::{
         core::{Core, WarnTopic, credentials::CoreCredentials, generation::Local},
         fetch::notes::Notes,
         upstream::{
-            body::Body,
+            body::{Body, Passage},
             endpoint::{EndpointState, Keeping},
             error::UpstreamError,
         },
@@ -40,7 +40,7 @@ pub(crate) struct ObjectRequest<'r> {
     fields: &'r [u8],
     pub(super) is_head: bool,
     pub(super) client: Option<Presence>,
-    pub(super) may_splice: bool,
+    pub(super) passage: Passage,
     pub(super) notes: Option<&'r Notes>,
     credentials: Held<'r>,
     _permit: Permit,
@@ -88,9 +88,8 @@ pub(crate) struct Wanted<'r> {
     /// The client that waits for it, whose departure ends the attempts and the body. Without one
     /// only timeouts do.
     pub(crate) client: Option<Presence>,
-    /// True if its body may pass this process without being copied, so that little of a large one
-    /// is to be read with the head.
-    pub(crate) may_splice: bool,
+    /// The way of its body to the client.
+    pub(crate) passage: Passage,
     /// Where its attempts are noted, if anybody wants to know.
     pub(crate) notes: Option<&'r Notes>,
 }
@@ -108,7 +107,7 @@ impl<'r> ObjectRequest<'r> {
         permit: Permit,
     ) -> Result<Self, Fault> {
         let bucket = local.buckets.get(index).ok_or(Fault::Internal)?;
-        let Wanted { target, query, is_head, fields, client, may_splice, notes } = wanted;
+        let Wanted { target, query, is_head, fields, client, passage, notes } = wanted;
         let cells = local.cells_of(index, core.worker).ok_or(Fault::Internal)?;
         let credentials = match &bucket.signing {
             Signing::Keys(keys) => Held::Keys(keys),
@@ -134,7 +133,7 @@ impl<'r> ObjectRequest<'r> {
             fields,
             is_head,
             client,
-            may_splice,
+            passage,
             notes,
             credentials,
             _permit: permit,
@@ -144,8 +143,8 @@ impl<'r> ObjectRequest<'r> {
     /// The next request of the same requester, for something else in the same bucket, with the same
     /// permit and the same credentials.
     pub(crate) fn followed_by(self, wanted: Wanted<'r>) -> Self {
-        let Wanted { target, query, is_head, fields, client, may_splice, notes } = wanted;
-        Self { target, query, fields, is_head, client, may_splice, notes, ..self }
+        let Wanted { target, query, is_head, fields, client, passage, notes } = wanted;
+        Self { target, query, fields, is_head, client, passage, notes, ..self }
     }
 
     /// Returns true if the response has the content of an object.

@@ -10,7 +10,7 @@ use crate::{
     },
     protocol::http1::{BodyLength, ChunkedDecoder},
     system::{
-        buffers::{Buffers, PooledBuffer},
+        buffers::{Buffers, PooledBuffer, SMALL_BYTES},
         reactor::CloseReason,
     },
 };
@@ -28,6 +28,18 @@ enum Framing {
     Fixed(u64),
     Chunked(ChunkedDecoder),
     UntilClose,
+}
+
+/// The way that a large body takes to the client, on which depends how much of it is worth reading
+/// with its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passage {
+    /// It may pass this process without being copied.
+    Spliced,
+    /// It is copied, in the one buffer of the client's connection.
+    Copied,
+    /// It is copied, and many of the same client may be held up at once.
+    Shared,
 }
 
 /// A body that is being read.
@@ -137,12 +149,36 @@ impl<'c> Body<'c> {
     /// # Errors
     /// The upstream is silent for too long, fails, or ends the connection before the body's end.
     pub(crate) async fn wait(&mut self, most: usize) -> Result<(), UpstreamError> {
+        self.wait_for_room(|| Some(most)).await.map(drop)
+    }
+
+    /// The same, with the bytes that there is room for when some have arrived. Returns false if
+    /// there is none: then nothing was taken, and no buffer is held.
+    ///
+    /// The end of a body whose length is not known needs no room, and may be all that has arrived.
+    /// So of such a body a little is taken in any case.
+    ///
+    /// # Errors
+    /// Those of [`Body::wait`].
+    pub(crate) async fn wait_for_room(
+        &mut self,
+        room: impl FnOnce() -> Option<usize>,
+    ) -> Result<bool, UpstreamError> {
         self.release_buffer();
         let deadline = self.connection.stream().registration().deadline(self.read_timeout);
         let left = if let Framing::Fixed(left) = self.framing { left } else { 0 };
         self.connection.wait_for_body(left).await;
+        let most = match room() {
+            Some(most) => most,
+            None if matches!(self.framing, Framing::Fixed(_)) && self.was_left_alone() => {
+                return Ok(false);
+            }
+            None => SMALL_BYTES,
+        };
         let buffers = self.buffers;
-        let buffer = self.buffer.get_or_insert_with(|| buffers.large());
+        let buffer = self.buffer.get_or_insert_with(|| {
+            if most <= SMALL_BYTES { buffers.small() } else { buffers.large() }
+        });
         if self.window.end == buffer.len() {
             buffer.copy_within(self.window.clone(), 0);
             self.window = 0..self.window.len();
@@ -157,12 +193,12 @@ impl<'c> Body<'c> {
         match received {
             Ok(0) if matches!(self.framing, Framing::UntilClose) && self.was_left_alone() => {
                 self.framing = Framing::Fixed(0);
-                Ok(())
+                Ok(true)
             }
             Ok(0) => Err(self.failure(Kind::Truncated)),
             Ok(count) => {
                 self.window.end += count;
-                Ok(())
+                Ok(true)
             }
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 Err(self.failure(Kind::Truncated))

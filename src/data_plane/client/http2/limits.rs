@@ -11,6 +11,10 @@ pub(super) const FRAME_BYTES_MAX: usize = 16_384;
 /// 5.1).
 pub(super) const DATA_BYTES_MAX: usize = FRAME_BYTES_MAX - 9;
 
+/// Frames of a body that are read at once for a stream: what waits for the socket has no room for
+/// more.
+pub(super) const READ_FRAMES_MAX: usize = 4;
+
 /// Width of a window, in bytes (RFC 9113 section 6.9.1).
 pub(super) const WINDOW_BYTES_MAX: i64 = (1 << 31) - 1;
 

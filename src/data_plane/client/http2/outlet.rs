@@ -59,6 +59,11 @@ impl Outlet<'_> {
         Poll::Pending
     }
 
+    /// Bytes of the body that are worth reading now, if there is room for any.
+    pub(super) fn room(&self) -> Option<usize> {
+        self.shared.wire.borrow().room_to_read(self.lane)
+    }
+
     /// Sends a part of the body, for which there was room.
     pub(super) fn data(&self, part: &[u8], is_last: bool) {
         self.shared.wire.borrow_mut().data(self.lane, part, is_last);

@@ -6,8 +6,8 @@ use crate::{
     data_plane::client::http2::{
         lane::Lane,
         limits::{
-            DATA_BYTES_MAX, ERROR_RESETS_MAX, FRAME_BYTES_MAX, RECEIVE_WINDOW_BYTES,
-            RELEASED_BYTES_MIN, REMEMBERED_STREAMS_MAX, WINDOW_BYTES_MAX,
+            DATA_BYTES_MAX, ERROR_RESETS_MAX, FRAME_BYTES_MAX, READ_FRAMES_MAX,
+            RECEIVE_WINDOW_BYTES, RELEASED_BYTES_MIN, REMEMBERED_STREAMS_MAX, WINDOW_BYTES_MAX,
         },
         output::Output,
     },
@@ -324,6 +324,19 @@ impl Wire {
             self.wait(lane);
         }
         None
+    }
+
+    /// Bytes of body that are worth reading for a stream now, if there is room for any: as many
+    /// frames as there is room for, but one at least, because a read costs more than to hold one.
+    /// Counted in the largest TLS records of S3 (RFC 8446 section 5.1), so that none is left over.
+    pub(super) fn room_to_read(&self, lane: &Lane) -> Option<usize> {
+        let windows = usize::try_from(lane.window.get().min(self.window)).unwrap_or(0);
+        let room = self.output.room();
+        let has_room = windows > 0 && room >= windows.min(DATA_BYTES_MAX);
+        has_room.then(|| {
+            let frames = windows.min(room) / DATA_BYTES_MAX;
+            frames.clamp(1, READ_FRAMES_MAX) * FRAME_BYTES_MAX
+        })
     }
 
     /// True if a head may be appended for a stream now. Whoever waits must listen.

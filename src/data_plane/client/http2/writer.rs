@@ -11,7 +11,7 @@ use crate::{
         client::http2::{limits::DATA_BYTES_MAX, outlet::Outlet},
         core::Core,
         exchange::client::{ClientGone, Cut, ResponseWriter, Start},
-        upstream::body::Body,
+        upstream::body::{Body, Passage},
     },
     protocol::{
         http1::{BodyLength, PROXY_NAME, ResponseHead, append_content_length, append_field},
@@ -23,10 +23,6 @@ use crate::{
         substream::Substream,
     },
 };
-
-/// Part of a body that a stream holds while the client's windows are closed, in bytes: many streams
-/// may be slow at once.
-const BODY_PART_BYTES_MAX: usize = 65_536;
 
 /// The response on one stream.
 #[derive(Debug)]
@@ -223,8 +219,12 @@ impl ResponseWriter for Writer<'_> {
         self.has_body
     }
 
-    fn frame_bytes_max(&self) -> usize {
-        BODY_PART_BYTES_MAX
+    fn room(&self) -> Option<usize> {
+        self.outlet.room()
+    }
+
+    async fn wait_for_room(&mut self) -> Result<(), ClientGone> {
+        self.wait(|outlet, context| outlet.poll_room(DATA_BYTES_MAX, context)).await.map(drop)
     }
 
     fn gather(&mut self, _frame: &[u8]) -> bool {
@@ -266,8 +266,8 @@ impl ResponseWriter for Writer<'_> {
         self.send(true).await
     }
 
-    fn may_splice(&self) -> bool {
-        false
+    fn passage(&self) -> Passage {
+        Passage::Shared
     }
 
     async fn splice(&mut self, _body: &mut Body<'_>) -> Result<bool, Cut> {
