@@ -28,6 +28,10 @@ const INTERIM_RESPONSES_MAX: usize = 16;
 /// head fits, and little of the body.
 const HEAD_READ_BYTES_MAX: usize = 4_096;
 
+/// Bytes that are read at once of a head, and of the body behind it, that share their connection
+/// with others: an object of 64 KiB fits.
+const SHARED_READ_BYTES_MAX: usize = 65_536 + SMALL_BYTES;
+
 /// The body of a response whose head is complete.
 #[derive(Debug)]
 pub(crate) struct Fetched<'c> {
@@ -166,8 +170,9 @@ impl<'r> ObjectRequest<'r> {
             // What arrives with the head is copied; of an object that is to be spliced that should
             // be little.
             let is_plain = connection.stream().splice_fd().is_some();
-            let most = match self.passage {
-                Passage::Shared => SMALL_BYTES,
+            let most = match &self.passage {
+                Passage::Shared(held_up) if held_up.are_many() => SMALL_BYTES,
+                Passage::Shared(_) => SHARED_READ_BYTES_MAX,
                 Passage::Spliced if is_plain && self.endpoint.expects().is_large() => {
                     HEAD_READ_BYTES_MAX
                 }

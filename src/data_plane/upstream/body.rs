@@ -1,7 +1,7 @@
 //! The body of a response of S3 as it arrives: frames of plain bytes, however the message is
 //! framed. Knows nothing of whom the bytes are for.
 
-use std::{ops::Range, time::Duration};
+use std::{cell::Cell, ops::Range, rc::Rc, time::Duration};
 
 use crate::{
     data_plane::upstream::{
@@ -32,14 +32,47 @@ enum Framing {
 
 /// The way that a large body takes to the client, on which depends how much of it is worth reading
 /// with its head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Passage {
     /// It may pass this process without being copied.
     Spliced,
     /// It is copied, in the one buffer of the client's connection.
     Copied,
-    /// It is copied, and many of the same client may be held up at once.
-    Shared,
+    /// It is copied, and others of the same connection may be held up with theirs.
+    Shared(HeldUp),
+}
+
+/// Bodies of one connection of which a part was read that the client does not take yet.
+///
+/// The first of them may be long parts, because fewer reads cost less. A client that takes nothing
+/// could make the proxy hold many of those, so the parts of others are short.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HeldUp(Rc<Cell<usize>>);
+
+impl HeldUp {
+    /// Parts that may be long.
+    const LONG_MAX: usize = 16;
+
+    /// Returns true if another part has to be short.
+    pub(crate) fn are_many(&self) -> bool {
+        self.0.get() >= Self::LONG_MAX
+    }
+
+    /// One more, for as long as this lives.
+    pub(crate) fn one(&self) -> OneHeldUp<'_> {
+        self.0.set(self.0.get() + 1);
+        OneHeldUp(&self.0)
+    }
+}
+
+/// One of the bodies that are held up.
+#[derive(Debug)]
+pub(crate) struct OneHeldUp<'h>(&'h Cell<usize>);
+
+impl Drop for OneHeldUp<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 /// A body that is being read.

@@ -71,6 +71,73 @@ fn a_stream_that_is_not_read_stops_s3_and_no_other_stream() {
 }
 
 #[test]
+fn many_streams_that_are_not_read_hold_little_memory() {
+    const STREAMS: u32 = 100;
+    const STREAM_KIB_MAX: u64 = 64;
+    let origin = ScriptedOrigin::start(|conn, _| {
+        while let Some(request) = conn.request() {
+            let length = if request.target.contains("/small") { 1 } else { 262_144 };
+            conn.respond("200 OK", &[], &vec![b'x'; length]);
+        }
+    });
+    // How much is read with a head depends on the objects before it.
+    for before in ["/products/small", "/products/large"] {
+        let proxy = proxy(&origin);
+        for _ in 0..10 {
+            assert_eq!(proxy.get(before).status, 200);
+        }
+        let kib = proxy.rss_kib();
+        let mut client = RawHttp2::with_settings(proxy.address(), &[(INITIAL_WINDOW, 0)]);
+        for number in 0..STREAMS {
+            client.send(request(2 * number + 1, "/products/large"));
+        }
+        for _ in 0..STREAMS {
+            client.expect_frame(HEADERS);
+        }
+        let held = proxy.rss_kib().saturating_sub(kib);
+        assert!(held < u64::from(STREAMS) * STREAM_KIB_MAX, "{held} KiB after {before}");
+        // Each goes on when it may.
+        client.send(window_update(1, 262_144));
+        let mut got = 0;
+        while got < 65_535 {
+            got += client.expect(DATA, 1).payload.len();
+        }
+    }
+}
+
+#[test]
+fn a_body_ends_without_a_window_whatever_others_hold() {
+    const OTHERS: u32 = 20;
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            if request.target.contains("/large") {
+                conn.respond("200 OK", &[], &vec![b'x'; 262_144]);
+                continue;
+            }
+            conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            conn.send("a\r\n0123456789\r\n");
+            conn.wait(&held);
+            conn.send("0\r\n\r\n");
+        }
+    });
+    let proxy = proxy(&origin);
+    let mut client = RawHttp2::with_settings(proxy.address(), &[(INITIAL_WINDOW, 10)]);
+    for number in 1..=OTHERS {
+        client.send(request(2 * number + 1, "/products/large"));
+    }
+    for _ in 0..OTHERS {
+        assert_eq!(client.expect_frame(DATA).payload.len(), 10);
+    }
+    client.send(request(1_001, "/products/chunked"));
+    assert_eq!(client.expect(DATA, 1_001).payload, b"0123456789");
+    gate.open();
+    let end = client.expect(DATA, 1_001);
+    assert!(end.payload.is_empty() && end.ends_stream());
+}
+
+#[test]
 fn a_stream_goes_on_while_another_has_no_window() {
     let taken = std::sync::Arc::default();
     let origin = endless(&taken);

@@ -11,9 +11,9 @@ pub(super) const FRAME_BYTES_MAX: usize = 16_384;
 /// 5.1).
 pub(super) const DATA_BYTES_MAX: usize = FRAME_BYTES_MAX - 9;
 
-/// Frames of a body that are read at once for a stream: what waits for the socket has no room for
+/// Bytes of a body that are read at once for a stream: what waits for the socket has no room for
 /// more.
-pub(super) const READ_FRAMES_MAX: usize = 4;
+pub(super) const READ_BYTES_MAX: usize = 65_536;
 
 /// Width of a window, in bytes (RFC 9113 section 6.9.1).
 pub(super) const WINDOW_BYTES_MAX: i64 = (1 << 31) - 1;

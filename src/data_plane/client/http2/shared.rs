@@ -12,6 +12,7 @@ use crate::{
     data_plane::{
         client::http2::{budget::Budget, lane::Lane, wire::Wire},
         core::{Core, open::Role},
+        upstream::body::HeldUp,
     },
     system::tls::Negotiated,
     telemetry::labels::Http2Reset,
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     pub(super) budget: RefCell<Budget>,
     // Never borrowed across a wait.
     pub(super) wire: RefCell<Wire>,
+    pub(super) held_up: HeldUp,
     tasks: Cell<usize>,
     /// The task of the connection.
     task: RefCell<Option<Waker>>,
@@ -50,6 +52,7 @@ impl Shared {
             tls,
             budget: RefCell::new(budget),
             wire: RefCell::new(Wire::new(&core.buffers)),
+            held_up: HeldUp::default(),
             tasks: Cell::new(0),
             task: RefCell::default(),
             is_woken: Cell::new(false),

@@ -6,7 +6,7 @@ use crate::{
     data_plane::client::http2::{
         lane::Lane,
         limits::{
-            DATA_BYTES_MAX, ERROR_RESETS_MAX, FRAME_BYTES_MAX, READ_FRAMES_MAX,
+            DATA_BYTES_MAX, ERROR_RESETS_MAX, FRAME_BYTES_MAX, READ_BYTES_MAX,
             RECEIVE_WINDOW_BYTES, RELEASED_BYTES_MIN, REMEMBERED_STREAMS_MAX, WINDOW_BYTES_MAX,
         },
         output::Output,
@@ -335,7 +335,7 @@ impl Wire {
         let has_room = windows > 0 && room >= windows.min(DATA_BYTES_MAX);
         has_room.then(|| {
             let frames = windows.min(room) / DATA_BYTES_MAX;
-            frames.clamp(1, READ_FRAMES_MAX) * FRAME_BYTES_MAX
+            (frames * FRAME_BYTES_MAX).clamp(FRAME_BYTES_MAX, READ_BYTES_MAX)
         })
     }
 

@@ -128,6 +128,7 @@ impl<'w> Writer<'w> {
         is_all: bool,
     ) -> Result<&'p [u8], ClientGone> {
         let wanted = bytes.len();
+        let _held_up = self.outlet.shared.held_up.one();
         let room = self.wait(|outlet, context| outlet.poll_room(wanted, context)).await?;
         let (part, rest) = bytes.split_at(room.min(wanted));
         self.sent += part.len() as u64;
@@ -267,7 +268,7 @@ impl ResponseWriter for Writer<'_> {
     }
 
     fn passage(&self) -> Passage {
-        Passage::Shared
+        Passage::Shared(self.outlet.shared.held_up.clone())
     }
 
     async fn splice(&mut self, _body: &mut Body<'_>) -> Result<bool, Cut> {
