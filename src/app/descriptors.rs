@@ -2,7 +2,10 @@
 
 use std::io;
 
-use crate::{config::Settings, handoff::snapshot::Snapshot, system::splice::IDLE_DESCRIPTORS_MAX};
+use crate::{
+    config::Settings, handoff::snapshot::Snapshot, model::limits::ADMIN_CONNECTIONS_MAX,
+    system::splice::IDLE_DESCRIPTORS_MAX,
+};
 
 /// Descriptors that the process needs besides connections and workers: logs, channels, files.
 const SPARE_DESCRIPTORS: u64 = 128;
@@ -23,8 +26,13 @@ pub(super) fn check_descriptors(
     let connections = settings.server.max_connections as u64;
     let idle_upstream = idle_upstream(snapshot, workers).min(connections);
     let of_workers = (workers * (DESCRIPTORS_PER_WORKER + IDLE_DESCRIPTORS_MAX)) as u64;
-    let wanted =
-        connections * DESCRIPTORS_PER_CONNECTION + idle_upstream + of_workers + SPARE_DESCRIPTORS;
+    // They are served without S3.
+    let of_admin = settings.admin.listen.map_or(0, |_| ADMIN_CONNECTIONS_MAX);
+    let wanted = connections * DESCRIPTORS_PER_CONNECTION
+        + of_admin
+        + idle_upstream
+        + of_workers
+        + SPARE_DESCRIPTORS;
     match limit {
         Ok(limit) if limit < wanted => tracing::warn!(
             open_file_limit = limit,

@@ -81,7 +81,7 @@ pub enum Fault {
     LoopDetected,
     /// The control plane dropped what was asked of it, or has no room for it.
     NoReply,
-    /// Over `server.max_connections`.
+    /// Over `server.max_connections`, or over what the admin listener may have.
     TooManyConnections,
     /// The process is stopping.
     ShuttingDown,

@@ -90,6 +90,12 @@ impl Default for UpstreamTimeouts {
     }
 }
 
+/// Connections that the admin listener may have, across all cores: far more than scrapers, probes
+/// and operators open at once. Whoever opens more, and says nothing, would take the descriptors
+/// that clients need. They are not among those of `server.max_connections`, so that they take no
+/// client's place.
+pub const ADMIN_CONNECTIONS_MAX: u64 = 256;
+
 /// Longest S3 object key, in bytes of UTF-8 (Amazon S3 User Guide, "Naming Amazon S3 objects").
 pub const OBJECT_KEY_BYTES_MAX: usize = 1_024;
 

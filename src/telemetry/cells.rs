@@ -428,6 +428,10 @@ impl Default for Http2Cells {
 #[repr(C, align(128))]
 pub struct CoreCells {
     connections: [Gauge; ConnectionState::COUNT],
+    /// Those of the main listeners, in any state.
+    pub main_connections: Gauge,
+    /// Those of the admin listener, in any state.
+    pub admin_connections: Gauge,
     /// Client connections accepted.
     pub accepted: Counter,
     /// Upstream connections that were established.
@@ -455,6 +459,8 @@ impl CoreCells {
     pub const fn new() -> Self {
         Self {
             connections: [const { Gauge::new() }; ConnectionState::COUNT],
+            main_connections: Gauge::new(),
+            admin_connections: Gauge::new(),
             accepted: Counter::new(),
             upstream_connects: Counter::new(),
             generation: Gauge::new(),
@@ -481,8 +487,8 @@ impl CoreCells {
         &self.connections[state.index()]
     }
 
-    /// All open client connections, for the limit on them. A reader on another core may be off
-    /// by one for each connection that changes its state just then.
+    /// All open client connections, of whichever listener. A reader on another core may be off by
+    /// one for each connection that changes its state just then.
     #[inline]
     pub fn connections_open(&self) -> u64 {
         self.connections.iter().map(Gauge::get).sum()

@@ -50,6 +50,8 @@ label_set! {
     pub enum RejectReason {
         /// Over `server.max_connections`.
         Limit => "limit",
+        /// Over the number that the admin listener may have.
+        AdminLimit => "admin_limit",
         /// `accept` failed for want of file descriptors (EMFILE, ENFILE); one count for each
         /// back-off.
         FdExhausted => "fd_exhausted",

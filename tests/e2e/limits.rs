@@ -115,6 +115,60 @@ fn connections_over_the_limit_are_refused_and_counted() {
     assert_eq!(kept[0].get("/products/x").status, 200);
 }
 
+/// Connections that the admin listener may have, as docs/OPERATIONS.md says.
+const ADMIN_CONNECTIONS_MAX: usize = 256;
+
+#[test]
+fn connections_to_the_admin_listener_take_none_of_the_main_one() {
+    let origin = ScriptedOrigin::serving("x");
+    let config =
+        Config::products(origin.url()).set("server.max_connections", 3).with_admin_listener();
+    let proxy = Proxy::start(&config);
+    let silent: Vec<_> = (0..10).map(|_| Client::connect(proxy.admin_address())).collect();
+    // Each page is a connection itself.
+    wait_until("all of them to be accepted", || proxy.metric_sum("yatagarasu_connections") >= 10.5);
+    let mut kept: Vec<_> = (0..3).map(|_| proxy.client()).collect();
+    for client in &mut kept {
+        assert_eq!(client.get("/products/x").text(), "x");
+    }
+    // They are still counted where all connections are.
+    assert!(proxy.metric_sum("yatagarasu_connections") >= 13.5, "{}", proxy.metrics());
+    proxy.client().response("GET").assert_fault(503, "too_many_connections");
+    assert_eq!(proxy.metric("yatagarasu_connections_rejected_total{reason=\"limit\"}"), Some(1.0));
+    drop(silent);
+}
+
+#[test]
+fn the_admin_listener_has_a_limit_of_its_own() {
+    let origin = ScriptedOrigin::serving("x");
+    let config = Config::products(origin.url())
+        .set("server.timeouts.client_header", 600)
+        .with_admin_listener();
+    let proxy = Proxy::start(&config);
+    // One core accepts them in this order.
+    let mut kept: Vec<_> =
+        (0..ADMIN_CONNECTIONS_MAX).map(|_| Client::connect(proxy.admin_address())).collect();
+    let mut over = Client::connect(proxy.admin_address());
+    let refused = over.response("GET");
+    refused.assert_fault(503, "too_many_connections");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    over.read_to_end();
+    // All that were there before go on, and so does the main listener.
+    assert_eq!(kept[ADMIN_CONNECTIONS_MAX - 1].get("/health").status, 200);
+    assert_eq!(proxy.get("/products/x").text(), "x");
+    let page = kept[0].get("/metrics").text().to_owned();
+    for line in [
+        "yatagarasu_connections_rejected_total{reason=\"limit\"} 0",
+        "yatagarasu_connections_rejected_total{reason=\"admin_limit\"} 1",
+    ] {
+        assert!(page.lines().any(|other| other == line), "{line}: {page}");
+    }
+    kept.truncate(1);
+    wait_until("room for another", || {
+        Client::connect(proxy.admin_address()).get("/health").status == 200
+    });
+}
+
 #[test]
 fn exhausted_descriptors_pause_accepting_and_nothing_leaks() {
     for io in ["auto", "epoll"] {
@@ -252,6 +306,14 @@ fn the_limit_on_open_files_is_raised_and_compared_with_the_connections() {
     let wanted = field(&warning, "wanted").and_then(Value::as_u64).unwrap();
     // Four for each connection, 64 idle ones, those of a worker, and the process.
     assert_eq!(wanted, 4_272, "{warning}");
+
+    // An admin listener has a limit of its own.
+    let with_admin =
+        Launch::with_open_files(256, 4_272).config(&config.clone().with_admin_listener());
+    let with_admin = with_admin.start();
+    let warning = with_admin.stderr().event(WARNING).expect("a warning");
+    let wanted = field(&warning, "wanted").and_then(Value::as_u64).unwrap();
+    assert_eq!(wanted, 4_272 + ADMIN_CONNECTIONS_MAX as u64, "{warning}");
 
     let enough = Launch::with_open_files(256, 4_272).config(&config).start();
     assert_eq!(enough.stderr().event(WARNING), None);

@@ -14,7 +14,11 @@ use slab::Slab;
 
 use crate::{
     handoff::message::{DrainStep, FromWorker},
-    telemetry::{access_log::AccessLogSink, cells::CoreCells, labels::ConnectionState},
+    telemetry::{
+        access_log::AccessLogSink,
+        cells::{CoreCells, Gauge},
+        labels::ConnectionState,
+    },
 };
 
 /// The purpose of a listener.
@@ -24,6 +28,16 @@ pub(crate) enum Role {
     Main,
     /// The built-in endpoints only.
     Admin,
+}
+
+impl Role {
+    /// The gauge of a core for open connections to such a listener.
+    pub(crate) fn connections(self, cells: &CoreCells) -> &Gauge {
+        match self {
+            Self::Main => &cells.main_connections,
+            Self::Admin => &cells.admin_connections,
+        }
+    }
 }
 
 /// Everything that one core has open. Tells the control thread when the core has come to the end of
@@ -239,6 +253,7 @@ pub(crate) struct ConnectionGuard {
 impl ConnectionGuard {
     pub(crate) fn new(open: &Rc<Open>, role: Role) -> Self {
         open.cells.connections(ConnectionState::Active).inc();
+        role.connections(&open.cells).inc();
         Self {
             open: Rc::clone(open),
             role,
@@ -264,6 +279,7 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.open.cells.connections(self.state.get()).dec();
+        self.role.connections(&self.open.cells).dec();
     }
 }
 

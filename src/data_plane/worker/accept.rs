@@ -11,6 +11,7 @@ use crate::{
         },
     },
     handoff::message::DrainStep,
+    model::limits::ADMIN_CONNECTIONS_MAX,
     system::{
         event_loop,
         listener::{CoreListener, is_exhausted},
@@ -108,9 +109,14 @@ async fn accept(core: Rc<Core>, listener: CoreListener, door: Door, guard: Liste
 
 fn admit(core: &Rc<Core>, accepted: Accepted, door: Door) {
     core.cells.accepted.inc();
-    let open: u64 = core.all_cells.iter().map(|cells| cells.connections_open()).sum();
-    if door.role == Role::Main && open >= core.max_connections {
-        core.cells.rejected(RejectReason::Limit).inc();
+    let (most, reason) = match door.role {
+        Role::Main => (core.max_connections, RejectReason::Limit),
+        Role::Admin => (ADMIN_CONNECTIONS_MAX, RejectReason::AdminLimit),
+    };
+    // Each kind by itself: neither takes places of the other.
+    let open: u64 = core.all_cells.iter().map(|cells| door.role.connections(cells).get()).sum();
+    if open >= most {
+        core.cells.rejected(reason).inc();
         // Without a handshake there is no way to say why.
         if !door.is_tls {
             refusal::refuse_connection(core, accepted.fd);
