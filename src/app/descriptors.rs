@@ -17,6 +17,14 @@ const DESCRIPTORS_PER_WORKER: usize = 16;
 /// while a body is moved inside the kernel.
 const DESCRIPTORS_PER_CONNECTION: u64 = 4;
 
+/// Descriptors that a request over HTTP/2 may take: the upstream's, for its body is not moved
+/// inside the kernel.
+const DESCRIPTORS_PER_STREAM: u64 = 1;
+
+/// Warns if the limit is below what clients may make the process open: `server.max_connections` of
+/// HTTP/1 and, where HTTP/2 is served, as many requests over that. One connection has room for many
+/// of these, so nearly all of both can come together. On top of them the connections to the admin
+/// listener, which need no S3, and those to S3 that are idle.
 pub(super) fn check_descriptors(
     limit: io::Result<u64>,
     settings: &Settings,
@@ -26,9 +34,10 @@ pub(super) fn check_descriptors(
     let connections = settings.server.max_connections as u64;
     let idle_upstream = idle_upstream(snapshot, workers).min(connections);
     let of_workers = (workers * (DESCRIPTORS_PER_WORKER + IDLE_DESCRIPTORS_MAX)) as u64;
-    // They are served without S3.
+    let streams = if may_serve_http2(settings) { connections } else { 0 };
     let of_admin = settings.admin.listen.map_or(0, |_| ADMIN_CONNECTIONS_MAX);
     let wanted = connections * DESCRIPTORS_PER_CONNECTION
+        + streams * DESCRIPTORS_PER_STREAM
         + of_admin
         + idle_upstream
         + of_workers
@@ -44,6 +53,11 @@ pub(super) fn check_descriptors(
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit on open files cannot be raised"),
     }
+}
+
+fn may_serve_http2(settings: &Settings) -> bool {
+    let server = &settings.server;
+    server.http2.cleartext || (server.http2.enabled && server.tls.is_some())
 }
 
 /// Idle connections that the pools of all cores and endpoints may keep.

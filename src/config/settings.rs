@@ -97,8 +97,9 @@ declare! {
         threads: Option<usize> = integer(1, 1_024, "threads")
             .otherwise("every core of the affinity mask and cgroup quota")
             .restart(),
-        /// Client connections across all cores, without those of `admin.listen`; over it 503. Cores
-        /// accept at the same time, so a few more may get in.
+        /// Client connections across all cores, without those of `admin.listen`; over it 503. Also
+        /// requests over HTTP/2 across all connections; over it `REFUSED_STREAM`. Cores accept at
+        /// the same time, so a few more may get in.
         max_connections: usize = integer(1, 10_000_000, "connections").is("65536").restart(),
         /// PROXY protocol header (version 1 or 2) at the start of each connection to `port`, and to
         /// no other: `require` closes connections without a good one.

@@ -378,8 +378,11 @@ const _: () = assert!(size_of::<BucketCells>() <= BUCKET_CELLS_BYTES_MAX);
 pub const JWT_KEY_SLOTS: usize = 32;
 
 /// HTTP/2 towards clients, on one core.
+///
+/// Aligned as the cells of a core are: other cores read the open streams with each request over
+/// HTTP/2, and must not slow down the counters of HTTP/1.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(128))]
 pub struct Http2Cells {
     /// Open connections.
     pub connections: Gauge,
@@ -628,6 +631,9 @@ mod tests {
     #[test]
     fn cores_do_not_share_a_cache_line() {
         assert_eq!(size_of::<CoreCells>() % 128, 0);
+        // Cells of HTTP/2 have lines of their own.
+        assert_eq!(std::mem::offset_of!(CoreCells, http2) % 128, 0);
+        assert_eq!(size_of::<Http2Cells>() % 128, 0);
         assert_eq!(align_of::<BucketCells>(), 64);
         assert_eq!(size_of::<BucketCells>() % 64, 0);
     }

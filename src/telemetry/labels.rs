@@ -208,6 +208,8 @@ label_set! {
         Client => "client",
         /// The client reset the stream before anything was done for it.
         AtOnce => "at_once",
+        /// The process serves as many requests over HTTP/2 as it may (`server.max_connections`).
+        Limit => "limit",
         /// The request breaks RFC 9113.
         Malformed => "malformed",
         /// The client took nothing of a response for too long.

@@ -315,6 +315,13 @@ fn the_limit_on_open_files_is_raised_and_compared_with_the_connections() {
     let wanted = field(&warning, "wanted").and_then(Value::as_u64).unwrap();
     assert_eq!(wanted, 4_272 + ADMIN_CONNECTIONS_MAX as u64, "{warning}");
 
+    // Requests over HTTP/2, of which one connection may have many, have connections to S3 too.
+    let over_http2 = config.clone().set("server.http2.cleartext", true);
+    let with_http2 = Launch::with_open_files(256, 4_272).config(&over_http2).start();
+    let warning = with_http2.stderr().event(WARNING).expect("a warning");
+    let wanted = field(&warning, "wanted").and_then(Value::as_u64).unwrap();
+    assert_eq!(wanted, 5_272, "{warning}");
+
     let enough = Launch::with_open_files(256, 4_272).config(&config).start();
     assert_eq!(enough.stderr().event(WARNING), None);
 }

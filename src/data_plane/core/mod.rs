@@ -58,6 +58,8 @@ pub(crate) struct Core {
     pub(crate) cells: Arc<CoreCells>,
     /// Every core's counters, to be read only.
     pub(crate) all_cells: Arc<[Arc<CoreCells>]>,
+    /// Connections to the main listeners that all cores together may have, and as many requests
+    /// over HTTP/2.
     pub(crate) max_connections: u64,
     pub(crate) admin_elsewhere: bool,
     /// Set if connections of clients begin with a PROXY protocol header.
@@ -176,6 +178,13 @@ impl Core {
     /// This core's copy of the newest generation that it has adopted.
     pub(crate) fn current(&self) -> Rc<Local> {
         Rc::clone(&self.current.borrow())
+    }
+
+    /// Open HTTP/2 streams of clients on all cores. Each holds a connection to S3 at most, and a
+    /// client opens many on one connection, so the limit on connections does not bound them by
+    /// itself. Exact for one core; others may open theirs at the same time.
+    pub(crate) fn http2_streams(&self) -> u64 {
+        self.all_cells.iter().map(|cells| cells.http2.streams.get()).sum()
     }
 
     /// Returns true if responses must end their connection because the process stops.

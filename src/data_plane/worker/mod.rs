@@ -52,7 +52,7 @@ pub struct Assignment {
     pub admin_listener: Option<TcpListener>,
     /// Set if connections to the main address begin with a PROXY protocol header.
     pub proxy_headers: bool,
-    /// Client connections that all cores together may have.
+    /// Client connections that all cores together may have, and as many requests over HTTP/2.
     pub max_connections: u64,
     /// Name of the process in the `Via` of its requests.
     pub pseudonym: Pseudonym,

@@ -7,8 +7,8 @@ use crate::support::{
     http2_frames::{
         ACK, CANCEL, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM,
         ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, HEADERS, INITIAL_WINDOW, NO_ERROR,
-        PING, PRIORITY, PROTOCOL_ERROR, RST_STREAM, RawHttp2, SETTINGS, STREAM_CLOSED,
-        WINDOW_UPDATE, fields, frame, get, request, settings, window_update,
+        PING, PRIORITY, PROTOCOL_ERROR, REFUSED_STREAM, RST_STREAM, RawHttp2, SETTINGS,
+        STREAM_CLOSED, WINDOW_UPDATE, fields, frame, get, request, settings, window_update,
     },
     proxy::Proxy,
     scripted_origin::ScriptedOrigin,
@@ -150,7 +150,6 @@ fn field_sections_that_mean_far_more_than_they_have_bytes_are_a_flood() {
 
 #[test]
 fn more_streams_than_allowed_are_refused_and_too_many_of_them_end_the_connection() {
-    const REFUSED_STREAM: u32 = 7;
     let origin = ScriptedOrigin::start(|conn, _| {
         conn.expect_request();
         conn.wait_closed();

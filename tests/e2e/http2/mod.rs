@@ -4,6 +4,7 @@ mod drain;
 mod fields;
 mod floods;
 mod flow;
+mod limits;
 mod serve;
 mod tls;
 

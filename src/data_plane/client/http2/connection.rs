@@ -405,12 +405,17 @@ impl Driver<'_> {
     }
 
     /// Begins the streams of this turn. Everything that had arrived was read before, so nothing is
-    /// done for a stream that was reset at once.
+    /// done for a stream that was reset at once. One for which the process has no room may be sent
+    /// again (RFC 9113 section 8.7), and is no error of the client. The frames that it may send
+    /// bound those.
     fn begin_streams(&mut self) {
         for arrived in self.receiver.take_accepted() {
             self.has_served = true;
             if arrived.lane.is_gone.get() {
                 self.shared.count_reset(Http2Reset::AtOnce);
+            } else if self.shared.core.http2_streams() >= self.shared.core.max_connections {
+                self.shared.count_reset(Http2Reset::Limit);
+                self.shared.wire.borrow_mut().reset(arrived.lane.id, Code::REFUSED_STREAM);
             } else {
                 stream::spawn(self.shared, arrived);
             }

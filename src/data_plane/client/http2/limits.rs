@@ -35,7 +35,8 @@ const PSEUDO_FIELDS: usize = 4;
 
 /// Streams that we reset because of the client's errors, more than responses were completed. Each
 /// costs little, but only a broken or hostile client has many (CVE-2025-8671); those that were
-/// refused because the client did not know the limit yet are among them.
+/// refused because the client did not know the limit yet are among them, but not those for which
+/// the process had no room.
 pub(super) const ERROR_RESETS_MAX: usize = 512;
 
 /// Streams that the client reset before they were looked at, in a turn (CVE-2023-44487). A client
