@@ -15,6 +15,7 @@ use crate::system::{
     alarm::Alarm,
     clock::{CoreClock, Monotonic},
     event_loop::{self, Sockets},
+    fd,
     lasting::LastingWaits,
     pauses::{Pauses, PausesChoice, Plan},
     poller::{Event, Poller},
@@ -157,6 +158,12 @@ impl Reactor {
                 self.list(slot, registered);
             }
         }
+    }
+
+    /// Bytes that were sent to this peer and that it has not acknowledged. A system call.
+    pub fn unacknowledged_bytes(&self, peer: Presence) -> Option<u64> {
+        let fd = self.all.borrow().get(peer.slot)?.fd;
+        fd::unacknowledged_bytes(fd)
     }
 
     /// Ends all that is under way, because the process does. The sockets are left as they are for

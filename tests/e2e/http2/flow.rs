@@ -7,7 +7,7 @@ use crate::support::{
     http2_client::{Http2Client, get},
     http2_frames::{
         ACK, CANCEL, DATA, END_HEADERS, ENHANCE_YOUR_CALM, HEADERS, INITIAL_WINDOW, NO_ERROR, PING,
-        RawHttp2, SETTINGS_TIMEOUT, fields, frame, request, window_update,
+        RST_STREAM, RawHttp2, SETTINGS_TIMEOUT, fields, frame, request, settings, window_update,
     },
     proxy::Proxy,
     scripted_origin::ScriptedOrigin,
@@ -270,6 +270,99 @@ fn a_stream_that_takes_nothing_is_reset_and_the_connection_goes_on() {
     assert_eq!(proxy.metric("yatagarasu_http2_resets_total{reason=\"stalled\"}"), Some(1.0));
     client.send(request(3, "/products/x"));
     assert_eq!(client.response(3), (Some(200), b"x".to_vec()));
+}
+
+/// Streams that wait for a client which gives them nothing, or next to nothing.
+const WAITING: [u32; 3] = [1, 3, 5];
+
+#[test]
+fn nothing_but_a_frame_of_body_puts_the_end_of_a_stream_off() {
+    const ROUNDS: u32 = 500;
+    let wide = i32::MAX.unsigned_abs();
+    let taken = std::sync::Arc::default();
+    let origin = endless(&taken);
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_write", 0.5));
+    for (what, window, frames) in [
+        ("PING", wide, (|_| Vec::new()) as fn(u32) -> Vec<u8>),
+        ("a byte for all", wide, |_| window_update(0, 1)),
+        ("a byte for each", 100, |_| WAITING.map(|stream| window_update(stream, 1)).concat()),
+        ("windows that come and go", wide, |round| {
+            settings(&[(INITIAL_WINDOW, (round % 2) * i32::MAX.unsigned_abs())])
+        }),
+    ] {
+        let mut client = RawHttp2::with_settings(proxy.address(), &[(INITIAL_WINDOW, window)]);
+        for stream in WAITING {
+            client.send(request(stream, "/products/endless"));
+        }
+        let room = if window == wide { 65_535 } else { 300 };
+        let mut got = 0;
+        while got < room {
+            got += client.expect_frame(DATA).payload.len();
+        }
+        let mut resets = Vec::new();
+        for round in 0..ROUNDS {
+            client.send([frames(round), frame(PING, 0, 0, round.to_be_bytes().repeat(2))].concat());
+            loop {
+                let frame = client.next().unwrap_or_else(|| panic!("{what}: the end"));
+                match frame.kind {
+                    RST_STREAM => resets.push((frame.stream, frame.numbers()[0])),
+                    PING if frame.flags == ACK => break,
+                    _ => {}
+                }
+            }
+            if resets.len() == WAITING.len() {
+                break;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+        resets.sort_unstable();
+        assert_eq!(resets, WAITING.map(|stream| (stream, CANCEL)), "{what}");
+    }
+    origin.wait_open_after_first(0);
+}
+
+#[test]
+fn streams_that_share_what_a_slow_client_takes_go_on() {
+    // For twice the time that it has, so little that none of them gets a frame in it.
+    const STREAMS: u32 = 30;
+    const ROUNDS: u32 = 200;
+    let taken = std::sync::Arc::default();
+    let origin = endless(&taken);
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_write", 2));
+    let windows = [(INITIAL_WINDOW, i32::MAX.unsigned_abs())];
+    let mut client = RawHttp2::with_settings(proxy.address(), &windows);
+    for number in 0..STREAMS {
+        client.send(request(2 * number + 1, "/products/endless"));
+    }
+    let (mut room, mut got) = (65_535, 0);
+    for _ in 0..ROUNDS {
+        while got < room {
+            let frame = client.next().expect("bodies");
+            assert_ne!(frame.kind, RST_STREAM, "{frame:?} after {got} bytes");
+            got += if frame.kind == DATA { frame.payload.len() } else { 0 };
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+        client.send(window_update(0, 2_048));
+        room += 2_048;
+    }
+}
+
+#[test]
+fn a_stream_goes_on_as_long_as_a_slow_client_takes_what_waits_in_the_kernel() {
+    // For twice the time that it has, less than the kernel waits for before it asks for more.
+    const ROUNDS: usize = 80;
+    let taken = std::sync::Arc::default();
+    let origin = endless(&taken);
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_write", 2));
+    let windows = [(INITIAL_WINDOW, i32::MAX.unsigned_abs())];
+    let mut client = RawHttp2::with_receive_buffer(proxy.address(), 16_384, &windows);
+    client.send(window_update(0, 1_000_000_000));
+    client.send(request(1, "/products/endless"));
+    for _ in 0..ROUNDS {
+        client.expect(DATA, 1);
+        std::thread::park_timeout(std::time::Duration::from_millis(60));
+    }
+    assert_eq!(proxy.metric("yatagarasu_http2_resets_total{reason=\"stalled\"}"), Some(0.0));
 }
 
 #[test]

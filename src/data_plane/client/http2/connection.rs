@@ -58,7 +58,8 @@ pub(in crate::data_plane::client) async fn serve(
     let http2 = core.current().http2;
     let budget = Budget::new(http2.max_concurrent_streams, core.reactor.clock.coarse());
     let tls = stream.negotiated().cloned();
-    let shared = Rc::new(Shared::new(core, guard.role(), peer, tls, budget));
+    let client = (peer, stream.registration().presence(false));
+    let shared = Rc::new(Shared::new(core, guard.role(), client, tls, budget));
     let streams = Streams(&shared);
     let ended = drive(&shared, &stream, guard, input).await;
     drop(streams);

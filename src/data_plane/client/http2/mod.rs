@@ -16,6 +16,7 @@ mod lane;
 mod limits;
 mod outlet;
 mod output;
+mod patience;
 mod receive;
 mod shared;
 mod stream;

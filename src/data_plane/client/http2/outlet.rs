@@ -10,6 +10,7 @@ use crate::{
         client::http2::{
             lane::Lane,
             limits::{DATA_BYTES_MAX, READ_BYTES_MAX},
+            patience::Taken,
             shared::Shared,
         },
         exchange::client::ClientGone,
@@ -79,9 +80,25 @@ impl Outlet<'_> {
         self.shared.wake();
     }
 
-    /// Changes whenever the client does something for which the stream waits together with others.
-    pub(super) fn progress(&self) -> Option<u64> {
-        self.shared.wire.borrow().progress(self.lane)
+    /// Bytes of all bodies that the client has taken.
+    pub(super) fn taken(&self) -> Taken {
+        self.shared.wire.borrow().taken()
+    }
+
+    /// The same, with what it has acknowledged of what waits for the socket. A system call.
+    pub(super) fn taken_by_now(&self) -> Taken {
+        let mut wire = self.shared.wire.borrow_mut();
+        if wire.waits_for_socket()
+            && let Some(bytes) = self.shared.core.reactor.unacknowledged_bytes(self.shared.client)
+        {
+            wire.note_unacknowledged(bytes);
+        }
+        wire.taken()
+    }
+
+    /// True if the stream waits for something that all share, and not for its own window.
+    pub(super) fn waits_with_others(&self) -> bool {
+        self.lane.is_waiting.get()
     }
 
     /// True if the client has reset the stream, or the connection is over.

@@ -14,7 +14,7 @@ use crate::{
         core::{Core, open::Role},
         upstream::body::HeldUp,
     },
-    system::tls::Negotiated,
+    system::{reactor::Presence, tls::Negotiated},
     telemetry::labels::Http2Reset,
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) core: Rc<Core>,
     pub(super) role: Role,
     pub(super) peer: SocketAddr,
+    /// The client's socket.
+    pub(super) client: Presence,
     /// The TLS session that carries the connection, if there is one.
     pub(super) tls: Option<Negotiated>,
     pub(super) budget: RefCell<Budget>,
@@ -41,7 +43,7 @@ impl Shared {
     pub(super) fn new(
         core: &Rc<Core>,
         role: Role,
-        peer: SocketAddr,
+        (peer, client): (SocketAddr, Presence),
         tls: Option<Negotiated>,
         budget: Budget,
     ) -> Self {
@@ -49,6 +51,7 @@ impl Shared {
             core: Rc::clone(core),
             role,
             peer,
+            client,
             tls,
             budget: RefCell::new(budget),
             wire: RefCell::new(Wire::new(&core.buffers)),

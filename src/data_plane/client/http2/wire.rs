@@ -10,6 +10,7 @@ use crate::{
             RECEIVE_WINDOW_BYTES, RELEASED_BYTES_MIN, REMEMBERED_STREAMS_MAX, WINDOW_BYTES_MAX,
         },
         output::Output,
+        patience::Taken,
     },
     protocol::http2::{
         ACK, Code, END_HEADERS, END_STREAM, FrameHead, FrameKind, hpack::append_table_size_zero,
@@ -81,8 +82,10 @@ pub(super) struct Wire {
     waiting: Vec<Rc<Lane>>,
     /// Parts of bodies that were appended.
     parts: u64,
-    /// Times that the client has widened the window of the connection, or taken something.
-    progress: u64,
+    /// Bytes of bodies that were appended.
+    body: u64,
+    /// Bytes of them that the client has taken.
+    taken: Taken,
     /// Streams that we reset because of the client's errors.
     error_resets: usize,
 }
@@ -102,7 +105,8 @@ impl Wire {
             released: 0,
             waiting: Vec::new(),
             parts: 0,
-            progress: 0,
+            body: 0,
+            taken: Taken::default(),
             error_resets: 0,
         }
     }
@@ -287,14 +291,13 @@ impl Wire {
         if self.window > WINDOW_BYTES_MAX {
             return Err(Code::FLOW_CONTROL_ERROR);
         }
-        self.progress += 1;
         self.wake_waiting();
         Ok(())
     }
 
     /// Notes that the socket has taken something.
     pub(super) fn progressed(&mut self) {
-        self.progress += 1;
+        self.taken.sent = self.taken.sent.max(self.body_before(self.output.len() as u64));
         if self.output.room() > DATA_BYTES_MAX {
             self.wake_waiting();
         }
@@ -348,10 +351,26 @@ impl Wire {
         has_room
     }
 
-    /// Changes whenever the client does something for which a stream waits that has room in its own
-    /// window: others may have had the use of it.
-    pub(super) fn progress(&self, lane: &Lane) -> Option<u64> {
-        (lane.window.get() > 0).then_some(self.progress)
+    /// Bytes of all bodies that the client has taken.
+    pub(super) fn taken(&self) -> Taken {
+        self.taken
+    }
+
+    /// True if there is no room for a frame of body because the socket takes nothing.
+    pub(super) fn waits_for_socket(&self) -> bool {
+        self.output.room() < DATA_BYTES_MAX
+    }
+
+    /// Notes how many bytes of what was sent the client has not acknowledged.
+    pub(super) fn note_unacknowledged(&mut self, bytes: u64) {
+        let under_way = bytes + self.output.len() as u64;
+        self.taken.acknowledged = self.taken.acknowledged.max(self.body_before(under_way));
+    }
+
+    /// Bytes of bodies before the last so many bytes of all that was appended, at least: those may
+    /// be of bodies all.
+    fn body_before(&self, last: u64) -> u64 {
+        self.body.saturating_sub(last)
     }
 
     /// Forgives one error of the client, for a response that is complete.
@@ -393,6 +412,7 @@ impl Wire {
     pub(super) fn data(&mut self, lane: &Lane, part: &[u8], is_last: bool) {
         let length = i64::try_from(part.len()).unwrap_or(i64::MAX);
         self.parts += 1;
+        self.body += part.len() as u64;
         lane.last_part.set(self.parts);
         self.window -= length;
         lane.window.set(lane.window.get() - length);

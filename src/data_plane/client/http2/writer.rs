@@ -2,13 +2,17 @@
 
 use std::{
     future::poll_fn,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use crate::{
     data_plane::{
-        client::http2::{limits::DATA_BYTES_MAX, outlet::Outlet},
+        client::http2::{
+            limits::DATA_BYTES_MAX,
+            outlet::Outlet,
+            patience::{Patience, Taken},
+        },
         core::Core,
         exchange::client::{ClientGone, Cut, ResponseWriter, Start},
         upstream::body::{Body, Passage},
@@ -31,7 +35,7 @@ pub(super) struct Writer<'w> {
     core: &'w Core,
     substream: &'w Substream,
     outlet: Outlet<'w>,
-    client_write: Duration,
+    patience: Patience,
     is_head: bool,
     status: u16,
     /// The fields as lines of HTTP/1.1, until the head is complete.
@@ -62,7 +66,7 @@ impl<'w> Writer<'w> {
             core,
             substream,
             outlet,
-            client_write,
+            patience: Patience::new(client_write, outlet.taken()),
             is_head,
             status: 0,
             lines: None,
@@ -136,30 +140,48 @@ impl<'w> Writer<'w> {
         Ok(rest)
     }
 
-    /// Waits for room, as long as the client takes anything.
+    /// Begins the time of the client anew if it has earned that.
+    fn renew(&mut self, taken: Taken) -> bool {
+        self.patience.renew(taken, self.sent, self.outlet.waits_with_others())
+    }
+
+    /// Waits for room, as long as the client takes bodies.
     async fn wait<T>(
         &mut self,
         mut poll: impl FnMut(&Outlet<'w>, &Context<'_>) -> Poll<Result<T, ClientGone>>,
     ) -> Result<T, ClientGone> {
-        // While others have the use of what the client gives, it is not to blame.
-        let mut waits = None;
+        let clock = &self.core.reactor.clock;
+        let mut since = None;
         let room = poll_fn(|context| {
             let room = poll(&self.outlet, context);
             if room.is_ready() {
                 return room;
             }
-            let progress = self.outlet.progress();
-            if waits.replace(progress).is_none_or(|before| before != progress) {
-                self.substream.arm(self.client_write);
+            if self.renew(self.outlet.taken()) {
+                since = None;
             }
-            self.substream.poll_over(context).map(|over| {
+            loop {
+                let left = self.patience.left();
+                if since.is_none() && !left.is_zero() {
+                    self.substream.arm(left);
+                    since = Some(clock.coarse());
+                }
+                let over = match since {
+                    Some(_) => ready!(self.substream.poll_over(context)),
+                    None => CloseReason::Deadline,
+                };
+                if over == CloseReason::Deadline && self.renew(self.outlet.taken_by_now()) {
+                    since = None;
+                    continue;
+                }
                 self.stalled = over == CloseReason::Deadline;
-                Err(ClientGone)
-            })
+                return Poll::Ready(Err(ClientGone));
+            }
         })
         .await;
-        if waits.is_some() {
+        if let Some(since) = since {
             self.substream.disarm();
+            self.patience.spend(since, clock.coarse());
         }
         room
     }
