@@ -1,6 +1,10 @@
 //! The end of the process over HTTP/2: two GOAWAYs, streams finish, and what does not is cut.
 
-use super::{cleartext, proxy};
+use super::{
+    cleartext,
+    flow::{PIECES, ping_in_pieces},
+    proxy,
+};
 use crate::support::{
     gate::Gate,
     http2_client::{self, Http2Client},
@@ -94,6 +98,21 @@ fn idle_connections_do_not_hold_up_the_end() {
     assert_eq!(used.expect_goaway(), NO_ERROR);
     assert_eq!(unused.expect_goaway(), NO_ERROR);
     assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn pings_in_pieces_do_not_hold_up_the_end() {
+    let origin = ScriptedOrigin::serving("x");
+    for pieces in PIECES {
+        let config = cleartext(&origin).set("server.timeouts.drain_idle", 0.5);
+        let mut proxy = Proxy::start(&config.set("server.timeouts.drain", 60));
+        let mut client = RawHttp2::connect(proxy.address());
+        client.send(request(1, "/products/x"));
+        assert_eq!(client.response(1).0, Some(200));
+        proxy.signal("TERM");
+        assert_eq!(ping_in_pieces(&mut client, pieces, 2), NO_ERROR, "{pieces:?}");
+        assert_eq!(proxy.wait_exit().code(), Some(0));
+    }
 }
 
 #[test]

@@ -6,8 +6,9 @@ use crate::support::{
     gate::Gate,
     http2_client::{Http2Client, get},
     http2_frames::{
-        ACK, CANCEL, DATA, END_HEADERS, ENHANCE_YOUR_CALM, HEADERS, INITIAL_WINDOW, NO_ERROR, PING,
-        RST_STREAM, RawHttp2, SETTINGS_TIMEOUT, fields, frame, request, settings, window_update,
+        ACK, CANCEL, DATA, END_HEADERS, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, INITIAL_WINDOW,
+        NO_ERROR, PING, RST_STREAM, RawHttp2, SETTINGS_TIMEOUT, fields, frame, request, settings,
+        window_update,
     },
     proxy::Proxy,
     scripted_origin::ScriptedOrigin,
@@ -391,6 +392,71 @@ fn an_idle_connection_ends_although_it_pings() {
     assert_eq!(client.expect(PING, 0).flags, ACK);
     assert_eq!(client.expect_goaway(), NO_ERROR);
     assert_eq!(proxy.metric("yatagarasu_http2_goaways_total{reason=\"idle\"}"), Some(1.0));
+}
+
+/// Pings of which a part is under way whenever the rest has been read: the first `cut` bytes, or
+/// those of the next one behind the rest if `overlaps`. Returns the code of the GOAWAY with this
+/// number.
+#[track_caller]
+pub(super) fn ping_in_pieces(
+    client: &mut RawHttp2,
+    (cut, overlaps): (usize, bool),
+    goaway: usize,
+) -> u32 {
+    const ROUNDS: usize = 500;
+    let ping = frame(PING, 0, 0, [7; 8]);
+    let (first, rest) = ping.split_at(cut);
+    let mut told = 0;
+    client.send(first);
+    for _ in 0..ROUNDS {
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+        if overlaps {
+            client.try_send([rest, first].concat());
+        } else {
+            client.try_send(rest);
+        }
+        let frame = client.next().expect("GOAWAY before the end");
+        told += usize::from(frame.kind == GOAWAY);
+        if told == goaway {
+            return frame.numbers()[1];
+        }
+        if !overlaps {
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+            client.try_send(first);
+        }
+    }
+    panic!("not told to go");
+}
+
+/// Where pings are cut: within the head of the frame, behind it, and so that there is always a part
+/// of one.
+pub(super) const PIECES: [(usize, bool); 3] = [(3, false), (12, false), (3, true)];
+
+#[test]
+fn an_idle_connection_ends_although_it_pings_in_pieces() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 0.5));
+    for pieces in PIECES {
+        let mut client = RawHttp2::connect(proxy.address());
+        client.send(request(1, "/products/x"));
+        assert_eq!(client.response(1), (Some(200), b"x".to_vec()));
+        assert_eq!(ping_in_pieces(&mut client, pieces, 1), NO_ERROR, "{pieces:?}");
+    }
+    assert_eq!(proxy.metric("yatagarasu_http2_goaways_total{reason=\"idle\"}"), Some(3.0));
+}
+
+#[test]
+fn a_request_that_begins_in_time_has_the_time_of_any_head() {
+    let origin = ScriptedOrigin::serving("x");
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 0.5));
+    let whole = request(1, "/products/x");
+    let mut client = RawHttp2::connect(proxy.address());
+    client.send(&whole[..12]);
+    // Another one, to see that so much time has passed.
+    let mut idle = RawHttp2::connect(proxy.address());
+    assert_eq!(idle.expect_goaway(), NO_ERROR);
+    client.send(&whole[12..]);
+    assert_eq!(client.response(1), (Some(200), b"x".to_vec()));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use crate::{
@@ -13,8 +14,9 @@ use crate::{
         client::{
             http2::{
                 budget::Budget,
+                deadlines::{Deadlines, Waits},
                 limits::{BACKLOG_BYTES_MAX, FRAME_BYTES_MAX, head_bytes_max},
-                receive::{LAST_PING, Offence, Receiver},
+                receive::{LAST_PING, Offence, OpenSection, Receiver},
                 shared::Shared,
                 stream,
             },
@@ -27,7 +29,11 @@ use crate::{
         },
     },
     protocol::http2::{Code, FRAME_HEAD_BYTES, FrameHead, FrameKind, PREFACE},
-    system::{reactor::CloseReason, stream::Stream},
+    system::{
+        clock::Monotonic,
+        reactor::{CloseReason, TICK},
+        stream::Stream,
+    },
     telemetry::{
         cells::Gauge,
         labels::{ConnectionState, Http2GoAway, Http2Reset},
@@ -146,7 +152,8 @@ async fn drive(
         input,
         receiver: Receiver::new(streams_max),
         steps: StepWatch::new(&core.open),
-        waits: Waits::Preface,
+        deadlines: Deadlines::default(),
+        armed: (Waits::Preface, None),
         this_turn: 0,
         has_preface: false,
         is_cut_short: false,
@@ -164,23 +171,6 @@ async fn drive(
     }
 }
 
-/// Something that a connection's deadline is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
-    /// The first bytes of the client.
-    Preface,
-    /// The client's first frame.
-    Settings,
-    /// The rest of this field section.
-    Fields(u64),
-    /// The client, which takes nothing.
-    Room,
-    /// A stream.
-    Stream,
-    /// Streams, which have deadlines of their own.
-    Nothing,
-}
-
 #[expect(clippy::struct_excessive_bools, reason = "independent properties of a connection")]
 struct Driver<'d> {
     shared: &'d Rc<Shared>,
@@ -190,7 +180,9 @@ struct Driver<'d> {
     input: Input<'d>,
     receiver: Receiver,
     steps: StepWatch,
-    waits: Waits,
+    deadlines: Deadlines,
+    /// Wait that the socket's deadline is for, and its end.
+    armed: (Waits, Option<Monotonic>),
     /// Bytes that may still be read in this turn.
     this_turn: usize,
     has_preface: bool,
@@ -217,6 +209,8 @@ impl Driver<'_> {
         if self.shared.core.is_closing() && !self.is_stopping && !self.is_going {
             self.is_stopping = true;
             self.receiver.ask();
+            let drain_idle = self.shared.core.current().timeouts.drain_idle;
+            self.deadlines.shorten_idle(self.shared.core.reactor.clock.coarse(), drain_idle);
             // Twice (RFC 9113 section 6.8): requests that are on their way are served.
             let mut wire = self.shared.wire.borrow_mut();
             wire.go_away(LAST_STREAM, Code::NO_ERROR);
@@ -250,26 +244,27 @@ impl Driver<'_> {
             Poll::Ready(Ok(())) => self.is_cut_short |= self.is_held,
             Poll::Pending => {}
         }
-        let waits = self.awaited();
+        let now = self.shared.core.reactor.clock.coarse();
+        let (waits, until) = self.awaited(now);
         match self.stream.registration().close_reason() {
             CloseReason::ClientGone => return Poll::Ready(Step::Over(Ended::Lost)),
             CloseReason::Deadline if self.is_going || waits == Waits::Room => {
                 return Poll::Ready(Step::Over(Ended::Lost));
             }
-            // Of what was waited for when it was set.
-            CloseReason::Deadline if waits == self.waits => {
+            CloseReason::Deadline | CloseReason::Open => {}
+        }
+        if !self.is_going {
+            // By the clock: what comes and goes may set the socket's deadline again and again.
+            if until.is_some_and(|until| until <= now) {
                 // A preface that does not come is not worth an answer (RFC 9113 section 3.4).
                 if waits == Waits::Preface {
                     return Poll::Ready(Step::Over(Ended::Left));
                 }
-                self.time_is_over();
+                self.time_is_over(waits);
                 // It has something to send now.
                 return self.poll(context);
             }
-            CloseReason::Deadline | CloseReason::Open => {}
-        }
-        if !self.is_going {
-            self.set_deadline(waits);
+            self.set_deadline(now, (waits, until));
         }
         if self.is_cut_short { Poll::Ready(Step::Turn) } else { Poll::Pending }
     }
@@ -424,8 +419,8 @@ impl Driver<'_> {
     }
 
     /// The deadline has passed: tells the client that the connection ends.
-    fn time_is_over(&mut self) {
-        let (code, why) = match self.waits {
+    fn time_is_over(&mut self, waits: Waits) {
+        let (code, why) = match waits {
             Waits::Stream if self.is_stopping => (Code::NO_ERROR, None),
             Waits::Preface | Waits::Settings => {
                 (Code::SETTINGS_TIMEOUT, Some(Http2GoAway::Timeout))
@@ -438,50 +433,55 @@ impl Driver<'_> {
         self.go_away(code, why);
     }
 
-    fn awaited(&self) -> Waits {
-        if self.is_blocked {
-            Waits::Room
-        } else if !self.has_preface {
-            Waits::Preface
+    /// Something that the client has begun and not completed, or not begun although it has to.
+    fn begun(&self) -> Option<Waits> {
+        if !self.has_preface {
+            Some(Waits::Preface)
         } else if !self.receiver.has_settings() {
-            Waits::Settings
-        } else if let Some(section) = self.receiver.open_section(self.input.bytes()) {
-            Waits::Fields(section)
-        } else if self.shared.tasks() > 0 {
-            Waits::Nothing
+            Some(Waits::Settings)
         } else {
-            Waits::Stream
+            self.open_section().map(|section| Waits::Fields(section.frame))
         }
     }
 
+    fn open_section(&self) -> Option<OpenSection> {
+        self.receiver.open_section(self.input.bytes())
+    }
+
+    /// Notes what has begun and ended, and returns what is waited for, and until when.
+    fn awaited(&mut self, now: Monotonic) -> (Waits, Option<Monotonic>) {
+        let is_idle = self.receiver.has_settings() && self.shared.tasks() == 0;
+        let begun = if self.is_blocked { None } else { self.begun() };
+        let timeouts = self.shared.core.current().timeouts;
+        self.deadlines.note(now, begun, is_idle, &timeouts);
+        if self.is_blocked {
+            return (Waits::Room, None);
+        }
+        self.deadlines.first(self.open_section().is_some_and(|section| !section.is_guess))
+    }
+
     /// Sets the deadline for what is waited for now, unless it is set.
-    fn set_deadline(&mut self, waits: Waits) {
-        let registration = self.stream.registration();
-        let is_idle = waits == Waits::Stream;
-        registration.set_idle(is_idle);
-        self.guard.set_state(if is_idle && self.has_served {
+    fn set_deadline(&mut self, now: Monotonic, waits: (Waits, Option<Monotonic>)) {
+        self.guard.set_state(if waits.0 == Waits::Stream && self.has_served {
             ConnectionState::Idle
         } else {
             ConnectionState::Active
         });
-        if std::mem::replace(&mut self.waits, waits) == waits {
+        if std::mem::replace(&mut self.armed, waits) == waits {
             return;
         }
-        let core = &self.shared.core;
-        let timeouts = core.current().timeouts;
+        let registration = self.stream.registration();
         match waits {
             // Set by the transport, at each step of progress.
-            Waits::Room => {}
-            Waits::Preface | Waits::Settings | Waits::Fields(_) => {
-                registration.arm(timeouts.client_header);
+            (Waits::Room, _) => {}
+            // A tick is added to it again.
+            (_, Some(until)) => {
+                let left = Duration::from_nanos(until.since(now));
+                registration.arm(left.saturating_sub(TICK));
             }
-            Waits::Stream if core.is_closing() => {
-                registration.arm(timeouts.client_idle.min(timeouts.drain_idle));
-            }
-            Waits::Stream => registration.arm(timeouts.client_idle),
-            Waits::Nothing => {
+            (_, None) => {
                 // One that has passed is forgotten.
-                registration.arm(timeouts.client_idle);
+                registration.arm(self.shared.core.current().timeouts.client_idle);
                 registration.disarm();
             }
         }

@@ -12,6 +12,7 @@
 mod body;
 mod budget;
 pub(super) mod connection;
+mod deadlines;
 mod lane;
 mod limits;
 mod outlet;

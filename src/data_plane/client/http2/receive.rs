@@ -57,6 +57,17 @@ impl From<Undecodable> for Offence {
 struct Section {
     stream: u32,
     ends_stream: bool,
+    /// Number of its first frame.
+    frame: u64,
+}
+
+/// A field section that a client has started and not completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpenSection {
+    /// Number of its first frame among those of the connection.
+    pub(super) frame: u64,
+    /// Set if so few bytes have arrived that they may belong to any frame.
+    pub(super) is_guess: bool,
 }
 
 /// The state of what a client sends.
@@ -68,8 +79,8 @@ pub(super) struct Receiver {
     decoder: Decoder,
     /// A field section that goes on in another frame.
     open: Option<(Section, Vec<u8>)>,
-    /// Field sections that were completed.
-    sections: u64,
+    /// Whole frames that have arrived.
+    frames: u64,
     has_settings: bool,
     /// Set once the client has said that it begins nothing more.
     leaves: bool,
@@ -92,7 +103,7 @@ impl Receiver {
             streams_max: usize::try_from(streams_max).unwrap_or(usize::MAX),
             decoder: Decoder::default(),
             open: None,
-            sections: 0,
+            frames: 0,
             has_settings: false,
             leaves: false,
             is_asked: false,
@@ -103,14 +114,15 @@ impl Receiver {
         }
     }
 
-    /// Number of the field section that the client has started and not completed, if `begun`, the
-    /// bytes of a frame that have arrived, may be a part of one or one was left open.
-    pub(super) fn open_section(&self, begun: &[u8]) -> Option<u64> {
-        let is_fields = match FrameHead::read(begun) {
-            Some(head) => head.kind.is_fields(),
-            None => !begun.is_empty(),
-        };
-        (is_fields || self.open.is_some()).then_some(self.sections)
+    /// The field section that the client has started and not completed, if `begun`, the bytes of a
+    /// frame that have arrived, may be a part of one or one was left open.
+    pub(super) fn open_section(&self, begun: &[u8]) -> Option<OpenSection> {
+        if let Some((section, _)) = &self.open {
+            return Some(OpenSection { frame: section.frame, is_guess: false });
+        }
+        let head = FrameHead::read(begun);
+        let may_be_fields = head.map_or(!begun.is_empty(), |head| head.kind.is_fields());
+        may_be_fields.then_some(OpenSection { frame: self.frames, is_guess: head.is_none() })
     }
 
     /// Returns true once the client has sent its first settings.
@@ -152,6 +164,8 @@ impl Receiver {
         head: FrameHead,
         payload: &[u8],
     ) -> Result<(), Offence> {
+        let number = self.frames;
+        self.frames += 1;
         let is_expected = match &self.open {
             Some((section, _)) => {
                 head.kind == FrameKind::Continuation && head.stream == section.stream
@@ -171,7 +185,8 @@ impl Receiver {
             FrameKind::RstStream | FrameKind::WindowUpdate if is_late => {}
             FrameKind::Data => Self::data(shared, head, payload)?,
             FrameKind::Headers => {
-                let section = Section { stream: head.stream, ends_stream: head.has(END_STREAM) };
+                let ends_stream = head.has(END_STREAM);
+                let section = Section { stream: head.stream, ends_stream, frame: number };
                 self.fields(shared, head, section, None, head.content(payload)?)?;
             }
             FrameKind::Continuation => {
@@ -262,8 +277,7 @@ impl Receiver {
 
     /// Takes in a whole field section. It is decoded in any case, for later ones may refer to it.
     fn section(&mut self, shared: &Shared, section: Section, bytes: &[u8]) -> Result<(), Offence> {
-        self.sections += 1;
-        let Section { stream, ends_stream } = section;
+        let Section { stream, ends_stream, .. } = section;
         if stream.is_multiple_of(2) {
             return Err(Code::PROTOCOL_ERROR.into());
         }
@@ -298,7 +312,7 @@ impl Receiver {
 
     /// Takes in the head of a request.
     fn request(&mut self, shared: &Shared, section: Section, bytes: &[u8]) -> Result<(), Offence> {
-        let Section { stream, ends_stream } = section;
+        let Section { stream, ends_stream, .. } = section;
         let core = &shared.core;
         let local = core.current();
         let mut text = core.buffers.owned_scratch();

@@ -1,0 +1,91 @@
+//! The times of a connection, each of which runs by itself. What begins one and what ends it is
+//! noted in every turn, so that nothing which happens in between puts it off.
+
+use std::time::Duration;
+
+use crate::{
+    model::limits::Timeouts,
+    system::{clock::Monotonic, reactor::TICK},
+};
+
+/// Something that a connection's deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// The first bytes of the client.
+    Preface,
+    /// The client's first frame.
+    Settings,
+    /// The rest of a field section, or of what may be one, by its first frame.
+    Fields(u64),
+    /// The client, which takes nothing.
+    Room,
+    /// A stream.
+    Stream,
+    /// Streams, which have deadlines of their own.
+    Nothing,
+}
+
+/// Something that a client has begun and not completed.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    what: Waits,
+    since: Monotonic,
+    until: Monotonic,
+}
+
+/// The times of one connection. A time that has begun is not changed by a reload.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    begun: Option<Begun>,
+    /// The end of the time without a stream.
+    idle: Option<Monotonic>,
+    /// The longest that this time may be, if it is not that of the configuration.
+    most: Option<Duration>,
+}
+
+impl Deadlines {
+    /// Notes what the client has begun and not completed, and if there is no stream.
+    pub(super) fn note(
+        &mut self,
+        now: Monotonic,
+        begun: Option<Waits>,
+        is_idle: bool,
+        timeouts: &Timeouts,
+    ) {
+        // The present time may be one tick old.
+        if self.begun.map(|begun| begun.what) != begun {
+            let until = now.plus(timeouts.client_header + TICK);
+            self.begun = begun.map(|what| Begun { what, since: now, until });
+        }
+        if !is_idle {
+            self.idle = None;
+        } else if self.idle.is_none() {
+            let most =
+                self.most.map_or(timeouts.client_idle, |most| most.min(timeouts.client_idle));
+            self.idle = Some(now.plus(most + TICK));
+        }
+    }
+
+    /// Bounds the time without a stream, of which less may be left.
+    pub(super) fn shorten_idle(&mut self, now: Monotonic, most: Duration) {
+        self.most = Some(most);
+        self.idle = self.idle.map(|idle| idle.min(now.plus(most + TICK)));
+    }
+
+    /// Returns what ends first, and when. `is_request`: what was begun is a field section for
+    /// certain.
+    pub(super) fn first(&self, is_request: bool) -> (Waits, Option<Monotonic>) {
+        match (self.begun, self.idle) {
+            (None, None) => (Waits::Nothing, None),
+            (Some(begun), None) => (begun.what, Some(begun.until)),
+            // A request that begins in time has the time of any head. A few bytes may be of any
+            // frame, and one that begins later comes too late.
+            (Some(begun), Some(idle))
+                if begun.until <= idle || (is_request && begun.since < idle) =>
+            {
+                (begun.what, Some(begun.until))
+            }
+            (_, idle) => (Waits::Stream, idle),
+        }
+    }
+}
