@@ -65,6 +65,52 @@ fn a_client_is_told_twice_and_its_streams_finish() {
 }
 
 #[test]
+fn a_client_that_answers_nothing_and_goes_on_asking_is_told_all_the_same() {
+    const ROUNDS: u32 = 500;
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = ScriptedOrigin::start(move |conn, _| {
+        while let Some(request) = conn.request() {
+            if request.target.ends_with("/held") {
+                conn.wait(&held);
+            }
+            conn.respond("200 OK", &[], b"x");
+        }
+    });
+    let config = cleartext(&origin).set("server.timeouts.drain_idle", 0.5);
+    let mut proxy = Proxy::start(&config.set("server.timeouts.drain", 60));
+    let mut client = RawHttp2::connect(proxy.address());
+    client.send(request(1, "/products/held"));
+    wait_until("the request", || origin.requests().len() == 1);
+    proxy.signal("TERM");
+    let first = client.expect_frame(GOAWAY);
+    assert_eq!(first.numbers(), [i32::MAX.unsigned_abs(), NO_ERROR]);
+    let (mut served, mut asked, mut told) = (0, 0, None);
+    while told.is_none() {
+        asked += 1;
+        assert!(asked < ROUNDS, "{served} of {asked} requests were served");
+        client.send(request(2 * asked + 1, "/products/x"));
+        while served < asked && told.is_none() {
+            let frame = client.next().expect("a response or GOAWAY");
+            served += u32::from(frame.ends_stream());
+            told = (frame.kind == GOAWAY).then(|| frame.numbers());
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+    assert!(served > 0, "what comes at once is served");
+    let told = told.unwrap();
+    assert!([2 * served + 1, 2 * asked + 1].contains(&told[0]), "{told:?} after {served}");
+    // What comes later is not.
+    client.send(request(2 * asked + 3, "/products/late"));
+    client.send(frame(PING, 0, 0, [7; 8]));
+    assert_eq!(client.expect(PING, 0).payload, [7; 8]);
+    gate.open();
+    assert_eq!(client.response(1), (Some(200), b"x".to_vec()));
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    assert!(origin.requests().iter().all(|request| !request.target.ends_with("/late")));
+}
+
+#[test]
 fn a_well_behaved_client_sees_an_orderly_end() {
     let gate = Gate::default();
     let origin = gated(&gate);

@@ -210,7 +210,7 @@ impl Driver<'_> {
             self.is_stopping = true;
             self.receiver.ask();
             let drain_idle = self.shared.core.current().timeouts.drain_idle;
-            self.deadlines.shorten_idle(self.shared.core.reactor.clock.coarse(), drain_idle);
+            self.deadlines.stop(self.shared.core.reactor.clock.coarse(), drain_idle);
             // Twice (RFC 9113 section 6.8): requests that are on their way are served.
             let mut wire = self.shared.wire.borrow_mut();
             wire.go_away(LAST_STREAM, Code::NO_ERROR);
@@ -229,7 +229,9 @@ impl Driver<'_> {
                 self.go_away(code, Some(why));
             }
         }
-        if self.receiver.is_to_be_told() && !self.is_going {
+        let now = self.shared.core.reactor.clock.coarse();
+        // What had arrived by then was read.
+        if self.receiver.is_to_be_told(self.deadlines.is_stopped(now)) && !self.is_going {
             let mut wire = self.shared.wire.borrow_mut();
             let newest = wire.newest();
             wire.go_away(newest, Code::NO_ERROR);
@@ -244,7 +246,6 @@ impl Driver<'_> {
             Poll::Ready(Ok(())) => self.is_cut_short |= self.is_held,
             Poll::Pending => {}
         }
-        let now = self.shared.core.reactor.clock.coarse();
         let (waits, until) = self.awaited(now);
         match self.stream.registration().close_reason() {
             CloseReason::ClientGone => return Poll::Ready(Step::Over(Ended::Lost)),
@@ -426,7 +427,7 @@ impl Driver<'_> {
                 (Code::SETTINGS_TIMEOUT, Some(Http2GoAway::Timeout))
             }
             Waits::Fields(_) => (Code::ENHANCE_YOUR_CALM, Some(Http2GoAway::Timeout)),
-            Waits::Stream | Waits::Room | Waits::Nothing => {
+            Waits::Stream | Waits::Room | Waits::Last | Waits::Nothing => {
                 (Code::NO_ERROR, Some(Http2GoAway::Idle))
             }
         };
@@ -457,12 +458,14 @@ impl Driver<'_> {
         if self.is_blocked {
             return (Waits::Room, None);
         }
-        self.deadlines.first(self.open_section().is_some_and(|section| !section.is_guess))
+        let is_request = self.open_section().is_some_and(|section| !section.is_guess);
+        self.deadlines.first(is_request, self.receiver.is_last())
     }
 
     /// Sets the deadline for what is waited for now, unless it is set.
     fn set_deadline(&mut self, now: Monotonic, waits: (Waits, Option<Monotonic>)) {
-        self.guard.set_state(if waits.0 == Waits::Stream && self.has_served {
+        let is_idle = matches!(waits.0, Waits::Stream | Waits::Last) && self.shared.tasks() == 0;
+        self.guard.set_state(if is_idle && self.has_served {
             ConnectionState::Idle
         } else {
             ConnectionState::Active

@@ -21,6 +21,8 @@ pub(super) enum Waits {
     Room,
     /// A stream.
     Stream,
+    /// Requests that were on their way when the client was told that the process stops.
+    Last,
     /// Streams, which have deadlines of their own.
     Nothing,
 }
@@ -39,8 +41,8 @@ pub(super) struct Deadlines {
     begun: Option<Begun>,
     /// The end of the time without a stream.
     idle: Option<Monotonic>,
-    /// The longest that this time may be, if it is not that of the configuration.
-    most: Option<Duration>,
+    /// The end of the time in which a request is still served.
+    last: Option<Monotonic>,
 }
 
 impl Deadlines {
@@ -60,21 +62,35 @@ impl Deadlines {
         if !is_idle {
             self.idle = None;
         } else if self.idle.is_none() {
-            let most =
-                self.most.map_or(timeouts.client_idle, |most| most.min(timeouts.client_idle));
-            self.idle = Some(now.plus(most + TICK));
+            self.idle = Some(now.plus(timeouts.client_idle + TICK));
         }
     }
 
-    /// Bounds the time without a stream, of which less may be left.
-    pub(super) fn shorten_idle(&mut self, now: Monotonic, most: Duration) {
-        self.most = Some(most);
-        self.idle = self.idle.map(|idle| idle.min(now.plus(most + TICK)));
+    /// Notes that the client was told that the process stops: what it asks for is served for as
+    /// long as `most`.
+    pub(super) fn stop(&mut self, now: Monotonic, most: Duration) {
+        self.last = Some(now.plus(most + TICK));
+    }
+
+    /// Returns true once nothing new is to be served, whatever the client has said to that.
+    pub(super) fn is_stopped(&self, now: Monotonic) -> bool {
+        self.last.is_some_and(|last| last <= now)
     }
 
     /// Returns what ends first, and when. `is_request`: what was begun is a field section for
     /// certain.
-    pub(super) fn first(&self, is_request: bool) -> (Waits, Option<Monotonic>) {
+    /// `is_last`: the client was told already that nothing new is served.
+    pub(super) fn first(&self, is_request: bool, is_last: bool) -> (Waits, Option<Monotonic>) {
+        let (waits, until) = self.of_client(is_request);
+        match self.last {
+            Some(last) if !is_last && until.is_none_or(|until| last < until) => {
+                (Waits::Last, Some(last))
+            }
+            _ => (waits, until),
+        }
+    }
+
+    fn of_client(&self, is_request: bool) -> (Waits, Option<Monotonic>) {
         match (self.begun, self.idle) {
             (None, None) => (Waits::Nothing, None),
             (Some(begun), None) => (begun.what, Some(begun.until)),

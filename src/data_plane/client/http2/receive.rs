@@ -140,10 +140,10 @@ impl Receiver {
         self.is_asked = true;
     }
 
-    /// Returns true once the client has heard of the end, and was not told yet what is the last
-    /// stream.
-    pub(super) fn is_to_be_told(&self) -> bool {
-        self.has_heard && self.last.is_none()
+    /// Returns true once the client has heard of the end, or its time for that `is_over`, and was
+    /// not told yet what is the last stream.
+    pub(super) fn is_to_be_told(&self, is_over: bool) -> bool {
+        (self.has_heard || is_over) && self.last.is_none()
     }
 
     /// Serves no streams after this one.
