@@ -480,6 +480,31 @@ fn a_connection_with_a_stream_is_not_idle() {
 }
 
 #[test]
+fn the_time_of_a_field_section_goes_on_while_the_client_takes_nothing() {
+    const FRAMES: u32 = 3_000;
+    let taken = std::sync::Arc::default();
+    let origin = endless(&taken);
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_header", 1.0));
+    let windows = [(INITIAL_WINDOW, i32::MAX.unsigned_abs())];
+    let mut client = RawHttp2::with_receive_buffer(proxy.address(), 16_384, &windows);
+    client.send(window_update(0, 1_000_000_000));
+    client.send(request(1, "/products/endless"));
+    client.expect(DATA, 1);
+    client.send(frame(HEADERS, 0, 3, b""));
+    // The socket is full again and again.
+    let mut told = None;
+    for _ in 0..FRAMES {
+        let frame = client.next().expect("GOAWAY before the end");
+        if frame.kind == GOAWAY {
+            told = Some(frame.numbers()[1]);
+            break;
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
+    }
+    assert_eq!(told, Some(ENHANCE_YOUR_CALM));
+}
+
+#[test]
 fn what_is_begun_must_be_completed_in_time() {
     let origin = ScriptedOrigin::serving("x");
     let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_header", 1.0));

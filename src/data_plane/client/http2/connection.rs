@@ -249,14 +249,14 @@ impl Driver<'_> {
         let (waits, until) = self.awaited(now);
         match self.stream.registration().close_reason() {
             CloseReason::ClientGone => return Poll::Ready(Step::Over(Ended::Lost)),
-            CloseReason::Deadline if self.is_going || waits == Waits::Room => {
+            CloseReason::Deadline if self.is_going || self.is_blocked => {
                 return Poll::Ready(Step::Over(Ended::Lost));
             }
             CloseReason::Deadline | CloseReason::Open => {}
         }
         if !self.is_going {
             // By the clock: what comes and goes may set the socket's deadline again and again.
-            if until.is_some_and(|until| until <= now) {
+            if until.is_some_and(|until| until <= now) && self.is_free_to_end(waits) {
                 // A preface that does not come is not worth an answer (RFC 9113 section 3.4).
                 if waits == Waits::Preface {
                     return Poll::Ready(Step::Over(Ended::Left));
@@ -265,7 +265,8 @@ impl Driver<'_> {
                 // It has something to send now.
                 return self.poll(context);
             }
-            self.set_deadline(now, (waits, until));
+            let waits = if self.is_blocked { (Waits::Room, None) } else { (waits, until) };
+            self.set_deadline(now, waits);
         }
         if self.is_cut_short { Poll::Ready(Step::Turn) } else { Poll::Pending }
     }
@@ -372,6 +373,8 @@ impl Driver<'_> {
         if !is_all && (taken > 0 || !self.is_blocked) {
             let client_write = self.shared.core.current().timeouts.client_write;
             self.stream.registration().arm_sending(client_write);
+            // The deadline is this one's, even if the rest is sent before it is looked at again.
+            self.armed = (Waits::Room, None);
         }
         self.is_blocked = !is_all;
         Ok(is_all)
@@ -452,14 +455,21 @@ impl Driver<'_> {
     /// Notes what has begun and ended, and returns what is waited for, and until when.
     fn awaited(&mut self, now: Monotonic) -> (Waits, Option<Monotonic>) {
         let is_idle = self.receiver.has_settings() && self.shared.tasks() == 0;
-        let begun = if self.is_blocked { None } else { self.begun() };
+        let begun = self.begun();
         let timeouts = self.shared.core.current().timeouts;
         self.deadlines.note(now, begun, is_idle, &timeouts);
-        if self.is_blocked {
-            return (Waits::Room, None);
-        }
         let is_request = self.open_section().is_some_and(|section| !section.is_guess);
         self.deadlines.first(is_request, self.receiver.is_last())
+    }
+
+    /// Returns true if nothing stands in the way of the end when this is over.
+    fn is_free_to_end(&self, waits: Waits) -> bool {
+        match waits {
+            // The last response may not be sent yet.
+            Waits::Stream => !self.is_blocked,
+            // The rest may have arrived, and was not read.
+            _ => !self.is_held && !self.is_cut_short,
+        }
     }
 
     /// Sets the deadline for what is waited for now, unless it is set.

@@ -105,3 +105,52 @@ impl Deadlines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_mins(1);
+
+    fn timeouts() -> Timeouts {
+        Timeouts { client_header: HEADER, client_idle: IDLE, ..Timeouts::default() }
+    }
+
+    #[test]
+    fn what_begins_and_ends_puts_off_neither_its_own_end_nor_that_of_the_idle_time() {
+        let start = Monotonic(1);
+        let idle = Some(start.plus(IDLE + TICK));
+        let mut deadlines = Deadlines::default();
+        for second in 0..60 {
+            let now = start.plus(Duration::from_secs(second));
+            deadlines.note(now, Some(Waits::Fields(second / 7)), true, &timeouts());
+            // The frame of which a few bytes are there began up to 7 s ago.
+            let began = start.plus(Duration::from_secs(second / 7 * 7));
+            let end = Some(began.plus(HEADER + TICK));
+            let first = (Waits::Fields(second / 7), end);
+            let expected = if end <= idle { first } else { (Waits::Stream, idle) };
+            assert_eq!(deadlines.first(false, false), expected, "{second}");
+            assert_eq!(deadlines.first(true, false), first, "{second}");
+        }
+        let late = start.plus(IDLE + TICK);
+        deadlines.note(late, Some(Waits::Fields(9)), true, &timeouts());
+        assert_eq!(deadlines.first(true, false), (Waits::Stream, idle));
+        deadlines.note(late, None, false, &timeouts());
+        assert_eq!(deadlines.first(false, false), (Waits::Nothing, None));
+    }
+
+    #[test]
+    fn the_last_requests_have_their_time_whatever_else_is_waited_for() {
+        let start = Monotonic(1);
+        let end = start.plus(Duration::from_secs(1) + TICK);
+        let mut deadlines = Deadlines::default();
+        deadlines.note(start, None, false, &timeouts());
+        deadlines.stop(start, Duration::from_secs(1));
+        assert_eq!(deadlines.first(false, false), (Waits::Last, Some(end)));
+        deadlines.note(start, Some(Waits::Fields(1)), true, &timeouts());
+        assert_eq!(deadlines.first(true, false), (Waits::Last, Some(end)));
+        assert!(!deadlines.is_stopped(start) && deadlines.is_stopped(end));
+        assert_eq!(deadlines.first(true, true).0, Waits::Fields(1));
+    }
+}
