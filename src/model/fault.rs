@@ -281,7 +281,7 @@ impl Fault {
             Self::LoopDetected => "The request came back: the S3 endpoint leads to this proxy",
             Self::NoReply => "The request was dropped unanswered; try again",
             Self::TooManyListings => "Too many listings are being made; try again",
-            Self::TooManyScrapes => "The metrics page is being sent to too many clients",
+            Self::TooManyScrapes => "Too many requests wait for the metrics page; try again",
             Self::ShuttingDown => "The server is shutting down",
             Self::Hidden(404 | 410) => "The object does not exist",
             Self::Hidden(401 | 403) => "Access to the object is not permitted",

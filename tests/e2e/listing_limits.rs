@@ -1,18 +1,32 @@
 //! Bounds of listings: how many pages a core makes at once, and what they hold in memory.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::json;
 
 use crate::support::{
     config::Config,
     gate::Gate,
+    http2_frames::{CANCEL, HEADERS, INITIAL_WINDOW, RawHttp2, request, window_update},
     proxy::Proxy,
     raw_client::{Client, request_bytes},
     scripted_origin::{ScriptedOrigin, response_bytes},
     waiting::wait_until,
 };
 
-/// Pages that a core makes at once (docs/LISTING.md).
+/// Pages that a core makes at once, and those of one client (docs/LISTING.md).
 const PAGES_MAX: usize = 32;
+const PAGES_OF_CLIENT_MAX: usize = 16;
+
+/// The address of one of several clients.
+fn address_of(client: usize) -> IpAddr {
+    Ipv4Addr::new(127, 0, 1, u8::try_from(client).unwrap()).into()
+}
+
+/// A connection of the client that has the next share of all pages.
+fn sharing(proxy: &Proxy, number: usize) -> Client {
+    Client::connect_from(address_of(number / PAGES_OF_CLIENT_MAX), proxy.address())
+}
 
 const HTML: (&str, &str) = ("Accept", "text/html");
 
@@ -40,8 +54,8 @@ fn more_pages_than_a_core_makes_at_once_are_to_be_asked_for_again() {
     });
     let proxy = Proxy::start(&listed(&origin));
     let mut clients: Vec<_> = (0..PAGES_MAX)
-        .map(|_| {
-            let mut client = proxy.client();
+        .map(|number| {
+            let mut client = sharing(&proxy, number);
             client.send(request_bytes("GET", "/products/", &[HTML]));
             client
         })
@@ -89,8 +103,12 @@ fn pages_that_nobody_reads_hold_bounded_memory() {
     let before = proxy.rss_kib();
     let mut clients = Vec::new();
     let mut refused = 0;
-    for _ in 0..CLIENTS {
-        let mut client = Client::connect_with_receive_buffer(proxy.address(), 4_096);
+    for number in 0..CLIENTS {
+        let mut client = Client::connect_from_with_receive_buffer(
+            address_of(number / PAGES_OF_CLIENT_MAX),
+            proxy.address(),
+            Some(4_096),
+        );
         client.send(request_bytes("GET", "/products/", &[HTML]));
         let head = client.head("GET").unwrap();
         match head.status {
@@ -108,4 +126,78 @@ fn pages_that_nobody_reads_hold_bounded_memory() {
     assert!(page.len() > 9_000_000, "{} bytes", page.len());
     assert!(page.ends_with(b"</html>\n"), "{:?}", &page[page.len() - 20..]);
     wait_until("room for a page", || proxy.get_with("/products/", &[HTML]).status == 200);
+}
+
+/// A client from this address, which asks for so many pages and takes nothing of them: the statuses
+/// that it gets. A page of the bucket is longer than a stream's window.
+fn hold_pages(proxy: &Proxy, from: IpAddr, pages: usize) -> (RawHttp2, Vec<Option<u16>>) {
+    let mut client = RawHttp2::connect_from(from, proxy.address(), &[(INITIAL_WINDOW, 8)]);
+    let streams = (0..u32::try_from(pages).unwrap()).map(|number| 2 * number + 1);
+    let statuses = streams
+        .map(|stream| {
+            client.send(request(stream, "/products/"));
+            client.expect(HEADERS, stream).status()
+        })
+        .collect();
+    (client, statuses)
+}
+
+#[test]
+fn one_client_leaves_pages_to_others() {
+    let origin = ScriptedOrigin::always(document(["a".to_owned()].into_iter()));
+    let config = listed(&origin).set("server.http2.cleartext", true);
+    let proxy = Proxy::start(&config);
+    let (_first, statuses) = hold_pages(&proxy, address_of(1), PAGES_MAX + 8);
+    let (got, refused) = statuses.split_at(PAGES_OF_CLIENT_MAX);
+    assert!(got.iter().all(|status| *status == Some(200)), "{statuses:?}");
+    // The table of `status` has no 503.
+    assert!(refused.iter().all(Option::is_none), "{statuses:?}");
+    // Whatever connection it comes by.
+    let mut again = Client::connect_from(address_of(1), proxy.address());
+    again.request("GET", "/products/", &[HTML]).assert_fault(503, "too_many_listings");
+    let mut other = Client::connect_from(address_of(2), proxy.address());
+    assert_eq!(other.request("GET", "/products/", &[HTML]).status, 200);
+}
+
+#[test]
+fn a_refusal_that_nobody_reads_is_no_page() {
+    // A directory without entries, which is 404.
+    let origin = ScriptedOrigin::always(document(std::iter::empty()));
+    let config = listed(&origin).set("server.http2.cleartext", true);
+    let proxy = Proxy::start(&config);
+    let mut client = RawHttp2::with_settings(proxy.address(), &[(INITIAL_WINDOW, 0)]);
+    for stream in (0..40).map(|number| 2 * number + 1) {
+        client.send(request(stream, "/products/none/"));
+        assert_eq!(client.expect(HEADERS, stream).status(), Some(404), "stream {stream}");
+    }
+}
+
+#[test]
+fn pages_that_are_taken_too_slowly_make_room_for_others() {
+    let origin = ScriptedOrigin::always(document(["a".to_owned()].into_iter()));
+    let config = listed(&origin)
+        .set("server.http2.cleartext", true)
+        .set("server.timeouts.client_write", 1.0);
+    let proxy = Proxy::start(&config);
+    let (mut holders, statuses): (Vec<_>, Vec<_>) = [1, 2]
+        .map(|client| hold_pages(&proxy, address_of(client), PAGES_OF_CLIENT_MAX))
+        .into_iter()
+        .unzip();
+    assert!(statuses.concat().iter().all(|status| *status == Some(200)), "{statuses:?}");
+    let mut other = Client::connect_from(address_of(3), proxy.address());
+    let mut asked = 0;
+    wait_until("room for a page", || {
+        // They go on to take some, a byte at a time, so that no time without progress passes.
+        if asked % 20 == 0 {
+            for holder in &mut holders {
+                for stream in (0..PAGES_OF_CLIENT_MAX).map(|number| 2 * number + 1) {
+                    holder.send(window_update(u32::try_from(stream).unwrap(), 1));
+                }
+            }
+        }
+        asked += 1;
+        other.request("GET", "/products/", &[HTML]).status == 200
+    });
+    // It was that of the one that has had its time for longest.
+    assert_eq!(holders[0].expect_reset(1), CANCEL);
 }

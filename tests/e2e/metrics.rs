@@ -5,8 +5,9 @@ use crate::{
     support::{
         config::Config,
         gate::Gate,
+        http2_frames::{HEADERS, INITIAL_WINDOW, RawHttp2, request, window_update},
         proxy::{Proxy, state_of},
-        raw_client::request_bytes,
+        raw_client::{Client, request_bytes},
         reload::adopt,
         scripted_origin::ScriptedOrigin,
         waiting::wait_until,
@@ -225,4 +226,66 @@ fn many_who_ask_for_the_page_at_once_share_few_pages_and_the_rest_is_refused() {
     assert!((1..100).contains(&refused), "{refused} refused");
     // What one held is free again.
     assert_eq!(clients[0].get("/metrics").status, 200);
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_the_page_keeps_it_from_nobody() {
+    /// More than a core has pages under way.
+    const STREAMS: u32 = 100;
+
+    let origin = ScriptedOrigin::serving("x");
+    let config =
+        Config::products(origin.url()).set("server.threads", 1).set("server.http2.cleartext", true);
+    let proxy = Proxy::start(&config);
+    let mut client = RawHttp2::with_settings(proxy.address(), &[(INITIAL_WINDOW, 0)]);
+    for stream in (0..STREAMS).map(|number| 2 * number + 1) {
+        client.send(request(stream, "/metrics"));
+        assert_eq!(client.expect(HEADERS, stream).status(), Some(200), "stream {stream}");
+    }
+    assert!(proxy.metrics().contains("\nyatagarasu_build_info{"));
+    // Nothing was taken away from one that may still want it.
+    let last = 2 * STREAMS - 1;
+    client.send(window_update(0, 1_000_000_000));
+    client.send(window_update(last, 1_000_000_000));
+    let (_, page) = client.response(last);
+    assert!(String::from_utf8(page).unwrap().contains("\nyatagarasu_build_info{"));
+}
+
+#[test]
+fn pages_that_nobody_takes_hold_bounded_memory() {
+    /// More than a core has pages under way.
+    const CLIENTS: usize = 40;
+    /// Pages that a core has under way (`PAGES_MAX` in `metrics_pages.rs`), and those that are
+    /// being rendered.
+    const PAGES: usize = 16 + 2;
+    /// For the connections.
+    const OTHERS_KIB: usize = 16_384;
+
+    let origin = ScriptedOrigin::serving("x");
+    let config = (0..1_000).fold(Config::new(), |config, number| {
+        config.bucket(&format!("bucket-{number}"), origin.url())
+    });
+    let proxy = Proxy::start(&config.set("server.threads", 1));
+    let mut client = proxy.client();
+    for number in 0..1_000 {
+        assert_eq!(client.get(&format!("/bucket-{number}/x")).status, 200);
+    }
+    let page_kib = proxy.metrics().len() / 1_024;
+    let before = proxy.rss_kib();
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Client::connect_with_receive_buffer(proxy.address(), 4_096);
+            client.send(request_bytes("GET", "/metrics", &[]));
+            let head = client.head("GET").unwrap();
+            assert_eq!(head.status, 200, "{head:?}");
+            (client, head)
+        })
+        .collect();
+    let kib = usize::try_from(proxy.rss_kib().saturating_sub(before)).unwrap();
+    let most = PAGES * page_kib + OTHERS_KIB;
+    assert!(kib <= most && most < CLIENTS * page_kib, "{kib} KiB for pages of {page_kib} KiB");
+    // Those who take their time get all of it.
+    let (mut client, head) = clients.pop().unwrap();
+    let page = client.rest_of(&head);
+    assert_eq!(head.header("content-length"), Some(page.len().to_string().as_str()));
 }

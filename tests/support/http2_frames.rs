@@ -3,7 +3,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -168,6 +168,22 @@ impl RawHttp2 {
     #[track_caller]
     pub(crate) fn with_settings(address: SocketAddr, of_client: &[(u16, u32)]) -> Self {
         let mut connection = Self::silent(address);
+        connection.send([PREFACE, &settings(of_client)].concat());
+        connection
+    }
+
+    /// The same, from this address of the same machine.
+    #[track_caller]
+    pub(crate) fn connect_from(
+        from: IpAddr,
+        address: SocketAddr,
+        of_client: &[(u16, u32)],
+    ) -> Self {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).unwrap();
+        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+        socket.connect(&address.into()).expect("connect");
+        let mut connection = Self::from_stream(socket.into());
         connection.send([PREFACE, &settings(of_client)].concat());
         connection
     }

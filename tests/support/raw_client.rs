@@ -197,8 +197,21 @@ impl Client {
     /// From this address of the same machine.
     #[track_caller]
     pub(crate) fn connect_from(from: IpAddr, address: SocketAddr) -> Self {
+        Self::connect_from_with_receive_buffer(from, address, None)
+    }
+
+    /// The same, with a receive buffer of so many bytes.
+    #[track_caller]
+    pub(crate) fn connect_from_with_receive_buffer(
+        from: IpAddr,
+        address: SocketAddr,
+        bytes: Option<usize>,
+    ) -> Self {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).unwrap();
+        if let Some(bytes) = bytes {
+            socket.set_recv_buffer_size(bytes).unwrap();
+        }
         socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
         socket.connect(&address.into()).expect("connect");
         Self::from_stream(socket.into())

@@ -174,6 +174,10 @@ impl ResponseWriter for Writer<'_> {
         self.keep_alive = false;
     }
 
+    fn give_up(&mut self) {
+        // A reset says all that there is to say.
+    }
+
     fn begin(&mut self, status: u16, reason: &[u8]) {
         if self.framing.must_close() {
             self.stream.set_abortive(false);

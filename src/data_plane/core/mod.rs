@@ -6,7 +6,10 @@ pub(crate) mod dates;
 pub(crate) mod deferred_drop;
 pub(crate) mod encoders;
 pub(crate) mod generation;
+pub(crate) mod listings;
+pub(crate) mod metrics_pages;
 pub(crate) mod open;
+pub(crate) mod recall;
 pub(crate) mod recent;
 pub(crate) mod request_ids;
 
@@ -23,8 +26,8 @@ use crate::{
     data_plane::{
         core::{
             commands::Commands, credentials::NewestCredentials, dates::Dates,
-            deferred_drop::DeferredDrop, encoders::Encoders, generation::Local, open::Open,
-            recent::Recent, request_ids::RequestIds,
+            deferred_drop::DeferredDrop, encoders::Encoders, generation::Local, listings::Listings,
+            metrics_pages::MetricsPages, open::Open, recent::Recent, request_ids::RequestIds,
         },
         upstream::endpoint::EndpointState,
     },
@@ -72,10 +75,12 @@ pub(crate) struct Core {
     pub(crate) open: Rc<Open>,
     /// Commands to the control thread that wait for their reply.
     pub(crate) commands: Commands,
-    /// Requests for the metrics page that are being served.
+    /// Requests for the metrics page that wait for it.
     pub(crate) scrapes: Cell<usize>,
+    /// Metrics pages that clients read.
+    pub(crate) metrics_pages: MetricsPages,
     /// Listings that are held in memory.
-    pub(crate) listings: Cell<usize>,
+    pub(crate) listings: Listings,
     pub(crate) to_control: Sender<FromWorker>,
     /// Parts of generations that are over.
     pub(crate) deferred: Rc<DeferredDrop>,
@@ -160,7 +165,8 @@ impl Core {
             open: Rc::new(open),
             commands: Commands::default(),
             scrapes: Cell::new(0),
-            listings: Cell::new(0),
+            metrics_pages: MetricsPages::default(),
+            listings: Listings::default(),
             to_control,
             deferred,
             access_log,

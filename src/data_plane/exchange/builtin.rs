@@ -22,8 +22,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// at most an hour). This bounds a control thread that hangs; calls that it drops end at once.
 const RELOAD_CALL_TIMEOUT: Duration = Duration::from_mins(61);
 
-/// Requests for the metrics page that one core serves at once. Those that wait share a page, and
-/// one that reads slowly holds its own: with a thousand buckets some megabytes.
+/// Requests for the metrics page that wait for it on one core at once, until it is there: how long
+/// they take to read it is of no account. They share a page.
 const SCRAPES_MAX: usize = 16;
 
 /// An endpoint of the proxy itself.
@@ -120,10 +120,7 @@ pub(super) async fn respond(
         }
         Builtin::Ready => respond::page(exchange, &readiness(exchange), response).await,
         Builtin::Metrics if exchange.request.local.metrics_enabled => {
-            match Scrape::begin(&core.scrapes) {
-                Some(_scrape) => call(exchange, Call::Metrics, response).await,
-                None => respond::fault(exchange, Fault::TooManyScrapes, response).await,
-            }
+            metrics(exchange, response).await
         }
         Builtin::Metrics => respond::fault(exchange, Fault::NoRoute, response).await,
         Builtin::Admin(path) => match command(exchange, path) {
@@ -134,14 +131,37 @@ pub(super) async fn respond(
                     subject: subject.map(Box::from),
                     client: exchange.identity.client,
                 };
-                self::call(exchange, call, response).await
+                match ask(exchange, call).await {
+                    Ok(page) => respond::page(exchange, &page, response).await,
+                    Err(fault) => respond::fault(exchange, fault, response).await,
+                }
             }
             Err(fault) => respond::fault(exchange, fault, response).await,
         },
     }
 }
 
-/// One request for the metrics page, from its call to the last byte of the page.
+/// Responds with the metrics page.
+async fn metrics(exchange: &Exchange<'_>, response: &mut impl ResponseWriter) -> Outcome {
+    let core = exchange.core;
+    let page = match core.metrics_pages.to_share(exchange.started) {
+        Some(page) => page,
+        None => match scrape(exchange).await {
+            Ok(reply) => core.metrics_pages.add(reply, core.reactor.clock.refresh()),
+            Err(fault) => return respond::fault(exchange, fault, response).await,
+        },
+    };
+    let sent = page.recall.or(respond::page(exchange, &page.reply, response)).await;
+    sent.unwrap_or_else(|| respond::recalled(page.reply.status, response))
+}
+
+/// Asks for a page, unless too many wait for one.
+async fn scrape(exchange: &Exchange<'_>) -> Result<CallReply, Fault> {
+    let _scrape = Scrape::begin(&exchange.core.scrapes).ok_or(Fault::TooManyScrapes)?;
+    ask(exchange, Call::Metrics).await
+}
+
+/// One request for the metrics page, from its call to the reply.
 struct Scrape<'c>(&'c Cell<usize>);
 
 impl<'c> Scrape<'c> {
@@ -194,8 +214,8 @@ fn command(exchange: &Exchange<'_>, path: AdminPath) -> Result<Command, Fault> {
     command.map_err(|condition::InvalidQuery| Fault::InvalidQuery)
 }
 
-/// Asks the control plane and sends what it says.
-async fn call(exchange: &Exchange<'_>, call: Call, response: &mut impl ResponseWriter) -> Outcome {
+/// Asks the control plane.
+async fn ask(exchange: &Exchange<'_>, call: Call) -> Result<CallReply, Fault> {
     let core = exchange.core;
     let timeout = match &call {
         Call::Command { command: Command::Reload { .. } | Command::Rollback { .. }, .. } => {
@@ -217,12 +237,7 @@ async fn call(exchange: &Exchange<'_>, call: Call, response: &mut impl ResponseW
         })
         .await
     };
-    drop(reply);
-    match page {
-        Some(page) => respond::page(exchange, &page, response).await,
-        None if core.is_closing() => respond::fault(exchange, Fault::ShuttingDown, response).await,
-        None => respond::fault(exchange, Fault::NoReply, response).await,
-    }
+    page.ok_or_else(|| if core.is_closing() { Fault::ShuttingDown } else { Fault::NoReply })
 }
 
 #[cfg(test)]

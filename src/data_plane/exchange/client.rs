@@ -90,6 +90,9 @@ pub(crate) trait ResponseWriter {
     /// Ends the connection, or the stream, with this response.
     fn end_connection(&mut self);
 
+    /// Notes that the response is cut short because its client takes it too slowly.
+    fn give_up(&mut self);
+
     /// Begins a head, in place of a response of which nothing was sent.
     fn begin(&mut self, status: u16, reason: &[u8]);
 

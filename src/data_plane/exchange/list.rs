@@ -2,12 +2,12 @@
 //! client wants.
 //!
 //! Memory is bounded: a page has at most a thousand entries, S3's answer is read up to
-//! [`LISTING_BYTES_MAX`], and a core makes at most [`LISTINGS_MAX`] pages at once.
-
-use std::cell::Cell;
+//! [`LISTING_BYTES_MAX`], and a core has room for so many pages at once
+//! (`src/data_plane/core/listings.rs`).
 
 use crate::{
     data_plane::{
+        core::listings::ListingRoom,
         exchange::{
             client::ResponseWriter, context::Exchange, forward, outcome::Outcome, respond,
             respond::Document,
@@ -38,11 +38,6 @@ use crate::{
     },
 };
 
-/// Pages that one core makes at once, counted until the client has them. One takes up to 8 MiB
-/// as S3 sends it, and up to 16 MiB as the client gets it, with the room that a buffer grows
-/// by: HTML has up to nine bytes for each byte of a key, which is in the link and in its text.
-const LISTINGS_MAX: usize = 32;
-
 /// A listing that a client may have.
 #[derive(Debug)]
 pub(crate) struct ListPlan {
@@ -51,24 +46,6 @@ pub(crate) struct ListPlan {
     pub(super) query: ListQuery,
     pub(super) readable: Readable,
     pub(super) permit: Permit,
-}
-
-/// One page, from the request for it to its last byte.
-struct InMemory<'c>(&'c Cell<usize>);
-
-impl<'c> InMemory<'c> {
-    fn begin(count: &'c Cell<usize>) -> Option<Self> {
-        (count.get() < LISTINGS_MAX).then(|| {
-            count.set(count.get() + 1);
-            Self(count)
-        })
-    }
-}
-
-impl Drop for InMemory<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 /// Responds with a listing, or with what S3 clients ask about a bucket.
@@ -97,13 +74,15 @@ pub(super) async fn list(
     let Some(listing) = listing else {
         return respond::fault(exchange, Fault::Internal, response).await;
     };
-    let Some(_in_memory) = InMemory::begin(&exchange.core.listings) else {
-        return respond::fault(exchange, Fault::TooManyListings, response).await;
-    };
     if !query.is_short_enough(listing.key_prefix()) {
         return respond::fault(exchange, Fault::InvalidListQuery, response).await;
     }
-    let page = Page { exchange, bucket, listing, form, query, readable };
+    let core = exchange.core;
+    let client = exchange.identity.client;
+    let Some(room) = core.listings.begin(client, core.reactor.clock.coarse()) else {
+        return respond::fault(exchange, Fault::TooManyListings, response).await;
+    };
+    let page = Page { exchange, bucket, listing, form, query, readable, room };
     if page.query.entries_max == 0 {
         return page.respond(Listed::default(), None, response).await;
     }
@@ -134,6 +113,8 @@ struct Page<'p> {
     form: Form,
     query: ListQuery,
     readable: Readable,
+    /// To be left before a response that is no page, which may take its time.
+    room: ListingRoom<'p>,
 }
 
 impl Page<'_> {
@@ -170,7 +151,10 @@ impl Page<'_> {
         let request = ObjectRequest::new(core, &exchange.request.local, bucket, wanted, permit);
         let request = match request {
             Ok(request) => request,
-            Err(fault) => return Err(respond::fault(exchange, fault, response).await),
+            Err(fault) => {
+                self.room.leave();
+                return Err(respond::fault(exchange, fault, response).await);
+            }
         };
         let mut upstream_ns = None;
         let mut head = ResponseHead::default();
@@ -179,6 +163,7 @@ impl Page<'_> {
                 request.cells().record_upstream(head.status, upstream_ns.unwrap_or(0));
                 // The error of S3 may name keys as S3 knows them, with the prefix of the bucket.
                 if head.status >= 400 {
+                    self.room.leave();
                     let outcome =
                         forward::hide(exchange, &request, &head, &mut fetched, response).await;
                     forward::keep(&request, &head, &outcome, fetched);
@@ -198,6 +183,7 @@ impl Page<'_> {
         match listed {
             Ok(listed) => Ok((listed, upstream_ns)),
             Err(error) => {
+                self.room.leave();
                 let outcome = forward::failed(exchange, &request, &error, response).await;
                 Err(Outcome { upstream_ns, ..outcome })
             }
@@ -250,6 +236,7 @@ impl Page<'_> {
             Form::Page(_)
                 if is_empty && next.is_none() && !query.prefix.is_empty() && query.is_first() =>
             {
+                self.room.leave();
                 return respond::fault(exchange, Fault::NoKey, response).await;
             }
             Form::Page(Format::Html) => self.append_html(&listed, next, &mut body),
@@ -272,7 +259,10 @@ impl Page<'_> {
             },
             Form::S3(_) => Document { body: &body, ..Document::XML },
         };
-        respond::document(exchange, &document, response).await
+        let client_write = exchange.request.local.timeouts.client_write;
+        self.room.begin_to_send(body.len(), client_write, exchange.core.reactor.clock.refresh());
+        let sent = self.room.recall().or(respond::document(exchange, &document, response)).await;
+        sent.unwrap_or_else(|| respond::recalled(200, response))
     }
 
     fn append_html(&self, listed: &Listed, next: Option<&str>, out: &mut Vec<u8>) {

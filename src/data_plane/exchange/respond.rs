@@ -31,6 +31,10 @@ const HTTPS_PORT: u16 = 443;
 const JSON: &str = "application/json";
 const XML: &str = "application/xml";
 
+/// Body bytes that are handed over at a time. Those of a part during which a response is recalled
+/// are not counted.
+const PART_BYTES: usize = 65_536;
+
 /// Digits of the longest generation.
 const GENERATION_DIGITS_MAX: usize = 20;
 
@@ -311,9 +315,18 @@ async fn finish(
     Outcome { status, code, bytes: response.body_bytes(), upstream_ns: None, aborted }
 }
 
+/// The outcome of a response with this status that was recalled while it was sent.
+pub(super) fn recalled(status: u16, response: &mut impl ResponseWriter) -> Outcome {
+    response.give_up();
+    let bytes = response.body_bytes();
+    Outcome { status, code: "", bytes, upstream_ns: None, aborted: Some(AbortedBy::Client) }
+}
+
 async fn send_body(body: &[u8], response: &mut impl ResponseWriter) -> Result<(), ClientGone> {
     if response.has_body() {
-        response.write(body).await?;
+        for part in body.chunks(PART_BYTES) {
+            response.write(part).await?;
+        }
     }
     response.finish().await
 }

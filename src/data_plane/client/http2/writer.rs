@@ -85,7 +85,7 @@ impl<'w> Writer<'w> {
         self.ends
     }
 
-    /// Returns true if the client took nothing for too long.
+    /// Returns true if the client took nothing for too long, or too little.
     pub(super) fn is_stalled(&self) -> bool {
         self.stalled
     }
@@ -194,6 +194,10 @@ impl ResponseWriter for Writer<'_> {
 
     fn end_connection(&mut self) {
         self.ends = true;
+    }
+
+    fn give_up(&mut self) {
+        self.stalled = true;
     }
 
     fn begin(&mut self, status: u16, _reason: &[u8]) {
