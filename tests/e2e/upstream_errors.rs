@@ -210,3 +210,66 @@ fn an_endpoint_that_is_dead_is_named_in_one_warning() {
         assert_eq!(field(warning, "reason"), Some(&reason.into()), "{warning}");
     }
 }
+
+#[test]
+fn refusals_of_the_clock_and_of_credentials_each_have_a_warning_and_a_count() {
+    const CLOCK: &str = "S3 refuses the clock of this machine; set it, and keep NTP running: \
+                         clients get 502 until then";
+    const CREDENTIALS: &str = "S3 refuses the credentials of this bucket; check their key, secret \
+                               and token, and the region: clients get 502 until then";
+    const REFUSALS: usize = 3;
+
+    let origin = ScriptedOrigin::start(|conn, _| {
+        while let Some(request) = conn.request() {
+            let code = request.target.rsplit('/').next().unwrap();
+            conn.send(chunked("403 Forbidden", &error_document(code, 10)));
+        }
+    });
+    // Topics belong to a core.
+    let config = Config::products(origin.url()).bucket("other", origin.url());
+    let proxy = Proxy::start(&config.set("server.threads", 1));
+    let refuse = |bucket: &str, code: &str| {
+        proxy.get(&format!("/{bucket}/{code}")).assert_fault(502, "upstream_credentials");
+    };
+    for _ in 0..REFUSALS {
+        refuse("products", "RequestTimeTooSkewed");
+    }
+    // In the same minute.
+    for _ in 0..REFUSALS {
+        refuse("products", "InvalidAccessKeyId");
+    }
+    refuse("other", "RequestTimeTooSkewed");
+    // A request that came back, which would have no warning of its own either.
+    let via = origin.requests()[0].fields.get("via").expect("a Via").to_owned();
+    proxy.get_with("/products/x", &[("Via", &via)]).assert_fault(508, "loop_detected");
+
+    let count = |bucket: &str, reason: &str| {
+        proxy.metric(&format!(
+            "yatagarasu_upstream_errors_total{{bucket=\"{bucket}\",reason=\"{reason}\"}}"
+        ))
+    };
+    assert_eq!(count("products", "clock_skew"), Some(3.0), "{}", proxy.metrics());
+    assert_eq!(count("products", "credentials"), Some(3.0));
+    assert_eq!(count("other", "clock_skew"), Some(1.0));
+    let warnings = || -> Vec<(String, String)> {
+        let word = |record: &_, name| field(record, name)?.as_str().map(str::to_owned);
+        let records = proxy.stderr().records();
+        let warnings = records.iter().filter(|record| field(record, "bucket").is_some());
+        warnings
+            .filter_map(|record| Some((word(record, "bucket")?, word(record, "message")?)))
+            .collect()
+    };
+    wait_until("the last warning", || {
+        warnings().iter().any(|(_, text)| text.contains("came back"))
+    });
+    let of = |bucket: &str, text: &str| (bucket.to_owned(), text.to_owned());
+    assert_eq!(
+        warnings(),
+        [
+            of("products", CLOCK),
+            of("products", CREDENTIALS),
+            of("other", CLOCK),
+            of("products", "a request came back: the S3 endpoint leads to this proxy itself"),
+        ]
+    );
+}

@@ -119,11 +119,19 @@ pub(crate) struct Setup {
     pub(crate) access_log: AccessLogSink,
 }
 
-/// Something that a client can cause as often as it likes, and that is worth a warning.
+/// Something that a client can cause as often as it likes, and that is worth a warning. Each has
+/// its own, so that one which goes on for hours hides no other. Buckets are numbers, so there are
+/// no more topics than the largest configuration brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum WarnTopic {
-    /// The bucket with this index, or none.
-    Bucket(Option<usize>),
+    /// Requests for the bucket with this index that came back.
+    Loop(usize),
+    /// The source of this bucket's credentials, which has none that are good.
+    NoCredentials(usize),
+    /// Refusals of this bucket's credentials by S3.
+    Credentials(usize),
+    /// Refusals of the clock by the S3 of this bucket.
+    Clock(usize),
     /// Connections without a good PROXY protocol header.
     ProxyHeader,
 }

@@ -164,7 +164,7 @@ impl Decision {
         let bucket = local.buckets.get(routed.bucket).ok_or(Fault::Internal)?;
         self.bucket = Some(routed.bucket);
         if request.check_via(&core.pseudonym).is_err() {
-            if core.may_warn(WarnTopic::Bucket(self.bucket)) {
+            if core.may_warn(WarnTopic::Loop(routed.bucket)) {
                 tracing::warn!(
                     bucket = &*bucket.name,
                     "a request came back: the S3 endpoint leads to this proxy itself"

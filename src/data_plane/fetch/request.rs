@@ -238,12 +238,22 @@ impl<'r> ObjectRequest<'r> {
         let name = &*self.bucket.name;
         if error.fault() != Some(Fault::UpstreamCredentials) {
             self.endpoint.warn(name, error, self.core.reactor.clock.coarse());
-        } else if self.core.may_warn(WarnTopic::Bucket(Some(self.index))) {
-            tracing::warn!(
-                bucket = name,
-                reason = reason.label(),
-                "S3 refused this proxy's own credentials or clock; clients get 502"
-            );
+            return;
+        }
+        let (topic, message) = match reason {
+            UpstreamErrorReason::ClockSkew => (
+                WarnTopic::Clock(self.index),
+                "S3 refuses the clock of this machine; set it, and keep NTP running: clients get \
+                 502 until then",
+            ),
+            _ => (
+                WarnTopic::Credentials(self.index),
+                "S3 refuses the credentials of this bucket; check their key, secret and token, and \
+                 the region: clients get 502 until then",
+            ),
+        };
+        if self.core.may_warn(topic) {
+            tracing::warn!(bucket = name, reason = reason.label(), "{message}");
         }
     }
 }
@@ -251,7 +261,7 @@ impl<'r> ObjectRequest<'r> {
 /// Logs that a source has no credentials, once a minute for each bucket.
 #[cold]
 fn warn_of_lack(core: &Core, index: usize, bucket: &Bucket, source: &Source) {
-    if core.may_warn(WarnTopic::Bucket(Some(index))) {
+    if core.may_warn(WarnTopic::NoCredentials(index)) {
         tracing::warn!(
             bucket = &*bucket.name,
             source = &*source.name,
