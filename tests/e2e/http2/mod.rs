@@ -1,10 +1,12 @@
-//! HTTP/2 towards clients: what is served, what is refused, floods, back-pressure and the end.
+//! HTTP/2 towards clients: what is served, what is refused, floods, back-pressure, the end, and
+//! frames at random.
 
 mod drain;
 mod fields;
 mod floods;
 mod flow;
 mod limits;
+mod random;
 mod serve;
 mod tls;
 
