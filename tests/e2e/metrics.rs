@@ -202,9 +202,9 @@ fn a_thousand_buckets_have_series_of_their_own_and_one_more_has_them_together() 
 }
 
 #[test]
-fn many_who_ask_for_the_page_at_once_share_few_pages_and_the_rest_is_refused() {
+fn many_who_ask_for_the_page_at_once_all_get_it() {
     let origin = ScriptedOrigin::serving("x");
-    let proxy = Proxy::start(&Config::products(origin.url()));
+    let proxy = Proxy::start(&Config::products(origin.url()).set("server.threads", 1));
     let mut clients: Vec<_> = (0..100).map(|_| proxy.client()).collect();
     // All requests are there when the process goes on.
     proxy.signal("STOP");
@@ -213,19 +213,10 @@ fn many_who_ask_for_the_page_at_once_share_few_pages_and_the_rest_is_refused() {
         client.send(request_bytes("GET", "/metrics", &[]));
     }
     proxy.signal("CONT");
-    let mut refused = 0;
     for client in &mut clients {
         let response = client.response("GET");
-        if response.status == 503 {
-            response.assert_fault(503, "too_many_scrapes");
-            refused += 1;
-        } else {
-            assert!(response.text().contains("yatagarasu_build_info"), "{response:?}");
-        }
+        assert!(response.text().contains("yatagarasu_build_info"), "{response:?}");
     }
-    assert!((1..100).contains(&refused), "{refused} refused");
-    // What one held is free again.
-    assert_eq!(clients[0].get("/metrics").status, 200);
 }
 
 #[test]

@@ -21,12 +21,16 @@ const LISTINGS_OF_CLIENT_MAX: usize = 16;
 
 /// Bytes of a page that a client takes in a second, or else it is too slow: half a megabit, less
 /// than a bad mobile connection. A page of common keys then takes some five seconds, the longest
-/// one four minutes. `client_write` comes on top, for the pauses. Who is slower keeps the page all
-/// the same until others need the room.
+/// one four minutes. Who is slower keeps the page all the same until others need the room.
 const TAKEN_BYTES_PER_SECOND: u64 = 65_536;
 
-/// Length of the part of an IPv6 address that is one customer's, in bits (RFC 6177).
-const CUSTOMER_BITS: u32 = 64;
+/// Time that comes on top, for pauses. Less than `client_write`: one that takes nothing for so long
+/// loses its page by that, and would ask for the next.
+const PAUSES: Duration = Duration::from_secs(5);
+
+/// Length of the part of an IPv6 address that tells customers apart, in bits: a site has several
+/// networks of 64 bits (RFC 6177 section 2).
+const CUSTOMER_BITS: u32 = 56;
 
 /// The listings that one core makes.
 #[derive(Debug, Default)]
@@ -70,11 +74,10 @@ impl Listings {
 }
 
 impl ListingRoom<'_> {
-    /// Notes that a page of so many bytes is sent from now on, to a client that may pause for
-    /// `client_write`.
-    pub(crate) fn begin_to_send(&self, bytes: usize, client_write: Duration, now: Monotonic) {
+    /// Notes that a page of so many bytes is sent from now on.
+    pub(crate) fn begin_to_send(&self, bytes: usize, now: Monotonic) {
         let taken = Duration::from_secs(bytes as u64 / TAKEN_BYTES_PER_SECOND);
-        self.making.due.set(Some(now.plus(client_write + taken)));
+        self.making.due.set(Some(now.plus(PAUSES + taken)));
     }
 
     /// The recall of the page.
@@ -112,8 +115,6 @@ mod tests {
 
     use super::*;
 
-    const PAUSE: Duration = Duration::from_secs(30);
-
     fn at(seconds: u64) -> Monotonic {
         Monotonic(seconds * 1_000_000_000)
     }
@@ -131,13 +132,13 @@ mod tests {
     fn a_client_gets_its_share_and_no_more_whatever_its_address() {
         let listings = Listings::default();
         let begin = |ip: String| listings.begin(client(&ip), at(0));
-        let of_one: Vec<_> = (0..20).map_while(|n| begin(format!("2001:db8::{n}:1"))).collect();
+        let of_one: Vec<_> = (0..20).map_while(|n| begin(format!("2001:db8:0:{n}::1"))).collect();
         assert_eq!(of_one.len(), LISTINGS_OF_CLIENT_MAX);
         let others: Vec<_> = (0..20).map_while(|n| begin(format!("192.0.2.{n}"))).collect();
         assert_eq!(others.len(), LISTINGS_MAX - LISTINGS_OF_CLIENT_MAX);
         others[0].leave();
         assert!(begin("2001:db8::ffff".to_owned()).is_none());
-        let other = begin("2001:db8:0:1::".to_owned());
+        let other = begin("2001:db8:0:100::".to_owned());
         assert!(other.is_some() && begin("192.0.2.99".to_owned()).is_none());
         drop(of_one);
         assert!(begin("2001:db8::ffff".to_owned()).is_some());
@@ -151,17 +152,17 @@ mod tests {
         let second: Vec<_> = (0..16).map(|_| begin("192.0.2.2", 0).unwrap()).collect();
         // Those that S3 has not answered yet have no time to be over.
         assert!(begin("192.0.2.3", 10_000).is_none());
-        first[3].begin_to_send(65_536 * 10, PAUSE, at(0));
-        second[5].begin_to_send(0, PAUSE, at(1));
-        assert!(begin("192.0.2.3", 30).is_none());
-        let third = begin("192.0.2.3", 45);
+        first[3].begin_to_send(65_536 * 10, at(0));
+        second[5].begin_to_send(0, at(1));
+        assert!(begin("192.0.2.3", 5).is_none());
+        let third = begin("192.0.2.3", 10);
         assert!(third.is_some() && is_recalled(&second[5]) && !is_recalled(&first[3]));
         // One of its own makes room for a client that has its share.
-        second[6].begin_to_send(0, PAUSE, at(1));
-        second[7].begin_to_send(0, PAUSE, at(0));
+        second[6].begin_to_send(0, at(1));
+        second[7].begin_to_send(0, at(0));
         assert!(!is_recalled(&second[7]));
-        first[4].begin_to_send(0, PAUSE, at(2));
-        let fourth = begin("192.0.2.1", 45);
+        first[4].begin_to_send(0, at(2));
+        let fourth = begin("192.0.2.1", 10);
         assert!(fourth.is_some() && is_recalled(&first[4]) && !is_recalled(&second[7]));
         assert_eq!(listings.0.borrow().len(), LISTINGS_MAX);
     }

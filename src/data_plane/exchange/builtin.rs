@@ -23,8 +23,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const RELOAD_CALL_TIMEOUT: Duration = Duration::from_mins(61);
 
 /// Requests for the metrics page that wait for it on one core at once, until it is there: how long
-/// they take to read it is of no account. They share a page.
-const SCRAPES_MAX: usize = 16;
+/// they take to read it is of no account. They share a page, so that each costs little. A client
+/// that asks again and again, and takes what it gets, shuts nobody out with all the streams of its
+/// connection.
+const SCRAPES_MAX: usize = 1_024;
 
 /// An endpoint of the proxy itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,6 +245,16 @@ async fn ask(exchange: &Exchange<'_>, call: Call) -> Result<CallReply, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn so_many_may_wait_for_the_metrics_page_and_their_places_are_free_again() {
+        let waiting = Cell::new(0);
+        for _ in 0..2 {
+            let scrapes: Vec<_> = (0..2_000).map_while(|_| Scrape::begin(&waiting)).collect();
+            assert_eq!(scrapes.len(), SCRAPES_MAX);
+        }
+        assert_eq!(waiting.get(), 0);
+    }
 
     #[test]
     fn only_whole_segments_name_an_endpoint() {

@@ -236,6 +236,7 @@ impl Page<'_> {
             Form::Page(_)
                 if is_empty && next.is_none() && !query.prefix.is_empty() && query.is_first() =>
             {
+                drop(listed);
                 self.room.leave();
                 return respond::fault(exchange, Fault::NoKey, response).await;
             }
@@ -259,8 +260,7 @@ impl Page<'_> {
             },
             Form::S3(_) => Document { body: &body, ..Document::XML },
         };
-        let client_write = exchange.request.local.timeouts.client_write;
-        self.room.begin_to_send(body.len(), client_write, exchange.core.reactor.clock.refresh());
+        self.room.begin_to_send(body.len(), exchange.core.reactor.clock.refresh());
         let sent = self.room.recall().or(respond::document(exchange, &document, response)).await;
         sent.unwrap_or_else(|| respond::recalled(200, response))
     }
