@@ -334,6 +334,14 @@ impl Stream {
         }
     }
 
+    /// Bytes that a TLS session has encrypted and the socket has not taken.
+    pub fn unsent_bytes(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(secured) => secured.0.session.borrow().unsent_bytes(),
+        }
+    }
+
     /// Bytes that have arrived and are kept in memory, decrypted or not.
     pub fn held_bytes(&self) -> usize {
         match self {

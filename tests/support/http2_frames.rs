@@ -270,6 +270,17 @@ impl RawHttp2 {
         }
     }
 
+    /// Reads on to the next part of a body, though the connection ends behind it.
+    #[track_caller]
+    pub(crate) fn expect_of_body(&mut self, stream: u32) -> Frame {
+        loop {
+            let frame = self.next().expect("the rest of a body");
+            if (frame.kind, frame.stream) == (DATA, stream) {
+                return frame;
+            }
+        }
+    }
+
     /// Reads on to the first frame of this kind on any stream.
     #[track_caller]
     pub(crate) fn expect_frame(&mut self, kind: u8) -> Frame {

@@ -8,9 +8,10 @@ use crate::{
     system::{reactor::CloseReason, stream::Stream},
 };
 
-/// Time that a lingering close waits for the client to end its side. Long enough for what it was
-/// still sending to arrive, since answering that with a reset could eat the tail of our response
-/// (RFC 9112 section 9.6).
+/// Time that a lingering close waits for the client to end its side, and as long again whenever it
+/// has taken something of what the kernel still holds for it. Long enough for what it was still
+/// sending to arrive, since answering that with a reset could eat the tail of our response (RFC
+/// 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes that a lingering close reads and throws away at most.
@@ -19,7 +20,7 @@ const LINGER_BYTES_MAX: usize = 4 * 1_048_576;
 /// Ends our side, then reads and discards until the client has ended its own.
 pub(super) async fn linger(core: &Core, stream: &Stream) {
     stream.finish();
-    let _deadline = stream.registration().deadline(LINGER);
+    stream.registration().arm_sending(LINGER);
     let mut discarded = 0;
     while discarded < LINGER_BYTES_MAX && stream.registration().close_reason() == CloseReason::Open
     {

@@ -110,6 +110,9 @@ pub(in crate::system) trait Session: fmt::Debug {
     /// decrypted.
     fn rest(&mut self, socket: &Socket) -> bool;
 
+    /// Bytes that were encrypted and not sent.
+    fn unsent_bytes(&self) -> usize;
+
     /// Bytes that have arrived and were not read, decrypted or not.
     fn held_bytes(&self) -> usize;
 
@@ -343,6 +346,10 @@ impl<S: Side> Session for TlsSession<S> {
             self.records.stow();
         }
         false
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        self.records.unsent().len()
     }
 
     fn held_bytes(&self) -> usize {

@@ -107,6 +107,39 @@ fn many_streams_that_are_not_read_hold_little_memory() {
 }
 
 #[test]
+fn streams_that_wait_for_their_heads_hold_little_memory() {
+    const STREAMS: u32 = 120;
+    const STREAM_KIB_MAX: u64 = 64;
+    let origin = ScriptedOrigin::start(|conn, _| {
+        while let Some(request) = conn.request() {
+            if request.target.contains("/endless") {
+                conn.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
+                while conn.try_send([0; 16_384]) {}
+                return;
+            }
+            conn.respond("200 OK", &[], &vec![b'x'; 262_144]);
+        }
+    });
+    let proxy = proxy(&origin);
+    assert_eq!(proxy.get("/products/x").status, 200);
+    let windows = [(INITIAL_WINDOW, i32::MAX.unsigned_abs())];
+    let mut client = RawHttp2::with_receive_buffer(proxy.address(), 4_096, &windows);
+    client.send([window_update(0, 1_000_000_000), request(1, "/products/endless")].concat());
+    // One fills the socket, and the answers to PINGs leave no room for a head.
+    let kib = || usize::try_from(proxy.rss_kib()).unwrap();
+    wait_until_still("the memory", kib);
+    client.send(frame(PING, 0, 0, [0; 8]).repeat(1_100));
+    let before = wait_until_still("the memory", kib);
+    for number in 1..STREAMS {
+        client.send(request(2 * number + 1, "/products/x"));
+    }
+    wait_until("S3 to be asked", || origin.requests().len() == STREAMS as usize + 1);
+    let held = wait_until_still("the memory", kib).saturating_sub(before);
+    assert!(proxy.metric("yatagarasu_http2_streams") == Some(STREAMS.into()));
+    assert!(held as u64 <= u64::from(STREAMS) * STREAM_KIB_MAX, "{held} KiB");
+}
+
+#[test]
 fn a_body_ends_without_a_window_whatever_others_hold() {
     const OTHERS: u32 = 20;
     let gate = Gate::default();
@@ -364,6 +397,49 @@ fn a_stream_goes_on_as_long_as_a_slow_client_takes_what_waits_in_the_kernel() {
         std::thread::park_timeout(std::time::Duration::from_millis(60));
     }
     assert_eq!(proxy.metric("yatagarasu_http2_resets_total{reason=\"stalled\"}"), Some(0.0));
+}
+
+#[test]
+fn a_stream_goes_on_as_long_as_a_slow_client_takes_what_its_window_had_room_for() {
+    // It opens the window once it has received half of it, which takes longer than the time.
+    const WINDOW: u32 = 262_144;
+    let taken = std::sync::Arc::default();
+    let origin = endless(&taken);
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_write", 1.5));
+    let windows = [(INITIAL_WINDOW, WINDOW)];
+    let mut client = RawHttp2::with_receive_buffer(proxy.address(), 16_384, &windows);
+    client.send(window_update(0, 1_000_000_000));
+    client.send(request(1, "/products/endless"));
+    let (mut got, mut owed) = (0, 0);
+    while got < WINDOW as usize + 65_536 {
+        let length = client.expect(DATA, 1).payload.len();
+        got += length;
+        owed += u32::try_from(length).unwrap();
+        if owed >= WINDOW / 2 {
+            client.send(window_update(1, std::mem::take(&mut owed)));
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(400));
+    }
+    assert_eq!(proxy.metric("yatagarasu_http2_resets_total{reason=\"stalled\"}"), Some(0.0));
+}
+
+#[test]
+fn the_end_of_a_connection_waits_for_what_a_slow_client_still_takes() {
+    const LENGTH: usize = 2 * MIB;
+    let origin = ScriptedOrigin::serving(vec![b'x'; LENGTH]);
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 0.2));
+    let windows = [(INITIAL_WINDOW, i32::MAX.unsigned_abs())];
+    let mut client = RawHttp2::with_receive_buffer(proxy.address(), 65_536, &windows);
+    client.send(window_update(0, 1_000_000_000));
+    client.send(request(1, "/products/x"));
+    let mut got = 0;
+    while got < LENGTH {
+        got += client.expect_of_body(1).payload.len();
+        // What it sends must not meet a closed socket.
+        client.try_send(frame(PING, 0, 0, [0; 8]));
+        std::thread::park_timeout(std::time::Duration::from_millis(40));
+    }
+    assert_eq!(got, LENGTH);
 }
 
 #[test]

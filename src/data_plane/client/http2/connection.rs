@@ -154,6 +154,7 @@ async fn drive(
         steps: StepWatch::new(&core.open),
         deadlines: Deadlines::default(),
         armed: (Waits::Preface, None),
+        encrypted: 0,
         this_turn: 0,
         has_preface: false,
         is_cut_short: false,
@@ -183,6 +184,8 @@ struct Driver<'d> {
     deadlines: Deadlines,
     /// Wait that the socket's deadline is for, and its end.
     armed: (Waits, Option<Monotonic>),
+    /// Bytes that are encrypted and wait for the socket.
+    encrypted: usize,
     /// Bytes that may still be read in this turn.
     this_turn: usize,
     has_preface: bool,
@@ -365,10 +368,14 @@ impl Driver<'_> {
                 None => break false,
             }
         };
+        let encrypted = self.stream.unsent_bytes();
         if taken > 0 {
             self.shared.budget.borrow_mut().sent(taken);
-            wire.progressed();
         }
+        if taken > 0 || encrypted < self.encrypted {
+            wire.progressed(encrypted);
+        }
+        self.encrypted = encrypted;
         // Each step of progress has its own time.
         if !is_all && (taken > 0 || !self.is_blocked) {
             let client_write = self.shared.core.current().timeouts.client_write;

@@ -27,6 +27,8 @@ pub(super) struct Lane {
     pub(super) is_waiting: Cell<bool>,
     /// Number of its newest part of a body among those of all streams.
     pub(super) last_part: Cell<u64>,
+    /// End of that part among the bytes of all bodies.
+    pub(super) body_end: Cell<u64>,
     /// Bytes of the request's body that are still to come, if that was declared.
     pub(super) declared: Cell<Option<u64>>,
     /// Bytes of it that have arrived, and that nobody has looked at.
@@ -50,6 +52,7 @@ impl Lane {
             is_begun: Cell::new(false),
             is_waiting: Cell::new(false),
             last_part: Cell::new(0),
+            body_end: Cell::new(0),
             declared: Cell::new(declared),
             arrived: Cell::new(0),
             receive_window: Cell::new(RECEIVE_WINDOW_BYTES),

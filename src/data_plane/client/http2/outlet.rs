@@ -85,15 +85,14 @@ impl Outlet<'_> {
         self.shared.wire.borrow().taken()
     }
 
-    /// The same, with what it has acknowledged of what waits for the socket. A system call.
-    pub(super) fn taken_by_now(&self) -> Taken {
+    /// Notes what the client has acknowledged. Returns true if all of this body is among it that
+    /// was sent. A system call.
+    pub(super) fn look_what_is_delivered(&self) -> bool {
         let mut wire = self.shared.wire.borrow_mut();
-        if wire.waits_for_socket()
-            && let Some(bytes) = self.shared.core.reactor.unacknowledged_bytes(self.shared.client)
-        {
+        if let Some(bytes) = self.shared.core.reactor.unacknowledged_bytes(self.shared.client) {
             wire.note_unacknowledged(bytes);
         }
-        wire.taken()
+        wire.taken().acknowledged >= self.lane.body_end.get()
     }
 
     /// True if the stream waits for something that all share, and not for its own window.

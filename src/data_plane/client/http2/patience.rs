@@ -9,7 +9,9 @@
 //! for all of them. One that takes 2 KiB/s takes three frames in 30 s, whether its windows hold the
 //! body back or its socket: of what waits there, up to [`OUTPUT_BYTES`] here and far more in the
 //! kernel, a frame leaves as often. But the kernel asks for more only once a third of its buffer is
-//! free, which may take minutes. So before the end it is asked what the client has acknowledged.
+//! free, which may take minutes, and a client opens a stream's window only once it has received
+//! what that had room for. So before the end the kernel is asked what the client has acknowledged.
+//! A stream of which something is still on its way shares in that, whatever its window.
 //!
 //! [`OUTPUT_BYTES`]: super::output::OUTPUT_BYTES
 

@@ -86,6 +86,8 @@ pub(super) struct Wire {
     body: u64,
     /// Bytes of them that the client has taken.
     taken: Taken,
+    /// Bytes that were taken from the output and encrypted, and that the socket has not taken.
+    encrypted: usize,
     /// Streams that we reset because of the client's errors.
     error_resets: usize,
 }
@@ -107,6 +109,7 @@ impl Wire {
             parts: 0,
             body: 0,
             taken: Taken::default(),
+            encrypted: 0,
             error_resets: 0,
         }
     }
@@ -295,9 +298,11 @@ impl Wire {
         Ok(())
     }
 
-    /// Notes that the socket has taken something.
-    pub(super) fn progressed(&mut self) {
-        self.taken.sent = self.taken.sent.max(self.body_before(self.output.len() as u64));
+    /// Notes that something was taken from the output, of which so many bytes are encrypted and
+    /// wait for the socket.
+    pub(super) fn progressed(&mut self, encrypted: usize) {
+        self.encrypted = encrypted;
+        self.taken.sent = self.taken.sent.max(self.body_before(self.unsent()));
         if self.output.room() > DATA_BYTES_MAX {
             self.wake_waiting();
         }
@@ -356,15 +361,15 @@ impl Wire {
         self.taken
     }
 
-    /// True if there is no room for a frame of body because the socket takes nothing.
-    pub(super) fn waits_for_socket(&self) -> bool {
-        self.output.room() < DATA_BYTES_MAX
-    }
-
     /// Notes how many bytes of what was sent the client has not acknowledged.
     pub(super) fn note_unacknowledged(&mut self, bytes: u64) {
-        let under_way = bytes + self.output.len() as u64;
+        let under_way = bytes + self.unsent();
         self.taken.acknowledged = self.taken.acknowledged.max(self.body_before(under_way));
+    }
+
+    /// Bytes that the socket has not taken yet.
+    fn unsent(&self) -> u64 {
+        (self.output.len() + self.encrypted) as u64
     }
 
     /// Bytes of bodies before the last so many bytes of all that was appended, at least: those may
@@ -414,6 +419,7 @@ impl Wire {
         self.parts += 1;
         self.body += part.len() as u64;
         lane.last_part.set(self.parts);
+        lane.body_end.set(self.body);
         self.window -= length;
         lane.window.set(lane.window.get() - length);
         self.frame(FrameKind::Data, if is_last { END_STREAM } else { 0 }, lane.id, part);
@@ -449,5 +455,40 @@ impl Wire {
         lane.released.set(0);
         lane.receive_window.set(lane.receive_window.get() + released);
         self.frame(FrameKind::WindowUpdate, 0, lane.id, &released.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_anywhere_on_the_way_was_not_taken() {
+        let buffers = Rc::new(Buffers::default());
+        let mut wire = Wire::new(&buffers);
+        let lane = Rc::new(Lane::new(1, WINDOW_BYTES_MAX, None));
+        let appended = 3 * DATA_BYTES_MAX;
+        for _ in 0..3 {
+            wire.data(&lane, &[0; DATA_BYTES_MAX], false);
+        }
+        assert_eq!(lane.body_end.get(), appended as u64);
+        let frames = wire.output.len();
+        // In the session, in the kernel, and at the client.
+        wire.output.sent(frames);
+        wire.progressed(frames);
+        wire.note_unacknowledged(0);
+        assert_eq!((wire.taken().sent, wire.taken().acknowledged), (0, 0));
+        wire.progressed(0);
+        wire.note_unacknowledged(appended as u64);
+        assert_eq!((wire.taken().sent, wire.taken().acknowledged), (appended as u64, 0));
+        wire.note_unacknowledged(0);
+        assert_eq!(wire.taken().acknowledged, appended as u64);
+        // What was taken once stays so.
+        wire.progressed(frames);
+        wire.note_unacknowledged(appended as u64);
+        assert_eq!(
+            (wire.taken().sent, wire.taken().acknowledged),
+            (appended as u64, appended as u64)
+        );
     }
 }

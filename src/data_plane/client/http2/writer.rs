@@ -8,11 +8,7 @@ use std::{
 
 use crate::{
     data_plane::{
-        client::http2::{
-            limits::DATA_BYTES_MAX,
-            outlet::Outlet,
-            patience::{Patience, Taken},
-        },
+        client::http2::{limits::DATA_BYTES_MAX, outlet::Outlet, patience::Patience},
         core::Core,
         exchange::client::{ClientGone, Cut, ResponseWriter, Start},
         upstream::body::{Body, Passage},
@@ -99,7 +95,9 @@ impl<'w> Writer<'w> {
     async fn send(&mut self, is_all: bool) -> Result<(), ClientGone> {
         let kept = self.kept.take().filter(|kept| !kept.is_empty());
         if let Some(head) = self.head.take() {
+            let held_up = self.outlet.shared.held_up.one();
             self.wait(Outlet::poll_head).await?;
+            drop(held_up);
             self.start.make(&self.core.reactor.clock);
             let is_last = is_all && kept.is_none();
             self.outlet.head(&head, is_last);
@@ -141,8 +139,15 @@ impl<'w> Writer<'w> {
     }
 
     /// Begins the time of the client anew if it has earned that.
-    fn renew(&mut self, taken: Taken) -> bool {
-        self.patience.renew(taken, self.sent, self.outlet.waits_with_others())
+    fn renew(&mut self) -> bool {
+        self.patience.renew(self.outlet.taken(), self.sent, self.outlet.waits_with_others())
+    }
+
+    /// The same, before its end. A system call.
+    fn renew_at_last(&mut self) -> bool {
+        let is_delivered = self.outlet.look_what_is_delivered();
+        let is_shared = self.outlet.waits_with_others() || !is_delivered;
+        self.patience.renew(self.outlet.taken(), self.sent, is_shared)
     }
 
     /// Waits for room, as long as the client takes bodies.
@@ -157,7 +162,7 @@ impl<'w> Writer<'w> {
             if room.is_ready() {
                 return room;
             }
-            if self.renew(self.outlet.taken()) {
+            if self.renew() {
                 since = None;
             }
             loop {
@@ -170,7 +175,7 @@ impl<'w> Writer<'w> {
                     Some(_) => ready!(self.substream.poll_over(context)),
                     None => CloseReason::Deadline,
                 };
-                if over == CloseReason::Deadline && self.renew(self.outlet.taken_by_now()) {
+                if over == CloseReason::Deadline && self.renew_at_last() {
                     since = None;
                     continue;
                 }
