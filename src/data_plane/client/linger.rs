@@ -29,7 +29,8 @@ pub(super) async fn linger(core: &Core, stream: &Stream) {
         match stream.try_read(&mut buffer) {
             Ok(Some(0)) | Err(_) => break,
             Ok(Some(count)) => discarded += count,
-            Ok(None) => {}
+            // Records without data could come for ever.
+            Ok(None) => core.reactor.turns.next().await,
         }
     }
 }

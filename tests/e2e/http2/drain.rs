@@ -77,7 +77,7 @@ fn a_client_that_answers_nothing_and_goes_on_asking_is_told_all_the_same() {
             conn.respond("200 OK", &[], b"x");
         }
     });
-    let config = cleartext(&origin).set("server.timeouts.drain_idle", 0.5);
+    let config = cleartext(&origin).set("server.timeouts.drain_idle", 2);
     let mut proxy = Proxy::start(&config.set("server.timeouts.drain", 60));
     let mut client = RawHttp2::connect(proxy.address());
     client.send(request(1, "/products/held"));

@@ -427,7 +427,7 @@ fn a_stream_goes_on_as_long_as_a_slow_client_takes_what_its_window_had_room_for(
 fn the_end_of_a_connection_waits_for_what_a_slow_client_still_takes() {
     const LENGTH: usize = 2 * MIB;
     let origin = ScriptedOrigin::serving(vec![b'x'; LENGTH]);
-    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 0.2));
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 1));
     let windows = [(INITIAL_WINDOW, i32::MAX.unsigned_abs())];
     let mut client = RawHttp2::with_receive_buffer(proxy.address(), 65_536, &windows);
     client.send(window_update(0, 1_000_000_000));
@@ -511,7 +511,7 @@ pub(super) const PIECES: [(usize, bool); 3] = [(3, false), (12, false), (3, true
 #[test]
 fn an_idle_connection_ends_although_it_pings_in_pieces() {
     let origin = ScriptedOrigin::serving("x");
-    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 0.5));
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 2));
     for pieces in PIECES {
         let mut client = RawHttp2::connect(proxy.address());
         client.send(request(1, "/products/x"));
@@ -524,7 +524,7 @@ fn an_idle_connection_ends_although_it_pings_in_pieces() {
 #[test]
 fn a_request_that_begins_in_time_has_the_time_of_any_head() {
     let origin = ScriptedOrigin::serving("x");
-    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 0.5));
+    let proxy = Proxy::start(&cleartext(&origin).set("server.timeouts.client_idle", 2));
     let whole = request(1, "/products/x");
     let mut client = RawHttp2::connect(proxy.address());
     client.send(&whole[..12]);

@@ -154,7 +154,6 @@ async fn drive(
         steps: StepWatch::new(&core.open),
         deadlines: Deadlines::default(),
         armed: (Waits::Preface, None),
-        encrypted: 0,
         this_turn: 0,
         has_preface: false,
         is_cut_short: false,
@@ -184,8 +183,6 @@ struct Driver<'d> {
     deadlines: Deadlines,
     /// Wait that the socket's deadline is for, and its end.
     armed: (Waits, Option<Monotonic>),
-    /// Bytes that are encrypted and wait for the socket.
-    encrypted: usize,
     /// Bytes that may still be read in this turn.
     this_turn: usize,
     has_preface: bool,
@@ -368,16 +365,15 @@ impl Driver<'_> {
                 None => break false,
             }
         };
-        let encrypted = self.stream.unsent_bytes();
         if taken > 0 {
             self.shared.budget.borrow_mut().sent(taken);
         }
-        if taken > 0 || encrypted < self.encrypted {
-            wire.progressed(encrypted);
+        let moved = wire.note_encrypted(self.stream.unsent_bytes()) || taken > 0;
+        if moved {
+            wire.progressed();
         }
-        self.encrypted = encrypted;
         // Each step of progress has its own time.
-        if !is_all && (taken > 0 || !self.is_blocked) {
+        if !is_all && (moved || !self.is_blocked) {
             let client_write = self.shared.core.current().timeouts.client_write;
             self.stream.registration().arm_sending(client_write);
             // The deadline is this one's, even if the rest is sent before it is looked at again.

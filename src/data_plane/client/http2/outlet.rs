@@ -85,14 +85,14 @@ impl Outlet<'_> {
         self.shared.wire.borrow().taken()
     }
 
-    /// Notes what the client has acknowledged. Returns true if all of this body is among it that
-    /// was sent. A system call.
-    pub(super) fn look_what_is_delivered(&self) -> bool {
+    /// Notes what the client has acknowledged. Returns the bytes of all bodies that this is, up to
+    /// the end of what was sent of this one. A system call.
+    pub(super) fn look_what_is_delivered(&self) -> u64 {
         let mut wire = self.shared.wire.borrow_mut();
         if let Some(bytes) = self.shared.core.reactor.unacknowledged_bytes(self.shared.client) {
             wire.note_unacknowledged(bytes);
         }
-        wire.taken().acknowledged >= self.lane.body_end.get()
+        wire.taken().acknowledged.min(self.lane.body_end.get())
     }
 
     /// True if the stream waits for something that all share, and not for its own window.

@@ -53,19 +53,25 @@ impl Patience {
         self.spent += Duration::from_nanos(to.since(from));
     }
 
-    /// Begins anew if the client has taken a frame in the meantime. `own` are the bytes of this
-    /// body that were sent. Unless the stream waits for what all share, only they count: that the
-    /// client takes others is no excuse.
-    pub(super) fn renew(&mut self, taken: Taken, own: u64, is_shared: bool) -> bool {
-        let (before, own_before) = self.since;
-        let frame = DATA_BYTES_MAX as u64;
-        let is_renewed = if is_shared {
-            taken.sent - before.sent >= frame || taken.acknowledged - before.acknowledged >= frame
-        } else {
-            own - own_before >= frame
-        };
+    /// Begins anew if the client has taken a frame in the meantime: of this body, of which so many
+    /// bytes were `sent`, or of what went before its end, of which so many were `delivered`. Those
+    /// of others count if the stream waits for what all share. If not, it is no excuse that the
+    /// client takes them.
+    pub(super) fn renew(
+        &mut self,
+        taken: Taken,
+        (sent, delivered): (u64, u64),
+        is_shared: bool,
+    ) -> bool {
+        let (before, sent_before) = self.since;
+        let is_frame = |now: u64, before: u64| now.saturating_sub(before) >= DATA_BYTES_MAX as u64;
+        let is_renewed = is_frame(sent, sent_before)
+            || is_frame(delivered, before.acknowledged)
+            || is_shared
+                && (is_frame(taken.sent, before.sent)
+                    || is_frame(taken.acknowledged, before.acknowledged));
         if is_renewed {
-            *self = Self { spent: Duration::ZERO, since: (taken, own), ..*self };
+            *self = Self { spent: Duration::ZERO, since: (taken, sent), ..*self };
         }
         is_renewed
     }

@@ -298,10 +298,14 @@ impl Wire {
         Ok(())
     }
 
-    /// Notes that something was taken from the output, of which so many bytes are encrypted and
-    /// wait for the socket.
-    pub(super) fn progressed(&mut self, encrypted: usize) {
-        self.encrypted = encrypted;
+    /// Notes how many bytes that were taken from the output are encrypted and wait for the socket.
+    /// Returns true if it has taken some.
+    pub(super) fn note_encrypted(&mut self, bytes: usize) -> bool {
+        std::mem::replace(&mut self.encrypted, bytes) > bytes
+    }
+
+    /// Notes that something was taken from the output, or by the socket.
+    pub(super) fn progressed(&mut self) {
         self.taken.sent = self.taken.sent.max(self.body_before(self.unsent()));
         if self.output.room() > DATA_BYTES_MAX {
             self.wake_waiting();
@@ -475,16 +479,19 @@ mod tests {
         let frames = wire.output.len();
         // In the session, in the kernel, and at the client.
         wire.output.sent(frames);
-        wire.progressed(frames);
+        assert!(!wire.note_encrypted(frames));
+        wire.progressed();
         wire.note_unacknowledged(0);
         assert_eq!((wire.taken().sent, wire.taken().acknowledged), (0, 0));
-        wire.progressed(0);
+        assert!(wire.note_encrypted(0));
+        wire.progressed();
         wire.note_unacknowledged(appended as u64);
         assert_eq!((wire.taken().sent, wire.taken().acknowledged), (appended as u64, 0));
         wire.note_unacknowledged(0);
         assert_eq!(wire.taken().acknowledged, appended as u64);
         // What was taken once stays so.
-        wire.progressed(frames);
+        wire.note_encrypted(frames);
+        wire.progressed();
         wire.note_unacknowledged(appended as u64);
         assert_eq!(
             (wire.taken().sent, wire.taken().acknowledged),

@@ -140,14 +140,15 @@ impl<'w> Writer<'w> {
 
     /// Begins the time of the client anew if it has earned that.
     fn renew(&mut self) -> bool {
-        self.patience.renew(self.outlet.taken(), self.sent, self.outlet.waits_with_others())
+        let is_shared = self.outlet.waits_with_others();
+        self.patience.renew(self.outlet.taken(), (self.sent, 0), is_shared)
     }
 
     /// The same, before its end. A system call.
     fn renew_at_last(&mut self) -> bool {
-        let is_delivered = self.outlet.look_what_is_delivered();
-        let is_shared = self.outlet.waits_with_others() || !is_delivered;
-        self.patience.renew(self.outlet.taken(), self.sent, is_shared)
+        let delivered = self.outlet.look_what_is_delivered();
+        let is_shared = self.outlet.waits_with_others();
+        self.patience.renew(self.outlet.taken(), (self.sent, delivered), is_shared)
     }
 
     /// Waits for room, as long as the client takes bodies.

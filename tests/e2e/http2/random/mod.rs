@@ -107,8 +107,8 @@ impl World {
             }
         }
         client.send();
-        prop_assert!(self.serves_others(), "others");
         client.finish()?;
+        prop_assert!(self.serves_others(), "others");
         prop_assert_eq!(self.proxy.metric("yatagarasu_worker_panics_total"), Some(0.0));
         Ok(())
     }
