@@ -75,7 +75,7 @@ pub(crate) enum Target<'r> {
 }
 
 /// The requester's part of a request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Wanted<'r> {
     pub(crate) target: Target<'r>,
     /// The canonical query, without `?` (see [`append_query`](crate::protocol::s3::append_query));
