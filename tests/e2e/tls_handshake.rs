@@ -14,6 +14,7 @@ use rustls::{
 
 use crate::support::{
     config::Config,
+    http2_frames::{GOAWAY, NO_ERROR, RawHttp2, request},
     proxy::Proxy,
     raw_client::{Client, End, request_bytes},
     scripted_origin::ScriptedOrigin,
@@ -262,27 +263,81 @@ fn clients_without_a_cipher_or_trust_in_common_are_counted() {
     wait_until("the end", || failures(&proxy, "closed") == Some(1.0));
 }
 
+/// Connections over the limit that one core refuses at a time, as docs/OPERATIONS.md says.
+const TLS_REFUSALS_MAX: usize = 64;
+
 #[test]
 fn handshakes_count_among_the_connections_and_their_limit() {
     let site = Site::new();
     let config = Config::unreachable().with_tls().set("server.max_connections", 5);
     let proxy = site.start(&config);
     let waiting: Vec<_> = (0..5).map(|_| Visitor::tcp(&proxy)).collect();
-    wait_until("five handshakes", || {
-        let mut over = Visitor::tcp(&proxy);
-        over.write_all(&hello(&site, &TLS13)).is_ok() && read_to_end(&over).0.is_empty()
-    });
+    wait_until("five handshakes", || site.visitor().get(&proxy, "/health").status == 503);
     // The plain listener has the same limit.
     assert_eq!(proxy.get("/health").status, 503);
     drop(waiting);
     wait_until("room", || proxy.get("/health").status == 200);
     let rejected = proxy.metric("yatagarasu_connections_rejected_total{reason=\"limit\"}").unwrap();
     assert!(rejected > 1.5, "{rejected}");
-    wait_until("room for a session", || {
-        site.visitor()
-            .try_connect(proxy.tls_address(), "localhost")
-            .is_ok_and(|mut client| client.get("/health").status == 200)
+    wait_until("room for a session", || site.visitor().get(&proxy, "/health").status == 200);
+}
+
+/// A proxy whose only place is taken.
+fn full(site: &Site) -> (Proxy, Client) {
+    let config = Config::unreachable()
+        .with_tls()
+        .set("server.max_connections", 1)
+        .set("server.headers.set.Strict-Transport-Security", "max-age=60")
+        .with_admin_listener();
+    let proxy = site.start(&config);
+    let mut only = proxy.client();
+    only.get("/nothing").assert_fault(404, "no_route");
+    (proxy, only)
+}
+
+#[test]
+fn a_session_over_the_limit_is_told_so() {
+    let site = Site::new();
+    let (proxy, mut only) = full(&site);
+    for version in VERSIONS {
+        let mut over = site.visitor_with(version).connect(&proxy);
+        let response = over.get("/products/x");
+        response.assert_fault(503, "too_many_connections");
+        assert_eq!(response.header("retry-after"), Some("1"));
+        assert_eq!(response.header("strict-transport-security"), Some("max-age=60"));
+        assert!(response.says_close());
+        over.expect_end();
+        let mut over = site.visitor_with(version).connect(&proxy);
+        over.send(request_bytes("HEAD", "/products/x", &[]));
+        assert_eq!(over.response("HEAD").status, 503);
+        over.expect_end();
+    }
+    let http2 = site.visitor().with(|config| config.alpn_protocols = vec![b"h2".to_vec()]);
+    let mut over = RawHttp2::over_tls(proxy.tls_address(), http2.session());
+    over.try_send(request(1, "/products/x"));
+    // No stream was looked at, so that all may be sent again.
+    assert_eq!(over.expect_frame(GOAWAY).numbers(), [0, NO_ERROR]);
+    assert!(over.next().is_none());
+    let rejected = proxy.metric("yatagarasu_connections_rejected_total{reason=\"limit\"}");
+    assert_eq!(rejected, Some(5.0));
+    only.get("/nothing").assert_fault(404, "no_route");
+}
+
+#[test]
+fn few_sessions_are_refused_at_a_time() {
+    let site = Site::new();
+    let (proxy, only) = full(&site);
+    let mut silent: Vec<_> = (0..TLS_REFUSALS_MAX).map(|_| Visitor::tcp(&proxy)).collect();
+    let over = Visitor::tcp(&proxy);
+    assert_eq!(read_to_end(&over), (Vec::new(), End::Fin));
+    let refused = || site.visitor().try_connect(proxy.tls_address(), "localhost");
+    refused().unwrap_err();
+    // One that goes makes room.
+    silent.pop();
+    wait_until("a word of refusal", || {
+        refused().is_ok_and(|mut over| over.get("/products/x").status == 503)
     });
+    drop((silent, only));
 }
 
 #[test]

@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 
 use crate::{
     data_plane::{
-        client::{linger::linger, refusal},
+        client::{
+            http2,
+            linger::linger,
+            refusal::{self, REQUEST_BYTES},
+        },
         core::Core,
         exchange::{End, record::Refusal},
     },
@@ -12,7 +16,7 @@ use crate::{
     system::{
         socket::Socket,
         stream::{Refused, Stream},
-        tls::{HandshakeFailure, Negotiated},
+        tls::{Alpn, HandshakeFailure, Negotiated},
     },
     telemetry::labels::{TlsCipher, TlsFailure},
 };
@@ -47,6 +51,22 @@ pub(crate) async fn shake_hands(core: &Core, socket: Socket, peer: SocketAddr) -
             None
         }
     }
+}
+
+/// Refuses a client over the limit on connections after its handshake: 503 for its first request,
+/// or GOAWAY before any stream (RFC 9113 section 6.8).
+pub(crate) async fn refuse(core: &Core, socket: Socket, peer: SocketAddr) {
+    let Some(stream) = shake_hands(core, socket, peer).await else { return };
+    if stream.negotiated().is_some_and(|tls| tls.alpn == Alpn::Http2) {
+        http2::connection::refuse(core, &stream);
+    } else {
+        stream.registration().arm(core.current().timeouts.client_header);
+        stream.readable().await;
+        let mut request = [0_u8; REQUEST_BYTES];
+        let Ok(Some(count @ 1..)) = stream.try_read(&mut request) else { return };
+        refusal::send_refusal(core, &stream, request.get(..count).unwrap_or_default());
+    }
+    linger(core, &stream).await;
 }
 
 fn count(core: &Core, negotiated: &Negotiated) {

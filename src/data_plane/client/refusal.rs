@@ -23,6 +23,9 @@ use crate::{
 pub(super) const HEAD_TOO_LARGE: &str = "the head is larger than server.limits.header_bytes, or has more fields than \
      server.limits.headers";
 
+/// Bytes of a refused connection's request that are read: it is not parsed.
+pub(super) const REQUEST_BYTES: usize = 1_024;
+
 /// Refuses a head that could not be read, of which these bytes have arrived.
 pub(super) async fn refuse_head(
     core: &Core,
@@ -43,16 +46,21 @@ pub(crate) fn refuse_connection(core: &Core, fd: OwnedFd) {
     if let Ok(stream) = Socket::new(fd, &core.reactor).map(Stream::Plain) {
         // The request may have come or be on its way: taking it off the queue keeps the close from
         // resetting the response.
-        let mut discarded = [0_u8; 1_024];
+        let mut discarded = [0_u8; REQUEST_BYTES];
         let count = stream.try_read(&mut discarded).ok().flatten().unwrap_or(0);
-        let arrived = discarded.get(..count).unwrap_or_default();
-        let client_write = core.current().timeouts.client_write;
-        let mut response = Writer::new(core, &stream, client_write, unknown(arrived));
-        let body = exchange::begin_refusal(core, Fault::TooManyConnections, &mut response);
-        response.send_once(&body);
+        send_refusal(core, &stream, discarded.get(..count).unwrap_or_default());
         stream.finish();
         let _ = stream.try_read(&mut discarded);
     }
+}
+
+/// Tries once to send 503 for a request of which these bytes have arrived.
+pub(super) fn send_refusal(core: &Core, stream: &Stream, arrived: &[u8]) {
+    let client_write = core.current().timeouts.client_write;
+    let mut response = Writer::new(core, stream, client_write, unknown(arrived));
+    let is_tls = stream.negotiated().is_some();
+    let body = exchange::begin_refusal(core, is_tls, Fault::TooManyConnections, &mut response);
+    response.send_once(&body);
 }
 
 /// A request that was not parsed. One that begins as that of HEAD gets no body (RFC 9110 section

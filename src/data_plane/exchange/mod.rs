@@ -153,12 +153,13 @@ pub(crate) async fn refuse(
 /// Begins the refusal of a connection that will not be served, and returns its body.
 pub(crate) fn begin_refusal(
     core: &Core,
+    is_tls: bool,
     fault: Fault,
     response: &mut impl ResponseWriter,
 ) -> Vec<u8> {
     let id = core.ids.next();
     let body = respond::fault_body(fault, &id);
-    respond::begin_refusal(core, false, &id, fault, &body, response);
+    respond::begin_refusal(core, is_tls, &id, fault, &body, response);
     body
 }
 

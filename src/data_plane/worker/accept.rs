@@ -1,6 +1,12 @@
 //! Accepting connections, within the limit, and closing the listener without losing any.
 
-use std::{net::SocketAddr, panic::AssertUnwindSafe, pin::pin, rc::Rc, time::Duration};
+use std::{
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    rc::Rc,
+    time::Duration,
+};
 
 use crate::{
     data_plane::{
@@ -24,6 +30,10 @@ use crate::{
 
 /// Connections accepted before the loop looks at anything else.
 const ACCEPTS_PER_TURN: usize = 64;
+
+/// Connections over TLS that each listener of a core refuses at a time, which takes a handshake.
+/// One more is closed without a word.
+const TLS_REFUSALS_MAX: usize = 64;
 
 /// Pause when descriptors are exhausted: long enough not to spin, short enough to go unnoticed
 /// once one is free.
@@ -65,6 +75,8 @@ fn closes_at(role: Role) -> DrainStep {
 async fn accept(core: Rc<Core>, listener: CoreListener, door: Door, guard: ListenerGuard) {
     let role = door.role;
     let mut closes = None;
+    // Counted by its clones.
+    let refusals = Rc::new(());
     while core.open.step() < DrainStep::Ending {
         if closes.is_none() && core.open.step() >= closes_at(role) {
             let grace = listener.ignore_new().map_or(Duration::ZERO, |()| HANDSHAKE_GRACE);
@@ -75,7 +87,7 @@ async fn accept(core: Rc<Core>, listener: CoreListener, door: Door, guard: Liste
         let mut more = true;
         for _ in 0..ACCEPTS_PER_TURN {
             match listener.try_accept() {
-                Ok(Some(accepted)) => admit(&core, accepted, door),
+                Ok(Some(accepted)) => admit(&core, accepted, door, &refusals),
                 Ok(None) if closing => {
                     // The queue is empty, and nothing has come into it: closing resets nobody.
                     drop(listener);
@@ -107,7 +119,7 @@ async fn accept(core: Rc<Core>, listener: CoreListener, door: Door, guard: Liste
     }
 }
 
-fn admit(core: &Rc<Core>, accepted: Accepted, door: Door) {
+fn admit(core: &Rc<Core>, accepted: Accepted, door: Door, refusals: &Rc<()>) {
     core.cells.accepted.inc();
     let (most, reason) = match door.role {
         Role::Main => (core.max_connections, RejectReason::Limit),
@@ -117,9 +129,16 @@ fn admit(core: &Rc<Core>, accepted: Accepted, door: Door) {
     let open: u64 = core.all_cells.iter().map(|cells| door.role.connections(cells).get()).sum();
     if open >= most {
         core.cells.rejected(reason).inc();
-        // Without a handshake there is no way to say why.
         if !door.is_tls {
             refusal::refuse_connection(core, accepted.fd);
+        } else if Rc::strong_count(refusals) <= TLS_REFUSALS_MAX
+            && let Ok(socket) = Socket::accepted(accepted.fd, &core.reactor)
+        {
+            let (core, refused) = (Rc::clone(core), Rc::clone(refusals));
+            event_loop::spawn(async move {
+                run(&core, pin!(refuse(&core, socket, accepted.peer))).await;
+                drop(refused);
+            });
         }
         return;
     }
@@ -130,17 +149,27 @@ fn admit(core: &Rc<Core>, accepted: Accepted, door: Door) {
     let guard = ConnectionGuard::new(&core.open, door.role);
     let core = Rc::clone(core);
     event_loop::spawn(async move {
-        let outcome = {
-            // By reference: a task would hold what is handed on by value twice.
-            let served = pin!(serve(&core, socket, accepted.peer, door, &guard));
-            panic::caught(AssertUnwindSafe(served)).await
-        };
-        if outcome.is_err() {
-            core.cells.panics.inc();
-            tracing::error!(worker = core.worker, "a connection's task panicked and was ended");
-        }
+        run(&core, pin!(serve(&core, socket, accepted.peer, door, &guard))).await;
         drop(guard);
     });
+}
+
+/// Runs what a connection does, and notes a panic. By reference, since a task would hold what is
+/// handed on by value twice.
+async fn run(core: &Core, connection: Pin<&mut impl Future<Output = ()>>) {
+    if panic::caught(AssertUnwindSafe(connection)).await.is_err() {
+        core.cells.panics.inc();
+        tracing::error!(worker = core.worker, "a connection's task panicked and was ended");
+    }
+}
+
+/// Refuses a connection over TLS that is over the limit.
+async fn refuse(core: &Rc<Core>, socket: Socket, mut peer: SocketAddr) {
+    if core.proxy_headers {
+        let Some(named) = proxy_header::peer_of(core, &socket, peer).await else { return };
+        peer = named;
+    }
+    handshake::refuse(core, socket, peer).await;
 }
 
 /// Serves an accepted connection until it ends.

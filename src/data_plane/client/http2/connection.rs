@@ -19,6 +19,7 @@ use crate::{
                 receive::{LAST_PING, Offence, OpenSection, Receiver},
                 shared::Shared,
                 stream,
+                wire::Wire,
             },
             input::Input,
             linger::linger,
@@ -77,6 +78,14 @@ pub(in crate::data_plane::client) async fn serve(
     drop(stream);
     // They have heard of it, and may still have something to finish.
     shared.tasks_over().await;
+}
+
+/// Tells a client that none of its streams will be served, with one attempt to send.
+pub(in crate::data_plane::client) fn refuse(core: &Core, stream: &Stream) {
+    let mut wire = Wire::new(&core.buffers);
+    wire.settings(&[]);
+    wire.go_away(0, Code::NO_ERROR);
+    let _ = stream.try_write(wire.output.waiting(), &[]);
 }
 
 /// The streams of a connection, which end with this, be it by a panic.
