@@ -97,6 +97,28 @@ fn s3_is_not_asked_for_what_was_reset_at_once() {
 }
 
 #[test]
+fn a_client_may_answer_each_frame_of_a_stream_that_it_left_with_a_reset() {
+    const LEFT: u32 = 5;
+    let origin = ScriptedOrigin::serving(vec![b'x'; 1_048_576]);
+    // So that twice as many resets are few.
+    let config = cleartext(&origin).set("server.http2.max_concurrent_streams", 4);
+    let proxy = Proxy::start(&config);
+    let mut client = RawHttp2::with_settings(proxy.address(), &[(INITIAL_WINDOW, 1_048_576)]);
+    client.send(window_update(0, 100 * 1_048_576));
+    let reset = |stream| frame(RST_STREAM, 0, stream, CANCEL.to_be_bytes());
+    for stream in (0..LEFT).map(|number| 2 * number + 1) {
+        client.send(request(stream, "/products/x"));
+        client.expect(DATA, stream);
+        client.send(reset(stream).repeat(50));
+        // All of them are looked at before the next request.
+        client.send(frame(PING, 0, 0, stream.to_be_bytes().repeat(2)));
+        while client.expect_frame(PING).payload != stream.to_be_bytes().repeat(2) {}
+    }
+    client.send(request(2 * LEFT + 1, "/products/x"));
+    assert_eq!(client.response(2 * LEFT + 1).1.len(), 1_048_576);
+}
+
+#[test]
 fn a_burst_of_requests_that_are_reset_is_a_flood_before_they_are_looked_at() {
     let origin = ScriptedOrigin::serving("x");
     let proxy = proxy(&origin);

@@ -100,13 +100,15 @@ impl Budget {
         let cost = match frame.kind {
             FrameKind::Data if frame.length >= DATA_BYTES_MIN => return Ok(()),
             FrameKind::Settings if !frame.is_ack() => SETTINGS_COST,
-            FrameKind::RstStream => {
-                self.resets.take(1, now)?;
-                1
-            }
             _ => 1,
         };
         self.frames.take(cost, now)
+    }
+
+    /// Charges the reset of an open stream. A further one, with which a client may answer each
+    /// frame that was on its way (RFC 9113 section 5.4.2), is a frame like others.
+    pub(super) fn take_reset(&mut self, now: Monotonic) -> Result<(), Flood> {
+        self.resets.take(1, now)
     }
 
     /// Charges what a field section means, beyond what an ordinary one does.
@@ -142,6 +144,11 @@ mod tests {
         FrameHead { kind, flags: 0, length: 8, stream: 1 }
     }
 
+    /// Resets of open streams that a client gets through at a point in time.
+    fn resets(budget: &mut Budget, now: Monotonic) -> u32 {
+        (0_u32..10_000).take_while(|_| budget.take_reset(now).is_ok()).map(|_| 1).sum()
+    }
+
     /// Frames of a kind that a client gets through at a point in time.
     fn passed(budget: &mut Budget, kind: FrameKind, now: Monotonic) -> u32 {
         (0_u32..10_000).take_while(|_| budget.take(frame(kind), now).is_ok()).map(|_| 1).sum()
@@ -159,7 +166,7 @@ mod tests {
             (FrameKind::Data, FRAMES_MAX),
             (FrameKind::Other, FRAMES_MAX),
             (FrameKind::Settings, FRAMES_MAX / SETTINGS_COST),
-            (FrameKind::RstStream, STREAMS * RESETS_PER_STREAM),
+            (FrameKind::RstStream, FRAMES_MAX),
         ] {
             let mut budget = Budget::new(STREAMS, now);
             assert_eq!(passed(&mut budget, kind, now), most, "{kind:?}");
@@ -189,11 +196,11 @@ mod tests {
     fn time_brings_frames_and_resets_back_up_to_their_bounds() {
         let start = Monotonic(1);
         let mut budget = Budget::new(STREAMS, start);
-        let resets = passed(&mut budget, FrameKind::RstStream, start);
-        assert_eq!(passed(&mut budget, FrameKind::Ping, start), FRAMES_MAX - resets);
+        assert_eq!(resets(&mut budget, start), STREAMS * RESETS_PER_STREAM);
+        assert_eq!(passed(&mut budget, FrameKind::Ping, start), FRAMES_MAX);
         let later = start.plus(Duration::from_secs(2));
-        assert_eq!(passed(&mut budget, FrameKind::RstStream, later), 20);
-        assert_eq!(passed(&mut budget, FrameKind::Ping, later), 80);
+        assert_eq!(resets(&mut budget, later), 20);
+        assert_eq!(passed(&mut budget, FrameKind::Ping, later), 100);
         let much_later = later.plus(Duration::from_hours(1));
         assert_eq!(passed(&mut budget, FrameKind::Ping, much_later), FRAMES_MAX);
     }
@@ -208,6 +215,7 @@ mod tests {
                 budget.take(frame(FrameKind::WindowUpdate), now).unwrap();
             }
             budget.take(frame(FrameKind::RstStream), now).unwrap();
+            budget.take_reset(now).unwrap();
             budget.responded();
         }
         // A large body whose reader updates two windows for each 4 KiB.

@@ -365,6 +365,8 @@ impl Receiver {
             Found::Open(lane) => {
                 wire.close(head.stream, Closed::ByClient);
                 lane.leave();
+                let now = shared.core.reactor.clock.coarse();
+                shared.budget.borrow_mut().take_reset(now).map_err(|_| Offence::Flood)?;
                 if lane.is_begun.get() {
                     return Ok(());
                 }
