@@ -104,21 +104,11 @@ pub fn check(snapshot: &Snapshot, live: &LiveTable) -> Vec<Finding> {
         });
     let finding = |(bucket, (outcome, message)): (&&Bucket, (Outcome, String))| Finding {
         bucket: bucket.name.to_string(),
-        endpoint: endpoint_of(bucket).map(|endpoint| url(endpoint)).unwrap_or_default(),
+        endpoint: endpoint_of(bucket).map(|endpoint| endpoint.url()).unwrap_or_default().to_owned(),
         outcome,
         message,
     };
     buckets.iter().zip(outcomes).map(finding).collect()
-}
-
-fn url(endpoint: &Endpoint) -> String {
-    let Endpoint { host, port, tls, .. } = endpoint;
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    if host.contains(':') {
-        format!("{scheme}://[{host}]:{port}")
-    } else {
-        format!("{scheme}://{host}:{port}")
-    }
 }
 
 fn outcome(bucket: &Bucket, endpoint: &Endpoint, live: &LiveTable) -> (Outcome, String) {

@@ -393,13 +393,11 @@ impl<'a> Endpoints<'a> {
     }
 }
 
-/// Identity of an endpoint: scheme, host (also the TLS name), port, and a digest of the extra
+/// Identity of an endpoint: its URL, whose host is also the TLS name, and a digest of the extra
 /// certificates.
 fn endpoint_key(url: &EndpointUrl, ca_digest: Option<&str>) -> String {
-    let EndpointUrl { scheme, host, port, .. } = url;
-    let scheme = scheme.as_str();
     match ca_digest {
-        None => format!("{scheme}://{host}:{port}"),
-        Some(digest) => format!("{scheme}://{host}:{port}#{digest}"),
+        None => url.to_string(),
+        Some(digest) => format!("{url}#{digest}"),
     }
 }

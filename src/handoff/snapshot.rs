@@ -107,8 +107,8 @@ pub struct Bucket {
 /// Where connections go. Two buckets with equal [`Endpoint::key`] share connections.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Identity for pooling across generations: scheme, host, port, TLS name and a digest of the
-    /// extra CA certificates.
+    /// Identity for pooling across generations: the URL, and `#` with a digest of the extra CA
+    /// certificates if there are any.
     pub key: Arc<str>,
     /// Host name or IP address (no brackets), for resolving.
     pub host: Box<str>,
@@ -119,6 +119,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// The URL of the endpoint.
+    pub fn url(&self) -> &str {
+        self.key.split('#').next().unwrap_or_default()
+    }
+
     /// Key of its addresses in the [`LiveTable`](crate::handoff::live::LiveTable).
     pub fn host_port(&self) -> HostPort {
         (self.host.clone(), self.port)

@@ -4,10 +4,11 @@ use std::io::Write as _;
 
 use crate::support::{
     config::{ACCESS_KEY, Config},
-    proxy::{Proxy, field},
+    proxy::{Launch, Proxy, field},
     raw_client::Framing,
     s3_server::S3Server,
     scripted_origin::{FullQueue, ScriptedOrigin, refused_address, response_bytes},
+    tls_front::TlsFront,
     waiting::wait_until,
 };
 
@@ -205,9 +206,29 @@ fn an_endpoint_that_is_dead_is_named_in_one_warning() {
         let [warning] = warnings[..] else { panic!("{warnings:?}") };
         assert_eq!(warning["level"], "WARN");
         assert_eq!(field(warning, "bucket"), Some(&"products".into()));
+        assert_eq!(field(warning, "endpoint"), Some(&url.into()));
         assert_eq!(field(warning, "address"), Some(&address.into()), "{warning}");
         assert_eq!(field(warning, "errno").cloned(), errno.map(Into::into), "{warning}");
         assert_eq!(field(warning, "reason"), Some(&reason.into()), "{warning}");
+    }
+}
+
+#[test]
+fn a_dead_endpoint_is_named_as_its_url() {
+    const WARNING: &str = "a request to S3 failed; this is logged once a minute";
+    let origin = ScriptedOrigin::serving("x");
+    let front = TlsFront::start(origin.address());
+    let port = refused_address().port();
+    for (url, ca_file) in [
+        (format!("http://[::ffff:127.0.0.1]:{port}"), ""),
+        (format!("https://127.0.0.1:{port}"), "ca.pem"),
+    ] {
+        let config = Config::products(&url).set("buckets.0.s3.ca_file", ca_file);
+        let proxy = Launch::trusting(&front).config(&config).start();
+        assert_eq!(proxy.get("/products/x").code(), "upstream_refused");
+        wait_until("the warning", || proxy.stderr().event(WARNING).is_some());
+        let warning = proxy.stderr().event(WARNING).unwrap();
+        assert_eq!(field(&warning, "endpoint"), Some(&url.into()), "{warning}");
     }
 }
 

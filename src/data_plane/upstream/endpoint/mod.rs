@@ -160,7 +160,7 @@ impl EndpointState {
         self.warned.set(Some(now));
         tracing::warn!(
             bucket,
-            endpoint = &*self.endpoint.borrow().key,
+            endpoint = self.endpoint.borrow().url(),
             address = error.address().map(tracing::field::display),
             reason = reason.label(),
             errno = error.errno(),
