@@ -349,6 +349,29 @@ fn a_token_sees_what_it_may_read_and_no_more() {
 }
 
 #[test]
+fn a_token_comes_before_the_parameters() {
+    let s3 = server();
+    let proxy = Proxy::start(&protected(s3.url()));
+    let mut client = proxy.client();
+    let tenant = token(&["t/b"]);
+    let tenant = ("Authorization", tenant.as_str());
+    for (query, own) in [("max-keys=0", "/products/t/b/"), ("continuation-token=%2A", "/products/")]
+    {
+        let target = format!("{own}?{query}");
+        client.request("GET", &target, &[]).assert_fault(401, "missing_token");
+        client.request("GET", &target, &[tenant]).assert_fault(400, "invalid_listing_query");
+        let other = format!("/products/docs/?{query}");
+        client.request("GET", &other, &[tenant]).assert_fault(403, "claims_refused");
+    }
+    let listing = "/products?list-type=3";
+    assert_eq!(client.request("GET", listing, &[]).status, 401);
+    assert_eq!(client.request("GET", listing, &[tenant]).status, 400);
+    let missing = "yatagarasu_auth_failures_total{reason=\"missing\"}";
+    assert_eq!(proxy.metric(missing), Some(3.0));
+    assert_eq!(s3.requests().len(), 0);
+}
+
+#[test]
 fn pages_of_a_token_tell_no_key_that_it_may_not_read() {
     let s3 = server();
     for number in 0..9 {
@@ -604,6 +627,31 @@ fn a_page_comes_before_the_application_and_the_error_page() {
         let error = client.request("GET", "/products/app/deep", &[JSON]);
         assert_eq!((error.status, error.text()), (404, "404.html"));
     }
+}
+
+#[test]
+fn a_wrong_parameter_is_refused_where_there_is_no_index() {
+    let s3 = server();
+    for key in ["docs/index.html", "app.html"] {
+        s3.put("products", &format!("hidden/{key}"), key);
+    }
+    let with_documents = |config: Config| {
+        config.set("buckets.0.index", "index.html").set("buckets.0.spa", "app.html")
+    };
+    let proxy = Proxy::start(&with_documents(listed(s3.url())));
+    for query in ["max-keys=0", "continuation-token=%2A"] {
+        let page = proxy.get_with(&format!("/products/t/?{query}"), &[HTML]);
+        page.assert_fault(400, "invalid_listing_query");
+        // An index has no such parameters.
+        assert_eq!(proxy.get(&format!("/products/docs/?{query}")).text(), "docs/index.html");
+    }
+
+    // The index is not for the tenant, and the page is.
+    let proxy = Proxy::start(&with_documents(protected(s3.url())));
+    let tenant = token(&["t/b"]);
+    let fields = [JSON, ("Authorization", tenant.as_str())];
+    proxy.get_with("/products/?max-keys=0", &fields).assert_fault(400, "invalid_listing_query");
+    proxy.get_with("/products/docs/?max-keys=0", &fields).assert_fault(403, "claims_refused");
 }
 
 #[test]

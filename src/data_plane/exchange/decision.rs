@@ -68,8 +68,16 @@ pub(crate) struct Decision {
     pub(crate) builtin: Option<Builtin>,
     /// Set for a request of an S3 client, as far as one can tell.
     pub(crate) is_of_s3_client: bool,
-    /// The page in place of an index that S3 does not have.
-    pub(super) or_page: Option<Box<ListPlan>>,
+    /// The response in place of an index that S3 does not have.
+    pub(super) or_page: Option<OrPage>,
+}
+
+/// The response to a request for a page of a directory whose index S3 does not have.
+#[derive(Debug)]
+pub(super) enum OrPage {
+    Page(Box<ListPlan>),
+    /// The client may have the page, but a parameter is malformed.
+    Invalid(Permit),
 }
 
 impl Decision {
@@ -205,7 +213,10 @@ impl Decision {
             }
             // Where the index is not for this client, the directory may be.
             Err(Denial { reason: DenialReason::Path, .. }) if self.or_page.is_some() => {
-                let page = self.or_page.take().ok_or(Fault::Internal)?;
+                let page = match self.or_page.take().ok_or(Fault::Internal)? {
+                    OrPage::Page(page) => page,
+                    OrPage::Invalid(permit) => return Err(self.invalid(core, local, &permit)),
+                };
                 self.permitted(core, local, &page.permit);
                 check_query(AllowedQuery::default(), request)?;
                 Ok(Plan::List(page))
@@ -243,7 +254,11 @@ impl Decision {
         let has_index = index_of(bucket, routed.key).is_ok_and(|index| index.is_some());
         match asked {
             Asked::Page(_) if has_index => {
-                self.or_page = page(core, request, now, bucket, routed, asked).ok();
+                self.or_page = match page(core, request, now, bucket, routed, asked) {
+                    Ok(page) => Some(OrPage::Page(page)),
+                    Err(NoPage::Invalid(permit)) => Some(OrPage::Invalid(permit)),
+                    Err(NoPage::Denied(_)) => None,
+                };
                 return Ok(None);
             }
             Asked::Bucket if has_index && ends_in_slash => return Ok(None),
@@ -253,7 +268,7 @@ impl Decision {
         let plan = page(core, request, now, bucket, routed, asked);
         let plan = plan.map_err(|no_page| match no_page {
             NoPage::Denied(denial) => self.denied(core, request, &denial),
-            NoPage::Invalid => Fault::InvalidListQuery,
+            NoPage::Invalid(permit) => self.invalid(core, &request.local, &permit),
         })?;
         self.permitted(core, &request.local, &plan.permit);
         if matches!(asked, Asked::Page(_)) {
@@ -266,6 +281,12 @@ impl Decision {
             Asked::Slash => Plan::RedirectToDirectory,
             _ => Plan::List(plan),
         }))
+    }
+
+    /// The fault for a malformed parameter of a page that the client may have.
+    fn invalid(&mut self, core: &Core, local: &Local, permit: &Permit) -> Fault {
+        self.permitted(core, local, permit);
+        Fault::InvalidListQuery
     }
 
     /// Notes what is counted and logged of a permit.
@@ -349,8 +370,8 @@ impl Decision {
 /// Reason why a client gets nothing of what it asks of a bucket.
 enum NoPage {
     Denied(Denial),
-    /// A parameter is malformed.
-    Invalid,
+    /// A parameter is malformed. The client may have the page of that directory.
+    Invalid(Permit),
 }
 
 /// The plan for what is asked of a bucket, if the client may have it.
@@ -363,12 +384,17 @@ fn page(
     asked: Asked,
 ) -> Result<Box<ListPlan>, NoPage> {
     let query = request.query().unwrap_or_default();
+    let directory = routed.key.unwrap_or_default();
     let query = match asked {
-        Asked::Page(_) => ListQuery::of_page(routed.key.unwrap_or_default(), query),
+        Asked::Page(_) => ListQuery::of_page(directory, query),
         Asked::S3(version) => ListQuery::of_client(version, query),
         Asked::Bucket | Asked::Location | Asked::Slash => Ok(ListQuery::default()),
     };
-    let query = query.map_err(|InvalidListQuery| NoPage::Invalid)?;
+    // The token comes first: a stranger is told nothing of the parameters.
+    let prefix = match &query {
+        Ok(query) => &query.prefix,
+        Err(InvalidListQuery) => str::from_utf8(directory).unwrap_or_default(),
+    };
     let local = &request.local;
     let permitted = permit_listing(
         &local.auth,
@@ -376,10 +402,11 @@ fn page(
         &bucket.auth,
         &mut local.tokens.borrow_mut(),
         request,
-        &query.prefix,
+        prefix,
         now,
     );
     let (permit, readable) = permitted.map_err(NoPage::Denied)?;
+    let Ok(query) = query else { return Err(NoPage::Invalid(permit)) };
     Ok(Box::new(ListPlan { bucket: routed.bucket, asked, query, readable, permit }))
 }
 

@@ -34,7 +34,7 @@ use crate::{
         exchange::{
             client::{RequestBody, ResponseWriter},
             context::Exchange,
-            decision::{Decision, Plan},
+            decision::{Decision, OrPage, Plan},
             forward::NamedObject,
             identity::Identity,
             outcome::Outcome,
@@ -98,9 +98,15 @@ pub(crate) fn run(
                             forward::forward(&exchange, bucket, object, permit, response).await;
                         match (sent, or_page) {
                             (Ok(outcome), _) => outcome,
-                            (Err(missing), Some(page)) => {
+                            (Err(missing), Some(OrPage::Page(page))) => {
                                 let outcome =
                                     Box::pin(list::list(&exchange, *page, response)).await;
+                                outcome.after(missing.upstream_ns)
+                            }
+                            (Err(missing), Some(OrPage::Invalid(_))) => {
+                                let fault = Fault::InvalidListQuery;
+                                let outcome =
+                                    Box::pin(respond::fault(&exchange, fault, response)).await;
                                 outcome.after(missing.upstream_ns)
                             }
                             (Err(_), None) => {
