@@ -238,6 +238,17 @@ fn responses_that_are_not_to_be_coded_pass_as_they_are() {
 }
 
 #[test]
+fn a_coding_without_a_name_is_none() {
+    // What S3 has of an object that was stored with `aws-chunked`.
+    let origin = store(&[("Content-Encoding", "")]);
+    let proxy = Proxy::start(&compressing(origin.url()));
+    let response = get(&proxy, &[("Accept-Encoding", "gzip")]);
+    assert_coded(&response, "gzip");
+    assert_eq!(response.fields.all("content-encoding"), ["gzip"], "clients look at the first");
+    assert_as_it_is(&get(&proxy, &[]), Some("Accept-Encoding"));
+}
+
+#[test]
 fn a_part_of_an_object_is_never_coded() {
     let origin = store(&[]);
     let proxy = Proxy::start(&compressing(origin.url()));

@@ -36,9 +36,17 @@ pub(crate) enum HeadCoding {
 }
 
 /// Fields that are true of S3's body only, besides `Content-Length` and the checksums of S3:
-/// digests (RFC 9530, RFC 3230) and the offer to send parts, which are of another representation.
-const OF_THE_BODY: [&[u8]; 6] =
-    [b"accept-ranges", b"content-digest", b"content-md5", b"digest", b"etag", b"repr-digest"];
+/// digests (RFC 9530, RFC 3230), the offer to send parts, which are of another representation, and
+/// a coding without a name, beside which some clients would not see ours.
+const OF_THE_BODY: [&[u8]; 7] = [
+    b"accept-ranges",
+    b"content-digest",
+    b"content-encoding",
+    b"content-md5",
+    b"digest",
+    b"etag",
+    b"repr-digest",
+];
 
 /// Beginnings of fields that are true of the stored body only: checksums of S3, one field for each
 /// algorithm, and those of Google Cloud Storage with the stored length and coding.
