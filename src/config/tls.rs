@@ -144,13 +144,20 @@ impl Value for Option<TlsSettings> {
     }
 }
 
-/// Notes keys that are written without a value, of which nobody could say what they ask for, and
-/// one that has no effect.
+/// Notes keys that are written without a value, of which nobody could say what they ask for, one
+/// that has no effect, and certificates of clients that only one of two ports asks for.
 fn check_tls(tls: &TlsSettings, section: Section<'_>) {
     for name in ["min_version", "client_ca_file", "ticket_keys_file", "plain"] {
         if section.has(name) && !section.is_written(name) {
             section.error(name, "is null; write a value, or remove the key");
         }
+    }
+    if tls.client_ca.is_some() && !section.has("plain") {
+        section.warning(
+            "client_ca_file",
+            "clients of server.port get the objects without a certificate; write plain: refuse, or \
+             plain: serve if that is meant",
+        );
     }
     if tls.redirect_port != 0 && tls.plain != PlainMode::Redirect {
         section.warning(
