@@ -159,11 +159,11 @@ fn a_value_may_be_for_some_types_and_suffixes() {
         ("/products/a.html", &[][..], 200, "no-cache"),
         ("/products/a.html", &[("Range", "bytes=0-0")], 206, "no-cache"),
         ("/products/a.js", &[], 200, "immutable"),
-        ("/products/a.js", &unchanged, 304, "immutable"),
         ("/products/a.png", &[], 200, "max-age=60"),
         ("/products/a.bin", &[], 200, "max-age=5"),
         // A 304 without a type: the client keeps what it has (RFC 9111 section 4.3.4).
         ("/products/a.html", &unchanged, 304, ""),
+        ("/products/a.js", &unchanged, 304, ""),
         // Errors are not kept for as long as objects.
         ("/products/a.missing", &[], 404, ""),
         ("/products/", &[], 404, "no-store"),
@@ -177,6 +177,53 @@ fn a_value_may_be_for_some_types_and_suffixes() {
     let policy = "content-security-policy";
     assert_eq!(header("/products/a.html", policy).as_deref(), Some("default-src 'self'"));
     assert_eq!(header("/products/a.png", policy), None);
+}
+
+#[test]
+fn a_304_has_no_value_that_its_type_decides_about() {
+    let origin = typed();
+    let html = |value: &str| json!([{ "value": value, "types": ["text/html"] }, "other"]);
+    let all = json!({ "set": { "Cache-Control": "for-all", "X-All": "yes" } });
+    let rules = json!({
+        "set": {
+            "Cache-Control": [
+                { "value": "scripts", "suffixes": [".js"] },
+                { "value": "pages", "types": ["text/html"] },
+                "rest",
+            ],
+            "X-Set": html("page"),
+        },
+        "add": { "X-Added": html("page"), "X-Plain": "always" },
+    });
+    let config = Config::products(origin.url())
+        .set("server.headers", all)
+        .set("buckets.0.headers", rules)
+        // Whose list has nothing before what is for all.
+        .bucket("more", origin.url())
+        .set(
+            "buckets.1.headers.set",
+            json!({ "Cache-Control": [{ "value": "p", "types": ["text/*"] }] }),
+        );
+    let proxy = Proxy::start(&config);
+    let values = |target: &str, fields: &[(&str, &str)]| {
+        let response = proxy.get_with(target, fields);
+        let all = |name: &&str| response.fields.all(name).join(" + ");
+        let names = ["cache-control", "x-set", "x-added", "x-plain", "x-all"];
+        names.iter().map(all).collect::<Vec<_>>()
+    };
+    let unchanged = [("If-None-Match", "\"e\"")];
+    for (target, object, not_modified) in [
+        ("/products/a.html", ["pages", "page", "page + other", "always", "yes"], ""),
+        ("/products/a.png", ["rest", "other", "other", "always", "yes"], ""),
+        ("/products/a.js", ["scripts", "other", "other", "always", "yes"], "scripts"),
+        ("/more/a.html", ["p", "", "", "", "yes"], ""),
+        ("/more/a.png", ["for-all", "", "", "", "yes"], ""),
+    ] {
+        assert_eq!(values(target, &[]), object, "{target}");
+        let mut expected = object;
+        expected[..3].copy_from_slice(&[not_modified, "", ""]);
+        assert_eq!(values(target, &unchanged), expected, "{target}");
+    }
 }
 
 #[test]

@@ -30,16 +30,32 @@ pub struct Choice {
     pub suffixes: Vec<Box<str>>,
 }
 
+/// Fit of a choice to a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    Yes,
+    No,
+    /// The type of the object would tell, which a 304 does not have.
+    Unknown,
+}
+
 impl Choice {
-    fn matches(&self, response: &Response<'_>, content_type: Option<&[u8]>) -> bool {
+    fn fit(&self, response: &Response<'_>, content_type: Option<&[u8]>) -> Fit {
         let ends_in = |suffix: &str| {
             let start =
                 response.key.and_then(|key| Some((key, key.len().checked_sub(suffix.len())?)));
             start.is_some_and(|(key, at)| key[at..].eq_ignore_ascii_case(suffix.as_bytes()))
         };
-        let is_of = |wanted: &MediaRange| content_type.is_some_and(|it| wanted.holds(it));
-        (self.types.is_empty() || self.types.iter().any(is_of))
-            && (self.suffixes.is_empty() || self.suffixes.iter().any(|suffix| ends_in(suffix)))
+        if !self.suffixes.is_empty() && !self.suffixes.iter().any(|suffix| ends_in(suffix)) {
+            return Fit::No;
+        }
+        let is_of_type = match content_type {
+            _ if self.types.is_empty() => true,
+            Some(it) => self.types.iter().any(|wanted| wanted.holds(it)),
+            None if response.is_not_modified => return Fit::Unknown,
+            None => false,
+        };
+        if is_of_type { Fit::Yes } else { Fit::No }
     }
 }
 
@@ -63,13 +79,15 @@ impl FieldRule {
         }
     }
 
-    /// The first value that fits.
-    fn choice(&self, response: &Response<'_>, content_type: Option<&[u8]>) -> Option<&Choice> {
-        self.choices.iter().find(|choice| choice.matches(response, content_type))
-    }
-
-    fn asks_for_type(&self) -> bool {
-        self.choices.iter().any(|choice| !choice.types.is_empty())
+    /// The first choice that fits or may fit.
+    fn choice(
+        &self,
+        response: &Response<'_>,
+        content_type: Option<&[u8]>,
+    ) -> Option<(&Choice, Fit)> {
+        let mut fits =
+            self.choices.iter().map(|choice| (choice, choice.fit(response, content_type)));
+        fits.find(|(_, fit)| *fit != Fit::No)
     }
 }
 
@@ -152,6 +170,9 @@ impl Headers {
 
     /// True if a field of this name that S3 sent, or that this proxy says itself, stays.
     pub fn keeps(&self, name: &[u8], response: &Response<'_>) -> bool {
+        if self.is_unknown(name, response) {
+            return false;
+        }
         let set = self.set.iter().find(|rule| rule.name.is(name));
         match set.map(|rule| self.verdict(rule, response)) {
             Some(Verdict::Drop | Verdict::Replace(_)) => false,
@@ -171,7 +192,9 @@ impl Headers {
         &'h self,
         response: &'h Response<'_>,
     ) -> impl Iterator<Item = (&'h str, &'h str)> {
-        self.all(response).filter(|(name, _)| !name.eq_ignore_ascii_case(VARY))
+        self.all(response).filter(|(name, _)| {
+            !name.eq_ignore_ascii_case(VARY) && !self.is_unknown(name.as_bytes(), response)
+        })
     }
 
     /// The values of `Vary` that are set and added.
@@ -188,10 +211,26 @@ impl Headers {
         });
         let added = self.add.iter().filter(|rule| rule.applies(response)).flat_map(move |rule| {
             let content_type = self.content_type(response);
-            let fit = move |choice: &&Choice| choice.matches(response, content_type);
-            rule.choices.iter().filter(fit).map(|choice| (rule.name.as_str(), &*choice.value))
+            let fits = move |choice: &&Choice| choice.fit(response, content_type) == Fit::Yes;
+            rule.choices.iter().filter(fits).map(|choice| (rule.name.as_str(), &*choice.value))
         });
         set.chain(added)
+    }
+
+    /// True if the type of the object decides about a value of this field in a 304. A cache takes
+    /// what a 304 has of a field for all that it had (RFC 9111 section 3.2), so that a part of its
+    /// values is worse than none. Those of `Vary` come from more places.
+    fn is_unknown(&self, name: &[u8], response: &Response<'_>) -> bool {
+        if !response.is_not_modified || name.eq_ignore_ascii_case(VARY.as_bytes()) {
+            return false;
+        }
+        let content_type = self.content_type(response);
+        let is_of = |rule: &&FieldRule| rule.name.is(name) && rule.applies(response);
+        let mut set = self.set.iter().filter(is_of);
+        let mut added = self.add.iter().filter(is_of).flat_map(|rule| &rule.choices);
+        set.any(|rule| {
+            rule.choice(response, content_type).is_some_and(|(_, fit)| fit == Fit::Unknown)
+        }) || added.any(|choice| choice.fit(response, content_type) == Fit::Unknown)
     }
 
     fn verdict<'h>(&'h self, rule: &'h FieldRule, response: &Response<'h>) -> Verdict<'h> {
@@ -206,12 +245,10 @@ impl Headers {
             Scope::Any | Scope::Object | Scope::Tls => self.content_type(response),
         };
         match rule.choice(response, content_type) {
-            Some(choice) => Verdict::Replace(&choice.value),
             // A cache goes on with what came with the object (RFC 9111 section 4.3.4); which value
             // that was, the type of the object would tell.
-            None if response.is_not_modified && content_type.is_none() && rule.asks_for_type() => {
-                Verdict::Drop
-            }
+            Some((_, Fit::Unknown)) => Verdict::Drop,
+            Some((choice, _)) => Verdict::Replace(&choice.value),
             None => Verdict::Keep,
         }
     }
@@ -219,9 +256,11 @@ impl Headers {
     /// The type of the object as the client knows it.
     fn content_type<'a>(&'a self, response: &Response<'a>) -> Option<&'a [u8]> {
         let set = self.set.iter().find(|rule| rule.name.scope == Scope::Content);
-        set.filter(|_| response.key.is_some())
-            .and_then(|rule| rule.choice(response, response.content_type))
-            .map(|choice| choice.value.as_bytes())
-            .or(response.content_type)
+        let set = set.filter(|_| response.key.is_some());
+        match set.and_then(|rule| rule.choice(response, response.content_type)) {
+            Some((_, Fit::Unknown)) => None,
+            Some((choice, _)) => Some(choice.value.as_bytes()),
+            None => response.content_type,
+        }
     }
 }

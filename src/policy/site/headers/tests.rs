@@ -217,6 +217,56 @@ fn a_type_that_is_set_decides_about_other_fields_and_unknown_ones_change_nothing
 }
 
 #[test]
+fn no_value_of_an_unchanged_object_is_chosen_behind_one_that_its_type_decides_about() {
+    let choices = [
+        choice("scripts", &[], &[".js"]),
+        choice("pages", &["text/html"], &[".html", ".htm"]),
+        choice("rest", &[], &[]),
+    ];
+    let headers = setting(&[rule("Cache-Control", &choices)]);
+    let unchanged = |key, content_type| Response {
+        key: Some(key),
+        content_type,
+        is_not_modified: true,
+        is_tls: true,
+    };
+    for (key, content_type, expected) in [
+        (&b"a.js"[..], None, Some("scripts")),
+        (b"a.html", None, None),
+        (b"a.html", Some(&b"text/html"[..]), Some("pages")),
+        (b"a.html", Some(b"text/plain"), Some("rest")),
+        // Whatever its type is.
+        (b"a.png", None, Some("rest")),
+    ] {
+        let response = unchanged(key, content_type);
+        let found = fields(&headers, &response);
+        assert_eq!(found.first().map(|(_, value)| *value), expected, "{key:?} {content_type:?}");
+        assert!(!headers.keeps(b"cache-control", &response));
+    }
+    // A type that is set where S3 has a certain one is as unknown.
+    let headers = setting(&[
+        rule("Content-Type", &[choice("text/css", &["text/plain"], &[]), choice("b/c", &[], &[])]),
+        rule("X-A", &[choice("b/c", &["b/c"], &[]), choice("other", &[], &[])]),
+    ]);
+    assert_eq!(fields(&headers, &unchanged(b"a", None)), []);
+    // Of what is added, all or nothing, beside what S3 has.
+    let added = rule("Link", &[choice("a", &[], &[]), choice("b", &["text/html"], &[".html"])]);
+    let headers = of_bucket(&HeaderRules { add: vec![added], ..HeaderRules::default() });
+    assert_eq!(fields(&headers, &unchanged(b"a.html", None)), []);
+    assert!(!headers.keeps(b"link", &unchanged(b"a.html", None)));
+    assert_eq!(fields(&headers, &unchanged(b"a.png", None)), [("Link", "a")]);
+    assert!(headers.keeps(b"link", &unchanged(b"a.png", None)));
+    // So it is with a value that is added beside one that is set.
+    let headers = of_bucket(&HeaderRules {
+        set: vec![rule("X-A", &[choice("a", &["text/html"], &[]), choice("b", &[], &[])])],
+        add: vec![always("X-A", "c")],
+        remove: Vec::new(),
+    });
+    assert_eq!(fields(&headers, &OBJECT), [("X-A", "a"), ("X-A", "c")]);
+    assert_eq!(fields(&headers, &unchanged(b"a.html", None)), []);
+}
+
+#[test]
 fn rules_of_a_bucket_win() {
     let all = HeaderRules {
         set: vec![
