@@ -190,7 +190,8 @@ fn check_limits(limits: &Limits, section: Section<'_>) {
 
 declare! {
     impl Timeouts {
-        /// Time from the first byte (or accept) to the end of the request head; over it 408.
+        /// Time from the first byte (or accept) to the end of the request head, and as long again
+        /// for a body; over it 408.
         client_header: Duration = seconds(DAY_SECONDS).is("10"),
         /// Longest pause between two requests on a connection.
         client_idle: Duration = seconds(DAY_SECONDS).is("60"),

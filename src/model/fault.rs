@@ -43,7 +43,7 @@ pub enum Fault {
     HeadTooLarge,
     /// Body over `limits.body_bytes`.
     BodyTooLarge,
-    /// The head did not arrive within `timeouts.client_header`.
+    /// The head did not arrive within `timeouts.client_header`, or the body in as long again.
     HeadTimeout,
     /// A parameter of a listing is not what it has to be.
     InvalidListQuery,
@@ -255,7 +255,7 @@ impl Fault {
             Self::UriTooLong => "The request target is too long",
             Self::HeadTooLarge => "The request head is too large",
             Self::BodyTooLarge => "The request body is too large",
-            Self::HeadTimeout => "The request head did not arrive in time",
+            Self::HeadTimeout => "The request did not arrive in time",
             Self::InvalidListQuery => "A parameter of the listing is not valid",
             Self::MissingToken => "Authentication required: Missing token",
             Self::SignedRequest => {
