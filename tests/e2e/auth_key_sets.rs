@@ -352,6 +352,24 @@ fn reloads_keep_the_sets_that_they_do_not_touch() {
 }
 
 #[test]
+fn times_of_key_sets_count_from_the_reload_that_brings_them() {
+    let origin = ScriptedOrigin::serving("object");
+    let keys = KeySet::generate("provider");
+    let identity = IdentityServer::start(&[jwk(&keys, "1")]);
+    let first = by_url(&origin, &identity);
+    let proxy = Proxy::start(&first);
+    everywhere(&proxy, &signed(&keys, "1", &identity.issuer(), "user"), 200);
+    for max_stale in [100, 1_000] {
+        adopt(&proxy, &first.clone().set("jwt.jwks.max_stale", max_stale));
+        let set = status(&proxy)["jwks"][0].clone();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let left = set["ends"].as_u64().unwrap() - now;
+        assert!(left <= max_stale && left + 100 > max_stale, "{max_stale}: {set}");
+    }
+    assert_eq!(identity.asked_for_keys(), 1, "the set is kept");
+}
+
+#[test]
 fn buckets_and_the_admin_api_take_tokens_of_their_providers_only() {
     let origin = ScriptedOrigin::serving("object");
     let keys = KeySet::generate("provider");

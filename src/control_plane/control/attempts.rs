@@ -137,6 +137,7 @@ impl Control {
                 .begin(|slot| cores.iter().map(|core| core.jwt_key_uses(slot).get()).sum());
         }
         self.workers.adopt(&next.release, &self.live.newest(), Monotonic::now());
+        self.key_sets.take_times(&next.release.auth);
         self.log.set(level(next.settings.logging.level.as_str()));
         // What came from standard input has no file that could change.
         self.watcher.watch(next.settings.reload.watch && !self.config.is_stdin());

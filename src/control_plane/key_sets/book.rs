@@ -148,14 +148,13 @@ impl Book {
         }
     }
 
-    /// Drops all other sources, and takes the times of these.
-    pub(super) fn keep<'s>(
+    /// Takes the times of these sources, which run from now on.
+    pub(super) fn take_times<'s>(
         &mut self,
         sources: impl Iterator<Item = &'s Arc<KeySource>>,
         now: Monotonic,
-    ) -> Vec<Change> {
-        let sources: Vec<&Arc<KeySource>> = sources.collect();
-        for source in &sources {
+    ) {
+        for source in sources {
             if let Some(entry) = self.entries.get_mut(&source.id)
                 && entry.source.settings != source.settings
             {
@@ -164,6 +163,14 @@ impl Book {
                 entry.source = Arc::clone(source);
             }
         }
+    }
+
+    /// Drops all other sources.
+    pub(super) fn keep<'s>(
+        &mut self,
+        sources: impl Iterator<Item = &'s Arc<KeySource>>,
+    ) -> Vec<Change> {
+        let sources: Vec<&Arc<KeySource>> = sources.collect();
         let is_kept = |id: &str| sources.iter().any(|source| *source.id == *id);
         let gone: Vec<Arc<str>> =
             self.entries.keys().filter(|id| !is_kept(id)).map(Arc::clone).collect();

@@ -117,11 +117,16 @@ impl KeyFetcher {
         }
     }
 
-    /// Drops the sources that the running policy does not have, and their sets; the others get its
-    /// times.
+    /// Takes the times of a policy that runs from now on.
+    pub fn take_times(&self, policy: &AuthPolicy) {
+        self.0.book().take_times(policy.key_sources(), Monotonic::now());
+        self.0.changed.notify_all();
+    }
+
+    /// Drops the sources that the running policy does not have, and their sets.
     pub fn keep(&self, policy: &AuthPolicy) {
         let mut book = self.0.book();
-        let changes = book.keep(policy.key_sources(), Monotonic::now());
+        let changes = book.keep(policy.key_sources());
         self.0.hand_over(&mut book, changes);
     }
 
