@@ -24,9 +24,9 @@ use crate::{
                 AuthSpec, ClaimSpec, FetchSettings, KeyMaterial, KeySpec, ProviderSpec, TokenSource,
             },
         },
-        site::query::is_known,
+        site::{listing, query},
     },
-    protocol::{text::token::is_token, url::HttpUrl},
+    protocol::{http1::Forwarded, text::token::is_token, url::HttpUrl},
 };
 
 /// Names of the signature algorithms (RFC 7518 section 3.1, RFC 8037 section 3.1).
@@ -554,6 +554,11 @@ fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
                  another name, such as X-Auth-Token",
             ))
         }
+        "header" if Forwarded::from_name(name.as_bytes()).is_some() => Err(section.error(
+            "name",
+            "is a header that S3 gets, and a token must not reach it; choose another name, such as \
+             X-Auth-Token",
+        )),
         "header" => {
             let prefix = prefix.unwrap_or_default();
             Ok(TokenSource::Header { name: name.to_ascii_lowercase(), prefix })
@@ -564,8 +569,8 @@ fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
             "is not a cookie name; write letters, digits and hyphens (RFC 6265 section 4.1.1)",
         )),
         "cookie" => Ok(TokenSource::Cookie { name }),
-        // Such a request is for a version of an object, or refused.
-        "query" if is_known(&name) => Err(section
+        // Such a request is for a version of an object or for a listing, or refused.
+        "query" if query::is_known(&name) || listing::is_known(&name) => Err(section
             .error("name", "is a parameter that S3 knows; choose another name, such as token")),
         _ => Ok(TokenSource::Query { name }),
     }

@@ -28,6 +28,16 @@ pub const ENTRIES_PARAMETER: &str = "max-keys";
 /// Parameters of which one at least comes with a listing of version 1, which has no name.
 const OF_VERSION_ONE: [&str; 4] = ["prefix", "delimiter", "marker", "encoding-type"];
 
+/// The other parameters of requests for a listing or for a bucket.
+const OF_OTHERS: [&str; 5] =
+    ["list-type", "location", "start-after", TOKEN_PARAMETER, ENTRIES_PARAMETER];
+
+/// Returns true if the parameter of this name means something in a request for a listing. S3 gets
+/// what some of them hold.
+pub fn is_known(name: &str) -> bool {
+    OF_VERSION_ONE.contains(&name) || OF_OTHERS.contains(&name)
+}
+
 /// Form of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

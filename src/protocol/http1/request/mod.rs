@@ -78,7 +78,7 @@ impl Forwarded {
     }
 
     /// The field that has this name, in any case.
-    fn from_name(name: &[u8]) -> Option<Self> {
+    pub fn from_name(name: &[u8]) -> Option<Self> {
         match name.len() {
             5 if is_name(name, b"range") => Some(Self::Range),
             8 if is_name(name, b"if-match") => Some(Self::IfMatch),
