@@ -295,7 +295,7 @@ fn read_provider(section: Section<'_>, default: &str) -> ProviderSpec {
     let jwks_url = read_url(section, "jwks_url");
     let audience = section.has("audience").then(|| section.texts("audience"));
     let claims = section.has("claims").then(|| read_rules(section, "claims"));
-    for name in ["audience", "claims"] {
+    for name in ["audience", "algorithms", "claims"] {
         if section.has(name) && section.is_empty_list(name) {
             section.error(
                 name,
