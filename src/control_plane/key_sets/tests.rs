@@ -170,10 +170,11 @@ fn what_is_no_usable_set_is_refused() {
         assert!(!why.contains("log in") && !why.contains(&secret), "{name}: {why}");
     }
     // Among good keys the others are named and passed over.
-    let mixed = json!({ "keys": [key("a"), { "kty": "new", "kid": "n" }] });
+    let mixed = json!({ "keys": [key("a"), { "kty": "new\n", "kid": "\u{1b}n" }] });
     let (_, end) = play(&source, None, vec![ok(mixed.to_string())]);
     let Ok(Next::Renewed { known, unused, .. }) = end else { panic!("{end:?}") };
-    assert_eq!((known.keys.len(), unused.len()), (1, 1), "{unused:?}");
+    let expected = r"the set.keys[1]: is not used (kid \u{1b}n): unsupported kty 'new\n'";
+    assert_eq!((known.keys.len(), unused), (1, vec![expected.to_owned()]));
 }
 
 #[test]

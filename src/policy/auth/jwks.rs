@@ -17,6 +17,9 @@ use super::{
 /// Longest JWK set, in bytes: the largest public ones are below 64 KiB.
 pub const JWKS_BYTES_MAX: usize = 262_144;
 
+/// Most characters of a set's text in a message.
+const SHOWN_CHARS_MAX: usize = 40;
+
 /// Compiles the JWK set of a key path. Of its keys those of the `algorithms` are used; all if there
 /// are none. Mistakes are added to `problems`.
 pub(super) fn compile(
@@ -49,7 +52,7 @@ pub(super) fn compile(
             Ok(key) => keys.push(key),
             Err(why) => {
                 let name = entry.get("kid").and_then(Value::as_str).unwrap_or("none");
-                report(path, &format!("is not used (kid {name:.40}): {why}"), true);
+                report(path, &format!("is not used (kid {}): {why}", shown(name)), true);
             }
         }
     }
@@ -84,7 +87,7 @@ fn read_key(
         "EC" => read_curve(members)?,
         "OKP" => read_ed25519(members)?,
         "oct" => read_secret(members)?,
-        other => return Err(format!("unsupported kty '{other:.40}'")),
+        other => return Err(format!("unsupported kty '{}'", shown(other))),
     };
     if !algorithms.is_empty() && !algorithms.contains(&algorithm) {
         return Err(format!("algorithms does not name {}", algorithm.name()));
@@ -114,7 +117,7 @@ fn read_curve(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey),
     let (implied, coordinate_bytes) = match text(jwk, "crv")?.ok_or("it has no crv")? {
         "P-256" => ("ES256", 32),
         "P-384" => ("ES384", 48),
-        other => return Err(format!("unsupported crv '{other:.40}'")),
+        other => return Err(format!("unsupported crv '{}'", shown(other))),
     };
     let algorithm = algorithm(jwk, AlgorithmFamily::Ec, Some(implied))?;
     if algorithm.name() != implied {
@@ -134,7 +137,7 @@ fn read_ed25519(jwk: &Map<String, Value>) -> Result<(KnownAlgorithm, DecodingKey
     refuse_private(jwk)?;
     match text(jwk, "crv")?.ok_or("it has no crv")? {
         "Ed25519" => {}
-        other => return Err(format!("unsupported crv '{other:.40}'")),
+        other => return Err(format!("unsupported crv '{}'", shown(other))),
     }
     let algorithm = algorithm(jwk, AlgorithmFamily::Ed, Some("EdDSA"))?;
     let x = bytes(jwk, "x")?;
@@ -158,7 +161,12 @@ fn algorithm(
     let name = text(jwk, "alg")?.or(implied).ok_or("it has no alg")?;
     KnownAlgorithm::by_name(name)
         .filter(|known| known.family() == family)
-        .ok_or_else(|| format!("alg '{name:.40}' does not fit its kty or is not supported"))
+        .ok_or_else(|| format!("alg '{}' does not fit its kty or is not supported", shown(name)))
+}
+
+/// The beginning of what a set holds, without control characters.
+fn shown(text: &str) -> String {
+    text.escape_debug().take(SHOWN_CHARS_MAX).collect()
 }
 
 /// Refuses a private key, as its presence in this file is a mistake that should be seen.

@@ -182,8 +182,7 @@ impl KeySource {
     pub fn read_set(&self, bytes: &[u8]) -> Result<(KeySet, Vec<String>), String> {
         let mut problems = Vec::new();
         let keys = jwks::compile(bytes, "the set", &self.algorithms, &mut problems);
-        let shown =
-            |problem: &AuthProblem| format!("{}: {}", problem.path, problem.message.escape_debug());
+        let shown = |problem: &AuthProblem| format!("{}: {}", problem.path, problem.message);
         if let Some(error) = problems.iter().find(|problem| !problem.warning) {
             return Err(shown(error));
         }
