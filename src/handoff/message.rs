@@ -246,6 +246,11 @@ pub enum IfMatch {
 }
 
 impl IfMatch {
+    /// The condition that this generation runs.
+    pub fn only(running: Generation) -> Self {
+        Self::Tags([running.to_string().into_bytes().into()].into())
+    }
+
     /// Returns true if the condition holds while `running` runs. Tags are characters, not numbers.
     pub fn holds(&self, running: Generation) -> bool {
         match self {

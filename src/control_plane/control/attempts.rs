@@ -12,15 +12,27 @@ use crate::{
         reload::{Attempt, Change, Phase, ReloadRequest, Requester, Started},
         report::{Outcome, Report},
     },
+    handoff::message::IfMatch,
     system::clock::{Monotonic, unix_seconds},
 };
 
 impl Control {
     pub(super) fn request_reload(&mut self, change: Change, trigger: Trigger) {
+        self.request(change, trigger, None);
+    }
+
+    /// Asks for a change whose reason is what runs now. An attempt that is under way may adopt
+    /// something else first, and then it must not be made.
+    pub(super) fn request_while_this_runs(&mut self, change: Change) {
+        let this = IfMatch::only(self.running.release.generation);
+        self.request(change, Trigger::Watch, Some(this));
+    }
+
+    fn request(&mut self, change: Change, trigger: Trigger, if_match: Option<IfMatch>) {
         self.queue.push(ReloadRequest {
             change,
             trigger,
-            if_match: None,
+            if_match,
             requester: Requester::Nobody,
             at: Monotonic::now(),
         });

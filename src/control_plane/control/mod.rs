@@ -240,7 +240,7 @@ impl Control {
             Some(Changed::File) => self.request_reload(Change::File, Trigger::Watch),
             Some(Changed::RunningContent) => {
                 let running = self.running.release.generation;
-                self.request_reload(Change::Rollback(running), Trigger::Watch);
+                self.request_while_this_runs(Change::Rollback(running));
             }
         }
     }
@@ -257,7 +257,7 @@ impl Control {
         self.credentials.check(now);
         self.credentials.turn(Moment::now());
         if self.retry.is_due(now) {
-            self.request_reload(Change::File, Trigger::Watch);
+            self.request_while_this_runs(Change::File);
         }
     }
 

@@ -5,7 +5,6 @@ use crate::{
     control_plane::{
         admin::CertificateStatus,
         certificates::{Reading, Renewed},
-        history::Trigger,
         jobs::Finished,
         reload::Change,
     },
@@ -17,8 +16,8 @@ impl Control {
     pub(super) fn certificates_changed(&mut self) {
         self.certificates.changed(Monotonic::now());
         // A file that was refused for a certificate may be good now.
-        if self.running.settings.reload.watch && !self.metrics.last_reload_successful {
-            self.request_reload(Change::File, Trigger::Watch);
+        if self.running.settings.reload.watch && self.retry.is_file_refused() {
+            self.request_while_this_runs(Change::File);
         }
     }
 

@@ -2,6 +2,9 @@
 //!
 //! With `reload.watch` nobody stands by who would try again: credentials that S3 does not know yet,
 //! or a file system that is away, must not keep a file from being adopted until it changes.
+//!
+//! A rollback takes the place of the file: what it adopted is not undone by another attempt of a
+//! file that was refused before.
 
 use std::time::Duration;
 
@@ -20,12 +23,13 @@ const PAUSE_MAX: Duration = Duration::from_mins(5);
 #[derive(Clone, Copy, Debug)]
 pub struct Retry {
     at: Option<Monotonic>,
+    is_file_refused: bool,
     pauses: Backoff,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { at: None, pauses: Backoff::new(PAUSE_MIN, PAUSE_MAX) }
+        Self { at: None, is_file_refused: false, pauses: Backoff::new(PAUSE_MIN, PAUSE_MAX) }
     }
 }
 
@@ -41,12 +45,21 @@ impl Retry {
         match change {
             // Nothing is adopted that would take the place of the file.
             Change::DryRun => {}
-            Change::File if is_watching && refusal.is_some_and(|refusal| refusal.may_pass) => {
-                self.at = Some(now.plus(self.pauses.fail()));
-            }
             Change::Rollback(_) if refusal.is_some() => {}
-            Change::File | Change::Rollback(_) => *self = Self::default(),
+            Change::File | Change::Rollback(_) => {
+                if is_watching && refusal.is_some_and(|refusal| refusal.may_pass) {
+                    self.at = Some(now.plus(self.pauses.fail()));
+                } else {
+                    *self = Self::default();
+                }
+                self.is_file_refused = refusal.is_some();
+            }
         }
+    }
+
+    /// Returns true if the file was refused and nothing was adopted in its place.
+    pub(super) const fn is_file_refused(&self) -> bool {
+        self.is_file_refused
     }
 
     /// Lets the time come.

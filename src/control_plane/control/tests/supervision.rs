@@ -183,3 +183,78 @@ fn a_file_that_only_the_old_content_names_is_watched_after_a_rollback() {
     reaches(&mut fixture, 6);
     assert_eq!(secret(&fixture), None);
 }
+
+/// Goes back to a generation, and turns until so many attempts have succeeded and failed.
+fn roll_back(fixture: &mut Fixture, to: u64, counts: (u64, u64)) {
+    let call = command_call(Command::Rollback { to: Generation(to), if_match: None });
+    fixture.to_control.send(FromWorker::Call { worker: 0, ticket: Ticket::new(1), call }).unwrap();
+    reaches_counts(fixture, counts);
+}
+
+/// Turns until so many attempts have succeeded and failed.
+fn reaches_counts(fixture: &mut Fixture, counts: (u64, u64)) {
+    let work = |fixture: &mut Fixture| fixture.work(0, &mut Vec::new());
+    fixture.until(work, |fixture| {
+        let control = &fixture.control;
+        let found = (control.metrics.success_total, control.metrics.failure_total);
+        found == counts && control.queue.current.is_none()
+    });
+}
+
+/// Two generations of the file, and the first of them again.
+fn gone_back(fixture: &mut Fixture, text: impl Fn(usize) -> String) {
+    for (version, successes) in [(11, 1), (12, 2)] {
+        fixture.write(&text(version));
+        fixture.signals.send(Signal::Reload).unwrap();
+        reaches_counts(fixture, (successes, 0));
+    }
+    roll_back(fixture, 2, (3, 0));
+}
+
+#[test]
+fn a_change_of_the_old_content_does_not_undo_a_file_that_is_being_adopted() {
+    let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
+    let mut fixture = Fixture::preparing(
+        1,
+        256,
+        10.0,
+        Box::new(move |origin, job, seen| {
+            if job.attempt == 4 {
+                let _ = gate.recv();
+            }
+            prepare::prepare(origin, job, seen)
+        }),
+    );
+    gone_back(&mut fixture, |version| content(version, 10.0));
+    fixture.write(&content(13, 10.0));
+    fixture.signals.send(Signal::Reload).unwrap();
+    let work = |fixture: &mut Fixture| fixture.work(0, &mut Vec::new());
+    fixture.until(work, |fixture| fixture.control.is_preparing());
+    fixture.control.looked(News { changed: Some(Changed::RunningContent), certificates: false });
+    release_one.send(()).unwrap();
+    reaches_counts(&mut fixture, (4, 0));
+    for _ in 0..3 {
+        fixture.turn(Duration::from_millis(1));
+        assert!(fixture.control.queue.current.is_none());
+    }
+    assert_eq!(fixture.control.running.release.generation, Generation(5));
+    assert_eq!(fixture.control.running.settings.server.limits.headers, 13);
+}
+
+#[test]
+fn a_renewed_certificate_does_not_undo_a_rollback() {
+    let watched = |version| format!("{}reload: {{ watch: true }}\n", content(version, 10.0));
+    let mut fixture = Fixture::new(1, 256, 10.0);
+    gone_back(&mut fixture, watched);
+    roll_back(&mut fixture, 99, (3, 1));
+    fixture.control.certificates_changed();
+    fixture.turn(Duration::from_millis(1));
+    assert!(fixture.control.queue.current.is_none());
+
+    // A file that was refused may be good with it.
+    fixture.write("buckets: 7\n");
+    reaches_counts(&mut fixture, (3, 2));
+    fixture.control.certificates_changed();
+    reaches_counts(&mut fixture, (3, 3));
+    assert_eq!(fixture.control.running.release.generation, Generation(4));
+}
