@@ -119,8 +119,8 @@ impl Queue {
         self.waiting.drain(..).collect()
     }
 
-    /// Starts the next attempt if there is none: the first request, with all others that want the
-    /// same.
+    /// Starts the next attempt if there is none: the first request, with the others that want the
+    /// same. Those that came behind a request for another change wait, as that would undo theirs.
     pub fn start(&mut self, running: Generation) -> Started {
         if self.current.is_some() {
             return Started::Nothing;
@@ -132,14 +132,20 @@ impl Queue {
             return Started::PreconditionFailed(first);
         }
         let mut requesters = vec![first.requester];
-        // A request with a condition is its own attempt: whether it holds is known when it begins.
-        let (same, others) = self
-            .waiting
-            .drain(..)
-            .partition(|request| request.change == first.change && request.if_match.is_none());
+        let mut others = VecDeque::new();
+        let mut is_behind_another = false;
+        for request in self.waiting.drain(..) {
+            let is_same = request.change == first.change;
+            is_behind_another |= !is_same && request.change != Change::DryRun;
+            // A request with a condition is its own attempt: whether it holds is known when it
+            // begins.
+            if is_same && request.if_match.is_none() && !is_behind_another {
+                requesters.push(request.requester);
+            } else {
+                others.push_back(request);
+            }
+        }
         self.waiting = others;
-        requesters
-            .extend(Vec::from(same).into_iter().map(|request: ReloadRequest| request.requester));
         self.count += 1;
         self.current = Some(Attempt {
             number: self.count,
@@ -183,6 +189,21 @@ mod tests {
         queue.current = None;
         assert_eq!(queue.start(Generation(1)), Started::Attempt);
         assert_eq!(queue.current.as_ref().unwrap().change, Change::DryRun);
+    }
+
+    #[test]
+    fn a_request_does_not_overtake_another_change() {
+        let mut queue = Queue::default();
+        let (file, old) = (Change::File, Change::Rollback(Generation(1)));
+        for change in [&file, &old, &file, &old] {
+            queue.push(request(change.clone(), None));
+        }
+        for change in [file.clone(), old.clone(), file, old] {
+            assert_eq!(queue.start(Generation(2)), Started::Attempt);
+            let attempt = queue.current.take().unwrap();
+            assert_eq!((attempt.change, attempt.requesters.len()), (change, 1));
+        }
+        assert_eq!(queue.start(Generation(2)), Started::Nothing);
     }
 
     #[test]
