@@ -102,7 +102,8 @@ declare! {
         /// the same time, so a few more may get in.
         max_connections: usize = integer(1, 10_000_000, "connections").is("65536").restart(),
         /// PROXY protocol header (version 1 or 2) at the start of each connection to `port` and
-        /// `tls.port`, but not to `admin.listen`: `require` closes connections without a good one.
+        /// `tls.port`, before the handshake, but not to `admin.listen`: `require` closes
+        /// connections without a good one.
         proxy_protocol: ProxyProtocol = choice::<ProxyProtocol>().is("none").restart(),
         /// An `io_uring` for small sends to share calls; `auto` does without, with a warning, where
         /// the kernel forbids it.
