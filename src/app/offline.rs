@@ -37,7 +37,7 @@ pub(super) fn validate(arguments: &Arguments, environment: &ProcessEnvironment) 
         body.insert("notes".to_owned(), json!(notes));
         print(&body);
     } else {
-        let notes: String = notes.iter().flat_map(|note| [note, "\n"]).collect();
+        let notes: String = notes.iter().flat_map(|note| ["note: ", note, "\n"]).collect();
         let text = format!("{problems}{notes}{place}: the configuration is valid\n");
         say(&mut io::stdout(), text);
     }
@@ -102,7 +102,7 @@ fn of_key_sets(policy: &AuthPolicy) -> Vec<String> {
             SetPlace::Url(url) => format!("at {url}"),
             SetPlace::Discovery { document, .. } => format!("where {document} says"),
         };
-        format!("note: the key set of provider '{provider}' is fetched {how}")
+        format!("the key set of provider '{provider}' is fetched {how}")
     };
     policy.key_sources().map(line).collect()
 }

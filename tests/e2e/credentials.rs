@@ -295,13 +295,20 @@ fn validation_says_what_would_be_asked_and_asks_nobody() {
     let s3 = S3Server::start(&[]);
     let services = AwsServices::start(s3.key_ring(), HOUR);
     let config = with_source(&s3, json!([container(&services, "prod")]), "prod");
-    let exited = Launch::new().config(&config).arguments(&["--validate"]).run();
-    assert_eq!(exited.code, Some(0), "{exited:?}");
-    let line = format!(
-        "credentials[prod]: not asked here; a start asks the container service at {}/credentials/prod\n",
+    let validate = |format: &str| {
+        let arguments = ["--validate", "--format", format];
+        let exited = Launch::new().config(&config).arguments(&arguments).run();
+        assert_eq!(exited.code, Some(0), "{exited:?}");
+        exited.stdout
+    };
+    let note = format!(
+        "credentials[prod]: not asked here; a start asks the container service at {}/credentials/prod",
         services.url()
     );
-    assert!(format!("{}\n", exited.stdout).contains(&line), "{}", exited.stdout);
+    let printed = validate("text");
+    assert!(printed.lines().any(|line| line == format!("note: {note}")), "{printed}");
+    let verdict: Value = serde_json::from_str(&validate("json")).unwrap();
+    assert_eq!(verdict["notes"], json!([note]));
     assert_eq!(services.documents(), 0);
 }
 
