@@ -221,13 +221,13 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Text of a key that passes its check; empty only if that is the default.
+    /// Text of a key that passes its check; the default where it is absent or empty.
     pub(super) fn text(&self, name: &str) -> Result<String, Noted> {
         let key = self.key(name);
-        let text = match self.optional_text(name)? {
-            Some(text) => text.value.into_owned(),
-            None if key.default == Preset::Is("") => String::new(),
-            None => return Err(self.error(name, "is empty; write a value")),
+        let text = match (self.optional_text(name)?, key.default) {
+            (Some(text), _) => text.value.into_owned(),
+            (None, Preset::Is(default)) => default.to_owned(),
+            (None, _) => return Err(self.error(name, "is empty; write a value")),
         };
         if is_in_typographic_quotes(&text) {
             return Err(self.error(name, TYPOGRAPHIC));

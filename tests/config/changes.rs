@@ -294,7 +294,7 @@ fn the_defaults_of_the_table_are_those_of_the_model() {
     assert_eq!(auth.admin_claims[0].claim, "role");
 }
 
-/// Writing a default out changes nothing.
+/// Writing a default out changes nothing, and neither does empty text in its place.
 #[test]
 fn every_default_may_be_written() {
     let least = serde_yaml::from_str::<Value>(
@@ -309,22 +309,24 @@ fn every_default_may_be_written() {
         if elsewhere || key.path == "buckets[].s3.anonymous" {
             continue;
         }
-        let mut written = least.clone();
-        let mut parent = &mut written;
-        for segment in key.section().split('.').filter(|segment| !segment.is_empty()) {
-            parent = if let Some(name) = segment.strip_suffix("[]") {
-                &mut parent[name][0]
-            } else {
-                let mapping = parent.as_mapping_mut().unwrap();
-                mapping.entry(segment.into()).or_insert(Value::Mapping(Mapping::default()))
-            };
-        }
-        let value = match key.kind {
-            Kind::Text => Value::String(default.to_owned()),
-            _ => serde_yaml::from_str(default).unwrap(),
+        let values = match key.kind {
+            Kind::Text => vec![Value::String(default.to_owned()), Value::String(String::new())],
+            _ => vec![serde_yaml::from_str(default).unwrap()],
         };
-        parent.as_mapping_mut().unwrap().insert(key.name.into(), value);
-        assert_eq!(change(&least, &written), Difference::default(), "{}", key.path);
+        for value in values {
+            let mut written = least.clone();
+            let mut parent = &mut written;
+            for segment in key.section().split('.').filter(|segment| !segment.is_empty()) {
+                parent = if let Some(name) = segment.strip_suffix("[]") {
+                    &mut parent[name][0]
+                } else {
+                    let mapping = parent.as_mapping_mut().unwrap();
+                    mapping.entry(segment.into()).or_insert(Value::Mapping(Mapping::default()))
+                };
+            }
+            parent.as_mapping_mut().unwrap().insert(key.name.into(), value);
+            assert_eq!(change(&least, &written), Difference::default(), "{}", key.path);
+        }
     }
 }
 
@@ -345,6 +347,8 @@ fn the_defaults_of_a_source_may_be_written() {
     ));
     assert_eq!(diff(&least, &written), Difference::default());
     assert_eq!(least.credentials[0].id(), written.credentials[0].id());
+    let emptied = of(&format!("{{ name: a, assume_role: {{ {arn}, session_name: \"\" }} }}"));
+    assert_eq!(diff(&least, &emptied), Difference::default());
     let other = of(&format!("{{ name: a, assume_role: {{ {arn}, duration: 3601 }} }}"));
     assert_eq!(diff(&least, &other).applied, ["credentials[a].assume_role.duration"]);
     assert_ne!(least.credentials[0].id(), other.credentials[0].id());
