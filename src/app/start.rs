@@ -82,7 +82,7 @@ pub(super) fn start(
              again{watch}"
         );
     }
-    prepare::check_access_log(settings)?;
+    prepare::check_access_log(&loaded)?;
     let open_file_limit = process::raise_open_file_limit();
 
     // Asked before any thread is pinned.

@@ -13,6 +13,8 @@ use super::{
 /// matches what it should not.
 pub const INCLUDED_FILES_MAX: usize = 1_000;
 
+const ACCESS_LOG_PATH: &str = "logging.access_log.path";
+
 /// Files that a walk includes so far.
 #[derive(Debug, Default)]
 pub(super) struct IncludedFiles {
@@ -68,25 +70,35 @@ pub(super) struct Part<'d> {
     first: usize,
 }
 
-/// The files that the buckets of a configuration stand in.
+/// Places in the files of what is found wrong after they were read.
 #[derive(Clone, Debug, Default)]
-pub struct BucketPlaces {
+pub struct Places {
     main: Option<Arc<str>>,
     /// Included files by the place of their first bucket.
     included: Vec<(usize, Arc<str>)>,
+    /// Lines of `s3` of all buckets.
+    s3_lines: Vec<usize>,
+    access_log_line: usize,
 }
 
-impl BucketPlaces {
-    /// A problem with a key of a bucket, which has this place among all of them.
-    pub fn problem(&self, bucket: usize, key: &str, message: String) -> Problem {
+impl Places {
+    /// A problem with `s3` of a bucket, which has this place among all of them.
+    pub fn s3_problem(&self, bucket: usize, message: String) -> Problem {
         let following = self.included.partition_point(|(first, _)| *first <= bucket);
         let included = following.checked_sub(1).and_then(|place| self.included.get(place));
         let (first, file) = match included {
             Some((first, name)) => (*first, Some(Arc::clone(name))),
             None => (0, self.main.clone()),
         };
-        let path = format!("buckets[{}].{key}", bucket - first);
-        Problem { file, ..Problem::of_key(path, message) }
+        let path = format!("buckets[{}].s3", bucket - first);
+        let line = self.s3_lines.get(bucket).copied();
+        Problem { file, line, ..Problem::of_key(path, message) }
+    }
+
+    /// A problem with the path of the access log.
+    pub fn access_log_problem(&self, message: String) -> Problem {
+        let (file, line) = (self.main.clone(), Some(self.access_log_line));
+        Problem { file, line, ..Problem::of_key(ACCESS_LOG_PATH, message) }
     }
 }
 
@@ -120,11 +132,16 @@ impl<'d> Documents<'d> {
         Some((part, format!("buckets[{}]{rest}", index - part.first)))
     }
 
-    /// The files of all buckets, for problems that are found later.
-    pub(super) fn places(&self, main: Option<&str>) -> BucketPlaces {
+    /// Places for problems that are found later, of so many buckets.
+    pub(super) fn places(&self, main: Option<&str>, buckets: usize) -> Places {
         let place = |part: &Part<'_>| (part.first, Arc::clone(&part.name));
-        let included = self.parts.iter().map(place).collect();
-        BucketPlaces { main: main.map(Arc::from), included }
+        let s3_line = |bucket| self.line_of(&format!("buckets[{bucket}].s3"));
+        Places {
+            main: main.map(Arc::from),
+            included: self.parts.iter().map(place).collect(),
+            s3_lines: (0..buckets).map(s3_line).collect(),
+            access_log_line: self.main.line_of(ACCESS_LOG_PATH),
+        }
     }
 
     /// Line of the value at a path, or of the nearest value above it that exists.

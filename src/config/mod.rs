@@ -44,7 +44,7 @@ mod yaml;
 
 pub use changes::Difference;
 pub use diff::diff;
-pub use documents::{BucketPlaces, INCLUDED_FILES_MAX};
+pub use documents::{INCLUDED_FILES_MAX, Places};
 pub use inputs::{
     CONFIG_BYTES_MAX, Environment, FileReader, IncludedFile, Main, NAMED_FILE_BYTES_MAX, too_large,
 };

@@ -2,7 +2,7 @@
 
 use super::{
     declare::Keys as _,
-    documents::{BucketPlaces, Documents},
+    documents::{Documents, Places},
     inputs::{Environment, FileReader, Main},
     parts::{Trees, read_buckets},
     policies::Policies,
@@ -24,8 +24,8 @@ pub struct Loaded {
     pub policies: Policies,
     /// Parts that are worth a look, in file order.
     pub warnings: Vec<Problem>,
-    /// The files that the buckets stand in.
-    pub places: BucketPlaces,
+    /// Places of what may be found wrong later.
+    pub places: Places,
 }
 
 /// Parses and checks the configuration of a process that starts: everything that can be found out
@@ -89,7 +89,7 @@ pub fn parse_beside(
     documents.finish(&mut problems, &included, trees.problems.clone());
     match policies {
         Some(policies) if !problems.refuse() => {
-            let places = documents.places(main.name);
+            let places = documents.places(main.name, settings.buckets.len());
             Ok(Loaded { settings, policies, warnings: problems.warnings, places })
         }
         // Whatever policies lack has been noted.

@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     config::{
-        BucketPlaces, Problems, Settings,
+        Places, Problems, Settings,
         settings::{BucketSettings, SigningSettings, Verify},
     },
     control_plane::http_client::{FetchError, Method, Request, Response, Server, Wanted, fetch},
@@ -69,7 +69,7 @@ enum Verdict {
 pub fn verify(
     running: &Settings,
     new: &Settings,
-    places: &BucketPlaces,
+    places: &Places,
     snapshot: &Snapshot,
     live: &LiveTable,
     warnings: &mut Vec<String>,
@@ -98,7 +98,7 @@ pub fn verify(
             Verdict::Good => {}
             Verdict::Refused(why) if bucket.s3.verify == Verify::Require => {
                 let message = format!("bucket '{}': {why}", bucket.name);
-                problems.error(places.problem(*index, "s3", message));
+                problems.error(places.s3_problem(*index, message));
             }
             Verdict::Refused(why) | Verdict::Doubtful(why) => {
                 warnings.push(format!("buckets[{}].s3.verify: {why}", bucket.name));

@@ -7,7 +7,7 @@ use crossbeam_channel::Receiver;
 
 use crate::{
     config::{
-        CONFIG_BYTES_MAX, Difference, FileReader as _, IncludedFile, Loaded, Main, Problem,
+        CONFIG_BYTES_MAX, Difference, FileReader as _, IncludedFile, Loaded, Main, Places, Problem,
         Problems, Settings, diff, parse_beside, settings::S3Settings,
     },
     control_plane::{
@@ -264,15 +264,17 @@ fn load_again(
 pub fn rehearse(loaded: &Loaded) -> Result<(), Problems> {
     first(loaded, 1)?;
     tls::check(&loaded.settings.server)?;
-    check_access_log(&loaded.settings)
+    check_access_log(loaded)
 }
 
 /// Opens the access log, if there is to be one, only to see whether it can be.
 ///
 /// # Errors
 /// It cannot.
-pub fn check_access_log(settings: &Settings) -> Result<(), Problems> {
-    open_access_log(None, settings)?.into_iter().for_each(AccessLogTarget::discard);
+pub fn check_access_log(loaded: &Loaded) -> Result<(), Problems> {
+    open_access_log(None, &loaded.settings, &loaded.places)?
+        .into_iter()
+        .for_each(AccessLogTarget::discard);
     Ok(())
 }
 
@@ -374,8 +376,8 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
     )
     .map_err(Refusal::that_may_pass)?;
     // Last, since it may make a file, which nothing that is refused may leave behind.
-    let mut access_log =
-        open_access_log(Some(&running.settings), &settings).map_err(Refusal::that_may_pass)?;
+    let mut access_log = open_access_log(Some(&running.settings), &settings, &loaded.places)
+        .map_err(Refusal::that_may_pass)?;
     if job.dry_run {
         access_log.take().into_iter().for_each(AccessLogTarget::discard);
     }
@@ -443,6 +445,7 @@ fn of_going_back(
 fn open_access_log(
     running: Option<&Settings>,
     new: &Settings,
+    places: &Places,
 ) -> Result<Option<AccessLogTarget>, Problems> {
     let wanted = &new.logging.access_log;
     let is_held = running.is_some_and(|running| {
@@ -453,7 +456,11 @@ fn open_access_log(
         return Ok(None);
     }
     AccessLogTarget::open(&wanted.target.path().to_string_lossy()).map(Some).map_err(|error| {
-        Problem::of_key("logging.access_log.path", format!("cannot be opened: {error}")).into()
+        let message = format!(
+            "cannot be opened: {error}; name a file that this process's user may write, in a \
+             directory that is there"
+        );
+        places.access_log_problem(message).into()
     })
 }
 

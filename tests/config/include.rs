@@ -53,16 +53,16 @@ fn buckets_count_and_not_the_files_that_they_stand_in() {
 }
 
 #[test]
-fn what_is_found_later_has_its_file_too() {
+fn what_is_found_later_has_its_file_and_line_too() {
     let parts = files(&[("x", &file(&["b", "c"])), ("y", "buckets: []\n"), ("z", &file(&["d"]))]);
     let main = format!("include: [x, y, z]\n{}", file(&["a"]));
     let places = parse(main.as_bytes(), &environment(), &parts).unwrap().places;
-    let at = |bucket| places.problem(bucket, "s3", "bad".to_owned()).to_string();
+    let at = |bucket| places.s3_problem(bucket, "bad".to_owned()).to_string();
     let expected = [
-        "buckets[0].s3: bad",
-        "x: buckets[0].s3: bad",
-        "x: buckets[1].s3: bad",
-        "z: buckets[0].s3: bad",
+        "line 3: buckets[0].s3: bad",
+        "x:2: buckets[0].s3: bad",
+        "x:3: buckets[1].s3: bad",
+        "z:2: buckets[0].s3: bad",
     ];
     assert_eq!([0, 1, 2, 3].map(at), expected);
 }

@@ -15,7 +15,7 @@ use crate::{
         gate::Gate,
         proxy::Proxy,
         raw_client::{Client, request_bytes},
-        reload::{adopt, post},
+        reload::{adopt, line_of, post},
         scripted_origin::ScriptedOrigin,
         token::{self, bearer},
         waiting::wait_until,
@@ -219,7 +219,9 @@ fn the_access_log_moves_with_its_path_and_is_switched_off_and_on() {
     proxy.write_config(&config.clone().set("logging.access_log.path", nowhere));
     let refused = post(&proxy, "/admin/reload", &[]);
     assert_eq!(refused.status, 400, "{refused:?}");
-    assert!(refused.text().contains("logging.access_log.path"), "{refused:?}");
+    let error = &refused.json()["errors"][0];
+    assert_eq!(error["key"], "logging.access_log.path", "{error}");
+    assert!(line_of(&proxy, error).starts_with("path: "), "{error}");
     proxy.get("/products/6");
     wait_logged(&file("c.log"), &["/products/5", "/products/6"]);
 }

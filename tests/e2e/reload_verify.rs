@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::{
     config::Config,
     proxy::{Launch, Proxy},
-    reload::{config, counts, post, reload},
+    reload::{config, counts, line_of, post, reload},
     s3_server::S3Server,
     scripted_origin::{ScriptedOrigin, refused_address},
     tls_front::TlsFront,
@@ -46,6 +46,7 @@ fn wrong_credentials_are_refused_before_anybody_uses_them() {
             assert_eq!(response.status, 400, "{key}: {response:?}");
             let error = response.json()["errors"][0].clone();
             assert_eq!(error["key"], "buckets[0].s3", "{error}");
+            assert_eq!(line_of(&proxy, &error), "s3:", "{error}");
             assert!(error["message"].as_str().unwrap().contains(code), "{error}");
         }
         assert_eq!(s3.requests().len(), asked + 2, "one request each");

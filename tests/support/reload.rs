@@ -54,6 +54,15 @@ pub(crate) fn post(proxy: &Proxy, target: &str, fields: &[(&str, &str)]) -> Resp
     Client::connect(proxy.admin_address()).request("POST", target, &fields)
 }
 
+/// The line of the configuration that an error of a report names.
+#[track_caller]
+pub(crate) fn line_of(proxy: &Proxy, error: &Value) -> String {
+    let path = proxy.directory().join("config.yaml");
+    assert_eq!(error["file"], path.display().to_string(), "{error}");
+    let line = usize::try_from(error["line"].as_u64().unwrap()).unwrap();
+    std::fs::read_to_string(path).unwrap().lines().nth(line - 1).unwrap().trim().to_owned()
+}
+
 /// A reload that succeeds.
 #[track_caller]
 pub(crate) fn reload(proxy: &Proxy) -> Value {
