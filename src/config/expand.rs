@@ -13,6 +13,8 @@ pub(super) const SCALAR_BYTES_MAX: usize = 65_536;
 pub(super) enum ExpandError {
     /// A variable without a default is not set.
     Unset(String),
+    /// A variable is set to something else than text, so that its default is not meant either.
+    NoText(String),
     /// `${` that is never closed, or does not hold a name.
     Malformed,
     /// A variable inside a variable's default.
@@ -30,6 +32,9 @@ impl std::fmt::Display for ExpandError {
                  default: ${{{0}:-default}}",
                 cut(name)
             ),
+            Self::NoText(name) => {
+                write!(f, "environment variable {} is not valid UTF-8; set it to text", cut(name))
+            }
             Self::Malformed => f.write_str(
                 "holds ${ without a variable; write ${NAME} or ${NAME:-default}, and $$ for a \
                  dollar sign",
@@ -147,6 +152,9 @@ fn value_of(variable: &str, environment: &dyn Environment) -> Result<String, Exp
     }
     if default.is_some_and(|default| default.contains("${")) {
         return Err(ExpandError::Nested);
+    }
+    if environment.is_no_text(name) {
+        return Err(ExpandError::NoText(name.to_owned()));
     }
     match (environment.var(name), default) {
         (Some(value), None) => Ok(value),

@@ -27,6 +27,11 @@ pub struct Main<'b> {
 pub trait Environment {
     /// The value of a variable, if it is set and is valid UTF-8.
     fn var(&self, name: &str) -> Option<String>;
+
+    /// Returns true if a variable is set, but not to valid UTF-8.
+    fn is_no_text(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 impl Environment for BTreeMap<String, String> {

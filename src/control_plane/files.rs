@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     env,
+    ffi::OsString,
     fs::OpenOptions,
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -14,20 +15,17 @@ use std::{
 use super::patterns::{beside, is_literal, matches};
 use crate::config::{CONFIG_BYTES_MAX, Environment, FileReader, IncludedFile, Problem, too_large};
 
-/// The environment as it was when the process started.
+/// The environment as it was when the process started: none for values that are not UTF-8.
 #[derive(Clone)]
-pub struct ProcessEnvironment(BTreeMap<String, String>);
+pub struct ProcessEnvironment(BTreeMap<String, Option<String>>);
 
 impl ProcessEnvironment {
-    /// Copies the environment; values that are not UTF-8 count as unset.
+    /// Copies the environment.
     pub fn capture() -> Self {
-        Self(
-            env::vars_os()
-                .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                })
-                .collect(),
-        )
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()))
+        };
+        Self(env::vars_os().filter_map(text).collect())
     }
 }
 
@@ -40,7 +38,11 @@ impl std::fmt::Debug for ProcessEnvironment {
 
 impl Environment for ProcessEnvironment {
     fn var(&self, name: &str) -> Option<String> {
-        self.0.get(name).cloned()
+        self.0.get(name).cloned().flatten()
+    }
+
+    fn is_no_text(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(Option::is_none)
     }
 }
 
@@ -254,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_environment_is_not_shown() {
-        let environment = ProcessEnvironment(BTreeMap::from([("A".into(), "s3cret".into())]));
+        let environment = ProcessEnvironment(BTreeMap::from([("A".into(), Some("s3cret".into()))]));
         assert!(!format!("{environment:?}").contains("s3cret"));
         assert_eq!(environment.var("A").as_deref(), Some("s3cret"));
         assert_eq!(environment.var("B"), None);

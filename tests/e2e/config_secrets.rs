@@ -1,6 +1,8 @@
 //! Typing mistakes around secrets, in every way that the program speaks of a file: `--validate`,
 //! `--diff`, a refused start, the response to a reload, `/admin/status` and the log.
 
+use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
+
 use crate::support::{
     config::Config,
     proxy::{Exited, Launch},
@@ -73,4 +75,22 @@ fn no_reload_shows_the_secret_of_a_mistyped_file() {
         let output = proxy.output();
         assert!(!shows(&output, secret), "{output}");
     }
+}
+
+/// Neither the default nor nothing is what the operator meant.
+#[test]
+fn a_variable_that_is_no_text_is_refused_whatever_its_default() {
+    let of = |secret: &str| {
+        let value = OsString::from_vec(b"never-shown-\xff".to_vec());
+        let config = Config::unreachable().set("buckets.0.s3.secret_key", secret);
+        Launch::new().environment("S", value).config(&config).arguments(&["-t"]).run()
+    };
+    for secret in ["${S}", "${S:-a-default-secret}"] {
+        let refused = of(secret);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        let told = "s3.secret_key: environment variable S is not valid UTF-8; set it to text";
+        assert!(refused.stderr.contains(told), "{refused:?}");
+        assert!(!refused.stderr.contains("never-shown"), "{refused:?}");
+    }
+    assert_eq!(of("$${S}").code, Some(0));
 }

@@ -1,6 +1,7 @@
 //! The real binary as a child process.
 
 use std::{
+    ffi::OsString,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
     os::unix::process::CommandExt,
@@ -101,7 +102,7 @@ pub(crate) struct Launch {
     binary: PathBuf,
     directory: TempDir,
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
+    environment: Vec<(String, OsString)>,
     /// The file that is its standard input, if it has one.
     input: Option<PathBuf>,
     admin_listener: bool,
@@ -199,8 +200,8 @@ impl Launch {
 
     /// Adds an environment variable.
     #[must_use]
-    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
+    pub(crate) fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
         self
     }
 
