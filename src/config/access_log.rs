@@ -199,7 +199,7 @@ fn template_problem(error: &TemplateError<'_>, from_variable: bool) -> String {
     }
 }
 
-/// `logging.access_log.skip`, each once.
+/// `logging.access_log.skip`, each once and sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedEndpoints(pub Vec<SkippedEndpoint>);
 
@@ -217,6 +217,7 @@ impl Value for SkippedEndpoints {
             skipped.push(endpoint);
             Ok(())
         });
+        skipped.sort_unstable();
         Self(skipped)
     }
 }

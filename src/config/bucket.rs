@@ -258,7 +258,7 @@ declare! {
         claims: Vec<ClaimSpec> = list(RULE),
         /// Names of the providers whose tokens may read it; `jwt` names the keys of the jwt
         /// section.
-        providers: Vec<String> = texts().otherwise("all"),
+        providers: Vec<String> = texts().otherwise("all").in_any_order(),
     }
 }
 

@@ -31,9 +31,14 @@ pub(super) trait Value: Sized + PartialEq + Clone {
         "another value".to_owned()
     }
 
+    /// Returns true if both mean the same.
+    fn is_same(&self, new: &Self, _key: &Key) -> bool {
+        self == new
+    }
+
     /// Notes what differs in a key of the section at `at`.
     fn compare(&self, new: &Self, key: &'static Key, at: &At<'_>, changes: &mut Changes) {
-        if self == new {
+        if self.is_same(new, key) {
             return;
         }
         let at = At::Key(at, key.name);

@@ -1,7 +1,7 @@
 //! The `jwt` section, and claim rules wherever they stand.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use super::{
         secret, text, texts,
     },
     section::Section,
+    values::in_order,
     walk::{At, Noted},
 };
 use crate::{
@@ -65,11 +66,11 @@ declare! {
         /// other token with the keys above.
         providers: Vec<ProviderSpec> = list(PROVIDER),
         /// Names of providers whose tokens may use `/admin`; `jwt` names the keys above.
-        admin_providers: Vec<String> = texts().otherwise("the keys above only"),
+        admin_providers: Vec<String> = texts().otherwise("the keys above only").in_any_order(),
         /// Required `iss`.
         issuer: Option<String> = text(),
         /// Accepted `aud` values, as text; empty accepts any.
-        audience: Vec<String> = texts(),
+        audience: Vec<String> = texts().in_any_order(),
         /// Tolerance for `exp` and `nbf`.
         leeway: Duration = seconds_or_zero(LEEWAY_SECONDS).is("60"),
         /// Refuses tokens without `exp`.
@@ -322,6 +323,11 @@ fn read_provider(section: Section<'_>, default: &str) -> ProviderSpec {
     }
 }
 
+/// Its audience, whose order means nothing.
+fn audience(provider: &ProviderSpec) -> Option<BTreeSet<&str>> {
+    provider.audience.as_deref().map(in_order)
+}
+
 fn compare_provider(
     running: &ProviderSpec,
     new: &ProviderSpec,
@@ -340,7 +346,7 @@ fn compare_provider(
     };
     for (name, differs) in [
         ("issuer", running.issuer != new.issuer),
-        ("audience", running.audience != new.audience),
+        ("audience", audience(running) != audience(new)),
         ("keys", !same_keys),
         ("jwks_file", running.jwks != new.jwks),
         ("jwks_url", running.jwks_url != new.jwks_url),

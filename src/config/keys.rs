@@ -22,6 +22,8 @@ pub struct Key {
     pub applies: Applies,
     /// Rule that its text must keep.
     pub(super) check: Option<Check>,
+    /// Set for a list of text whose order means nothing.
+    pub(super) any_order: bool,
 }
 
 /// A rule for text; its error says what is wrong.
@@ -93,7 +95,7 @@ pub(super) const HOUR_SECONDS: u32 = 3_600;
 /// A key of this kind: optional, without a default, hot.
 const fn of(kind: Kind) -> Key {
     let default = Preset::Otherwise("");
-    Key { name: "", about: "", kind, default, applies: Applies::Hot, check: None }
+    Key { name: "", about: "", kind, default, applies: Applies::Hot, check: None, any_order: false }
 }
 
 pub(super) const fn section(keys: &'static [Key]) -> Key {
@@ -182,6 +184,12 @@ impl Key {
     /// Has a default that only words can say.
     pub(super) const fn otherwise(mut self, words: &'static str) -> Self {
         self.default = Preset::Otherwise(words);
+        self
+    }
+
+    /// Is a list of text whose order means nothing.
+    pub(super) const fn in_any_order(mut self) -> Self {
+        self.any_order = true;
         self
     }
 

@@ -1,6 +1,7 @@
 //! Reading and showing of the types that most keys have.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -75,6 +76,15 @@ impl Value for Vec<String> {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
         section.texts(key.name)
     }
+
+    fn is_same(&self, new: &Self, key: &Key) -> bool {
+        if key.any_order { in_order(self) == in_order(new) } else { self == new }
+    }
+}
+
+/// The texts of a list whose order means nothing, each once.
+pub(super) fn in_order(texts: &[String]) -> BTreeSet<&str> {
+    texts.iter().map(String::as_str).collect()
 }
 
 /// The content of a file.

@@ -176,6 +176,47 @@ fn lists_of_statuses_and_error_pages_are_compared_whatever_their_order() {
 }
 
 #[test]
+fn only_the_order_that_means_something_is_a_change() {
+    let full = full();
+    for (path, is_change) in [
+        ("server.trusted_proxies", false),
+        ("buckets[].hosts", false),
+        ("buckets[].missing", false),
+        ("buckets[].allow_query", false),
+        ("buckets[].cors.origins", false),
+        ("buckets[].headers.remove", false),
+        ("buckets[].compress.types", false),
+        ("buckets[].compress.algorithms", true),
+        ("buckets[].listing.formats", true),
+        ("buckets[].auth.providers", false),
+        ("jwt.audience", false),
+        ("jwt.algorithms", true),
+        ("jwt.admin_providers", false),
+        ("jwt.token_sources", true),
+        ("logging.access_log.skip", false),
+    ] {
+        let mut changed = full.clone();
+        let list = at(&mut changed, path).and_then(Value::as_sequence_mut).unwrap();
+        assert!(list.len() > 1, "{path}");
+        list.reverse();
+        let expected: &[String] = if is_change { &[path.replace("[]", "[products]")] } else { &[] };
+        assert_eq!(change(&full, &changed).applied, expected, "{path}");
+        // One less is a change in any case.
+        at(&mut changed, path).and_then(Value::as_sequence_mut).unwrap().pop();
+        assert_ne!(change(&full, &changed).applied, [""; 0], "{path}");
+    }
+
+    let audience = |names: &str| {
+        let mut changed = full.clone();
+        changed["jwt"]["providers"][0]["audience"] = serde_yaml::from_str(names).unwrap();
+        changed
+    };
+    let two = audience("[files, pages]");
+    assert_eq!(change(&two, &audience("[pages, files, pages]")), Difference::default());
+    assert_eq!(change(&two, &audience("[files]")).applied, ["jwt.providers[corp].audience"]);
+}
+
+#[test]
 fn buckets_are_matched_by_name_whatever_their_order() {
     let full = full();
     let mut swapped = full.clone();

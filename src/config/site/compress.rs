@@ -30,13 +30,16 @@ declare! {
     }
 }
 
-/// `buckets[].compress.types`.
+/// `buckets[].compress.types`, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CompressedTypes(pub Vec<MediaRange>);
 
 impl Value for CompressedTypes {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
-        Self(section.parsed_texts(key.name, |text| media_range(&text)))
+        let mut types = section.parsed_texts(key.name, |text| media_range(&text));
+        types.sort_unstable();
+        types.dedup();
+        Self(types)
     }
 }
 

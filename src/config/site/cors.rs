@@ -52,7 +52,7 @@ impl FieldNames {
 
 impl Value for Vec<OriginRule> {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
-        section.parsed_texts(key.name, |text| {
+        let mut origins = section.parsed_texts(key.name, |text| {
             OriginRule::parse(&text.value).map_err(|error| match error {
                 OriginError::SentAs(_) if text.from_variable => {
                     "is not what browsers send; write scheme, host and, where it is not the \
@@ -61,7 +61,10 @@ impl Value for Vec<OriginRule> {
                 }
                 error => error.to_string(),
             })
-        })
+        });
+        origins.sort_unstable();
+        origins.dedup();
+        origins
     }
 }
 

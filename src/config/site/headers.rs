@@ -190,12 +190,14 @@ fn read_choice<'a>(
 
 impl Value for Vec<NamePattern> {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
-        let names = section.parsed_texts(key.name, |text| {
+        let mut names = section.parsed_texts(key.name, |text| {
             NamePattern::parse(&text.value).map_err(|problem| problem.to_string())
         });
         if names.len() > REMOVED_MAX {
             section.error(key.name, format!("has more than {REMOVED_MAX} names; shorten it"));
         }
+        names.sort_unstable();
+        names.dedup();
         names
     }
 }

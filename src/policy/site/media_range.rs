@@ -6,7 +6,7 @@ use crate::protocol::text::token::is_token;
 
 /// A media type without parameters, or all of one kind (`text/*`). In lower case; a kind is kept
 /// with its slash.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MediaRange(Box<str>);
 
 /// Reason why a text is neither.

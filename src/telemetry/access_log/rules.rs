@@ -6,7 +6,7 @@ use super::{field::Needs, layout::Layout};
 pub const SHARE_WHOLE: u32 = 1_000_000_000;
 
 /// Endpoints of the proxy itself that can be left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SkippedEndpoint {
     /// `/health`
     Health,

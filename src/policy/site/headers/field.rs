@@ -238,7 +238,7 @@ pub fn check_value(text: &str) -> Result<(), FieldError> {
 }
 
 /// Names of fields that are left out: one name, or all that begin in the same way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NamePattern {
     /// In lower case, without the `*`.
     text: Box<str>,
