@@ -87,11 +87,12 @@ impl EndpointError {
         match self {
             Self::Scheme => "start the endpoint with http:// or https://",
             Self::UserInfo => {
-                "remove the user and password from the endpoint; use access_key and secret_key"
+                "remove the user and password from the endpoint; for a bucket, use access_key and \
+                 secret_key"
             }
             Self::Path => {
-                "end the endpoint after the host and port; write the bucket into s3.bucket, and \
-                 what stands before the keys into s3.key_prefix"
+                "end the endpoint after the host and port; for a bucket, write its name into \
+                 s3.bucket, and what stands before the keys into s3.key_prefix"
             }
             Self::QueryOrFragment => "remove the '?' or '#' and what follows it from the endpoint",
             Self::NoHost => "write a host after http:// or https://",
