@@ -18,7 +18,7 @@ const MIN_BYTES_MAX: u64 = 1_073_741_824;
 
 declare! {
     /// `buckets[].compress`.
-    pub struct CompressSettings {
+    pub struct CompressSettings, check = check_compress {
         /// Media types to compress, such as `text/html`, `application/json` or `text/*`, without
         /// parameters.
         types: CompressedTypes = texts().otherwise("nothing is compressed"),
@@ -27,6 +27,18 @@ declare! {
         /// Codings that clients may get, of `zstd`, `br` and `gzip`; of those that a client likes
         /// equally, the first.
         algorithms: Algorithms = texts().is("[zstd, br, gzip]"),
+    }
+}
+
+/// Notes a section that changes nothing.
+fn check_compress(_: &CompressSettings, section: Section<'_>) {
+    if section.is_there && section.has_keys() && !section.has("types") && !section.is_meant("types")
+    {
+        section.warning(
+            "types",
+            "is missing, so nothing is compressed; write types, such as [text/html], or remove \
+             the section",
+        );
     }
 }
 
