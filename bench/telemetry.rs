@@ -103,7 +103,7 @@ fn scraping(criterion: &mut Criterion) {
         reload: &reload,
         cores: &cores,
         buckets: &rows,
-        jwt_keys: &KeySlots::new(),
+        jwt_keys: &KeySlots::default(),
         certificates: &CertificateMetrics::default(),
         lost: LostLines::default(),
         credentials: &[],

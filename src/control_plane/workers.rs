@@ -93,13 +93,8 @@ impl Workers {
     }
 
     /// Number of workers.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.members.len()
-    }
-
-    /// Returns true if there are no workers.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
     }
 
     /// Sends a generation to every worker, with the live values of the moment. One whose inbox is

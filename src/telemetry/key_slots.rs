@@ -29,11 +29,6 @@ struct Slot {
 }
 
 impl KeySlots {
-    /// No key yet.
-    pub const fn new() -> Self {
-        Self { slots: Vec::new(), assignments: 0 }
-    }
-
     /// The slots of the keys of a configuration, by their labels. A label that finds no slot gets
     /// the shared last one ([`JWT_KEY_SLOTS`]).
     pub fn assign<'l>(&mut self, labels: impl Iterator<Item = &'l str> + Clone) -> Box<[usize]> {
@@ -105,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_label_keeps_its_slot() {
-        let mut slots = KeySlots::new();
+        let mut slots = KeySlots::default();
         assert_eq!(*slots.assign(["old", "new"].into_iter()), [0, 1]);
         assert_eq!(*slots.assign(["new", "newer"].into_iter()), [1, 2]);
         assert_eq!(*slots.assign(["newer", "old"].into_iter()), [2, 0]);
@@ -113,11 +108,11 @@ mod tests {
 
     #[test]
     fn labels_beyond_the_table_share_the_last_slot() {
-        let mut slots = KeySlots::new();
+        let mut slots = KeySlots::default();
         let found = assign(&mut slots, &labels(0..JWT_KEY_SLOTS + 2));
         assert_eq!(found[..JWT_KEY_SLOTS], (0..JWT_KEY_SLOTS).collect::<Vec<_>>());
         assert_eq!(found[JWT_KEY_SLOTS..], [JWT_KEY_SLOTS; 2]);
-        assert_eq!(*KeySlots::new().assign([OTHER_KEYS].into_iter()), [JWT_KEY_SLOTS]);
+        assert_eq!(*KeySlots::default().assign([OTHER_KEYS].into_iter()), [JWT_KEY_SLOTS]);
         assert_eq!(slots.iter().count(), JWT_KEY_SLOTS + 1);
         assert_eq!(slots.iter().last(), Some((JWT_KEY_SLOTS, "_other", 0)));
     }
@@ -125,7 +120,7 @@ mod tests {
     /// A pair of keys that rotates every night, for a year.
     #[test]
     fn retired_labels_make_room_for_new_ones() {
-        let mut slots = KeySlots::new();
+        let mut slots = KeySlots::default();
         for night in 0..365 {
             let found = assign(&mut slots, &labels(night..night + 2));
             assert!(found.iter().all(|slot| *slot < JWT_KEY_SLOTS), "{night}: {found:?}");
@@ -142,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_new_label_does_not_count_what_was_counted_in_its_slot_before() {
-        let mut slots = KeySlots::new();
+        let mut slots = KeySlots::default();
         assign(&mut slots, &labels(0..JWT_KEY_SLOTS));
         slots.begin(|_| 7);
         assert_eq!(*slots.assign(["new"].into_iter()), [0]);

@@ -129,7 +129,7 @@ impl VerificationKey {
         let (member, key) = match &spec.material {
             KeyMaterial::Secret(secret) => {
                 let key = hmac_key(algorithm, secret.expose());
-                if key.is_ok() && secret.len() < algorithm.secret_bytes_advised() {
+                if key.is_ok() && secret.expose().len() < algorithm.secret_bytes_advised() {
                     let message = format!(
                         "JWT secret is shorter than the {} bytes of {}'s hash (RFC 7518 section 3.2); \
                          write a longer one",

@@ -115,17 +115,6 @@ pub enum CredentialProblem {
 }
 
 impl CredentialProblem {
-    /// A stable word for logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Signature => "signature",
-            Self::KeyId => "key_id",
-            Self::Token => "token",
-            Self::Clock => "clock",
-            Self::Scope => "scope",
-        }
-    }
-
     /// Returns true if other credentials of the same source may be good: these have ended early, or
     /// are good no more.
     pub const fn may_pass_with_others(self) -> bool {

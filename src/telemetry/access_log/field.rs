@@ -220,12 +220,6 @@ impl Needs {
     pub const fn has(self, some: Self) -> bool {
         self.0 & some.0 != 0
     }
-
-    /// Both together.
-    #[must_use]
-    pub const fn and(self, more: Self) -> Self {
-        Self(self.0 | more.0)
-    }
 }
 
 #[cfg(test)]

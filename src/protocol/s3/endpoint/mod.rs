@@ -4,7 +4,6 @@
 use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
-    str::FromStr,
 };
 
 use crate::protocol::s3::key::encode_key;
@@ -160,14 +159,6 @@ impl EndpointUrl {
 
     fn is_ipv6(&self) -> bool {
         self.host.contains(':')
-    }
-}
-
-impl FromStr for EndpointUrl {
-    type Err = EndpointError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
     }
 }
 

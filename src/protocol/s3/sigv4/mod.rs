@@ -55,9 +55,6 @@ macro_rules! signed_headers_with_token {
     };
 }
 
-/// Lower-case hexadecimal SHA-256 of the empty body.
-pub const EMPTY_SHA256: &str = empty_sha256!();
-
 /// Bytes of what requests of a second have in common beside the parts that vary, rounded up: one
 /// reservation is enough.
 const FIXED_BYTES: usize = 768;

@@ -5,6 +5,8 @@ const SECRET: &[u8] = b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const MAY_24_2013: u64 = 1_369_353_600;
 
+const EMPTY_SHA256: &str = empty_sha256!();
+
 fn text(hash: &[u8]) -> String {
     String::from_utf8(hash_digits(hash).to_vec()).unwrap()
 }

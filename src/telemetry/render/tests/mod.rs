@@ -26,7 +26,7 @@ impl Fixture {
             reload: ReloadMetrics::default(),
             cores: CoreCells::for_workers(WORKERS),
             buckets: buckets.iter().map(cells).collect(),
-            jwt_keys: KeySlots::new(),
+            jwt_keys: KeySlots::default(),
             key_sets: Vec::new(),
             certificates: CertificateMetrics::default(),
             lost: LostLines::default(),

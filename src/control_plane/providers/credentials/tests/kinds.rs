@@ -8,6 +8,7 @@ use crate::{
         outside::{Chance, SourceProblem},
         source::fetch,
     },
+    protocol::s3::EndpointUrl,
 };
 
 const ARN: &str = "arn:aws:iam::123456789012:role/reader";
@@ -306,7 +307,7 @@ fn a_role_is_assumed_on_top_of_any_source() {
     let world = world.responding(|_| Ok((200, sts_response("ASIA"))));
     let plain = RoleSettings { region: None, ..role.clone() };
     fetch(&settings(&plain), &world).unwrap();
-    let endpoint = "http://sts.test:8080".parse().unwrap();
+    let endpoint = EndpointUrl::parse("http://sts.test:8080").unwrap();
     fetch(&settings(&RoleSettings { sts_endpoint: Some(endpoint), ..plain }), &world).unwrap();
     let asked = world.asked();
     assert_eq!(asked[0].url, "http://127.0.0.1:4566/");
