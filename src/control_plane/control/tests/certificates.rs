@@ -148,19 +148,19 @@ fn certificates_that_change_while_a_reload_is_prepared_are_read_after_it() {
     let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
     let mut fixture = fixture_preparing(Box::new(move |origin, job, seen| {
         let outcome = prepare::prepare(origin, job, seen);
-        let _ = gate.recv();
+        // Once to tell that the files have been read, once to go on.
+        let _ = (gate.recv(), gate.recv());
         outcome
     }));
     fixture.write(&text(11));
     fixture.ask(0, 1, false);
-    fixture.until(work, |fixture| fixture.control.is_preparing());
+    fixture.until(work, |_| release_one.try_send(()).is_ok());
     write_pair(fixture.directory.path(), "site");
     fixture.control.certificates_changed();
     for _ in 0..20 {
         fixture.turn(Duration::from_millis(1));
     }
     assert_eq!(fixture.control.certificates.counts(), (0, 0));
-    // The attempt may have read before or after the change: it is read again in any case.
     let released = Cell::new(false);
     fixture.until(
         |fixture| {
