@@ -50,7 +50,7 @@ fn record() -> AccessRecord<'static> {
 }
 
 fn counting(criterion: &mut Criterion) {
-    let cells = BucketCells::new();
+    let cells = BucketCells::default();
     criterion.bench_function("record_request", |bencher| {
         bencher.iter(|| {
             black_box(&cells).record_request(

@@ -27,11 +27,6 @@ use crate::{
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// A counter at zero.
-    pub const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
     /// Adds `n`. Only the owning core may call this.
     #[inline]
     pub fn add(&self, n: u64) {
@@ -57,11 +52,6 @@ impl Counter {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// A gauge at zero.
-    pub const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
     /// Sets the value. Only the owning core may call this.
     #[inline]
     pub fn set(&self, value: u64) {
@@ -103,7 +93,7 @@ pub(crate) const DURATION_BOUNDS_US: [u64; 14] = [
 pub(crate) const DURATION_BUCKETS: usize = DURATION_BOUNDS_US.len() + 1;
 
 /// Distribution of durations. Single writer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub struct Histogram {
     buckets: [Counter; DURATION_BUCKETS],
@@ -111,11 +101,6 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// An empty histogram.
-    pub const fn new() -> Self {
-        Self { buckets: [const { Counter::new() }; DURATION_BUCKETS], sum_ns: Counter::new() }
-    }
-
     /// Counts one duration, in nanoseconds. Only the owning core may call this.
     #[inline]
     pub fn observe(&self, duration_ns: u64) {
@@ -140,23 +125,12 @@ impl Histogram {
     }
 }
 
-impl Default for Histogram {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// A counter for each status slot.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct StatusCounters([Counter; STATUS_SLOTS]);
 
 impl StatusCounters {
-    /// All at zero.
-    pub const fn new() -> Self {
-        Self([const { Counter::new() }; STATUS_SLOTS])
-    }
-
     /// Counts one response. Only the owning core may call this.
     #[inline]
     pub fn inc(&self, status: u16) {
@@ -174,14 +148,8 @@ impl StatusCounters {
     }
 }
 
-impl Default for StatusCounters {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Finished requests. Laid out so that a fast 200 to a GET touches three neighbouring cache lines.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub struct RequestCells {
     duration: Histogram,
@@ -190,15 +158,6 @@ pub struct RequestCells {
 }
 
 impl RequestCells {
-    /// All at zero.
-    pub const fn new() -> Self {
-        Self {
-            duration: Histogram::new(),
-            response_bytes: Counter::new(),
-            requests: [const { StatusCounters::new() }; Method::COUNT],
-        }
-    }
-
     /// Counts one finished request: its status, the time from its first byte to the last one of the
     /// response (in nanoseconds), and the body bytes sent.
     #[inline]
@@ -224,14 +183,8 @@ impl RequestCells {
     }
 }
 
-impl Default for RequestCells {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Traffic with S3 on behalf of one bucket.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub struct UpstreamCells {
     /// From the request being sent to the first byte of the response head.
@@ -243,16 +196,6 @@ pub struct UpstreamCells {
 }
 
 impl UpstreamCells {
-    /// All at zero.
-    pub const fn new() -> Self {
-        Self {
-            first_byte: Histogram::new(),
-            requests: StatusCounters::new(),
-            errors: [const { Counter::new() }; UpstreamErrorReason::COUNT],
-            connections: [const { Gauge::new() }; ConnectionState::COUNT],
-        }
-    }
-
     /// Counter of one kind of error.
     #[inline]
     pub fn error(&self, reason: UpstreamErrorReason) -> &Counter {
@@ -264,12 +207,6 @@ impl UpstreamCells {
     #[inline]
     pub fn connections(&self, state: ConnectionState) -> &Gauge {
         &self.connections[state.index()]
-    }
-}
-
-impl Default for UpstreamCells {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -285,15 +222,8 @@ pub struct CodingCells {
     pub written: Counter,
 }
 
-impl CodingCells {
-    /// All at zero.
-    pub const fn new() -> Self {
-        Self { responses: Counter::new(), read: Counter::new(), written: Counter::new() }
-    }
-}
-
 /// Compression for clients of one bucket.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub struct CompressionCells {
     codings: [CodingCells; Coding::ALL.len()],
@@ -302,11 +232,6 @@ pub struct CompressionCells {
 }
 
 impl CompressionCells {
-    /// All at zero.
-    pub const fn new() -> Self {
-        Self { codings: [const { CodingCells::new() }; Coding::ALL.len()], skipped: Counter::new() }
-    }
-
     /// Counts a body of so many bytes that became so many. Only the owning core may call this.
     pub fn record(&self, coding: Coding, read: u64, written: u64) {
         let cells = self.of(coding);
@@ -318,12 +243,6 @@ impl CompressionCells {
     /// Counters of one coding.
     pub fn of(&self, coding: Coding) -> &CodingCells {
         &self.codings[coding as usize]
-    }
-}
-
-impl Default for CompressionCells {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -340,18 +259,9 @@ pub struct BucketCells {
 }
 
 impl BucketCells {
-    /// All at zero.
-    pub const fn new() -> Self {
-        Self {
-            requests: RequestCells::new(),
-            upstream: UpstreamCells::new(),
-            compression: CompressionCells::new(),
-        }
-    }
-
     /// A fresh set for each of `workers` cores.
     pub fn for_workers(workers: usize) -> Box<[Arc<Self>]> {
-        (0..workers).map(|_| Arc::new(Self::new())).collect()
+        (0..workers).map(|_| Arc::new(Self::default())).collect()
     }
 
     /// Counts one finished request; see [`RequestCells::record`].
@@ -381,7 +291,7 @@ pub const JWT_KEY_SLOTS: usize = 32;
 ///
 /// Aligned as the cells of a core are: other cores read the open streams with each request over
 /// HTTP/2, and must not slow down the counters of HTTP/1.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Http2Cells {
     /// Open connections.
@@ -395,17 +305,6 @@ pub struct Http2Cells {
 }
 
 impl Http2Cells {
-    /// All at zero.
-    pub const fn new() -> Self {
-        Self {
-            connections: Gauge::new(),
-            streams: Gauge::new(),
-            requests: Counter::new(),
-            resets: [const { Counter::new() }; Http2Reset::COUNT],
-            goaways: [const { Counter::new() }; Http2GoAway::COUNT],
-        }
-    }
-
     /// Counter of streams that ended before their response did, for one reason.
     pub fn resets(&self, reason: Http2Reset) -> &Counter {
         &self.resets[reason.index()]
@@ -417,17 +316,11 @@ impl Http2Cells {
     }
 }
 
-impl Default for Http2Cells {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Counters of one core that belong to no bucket.
 ///
 /// 128-byte alignment: Intel's adjacent-line prefetcher moves lines in pairs, and cells of
 /// different cores must not share one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct CoreCells {
     connections: [Gauge; ConnectionState::COUNT],
@@ -447,7 +340,9 @@ pub struct CoreCells {
     pub panics: Counter,
     rejected: [Counter; RejectReason::COUNT],
     auth_failures: [Counter; AuthFailure::COUNT],
-    jwt_key_uses: [Counter; JWT_KEY_SLOTS + 1],
+    jwt_key_uses: [Counter; JWT_KEY_SLOTS],
+    /// Uses of all further keys.
+    other_jwt_key_uses: Counter,
     /// HTTP/2 towards clients.
     pub http2: Http2Cells,
     /// Full handshakes, and those that resumed a session.
@@ -458,30 +353,9 @@ pub struct CoreCells {
 }
 
 impl CoreCells {
-    /// All at zero.
-    pub const fn new() -> Self {
-        Self {
-            connections: [const { Gauge::new() }; ConnectionState::COUNT],
-            main_connections: Gauge::new(),
-            admin_connections: Gauge::new(),
-            accepted: Counter::new(),
-            upstream_connects: Counter::new(),
-            generation: Gauge::new(),
-            access_log_dropped: Counter::new(),
-            panics: Counter::new(),
-            rejected: [const { Counter::new() }; RejectReason::COUNT],
-            auth_failures: [const { Counter::new() }; AuthFailure::COUNT],
-            jwt_key_uses: [const { Counter::new() }; JWT_KEY_SLOTS + 1],
-            http2: Http2Cells::new(),
-            tls_handshakes: [const { [const { Counter::new() }; 2] }; TlsCipher::COUNT],
-            tls_failures: [const { Counter::new() }; TlsFailure::COUNT],
-            unrouted: RequestCells::new(),
-        }
-    }
-
     /// A fresh set for each of `workers` cores.
     pub fn for_workers(workers: usize) -> Box<[Arc<Self>]> {
-        (0..workers).map(|_| Arc::new(Self::new())).collect()
+        (0..workers).map(|_| Arc::new(Self::default())).collect()
     }
 
     /// Client connections in one state.
@@ -525,13 +399,7 @@ impl CoreCells {
     /// (from [`KeySlots`](crate::telemetry::key_slots::KeySlots)).
     #[inline]
     pub fn jwt_key_uses(&self, slot: usize) -> &Counter {
-        &self.jwt_key_uses[slot.min(JWT_KEY_SLOTS)]
-    }
-}
-
-impl Default for CoreCells {
-    fn default() -> Self {
-        Self::new()
+        self.jwt_key_uses.get(slot).unwrap_or(&self.other_jwt_key_uses)
     }
 }
 
@@ -541,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_counter_adds_up() {
-        let counter = Counter::new();
+        let counter = Counter::default();
         counter.inc();
         counter.add(41);
         assert_eq!(counter.get(), 42);
@@ -549,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_gauge_goes_up_and_down() {
-        let gauge = Gauge::new();
+        let gauge = Gauge::default();
         gauge.inc();
         gauge.inc();
         gauge.dec();
@@ -562,13 +430,13 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "below zero")]
     fn a_gauge_below_zero_is_a_bug() {
-        Gauge::new().dec();
+        Gauge::default().dec();
     }
 
     #[test]
     fn a_bound_belongs_to_its_bucket() {
         for (bucket, bound_us) in DURATION_BOUNDS_US.iter().enumerate() {
-            let histogram = Histogram::new();
+            let histogram = Histogram::default();
             histogram.observe(bound_us * 1_000);
             histogram.observe(bound_us * 1_000 + 1);
             let counts = histogram.counts();
@@ -578,7 +446,7 @@ mod tests {
 
     #[test]
     fn extreme_durations_have_a_bucket() {
-        let histogram = Histogram::new();
+        let histogram = Histogram::default();
         histogram.observe(0);
         histogram.observe(u64::MAX);
         let counts = histogram.counts();
@@ -592,7 +460,7 @@ mod tests {
 
     #[test]
     fn one_request_moves_exactly_its_own_cells() {
-        let cells = BucketCells::new();
+        let cells = BucketCells::default();
         cells.record_request(Method::Head, 206, 3_000_000, 512);
         for method in Method::ALL {
             for status in 100..600 {
@@ -608,7 +476,7 @@ mod tests {
 
     #[test]
     fn a_compressed_body_moves_the_cells_of_its_coding() {
-        let cells = CompressionCells::new();
+        let cells = CompressionCells::default();
         cells.record(Coding::Brotli, 1_000, 200);
         for coding in Coding::ALL {
             let of = cells.of(coding);
@@ -621,7 +489,7 @@ mod tests {
 
     #[test]
     fn keys_beyond_the_table_share_a_counter() {
-        let cells = CoreCells::new();
+        let cells = CoreCells::default();
         cells.jwt_key_uses(JWT_KEY_SLOTS).inc();
         cells.jwt_key_uses(usize::MAX).inc();
         assert_eq!(cells.jwt_key_uses(JWT_KEY_SLOTS).get(), 2);
@@ -641,7 +509,7 @@ mod tests {
     #[test]
     fn a_reader_on_another_thread_never_sees_a_counter_go_back() {
         const COUNTS: u64 = 100_000;
-        let cells = Arc::new(CoreCells::new());
+        let cells = Arc::new(CoreCells::default());
         let reader = {
             let cells = Arc::clone(&cells);
             std::thread::spawn(move || {

@@ -298,7 +298,7 @@ mod tests {
         // A reader that doesn't read: the pipe fills, then the queue.
         let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let (handle, sinks) = access_log::start(path.to_str().unwrap()).unwrap();
-        let cells = Arc::new(CoreCells::new());
+        let cells = Arc::new(CoreCells::default());
         let sink = Rc::new(RefCell::new(sinks.sink(Arc::clone(&cells))));
         let (to_control, reports) = crossbeam_channel::unbounded();
         let open = Open::new(0, Arc::clone(&cells), Rc::clone(&sink), to_control);

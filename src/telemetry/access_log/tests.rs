@@ -159,7 +159,7 @@ fn a_stuck_writer_makes_cores_drop_and_count_but_never_wait() {
     let (mut reader, writer) = io::pipe().unwrap();
     let target = AccessLogTarget::from_file(File::from(std::os::fd::OwnedFd::from(writer)));
     let (handle, sinks) = start_on(target).unwrap();
-    let cells = Arc::new(CoreCells::new());
+    let cells = Arc::new(CoreCells::default());
     let mut sink = sinks.sink(Arc::clone(&cells));
     let mut pushed = 0_u64;
     // The pipe takes 64 KiB and nobody reads: the queue fills, then lines are dropped.
@@ -197,7 +197,7 @@ fn a_hanging_stop_gives_up() {
 fn a_sink_without_a_writer_counts_its_lines() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, sinks) = start(&path_in(&dir, "access.log")).unwrap();
-    let cells = Arc::new(CoreCells::new());
+    let cells = Arc::new(CoreCells::default());
     let mut sink = sinks.sink(Arc::clone(&cells));
     assert!(handle.stop(TIMEOUT));
     sink.push(&AccessLogRules::default(), &record("a"));
