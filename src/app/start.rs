@@ -183,11 +183,9 @@ pub(super) fn start(
 
 /// A log that is off asks for no file; the reload that switches it on opens its own.
 fn start_access_log(settings: &Settings) -> Result<(AccessLogHandle, AccessLogSinks), Failure> {
-    let target = match &settings.logging.access_log {
-        log if log.enabled => log.target.path().to_string_lossy(),
-        _ => "-".into(),
-    };
-    access_log::start(&target).map_err(because("logging.access_log.path cannot be opened"))
+    let log = &settings.logging.access_log;
+    let path = if log.enabled { log.path.as_str() } else { "-" };
+    access_log::start(path).map_err(because("logging.access_log.path cannot be opened"))
 }
 
 fn first_history(content: &Arc<Content>) -> History {

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
     sync::LazyLock,
     time::Duration,
 };
@@ -22,10 +21,10 @@ pub use super::{
     tls::{CertificatePair, ClientCa, PlainMode, TicketKeysFile, TlsSettings},
 };
 use super::{
-    declare::{Keys, Value, choice, declare, list_of, section_of, words},
+    declare::{Keys, choice, declare, list_of, section_of, words},
     keys::{
-        DAY_SECONDS, HOUR_SECONDS, Key, Row, boolean, integer, rows, seconds, seconds_or_zero,
-        share, text, texts,
+        DAY_SECONDS, HOUR_SECONDS, Row, boolean, integer, rows, seconds, seconds_or_zero, share,
+        text, texts,
     },
     section::Section,
 };
@@ -274,7 +273,7 @@ declare! {
         /// Writes it.
         enabled: bool = boolean().is("true"),
         /// File to append to, relative to the working directory; `-` is stdout.
-        target as "path": AccessLogTarget = text().is("-").checked(check_path),
+        path: String = text().is("-").checked(check_path),
         /// Form of a line. `combined` is that of Apache and nginx.
         format: AccessLogFormat = choice::<AccessLogFormat>().is("json"),
         /// Fields that are added to the usual ones or, with a leading `-`, taken from them; `otel`
@@ -311,34 +310,6 @@ fn check_access_log(log: &AccessLogSettings, section: Section<'_>) {
     if is_fixed && !section.is_empty_list("fields") {
         let format = log.format.as_str();
         section.warning("fields", format!("has no effect with format: {format}; remove it"));
-    }
-}
-
-/// `logging.access_log.path`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessLogTarget {
-    /// `-`.
-    Stdout,
-    /// Appended to.
-    File(PathBuf),
-}
-
-impl AccessLogTarget {
-    /// The path as it is written in the file.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Stdout => Path::new("-"),
-            Self::File(path) => path,
-        }
-    }
-}
-
-impl Value for AccessLogTarget {
-    fn read(section: Section<'_>, key: &'static Key) -> Self {
-        match section.text(key.name) {
-            Ok(path) if path != "-" => Self::File(path.into()),
-            _ => Self::Stdout,
-        }
     }
 }
 

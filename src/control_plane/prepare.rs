@@ -450,12 +450,12 @@ fn open_access_log(
     let wanted = &new.logging.access_log;
     let is_held = running.is_some_and(|running| {
         let held = &running.logging.access_log;
-        held.enabled && held.target == wanted.target
+        held.enabled && held.path == wanted.path
     });
     if !wanted.enabled || is_held {
         return Ok(None);
     }
-    AccessLogTarget::open(&wanted.target.path().to_string_lossy()).map(Some).map_err(|error| {
+    AccessLogTarget::open(&wanted.path).map(Some).map_err(|error| {
         let message = format!(
             "cannot be opened: {error}; name a file that this process's user may write, in a \
              directory that is there"
