@@ -70,8 +70,7 @@ fn serve_requests(place: &ConfigPlace, environment: ProcessEnvironment) -> Exit 
         Ok(found) => found,
         Err(problems) => return refused(place, &problems),
     };
-    let level = level(loaded.settings.logging.level.as_str());
-    let log = match log::init(level, clock::unix_millis) {
+    let log = match log::init(level(loaded.settings.logging.level), clock::unix_millis) {
         Ok(log) => log,
         Err(error) => return could_not_start(&format!("the log cannot be started: {error}")),
     };

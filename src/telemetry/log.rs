@@ -33,14 +33,6 @@ use crate::telemetry::{access_log::Second, lines::LineOutput, text::write_string
 /// Lines that may wait for standard error; at some 300 bytes each this is 300 KiB.
 const LINES_WAITING_MAX: usize = 1_024;
 
-/// Names of the levels in `logging.level`, from few lines to many.
-pub const LEVEL_NAMES: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
-
-/// The level of a name in [`LEVEL_NAMES`].
-pub fn parse_level(name: &str) -> Option<Level> {
-    LEVEL_NAMES.contains(&name).then(|| name.parse().ok()).flatten()
-}
-
 enum Message {
     Line(Vec<u8>),
     /// Acknowledged when all lines before it are written.
@@ -395,15 +387,5 @@ mod tests {
             assert!(log.flush(TIMEOUT));
         });
         assert_eq!(log.lost_lines(), 2);
-    }
-
-    #[test]
-    fn every_documented_level_parses_and_nothing_else() {
-        for name in LEVEL_NAMES {
-            assert_eq!(parse_level(name).unwrap().as_str().to_lowercase(), name);
-        }
-        for name in ["", "INFO", "3", "off", "verbose"] {
-            assert_eq!(parse_level(name), None, "{name}");
-        }
     }
 }

@@ -150,7 +150,7 @@ impl Control {
         }
         self.workers.adopt(&next.release, &self.live.newest(), Monotonic::now());
         self.key_sets.take_times(&next.release.auth);
-        self.log.set(level(next.settings.logging.level.as_str()));
+        self.log.set(level(next.settings.logging.level));
         // What came from standard input has no file that could change.
         self.watcher.watch(next.settings.reload.watch && !self.config.is_stdin());
         self.metrics.generation = next.release.generation;

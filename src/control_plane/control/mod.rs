@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, never, select};
 use tracing::Level;
 
 use crate::{
+    config::settings,
     control_plane::{
         admin::{self, HostStatus, StatusPage},
         certificates::{Certificates, Reading},
@@ -459,9 +460,15 @@ impl Control {
     }
 }
 
-/// The level of a name that the configuration has checked.
-pub fn level(name: &str) -> Level {
-    crate::telemetry::log::parse_level(name).unwrap_or(Level::INFO)
+/// The level of the process log that is configured.
+pub const fn level(configured: settings::LogLevel) -> Level {
+    match configured {
+        settings::LogLevel::Error => Level::ERROR,
+        settings::LogLevel::Warn => Level::WARN,
+        settings::LogLevel::Info => Level::INFO,
+        settings::LogLevel::Debug => Level::DEBUG,
+        settings::LogLevel::Trace => Level::TRACE,
+    }
 }
 
 #[cfg(test)]
