@@ -1,10 +1,6 @@
 //! One element of `buckets`.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
@@ -14,7 +10,7 @@ use rustls::{
 
 use super::{
     changes::Changes,
-    declare::{Keys as _, Value, choice, declare, section_of, words},
+    declare::{Keys as _, Value, choice, compare_named, declare, section_of, words},
     jwt::RULE,
     keys::{
         DAY_SECONDS, HOUR_SECONDS, Key, boolean, file, group, integer, integers, keys, list, map,
@@ -26,6 +22,7 @@ use super::{
         QueryParameters, check_fields,
         documents::{DocumentKeys, ErrorPages, Missing, check_document},
     },
+    values::check_name,
     walk::{At, Certificates, Noted},
 };
 use crate::{
@@ -43,9 +40,6 @@ use crate::{
         text::hex,
     },
 };
-
-/// Longest bucket name (the proxy's own, a metric label), in bytes.
-const NAME_BYTES_MAX: usize = 128;
 
 declare! {
     /// One element of `buckets`.
@@ -125,23 +119,9 @@ impl Value for Vec<BucketSettings> {
         buckets
     }
 
-    /// Buckets are the same when their names are; most did not change, and there may be thousands.
     fn compare(&self, new: &Self, key: &'static Key, at: &At<'_>, changes: &mut Changes) {
         let at = At::Key(at, key.name);
-        let running: HashMap<&str, &BucketSettings> =
-            self.iter().map(|bucket| (bucket.name.as_str(), bucket)).collect();
-        for bucket in new {
-            let at = At::Named(&at, &bucket.name);
-            match running.get(bucket.name.as_str()) {
-                Some(running) if *running == bucket => {}
-                Some(running) => running.compare_keys(bucket, &at, changes),
-                None => changes.hot(at),
-            }
-        }
-        let kept: HashSet<&str> = new.iter().map(|bucket| bucket.name.as_str()).collect();
-        for gone in self.iter().filter(|bucket| !kept.contains(bucket.name.as_str())) {
-            changes.hot(At::Named(&at, &gone.name));
-        }
+        compare_named(self, new, |bucket| &bucket.name, &at, changes, BucketSettings::compare_keys);
     }
 }
 
@@ -529,15 +509,4 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Certificates, String> {
     }
     let digest = hex::lower_string(digest(&SHA256, pem).as_ref());
     Ok((Arc::from(pem), Arc::from(digest)))
-}
-
-fn check_name(name: &str) -> Result<(), &'static str> {
-    const _: () = assert!(NAME_BYTES_MAX == 128);
-    if name.len() > NAME_BYTES_MAX {
-        return Err("is longer than 128 bytes; shorten it");
-    }
-    if name.chars().any(char::is_control) || name.trim() != name {
-        return Err("holds a control character, or white space at an end; remove it");
-    }
-    Ok(())
 }

@@ -1,14 +1,15 @@
 //! The `credentials` section: named sources of temporary credentials.
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::{
     changes::Changes,
-    declare::{Keys as _, Value, choice, declare, section_of, words},
+    declare::{Keys as _, Value, choice, compare_named, declare, section_of, words},
     keys::{Key, integer, text},
     section::Section,
+    values::check_name,
     walk::At,
 };
 use crate::{
@@ -21,9 +22,6 @@ use crate::{
 
 /// Name of the source that needs no entry.
 pub const DEFAULT_SOURCE: &str = "default";
-
-/// Longest name of a source, which is a metric label, in bytes.
-const NAME_BYTES_MAX: usize = 128;
 
 /// Longest ARN of a role, in bytes (AWS STS API Reference, `AssumeRole`).
 const ROLE_ARN_BYTES_MAX: usize = 2_048;
@@ -115,23 +113,9 @@ impl Value for Vec<SourceSettings> {
         section.each(key.name, SourceSettings::read_keys)
     }
 
-    /// Sources are the same when their names are.
     fn compare(&self, new: &Self, key: &'static Key, at: &At<'_>, changes: &mut Changes) {
         let at = At::Key(at, key.name);
-        let named = |sources: &[SourceSettings]| -> HashMap<String, SourceSettings> {
-            sources.iter().map(|source| (source.name.clone(), source.clone())).collect()
-        };
-        let (running, kept) = (named(self), named(new));
-        for source in new {
-            let at = At::Named(&at, &source.name);
-            match running.get(&source.name) {
-                Some(running) => running.compare_keys(source, &at, changes),
-                None => changes.hot(at),
-            }
-        }
-        for gone in self.iter().filter(|source| !kept.contains_key(&source.name)) {
-            changes.hot(At::Named(&at, &gone.name));
-        }
+        compare_named(self, new, |source| &source.name, &at, changes, SourceSettings::compare_keys);
     }
 }
 
@@ -221,17 +205,6 @@ pub fn container_url(text: &str) -> Result<HttpUrl, String> {
     Err("may be http only to this machine, 169.254.170.2, 169.254.170.23 or [fd00:ec2::23], because \
          a token is sent there; write https"
         .to_owned())
-}
-
-fn check_name(name: &str) -> Result<(), &'static str> {
-    const _: () = assert!(NAME_BYTES_MAX == 128);
-    if name.len() > NAME_BYTES_MAX {
-        return Err("is longer than 128 bytes; shorten it");
-    }
-    if name.chars().any(char::is_control) || name.trim() != name {
-        return Err("holds a control character, or white space at an end; remove it");
-    }
-    Ok(())
 }
 
 /// Checks the form of an ARN. Other servers than AWS have partitions and accounts of their own.

@@ -14,6 +14,8 @@
 //! The comment is the field's documentation and the key's row in `docs/CONFIG.md`. The type knows
 //! how it is read and shown ([`Value`]), the right side what may be written ([`Key`]).
 
+use std::collections::HashMap;
+
 use super::{
     changes::Changes,
     keys::{Applies, Key},
@@ -76,6 +78,30 @@ impl<T: Keys> Value for T {
 
     fn keep(&mut self, running: &Self, _key: &'static Key) {
         self.keep_keys(running);
+    }
+}
+
+/// Notes what differs between the elements of the list at `at`, which are the same when their names
+/// are. Most did not change, and there may be thousands.
+pub(super) fn compare_named<T: PartialEq>(
+    running: &[T],
+    new: &[T],
+    name: fn(&T) -> &str,
+    at: &At<'_>,
+    changes: &mut Changes,
+    compare: fn(&T, &T, &At<'_>, &mut Changes),
+) {
+    let mut gone: HashMap<&str, &T> = running.iter().map(|one| (name(one), one)).collect();
+    for one in new {
+        let at = At::Named(at, name(one));
+        match gone.remove(name(one)) {
+            Some(running) if running == one => {}
+            Some(running) => compare(running, one, &at, changes),
+            None => changes.hot(at),
+        }
+    }
+    for gone in running.iter().filter(|one| gone.contains_key(name(one))) {
+        changes.hot(At::Named(at, name(gone)));
     }
 }
 

@@ -7,13 +7,13 @@ use std::{
 
 use super::{
     changes::Changes,
-    declare::{Keys as _, Value, declare, section_of},
+    declare::{Keys as _, Value, compare_named, declare, section_of},
     keys::{
         DAY_SECONDS, Key, any, boolean, file, group, keys, list, one_of, seconds, seconds_or_zero,
         secret, text, texts,
     },
     section::Section,
-    values::in_order,
+    values::{check_name, in_order},
     walk::{At, Noted},
 };
 use crate::{
@@ -272,20 +272,9 @@ impl Value for Vec<ProviderSpec> {
         section.each(key.name, |provider| read_provider(provider, &default))
     }
 
-    /// Providers are the same when their names are.
     fn compare(&self, new: &Self, key: &'static Key, at: &At<'_>, changes: &mut Changes) {
         let at = At::Key(at, key.name);
-        let find = |all: &Self, name: &str| all.iter().find(|one| one.name == name).cloned();
-        for provider in new {
-            let at = At::Named(&at, &provider.name);
-            match find(self, &provider.name) {
-                Some(running) => compare_provider(&running, provider, &at, changes),
-                None => changes.hot(at),
-            }
-        }
-        for gone in self.iter().filter(|provider| find(new, &provider.name).is_none()) {
-            changes.hot(At::Named(&at, &gone.name));
-        }
+        compare_named(self, new, |provider| &provider.name, &at, changes, compare_provider);
     }
 }
 
@@ -365,10 +354,7 @@ fn check_provider_name(name: &str) -> Result<(), &'static str> {
     if name.len() > PROVIDER_NAME_BYTES_MAX {
         return Err("is longer than 64 bytes; shorten it");
     }
-    if name.chars().any(char::is_control) || name.trim() != name {
-        return Err("holds a control character, or white space at an end; remove it");
-    }
-    Ok(())
+    check_name(name)
 }
 
 impl Value for Vec<KeySpec> {

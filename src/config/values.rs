@@ -154,6 +154,21 @@ fn network(text: &Text<'_>) -> Result<Network, String> {
         ),
     })
 }
+/// Longest name that is a label of metrics, in bytes.
+const NAME_BYTES_MAX: usize = 128;
+
+/// Checks a name that is a label of metrics.
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+    const _: () = assert!(NAME_BYTES_MAX == 128);
+    if name.len() > NAME_BYTES_MAX {
+        return Err("is longer than 128 bytes; shorten it");
+    }
+    if name.chars().any(char::is_control) || name.trim() != name {
+        return Err("holds a control character, or white space at an end; remove it");
+    }
+    Ok(())
+}
+
 
 /// Text with a form of its own. A number without quotes lacks more than the quotes, so the form is
 /// told at once.
