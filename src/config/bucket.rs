@@ -1,6 +1,6 @@
 //! One element of `buckets`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
@@ -23,7 +23,7 @@ use super::{
         documents::{DocumentKeys, ErrorPages, Missing, check_document},
     },
     values::check_name,
-    walk::{At, Certificates, Noted},
+    walk::{At, Noted},
 };
 use crate::{
     handoff::credentials::Credentials,
@@ -483,18 +483,13 @@ fn written_of(section: Section<'_>, name: &'static str, file_name: &'static str)
 impl Value for Option<CaBundle> {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
         let pem = section.named_file(key.name).ok().flatten()?;
-        match section.walk.certificates(&pem, certificates) {
-            Ok((pem, digest)) => Some(CaBundle { pem, digest }),
-            Err(message) => {
-                section.error(key.name, message);
-                None
-            }
-        }
+        let bundle = section.walk.certificates(&pem, certificates);
+        bundle.map_err(|message| section.error(key.name, message)).ok()
     }
 }
 
 /// PEM with at least one certificate that can be trusted, and its digest.
-pub(super) fn certificates(pem: &[u8]) -> Result<Certificates, String> {
+pub(super) fn certificates(pem: &[u8]) -> Result<CaBundle, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let number = roots.len() + 1;
@@ -508,5 +503,5 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Certificates, String> {
         return Err(message.to_owned());
     }
     let digest = hex::lower_string(digest(&SHA256, pem).as_ref());
-    Ok((Arc::from(pem), Arc::from(digest)))
+    Ok(CaBundle { pem: pem.into(), digest: digest.into() })
 }

@@ -228,26 +228,18 @@ const fn key_of(problem: &CertificateProblem) -> &'static str {
 impl Value for Option<ClientCa> {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
         let (file, pem) = section.named_file_at(key.name).ok().flatten()?;
-        match section.walk.certificates(&pem, certificates) {
-            Ok((pem, digest)) => Some(ClientCa { file, bundle: CaBundle { pem, digest } }),
-            Err(message) => {
-                section.error(key.name, message);
-                None
-            }
-        }
+        let bundle = section.walk.certificates(&pem, certificates);
+        let bundle = bundle.map_err(|message| section.error(key.name, message)).ok()?;
+        Some(ClientCa { file, bundle })
     }
 }
 
 impl Value for Option<TicketKeysFile> {
     fn read(section: Section<'_>, key: &'static Key) -> Self {
         let (file, text) = section.named_file_at(key.name).ok().flatten()?;
-        match TicketKeys::from_lines(&text) {
-            Ok(keys) => Some(TicketKeysFile { file, keys }),
-            Err(message) => {
-                section.error(key.name, message);
-                None
-            }
-        }
+        let keys = TicketKeys::from_lines(&text);
+        let keys = keys.map_err(|message| section.error(key.name, message)).ok()?;
+        Some(TicketKeysFile { file, keys })
     }
 }
 
@@ -293,14 +285,13 @@ impl TlsSettings {
         if let Some(ca) = &mut read.client_ca {
             let pem = files.read(&ca.file, NAMED_FILE_BYTES_MAX).map_err(unreadable);
             match pem.and_then(|pem| certificates(&pem)) {
-                Ok((pem, digest)) => ca.bundle = CaBundle { pem, digest },
+                Ok(bundle) => ca.bundle = bundle,
                 Err(message) => note("client_ca_file".to_owned(), message),
             }
         }
         if let Some(tickets) = &mut read.ticket_keys {
             let text = files.read(&tickets.file, TICKET_KEYS_BYTES_MAX).map_err(unreadable);
             match text.and_then(|text| TicketKeys::from_lines(&text)) {
-                Ok(keys) if keys == tickets.keys => {}
                 Ok(keys) => tickets.keys = keys,
                 Err(message) => note("ticket_keys_file".to_owned(), message),
             }

@@ -19,13 +19,10 @@ use super::{
     problem::{PROBLEMS_MAX, Problem, Problems},
     yaml::{Node, TEXT_BYTES_MAX, push_key, too_much_text},
 };
-use crate::model::Secret;
+use crate::model::{CaBundle, Secret};
 
 /// Content of a file, or the reason why it cannot be read.
 pub(super) type FileContent = Result<Rc<Vec<u8>>, Rc<str>>;
-
-/// PEM certificates, and the SHA-256 of their text in hexadecimal.
-pub(super) type Certificates = (Arc<[u8]>, Arc<str>);
 
 /// One walk over a configuration.
 pub(super) struct Walk<'w> {
@@ -36,7 +33,7 @@ pub(super) struct Walk<'w> {
     /// Secrets by key, and by the file or the text with variables that they came from.
     secrets: RefCell<HashMap<(&'static str, String), Secret>>,
     /// Certificates by the address of the content that they were parsed from.
-    certificates: RefCell<HashMap<*const Vec<u8>, Result<Certificates, String>>>,
+    certificates: RefCell<HashMap<*const Vec<u8>, Result<CaBundle, String>>>,
     /// All keys, for messages about unknown ones.
     pub(super) keys: &'w [Row],
     /// Set if there is a `jwt` section.
@@ -287,8 +284,8 @@ impl<'w> Walk<'w> {
     pub(super) fn certificates(
         &self,
         pem: &Rc<Vec<u8>>,
-        parse: impl FnOnce(&[u8]) -> Result<Certificates, String>,
-    ) -> Result<Certificates, String> {
+        parse: impl FnOnce(&[u8]) -> Result<CaBundle, String>,
+    ) -> Result<CaBundle, String> {
         let mut all = self.certificates.borrow_mut();
         all.entry(Rc::as_ptr(pem)).or_insert_with(|| parse(pem)).clone()
     }

@@ -17,7 +17,7 @@ use crate::{
         release::{BucketCounters, Counters, Release},
         snapshot::{Bucket, Endpoint, Plain, Snapshot},
     },
-    model::Generation,
+    model::{CaBundle, Generation},
     policy::{
         auth::BucketAuth,
         proxies::TrustedProxies,
@@ -158,8 +158,7 @@ fn compile_bucket(
     let s3 = &settings.s3;
     let addressed =
         address(s3.endpoint.as_ref(), &s3.region, &s3.bucket, &s3.key_prefix, s3.addressing);
-    let ca = s3.ca.as_ref().map(|ca| (&*ca.digest, &*ca.pem));
-    let endpoint = endpoints.index_of(&addressed.url, ca)?;
+    let endpoint = endpoints.index_of(&addressed.url, s3.ca.as_ref())?;
     Ok(Bucket {
         name: settings.name.as_str().into(),
         path_prefix: (*settings.path_prefix).into(),
@@ -342,9 +341,9 @@ impl<'a> Endpoints<'a> {
         Self { all: Vec::new(), by_key: HashMap::new(), previous, tls }
     }
 
-    fn index_of(&mut self, url: &EndpointUrl, ca: Option<(&str, &[u8])>) -> Result<usize, String> {
+    fn index_of(&mut self, url: &EndpointUrl, ca: Option<&CaBundle>) -> Result<usize, String> {
         let ca = ca.filter(|_| url.scheme == Scheme::Https);
-        let key = endpoint_key(url, ca.map(|(digest, _)| digest));
+        let key = endpoint_key(url, ca);
         if let Some(index) = self.by_key.get(&*key) {
             return Ok(*index);
         }
@@ -359,7 +358,7 @@ impl<'a> Endpoints<'a> {
         &mut self,
         key: String,
         url: &EndpointUrl,
-        ca: Option<(&str, &[u8])>,
+        ca: Option<&CaBundle>,
     ) -> Result<Arc<Endpoint>, String> {
         if let Some(endpoint) = self.previous.get(key.as_str()) {
             return Ok(Arc::clone(endpoint));
@@ -376,18 +375,14 @@ impl<'a> Endpoints<'a> {
         }))
     }
 
-    fn tls_client(
-        &mut self,
-        host: &str,
-        ca: Option<(&str, &[u8])>,
-    ) -> Result<Arc<TlsClient>, String> {
-        let digest = ca.map_or("", |(digest, _)| digest);
+    fn tls_client(&mut self, host: &str, ca: Option<&CaBundle>) -> Result<Arc<TlsClient>, String> {
+        let digest = ca.map_or("", |ca| &*ca.digest);
         if let Some(config) = self.tls.get(digest) {
             let server_name = ServerName::try_from(host.to_owned())
                 .map_err(|_| "TLS needs a host name or an IP address".to_owned())?;
             return Ok(Arc::new(TlsClient { config: Arc::clone(config), server_name }));
         }
-        let client = TlsClient::new(host, ca.map(|(_, pem)| pem))?;
+        let client = TlsClient::new(host, ca.map(|ca| &*ca.pem))?;
         self.tls.insert(digest.to_owned(), Arc::clone(&client.config));
         Ok(Arc::new(client))
     }
@@ -395,9 +390,9 @@ impl<'a> Endpoints<'a> {
 
 /// Identity of an endpoint: its URL, whose host is also the TLS name, and a digest of the extra
 /// certificates.
-fn endpoint_key(url: &EndpointUrl, ca_digest: Option<&str>) -> String {
-    match ca_digest {
+fn endpoint_key(url: &EndpointUrl, ca: Option<&CaBundle>) -> String {
+    match ca {
         None => url.to_string(),
-        Some(digest) => format!("{url}#{digest}"),
+        Some(ca) => format!("{url}#{}", ca.digest),
     }
 }
