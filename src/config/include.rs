@@ -1,6 +1,6 @@
 //! `include`: names of further files, which are handed to the walk.
 
-use super::{changes::Changes, declare::Value, keys::Key, section::Section, walk::At};
+use super::{declare::Value, keys::Key, section::Section};
 
 /// `include`. The files that it names are handed to the walk; what counts of them is among the
 /// buckets.
@@ -12,6 +12,4 @@ impl Value for Include {
         section.text_or_texts(key.name, |text| section.walk.include(&text.value));
         Self
     }
-
-    fn compare(&self, _new: &Self, _key: &'static Key, _at: &At<'_>, _changes: &mut Changes) {}
 }

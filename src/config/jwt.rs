@@ -168,13 +168,15 @@ const PROVIDER: &[Key] = keys! {
     /// Rules that must all hold, in place of `jwt.claims`.
     claims = list(RULE).otherwise("`jwt.claims`"),
 };
+const TOKEN_KINDS: &[&str] = &["bearer", "header", "query", "cookie"];
+
 
 /// Longest name of a provider, in bytes. It is a label of metrics.
 const PROVIDER_NAME_BYTES_MAX: usize = 64;
 
 const TOKEN_SOURCE: &[Key] = keys! {
     /// Kind of place.
-    kind as "type" = one_of(&["bearer", "header", "query", "cookie"]).required(),
+    kind as "type" = one_of(TOKEN_KINDS).required(),
     /// Name of the header, query parameter or cookie; not for bearer.
     name = text(),
     /// Text before the token, for a header.
@@ -521,8 +523,7 @@ const LOGGED_FIELDS: [&str; 7] =
     ["host", "range", "referer", "traceparent", "user-agent", "x-forwarded-for", "x-request-id"];
 
 fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
-    const KINDS: [&str; 4] = ["bearer", "header", "query", "cookie"];
-    let kind = KINDS[section.choice("type")?];
+    let kind = TOKEN_KINDS[section.choice("type")?];
     let prefix = section.optional_text("prefix")?.map(|text| text.value.into_owned());
     if prefix.is_some() && kind != "header" {
         return Err(section.error("prefix", format!("does not apply to type {kind}; remove it")));
@@ -535,7 +536,7 @@ fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
     }
     let name = section.text("name")?;
     match kind {
-        "header" if !is_field_name(&name) => Err(section.error(
+        "header" if !is_token(name.as_bytes()) => Err(section.error(
             "name",
             "is not a header name; write letters, digits and hyphens (RFC 9110 section 5.1)",
         )),
@@ -556,7 +557,7 @@ fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
             Ok(TokenSource::Header { name: name.to_ascii_lowercase(), prefix })
         }
         // RFC 6265 section 4.1.1: a cookie name is an HTTP token.
-        "cookie" if !is_field_name(&name) => Err(section.error(
+        "cookie" if !is_token(name.as_bytes()) => Err(section.error(
             "name",
             "is not a cookie name; write letters, digits and hyphens (RFC 6265 section 4.1.1)",
         )),
@@ -566,11 +567,6 @@ fn token_source(section: Section<'_>) -> Result<TokenSource, Noted> {
             .error("name", "is a parameter that S3 knows; choose another name, such as token")),
         _ => Ok(TokenSource::Query { name }),
     }
-}
-
-/// RFC 9110 section 5.6.2: `token`.
-fn is_field_name(name: &str) -> bool {
-    is_token(name.as_bytes())
 }
 
 /// Compiling the rules decides whether an operator fits its value.

@@ -97,7 +97,7 @@ pub fn parse_beside(
     }
 }
 
-/// Report of `--validate`: the errors that would refuse this configuration, and the warnings.
+/// The errors that refuse this configuration, or its warnings.
 pub fn check(bytes: &[u8], environment: &impl Environment, files: &impl FileReader) -> Problems {
     match parse(bytes, environment, files) {
         Ok(loaded) => Problems { warnings: loaded.warnings, ..Problems::default() },

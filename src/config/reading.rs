@@ -103,18 +103,9 @@ impl<'a> Section<'a> {
         name: &'static str,
         mut parse: impl FnMut(&str, Text<'a>) -> Result<T, String>,
     ) -> Vec<T> {
-        let entries = match self.entry(name).map(|entry| entry.value.shape()) {
-            None => return Vec::new(),
-            Some(Shape::Mapping(entries)) => entries,
-            Some(Shape::Scalar(scalar)) if scalar.is_null() => return Vec::new(),
-            Some(other) => {
-                self.error(name, expected("a mapping", other));
-                return Vec::new();
-            }
-        };
         let map_at = At::Key(self.at, name);
         let mut parsed = Vec::new();
-        for entry in entries {
+        for entry in self.mapping(name) {
             let at = At::Key(&map_at, &entry.key);
             let value = match self.text_at(&entry.value, &at, entry.line) {
                 Ok(Some(text)) if !text.value.is_empty() => parse(&entry.key, text),

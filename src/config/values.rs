@@ -12,7 +12,6 @@ use super::{
     keys::{Key, Preset},
     scalar::Text,
     section::Section,
-    walk::Noted,
 };
 use crate::policy::networks::{Network, NetworkError, Networks};
 
@@ -154,6 +153,7 @@ fn network(text: &Text<'_>) -> Result<Network, String> {
         ),
     })
 }
+
 /// Longest name that is a label of metrics, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -169,7 +169,6 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-
 /// Text with a form of its own. A number without quotes lacks more than the quotes, so the form is
 /// told at once.
 fn parsed<T: std::str::FromStr>(
@@ -184,10 +183,11 @@ fn parsed<T: std::str::FromStr>(
         (None, Preset::Is(default)) => Text::preset(default),
         (None, _) => return None,
     };
-    let value = text.value.parse::<T>();
-    let told =
-        |_| section.error(key.name, format!("{expected}, found {}{}", text.shown(), advice(&text)));
-    value.map_err(|error| -> Noted { told(error) }).ok()
+    let value = text.value.parse().ok();
+    if value.is_none() {
+        section.error(key.name, format!("{expected}, found {}{}", text.shown(), advice(&text)));
+    }
+    value
 }
 
 fn shown_or_default(value: Option<&impl ToString>, key: &Key) -> String {
