@@ -20,7 +20,7 @@ use crate::{
     model::{CaBundle, Secret},
     policy::{
         auth::{
-            JWKS_BYTES_MAX, KEYS_MAX, KeyKind, LEEWAY_SECONDS_MAX, PEM_BYTES_MAX,
+            JWKS_BYTES_MAX, KEYS_MAX, KeyKind, LEEWAY_SECONDS_MAX, OPERATORS, PEM_BYTES_MAX,
             spec::{
                 AuthSpec, ClaimSpec, FetchSettings, KeyMaterial, KeySpec, ProviderSpec, TokenSource,
             },
@@ -35,10 +35,6 @@ const ALGORITHMS: &[&str] = &[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
     "ES384", "EdDSA",
 ];
-
-/// Operators of claim rules.
-const OPERATORS: &[&str] =
-    &["equals", "not_equals", "in", "contains", "gt", "gte", "lt", "lte", "exists", "path_prefix"];
 
 /// Longest `jwt.leeway`, in seconds, as the policy wants it.
 const LEEWAY_SECONDS: u32 = 300;
@@ -168,11 +164,11 @@ const PROVIDER: &[Key] = keys! {
     /// Rules that must all hold, in place of `jwt.claims`.
     claims = list(RULE).otherwise("`jwt.claims`"),
 };
-const TOKEN_KINDS: &[&str] = &["bearer", "header", "query", "cookie"];
-
 
 /// Longest name of a provider, in bytes. It is a label of metrics.
 const PROVIDER_NAME_BYTES_MAX: usize = 64;
+
+const TOKEN_KINDS: &[&str] = &["bearer", "header", "query", "cookie"];
 
 const TOKEN_SOURCE: &[Key] = keys! {
     /// Kind of place.

@@ -32,6 +32,7 @@ mod verified;
 mod window;
 
 pub use cache::TokenCache;
+pub use claims::OPERATORS;
 pub use denial::{Denial, DenialReason};
 pub use jwks::JWKS_BYTES_MAX;
 pub use key::{KeyKind, install_crypto};

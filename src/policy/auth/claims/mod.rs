@@ -9,9 +9,9 @@ use serde_json::{Map, Number, Value};
 
 use super::spec::{AuthProblem, ClaimSpec};
 
-/// Operators by name, for messages.
-const OPERATORS: [&str; 10] =
-    ["equals", "not_equals", "in", "contains", "gt", "gte", "lt", "lte", "exists", PATH_PREFIX];
+/// Operators by name.
+pub const OPERATORS: &[&str] =
+    &["equals", "not_equals", "in", "contains", "gt", "gte", "lt", "lte", "exists", PATH_PREFIX];
 
 /// The one operator that looks at the object key.
 const PATH_PREFIX: &str = "path_prefix";
