@@ -79,7 +79,11 @@ impl Rules {
         claims: &Map<String, Value>,
     ) -> impl Iterator<Item = Prefixes> {
         self.path_prefixes.iter().map(|name| match name.find(claims) {
-            Found::One(claim) => prefixes_of(claim).unwrap_or_default(),
+            Found::One(claim) => {
+                let prefixes: Option<Prefixes> =
+                    prefixes_of(claim).map(|prefix| prefix.map(Box::from)).collect();
+                prefixes.unwrap_or_default()
+            }
             Found::Absent | Found::Ambiguous => Prefixes::default(),
         })
     }
@@ -283,8 +287,7 @@ fn compare(left: &Number, right: &Number) -> Option<Ordering> {
     }
 }
 
-/// Returns true if the key is under one of the prefixes that a claim holds (a string or a list of
-/// strings).
+/// Returns true if the key is under one of the prefixes that a claim holds.
 ///
 /// Prefixes match whole segments: `tenant1` and `tenant1/` permit `tenant1/a`, not `tenant10/a`;
 /// only the form without the slash permits the object `tenant1` itself. A list with an element
@@ -295,19 +298,10 @@ fn is_under_prefix(claim: &Value, key: &[u8]) -> bool {
     if has_dot_segment(key) {
         return false;
     }
-    let prefixes = match claim {
-        Value::String(_) => std::slice::from_ref(claim),
-        Value::Array(prefixes) => prefixes.as_slice(),
-        _ => return false,
-    };
     let mut permitted = false;
-    for prefix in prefixes {
-        let Some(prefix) = prefix.as_str().map(str::as_bytes) else { return false };
-        let directory = prefix.strip_suffix(b"/").unwrap_or(prefix);
-        if directory.is_empty() {
-            return false;
-        }
-        permitted |= covers(prefix, key);
+    for prefix in prefixes_of(claim) {
+        let Some(prefix) = prefix else { return false };
+        permitted |= covers(prefix.as_bytes(), key);
     }
     permitted
 }
@@ -322,15 +316,13 @@ pub(super) fn covers(prefix: &[u8], key: &[u8]) -> bool {
     }
 }
 
-/// All prefixes that a claim holds; none if one of them is not usable.
-fn prefixes_of(claim: &Value) -> Option<Prefixes> {
+/// The prefixes that a claim holds (a string or a list of strings), none for what is not usable.
+fn prefixes_of(claim: &Value) -> impl Iterator<Item = Option<&str>> {
     let prefixes = match claim {
-        Value::String(_) => std::slice::from_ref(claim),
         Value::Array(prefixes) => prefixes.as_slice(),
-        _ => return None,
+        _ => std::slice::from_ref(claim),
     };
-    let usable = |prefix: &&str| !matches!(*prefix, "" | "/");
-    prefixes.iter().map(|prefix| prefix.as_str().filter(usable).map(Box::from)).collect()
+    prefixes.iter().map(|prefix| prefix.as_str().filter(|prefix| !matches!(*prefix, "" | "/")))
 }
 
 /// Returns true if a segment of the key is `.` or `..`, so that no prefix permits it.
