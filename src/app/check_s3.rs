@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, io, sync::Arc, thread};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     exit::{Exit, say},
@@ -35,11 +35,11 @@ pub(super) fn check_s3(arguments: &Arguments, environment: &ProcessEnvironment) 
     };
     let failed = findings.iter().filter(|finding| finding.outcome != Outcome::Ok).count();
     if arguments.format == Some(Format::Json) {
-        let mut body = Map::new();
-        body.insert("status".to_owned(), json!(if failed == 0 { "ok" } else { "failed" }));
-        body.insert("file".to_owned(), json!(place.to_string()));
-        body.insert("buckets".to_owned(), findings.iter().map(object).collect());
-        print(&body);
+        print(&json!({
+            "status": if failed == 0 { "ok" } else { "failed" },
+            "file": place.to_string(),
+            "buckets": findings.iter().map(object).collect::<Value>(),
+        }));
     } else {
         let mut text = String::new();
         for Finding { bucket, endpoint, outcome, message } in &findings {

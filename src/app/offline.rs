@@ -34,7 +34,7 @@ pub(super) fn validate(arguments: &Arguments, environment: &ProcessEnvironment) 
     }
     if arguments.format == Some(Format::Json) {
         let mut body = judged(place, "valid", &problems);
-        body.insert("notes".to_owned(), json!(notes));
+        body["notes"] = json!(notes);
         print(&body);
     } else {
         let notes: String = notes.iter().flat_map(|note| ["note: ", note, "\n"]).collect();
@@ -70,19 +70,18 @@ pub(super) fn told(arguments: &Arguments, place: &ConfigPlace, problems: &Proble
 }
 
 /// A verdict with all problems, for programs.
-fn judged(place: &ConfigPlace, status: &str, problems: &Problems) -> Map<String, Value> {
+fn judged(place: &ConfigPlace, status: &str, problems: &Problems) -> Value {
     let objects = |problems: &[Problem]| problems.iter().map(report::problem).collect::<Value>();
-    let mut body = Map::new();
-    body.insert("status".to_owned(), json!(status));
-    body.insert("file".to_owned(), json!(place.to_string()));
-    body.insert("errors".to_owned(), objects(&problems.errors));
-    body.insert("warnings".to_owned(), objects(&problems.warnings));
-    body
+    json!({
+        "status": status,
+        "file": place.to_string(),
+        "errors": objects(&problems.errors),
+        "warnings": objects(&problems.warnings),
+    })
 }
 
-pub(super) fn print(body: &Map<String, Value>) {
-    let text = serde_json::to_string_pretty(body).unwrap_or_default();
-    say(&mut io::stdout(), format!("{text}\n"));
+pub(super) fn print(body: &Value) {
+    say(&mut io::stdout(), format!("{body:#}\n"));
 }
 
 /// A line for each source of credentials in use: a start would ask it, this does not.
@@ -132,11 +131,13 @@ pub(super) fn compare(
         Some(Format::Json) => {
             let mut body = judged(new, "valid", &problems);
             for (name, value) in report_of(difference, &[]) {
-                body.entry(name).or_insert(value);
+                if body.get(&name).is_none() {
+                    body[name] = value;
+                }
             }
             print(&body);
         }
-        None => print(&report_of(difference, &problems.warnings)),
+        None => print(&report_of(difference, &problems.warnings).into()),
     }
     Exit::Clean
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     config::settings::CertificatePair,
@@ -169,25 +169,25 @@ pub fn status(page: &StatusPage<'_>, request_id: &str) -> CallReply {
             })
         })
         .collect();
-    let mut body = Map::new();
-    body.insert("status".to_owned(), json!("success"));
-    body.insert("version".to_owned(), json!(VERSION));
-    body.insert("uptime_seconds".to_owned(), json!(page.uptime_seconds));
-    body.insert("config_generation".to_owned(), json!(page.snapshot.generation.0));
-    body.insert("live_version".to_owned(), json!(page.live.version().0));
-    body.insert("auth_enforced".to_owned(), json!(page.snapshot.auth.enforced()));
-    body.insert("restart_required".to_owned(), json!(page.restart_required));
-    body.insert("workers".to_owned(), json!(workers));
-    body.insert("buckets".to_owned(), json!(buckets));
     let key_sets = page.key_sets.iter().map(|source| key_set(page, source));
-    body.insert("jwks".to_owned(), key_sets.collect());
-    body.insert("addresses".to_owned(), json!(addresses(page)));
-    body.insert("certificates".to_owned(), json!(certificates(page)));
-    body.insert("credentials".to_owned(), page.credentials.iter().map(source).collect());
+    let mut body = json!({
+        "status": "success",
+        "version": VERSION,
+        "uptime_seconds": page.uptime_seconds,
+        "config_generation": page.snapshot.generation.0,
+        "live_version": page.live.version().0,
+        "auth_enforced": page.snapshot.auth.enforced(),
+        "restart_required": page.restart_required,
+        "workers": workers,
+        "buckets": buckets,
+        "jwks": key_sets.collect::<Value>(),
+        "addresses": addresses(page),
+        "certificates": certificates(page),
+        "credentials": page.credentials.iter().map(source).collect::<Value>(),
+    });
     if let Some((last, trigger)) = page.last_reload {
-        let mut last = last.json();
-        last.insert("trigger".to_owned(), json!(trigger));
-        body.insert("last_reload".to_owned(), Value::Object(last));
+        body["last_reload"] = last.json().into();
+        body["last_reload"]["trigger"] = json!(trigger);
     }
     report::reply(200, "", body, request_id)
 }
@@ -213,10 +213,7 @@ pub fn refreshing_keys(providers: &[Box<str>], request_id: &str) -> CallReply {
     } else {
         "The key sets of these providers are being renewed"
     };
-    let mut body = Map::new();
-    body.insert("status".to_owned(), json!("success"));
-    body.insert("message".to_owned(), json!(message));
-    body.insert("providers".to_owned(), json!(providers));
+    let body = json!({ "status": "success", "message": message, "providers": providers });
     report::reply(202, "", body, request_id)
 }
 
@@ -234,13 +231,11 @@ fn source(status: &CredentialStatus) -> Value {
 /// `POST /admin/credentials/refresh`
 pub fn refreshed(sources: &[Arc<str>], request_id: &str) -> CallReply {
     let names: Vec<&str> = sources.iter().map(|name| &**name).collect();
-    let mut body = Map::new();
-    body.insert("status".to_owned(), json!("success"));
-    body.insert(
-        "message".to_owned(),
-        json!("These sources are asked now; GET /admin/status shows what they give"),
-    );
-    body.insert("sources".to_owned(), json!(names));
+    let body = json!({
+        "status": "success",
+        "message": "These sources are asked now; GET /admin/status shows what they give",
+        "sources": names,
+    });
     report::reply(202, "", body, request_id)
 }
 
@@ -258,9 +253,10 @@ pub fn history(history: &History, running: Generation, request_id: &str) -> Call
             })
         })
         .collect();
-    let mut body = Map::new();
-    body.insert("status".to_owned(), json!("success"));
-    body.insert("config_generation".to_owned(), json!(running.0));
-    body.insert("history".to_owned(), json!(entries));
+    let body = json!({
+        "status": "success",
+        "config_generation": running.0,
+        "history": entries,
+    });
     report::reply(200, "", body, request_id)
 }

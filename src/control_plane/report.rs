@@ -133,38 +133,33 @@ impl Report {
 
     /// The reply to a client.
     pub fn reply(&self, request_id: &str) -> CallReply {
-        reply(self.status(), self.code(), self.json(), request_id)
+        reply(self.status(), self.code(), self.json().into(), request_id)
     }
 }
 
 /// A JSON reply that carries the request's id.
-pub fn reply(
-    status: u16,
-    code: &'static str,
-    mut body: Map<String, Value>,
-    request_id: &str,
-) -> CallReply {
-    body.insert("request_id".to_owned(), json!(request_id));
-    let mut body = Value::Object(body).to_string().into_bytes();
+pub fn reply(status: u16, code: &'static str, mut body: Value, request_id: &str) -> CallReply {
+    body["request_id"] = json!(request_id);
+    let mut body = body.to_string().into_bytes();
     body.push(b'\n');
     CallReply { status, content_type: JSON, code, body: body.into() }
 }
 
 /// A problem with what is known of its place.
 pub fn problem(problem: &Problem) -> Value {
-    let mut object = Map::new();
+    let mut object = json!({ "message": problem.message });
     if let Some(file) = &problem.file {
-        object.insert("file".to_owned(), json!(**file));
+        object["file"] = json!(**file);
     }
     if let Some(line) = problem.line {
-        object.insert("line".to_owned(), json!(line));
+        object["line"] = json!(line);
     }
     if !problem.path.is_empty() {
-        object.insert("key".to_owned(), json!(problem.path));
+        object["key"] = json!(problem.path);
     }
-    object.insert("message".to_owned(), json!(problem.message));
-    Value::Object(object)
+    object
 }
+
 /// Numbers of workers, for people.
 pub fn listed<'w>(workers: impl IntoIterator<Item = &'w usize>) -> String {
     let numbers: Vec<_> = workers.into_iter().map(ToString::to_string).collect();
