@@ -35,6 +35,11 @@ pub fn start() -> (LiveValues, Receiver<()>) {
 }
 
 impl LiveValues {
+    fn ring(&self) {
+        // A full channel has rung already.
+        let _ = self.bell.try_send(());
+    }
+
     /// The newest table.
     pub fn newest(&self) -> Arc<LiveTable> {
         Arc::clone(&self.table())
@@ -49,8 +54,7 @@ impl LiveValues {
         }
         Arc::make_mut(&mut table).set_addresses(host.clone(), addresses.into());
         drop(table);
-        // A full channel has rung already.
-        let _ = self.bell.try_send(());
+        self.ring();
         true
     }
 
@@ -61,8 +65,7 @@ impl LiveValues {
         let version = |set: &LiveKeys| set.keys.version();
         if table.key_set(source).map(version) != keys.as_ref().map(version) {
             Arc::make_mut(&mut table).set_keys(source, keys);
-            // A full channel has rung already.
-            let _ = self.bell.try_send(());
+            self.ring();
         }
         table.version()
     }
@@ -70,8 +73,7 @@ impl LiveValues {
     /// Replaces what the next TLS handshakes use.
     pub fn set_tls_server(&self, server: TlsServer) {
         Arc::make_mut(&mut self.table()).set_tls_server(server);
-        // A full channel has rung already.
-        let _ = self.bell.try_send(());
+        self.ring();
     }
 
     /// Drops the addresses of all other hosts.
@@ -94,8 +96,7 @@ impl LiveValues {
         Arc::make_mut(&mut table).set_credentials(source, credentials, ends);
         let version = table.version();
         drop(table);
-        // A full channel has rung already.
-        let _ = self.bell.try_send(());
+        self.ring();
         version
     }
 

@@ -246,20 +246,8 @@ impl WatchedFiles {
         let print_of = |file: &PathBuf| found.get(file).copied().flatten();
         let found: Seen =
             self.certificates.keys().map(|file| (file.clone(), print_of(file))).collect();
-        match &self.unsettled_certificates {
-            Some((same, since)) if *same == found => {
-                if now < since.plus(SETTLE) {
-                    return false;
-                }
-                self.certificates = found;
-                self.unsettled_certificates = None;
-                true
-            }
-            _ => {
-                self.unsettled_certificates = Some((found, now));
-                false
-            }
-        }
+        let settled = settle(&mut self.unsettled_certificates, found, now);
+        settled.map(|found| self.certificates = found).is_some()
     }
 
     fn read_file(&mut self, seen: Seen, complete: bool) {
@@ -307,27 +295,27 @@ impl WatchedFiles {
             self.unsettled = None;
             return None;
         };
-        match &self.unsettled {
-            Some((same, since)) if *same == found => {
-                if now < since.plus(SETTLE) {
-                    return None;
+        let found = settle(&mut self.unsettled, found, now)?;
+        for known in [&mut self.of_file, &mut self.of_running] {
+            for (path, print) in known {
+                if !self.certificates.contains_key(path) {
+                    *print = found.get(path).copied().flatten();
                 }
-                for known in [&mut self.of_file, &mut self.of_running] {
-                    for (path, print) in known {
-                        if !self.certificates.contains_key(path) {
-                            *print = found.get(path).copied().flatten();
-                        }
-                    }
-                }
-                self.unsettled = None;
-                Some(changed)
-            }
-            _ => {
-                self.unsettled = Some((found, now));
-                None
             }
         }
+        Some(changed)
     }
+}
+
+/// Returns what was found to differ if it has been the same for long enough, else remembers it.
+fn settle(unsettled: &mut Option<(Seen, Monotonic)>, found: Seen, now: Monotonic) -> Option<Seen> {
+    let before = unsettled.take().filter(|(same, _)| *same == found);
+    let since = before.map_or(now, |(_, since)| since);
+    if now >= since.plus(SETTLE) {
+        return Some(found);
+    }
+    *unsettled = Some((found, since));
+    None
 }
 
 #[cfg(test)]
