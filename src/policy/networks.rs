@@ -106,8 +106,8 @@ fn rest_v6(prefix: u8) -> u128 {
 /// equal when they hold the same addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
-    v4: Ranges<u32>,
-    v6: Ranges<u128>,
+    v4: Ranges,
+    v6: Ranges,
 }
 
 impl Networks {
@@ -120,7 +120,7 @@ impl Networks {
     /// network of IPv6 holds it.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
-            IpAddr::V4(ip) => self.v4.contains(ip.to_bits()),
+            IpAddr::V4(ip) => self.v4.contains(ip.to_bits().into()),
             IpAddr::V6(ip) => self.v6.contains(ip.to_bits()),
         }
     }
@@ -131,7 +131,9 @@ impl FromIterator<Network> for Networks {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for Network { first, prefix } in networks {
             match first {
-                IpAddr::V4(ip) => v4.push((ip.to_bits(), ip.to_bits() | rest_v4(prefix))),
+                IpAddr::V4(ip) => {
+                    v4.push((ip.to_bits().into(), (ip.to_bits() | rest_v4(prefix)).into()));
+                }
                 IpAddr::V6(ip) => v6.push((ip.to_bits(), ip.to_bits() | rest_v6(prefix))),
             }
         }
@@ -140,49 +142,23 @@ impl FromIterator<Network> for Networks {
 }
 
 /// Ranges of addresses, first and last one each, in order and with a gap between any two.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Ranges<T>(Box<[(T, T)]>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Ranges(Box<[(u128, u128)]>);
 
-impl<T> Default for Ranges<T> {
-    fn default() -> Self {
-        Self(Box::default())
-    }
-}
-
-/// Unsigned numbers of the addresses of one version of IP.
-trait Number: Copy + Ord {
-    /// The next one; none after the last.
-    fn next(self) -> Option<Self>;
-}
-
-impl Number for u32 {
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
-    }
-}
-
-impl Number for u128 {
-    fn next(self) -> Option<Self> {
-        self.checked_add(1)
-    }
-}
-
-impl<T: Number> Ranges<T> {
-    fn new(mut ranges: Vec<(T, T)>) -> Self {
+impl Ranges {
+    fn new(mut ranges: Vec<(u128, u128)>) -> Self {
         ranges.sort_unstable();
-        let mut joined: Vec<(T, T)> = Vec::with_capacity(ranges.len());
+        let mut joined: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {
             match joined.last_mut() {
-                Some((_, end)) if end.next().is_none_or(|next| first <= next) => {
-                    *end = last.max(*end);
-                }
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
                 _ => joined.push((first, last)),
             }
         }
         Self(joined.into())
     }
 
-    fn contains(&self, number: T) -> bool {
+    fn contains(&self, number: u128) -> bool {
         let behind = self.0.partition_point(|(first, _)| *first <= number);
         behind.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|(_, last)| number <= *last)
     }
