@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, net::Ipv4Addr};
 
-use super::prefixes::{DuplicatePrefix, Prefixes};
+use super::prefixes::{DuplicatePlace, Prefixes};
 
 /// Longest host name, in bytes without the final dot (RFC 1035 section 2.3.4).
 const HOST_BYTES_MAX: usize = 253;
@@ -101,7 +101,7 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// Builds the tables of buckets with hosts.
-    pub(super) fn build(places: Vec<(Place<'_>, usize)>) -> Result<Self, DuplicatePrefix> {
+    pub(super) fn build(places: Vec<(Place<'_>, usize)>) -> Result<Self, DuplicatePlace> {
         let mut by_host: HashMap<&HostPattern, Vec<(&str, usize)>> = HashMap::new();
         for (place, bucket) in places {
             for host in place.hosts {

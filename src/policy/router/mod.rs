@@ -9,30 +9,10 @@
 mod hosts;
 mod prefixes;
 
-use std::fmt;
-
 use hosts::Hosts;
 pub use hosts::{HostPattern, Place};
-use prefixes::{DuplicatePrefix, Prefixes};
-pub use prefixes::{Routed, validate_path_prefix};
-
-/// A place that more than one bucket has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DuplicatePlace;
-
-impl fmt::Display for DuplicatePlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("two buckets have the same host and path_prefix")
-    }
-}
-
-impl std::error::Error for DuplicatePlace {}
-
-impl From<DuplicatePrefix> for DuplicatePlace {
-    fn from(_: DuplicatePrefix) -> Self {
-        Self
-    }
-}
+use prefixes::Prefixes;
+pub use prefixes::{DuplicatePlace, Routed, validate_path_prefix};
 
 /// The routes of one configuration generation. The default one has none.
 #[derive(Clone, Debug, Default)]

@@ -13,22 +13,17 @@ use std::fmt;
 
 use crate::protocol::text::hash;
 
-/// A path prefix that more than one bucket has.
+/// A place that more than one bucket has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DuplicatePrefix {
-    /// The prefix.
-    pub(super) prefix: String,
-    /// The two buckets, as numbered by the caller, in the order in which they came.
-    pub(super) buckets: [usize; 2],
-}
+pub struct DuplicatePlace;
 
-impl fmt::Display for DuplicatePrefix {
+impl fmt::Display for DuplicatePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Duplicate path_prefix '{}'", self.prefix)
+        f.write_str("two buckets have the same host and path_prefix")
     }
 }
 
-impl std::error::Error for DuplicatePrefix {}
+impl std::error::Error for DuplicatePlace {}
 
 /// Checks a path prefix: decoded text that starts with `/` and ends without one (but for `/`
 /// itself, which matches every path).
@@ -96,14 +91,10 @@ impl Prefixes {
     /// each bucket.
     ///
     /// # Errors
-    /// The first prefix that comes a second time.
+    /// A prefix comes a second time.
     pub(super) fn build<'a>(
         prefixes: impl IntoIterator<Item = (&'a str, usize)>,
-    ) -> Result<Self, DuplicatePrefix> {
-        let duplicate = |prefix: &str, first: usize, second: usize| DuplicatePrefix {
-            prefix: prefix.to_owned(),
-            buckets: [first, second],
-        };
+    ) -> Result<Self, DuplicatePlace> {
         let prefixes: Vec<(&str, usize)> = prefixes.into_iter().collect();
         // Of thousands of hosts most have the root only, which needs no table.
         let below_root = || prefixes.iter().filter(|(prefix, _)| *prefix != "/");
@@ -118,8 +109,8 @@ impl Prefixes {
         for (prefix, bucket) in prefixes {
             debug_assert!(prefix.starts_with('/'), "an unchecked prefix: {prefix}");
             if prefix == "/" {
-                if let Some(first) = router.root.replace(bucket) {
-                    return Err(duplicate(prefix, first, bucket));
+                if router.root.replace(bucket).is_some() {
+                    return Err(DuplicatePlace);
                 }
                 continue;
             }
@@ -128,7 +119,7 @@ impl Prefixes {
             let mut slot = router.first_slot(hash);
             while let Some(route) = &router.slots[slot] {
                 if *route.prefix == *bytes {
-                    return Err(duplicate(prefix, route.bucket, bucket));
+                    return Err(DuplicatePlace);
                 }
                 slot = (slot + 1) & (router.slots.len() - 1);
             }
