@@ -65,8 +65,6 @@ pub enum Source {
 /// An attempt to make a generation.
 #[derive(Debug)]
 pub struct Job {
-    /// Number of the attempt, repeated in the outcome.
-    pub attempt: u64,
     /// The source to read.
     pub source: Source,
     /// The running configuration.
@@ -80,8 +78,6 @@ pub struct Job {
 /// Outcome of a [`Job`].
 #[derive(Debug)]
 pub struct Prepared {
-    /// Number of the attempt.
-    pub attempt: u64,
     /// The finished generation, or why there is none.
     pub outcome: Result<Ready, Refusal>,
     /// The files that were read.
@@ -135,7 +131,7 @@ enum Task {
 pub struct Preparation {
     runner: Runner<Task, Option<Prepared>>,
     /// The attempt whose outcome is awaited.
-    awaited: Option<(JobId, u64)>,
+    awaited: Option<JobId>,
 }
 
 /// Things that preparing needs for the whole life of the process.
@@ -176,7 +172,7 @@ impl Preparation {
             Task::Prepare(job) => {
                 let mut seen = Seen::new();
                 let outcome = prepare(&job, &mut seen);
-                Some(Prepared { attempt: job.attempt, outcome, seen })
+                Some(Prepared { outcome, seen })
             }
             Task::Drop(value) => {
                 drop(value);
@@ -188,8 +184,7 @@ impl Preparation {
 
     /// Hands in a job. The outcome of an earlier one is not awaited any more.
     pub fn prepare(&mut self, job: Job) {
-        let attempt = job.attempt;
-        self.awaited = Some((self.runner.submit(Task::Prepare(Box::new(job))), attempt));
+        self.awaited = Some(self.runner.submit(Task::Prepare(Box::new(job))));
     }
 
     /// Drops a value over there, where time does not matter.
@@ -205,13 +200,12 @@ impl Preparation {
     /// Takes what the thread has finished. Returns the outcome of the attempt that is awaited: if
     /// preparing it panicked or took too long, it is refused.
     pub fn finished(&mut self, finished: Finished<Option<Prepared>>) -> Option<Prepared> {
-        let (_, attempt) = self.awaited.take_if(|(job, _)| *job == finished.job)?;
+        self.awaited.take_if(|job| *job == finished.job)?;
         match finished.outcome {
             Ok(prepared) => prepared,
             Err(failure) => {
                 let what = format!("the configuration was not adopted: {failure}");
                 Some(Prepared {
-                    attempt,
                     outcome: Err(Refusal {
                         problems: Problem::of_file(what).into(),
                         may_pass: failure != Failure::Panicked,

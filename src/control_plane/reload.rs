@@ -74,8 +74,6 @@ pub enum Phase {
 /// The attempt under way.
 #[derive(Debug)]
 pub struct Attempt {
-    /// Its number.
-    pub number: u64,
     /// The change.
     pub change: Change,
     /// Origin of its first request.
@@ -94,7 +92,6 @@ pub struct Queue {
     waiting: VecDeque<ReloadRequest>,
     /// The attempt under way.
     pub current: Option<Attempt>,
-    count: u64,
 }
 
 /// Outcome of [`Queue::start`].
@@ -146,9 +143,7 @@ impl Queue {
             }
         }
         self.waiting = others;
-        self.count += 1;
         self.current = Some(Attempt {
-            number: self.count,
             change: first.change,
             trigger: first.trigger,
             requesters,
@@ -215,7 +210,6 @@ mod tests {
         assert_eq!(queue.current.as_ref().unwrap().requesters.len(), 1);
         queue.current = None;
         assert_eq!(queue.start(Generation(1)), Started::Attempt);
-        assert_eq!(queue.current.as_ref().unwrap().number, 2);
     }
 
     #[test]

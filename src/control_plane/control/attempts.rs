@@ -56,7 +56,6 @@ impl Control {
                 }
                 Started::Attempt => {
                     let Some(attempt) = &self.queue.current else { return };
-                    let number = attempt.number;
                     let dry_run = attempt.change == Change::DryRun;
                     if !dry_run {
                         self.service.reloading();
@@ -71,7 +70,6 @@ impl Control {
                     match source {
                         Some(source) => {
                             return self.preparation.prepare(Job {
-                                attempt: number,
                                 source,
                                 running: self.running.clone(),
                                 workers: self.workers.len(),
@@ -87,9 +85,6 @@ impl Control {
 
     pub(super) fn prepared(&mut self, prepared: Prepared) {
         let Some(attempt) = &mut self.queue.current else { return };
-        if attempt.number != prepared.attempt {
-            return;
-        }
         let dry = attempt.change == Change::DryRun;
         if !dry && let Ok(Ready { next, .. }) = &prepared.outcome {
             let settings = next.as_ref().map_or(&self.running.settings, |next| &next.settings);

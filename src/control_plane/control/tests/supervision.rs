@@ -3,7 +3,7 @@
 use std::{
     fs::OpenOptions,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use super::*;
@@ -111,12 +111,13 @@ fn threads_that_are_gone_do_not_keep_the_control_thread_busy() {
 
 #[test]
 fn a_watched_file_is_tried_again_after_a_refusal_that_may_pass() {
+    let attempts = AtomicUsize::new(0);
     let mut fixture = Fixture::preparing(
         1,
         256,
         10.0,
-        Box::new(|origin, job, seen| {
-            if job.attempt == 2 {
+        Box::new(move |origin, job, seen| {
+            if attempts.fetch_add(1, Ordering::Relaxed) == 1 {
                 let what = "S3 refuses the credentials (InvalidAccessKeyId)";
                 let problems = Problems::from(Problem::of_file(what));
                 return Err(Refusal { problems, may_pass: true });
@@ -214,12 +215,13 @@ fn gone_back(fixture: &mut Fixture, text: impl Fn(usize) -> String) {
 #[test]
 fn a_change_of_the_old_content_does_not_undo_a_file_that_is_being_adopted() {
     let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
+    let attempts = AtomicUsize::new(0);
     let mut fixture = Fixture::preparing(
         1,
         256,
         10.0,
         Box::new(move |origin, job, seen| {
-            if job.attempt == 4 {
+            if attempts.fetch_add(1, Ordering::Relaxed) == 3 {
                 let _ = gate.recv();
             }
             prepare::prepare(origin, job, seen)
