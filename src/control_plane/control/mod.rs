@@ -312,12 +312,8 @@ impl Control {
 
     fn worker_says(&mut self, message: FromWorker) -> Option<End> {
         match message {
-            FromWorker::Running { worker, io, refused, core, .. } => {
-                tracing::info!(worker, io = %io, core, "worker running");
-                if let Some(refused) = refused {
-                    tracing::warn!(worker, io = %io, refused, "{}", io.refusal_message());
-                }
-            }
+            // The start has waited for them.
+            FromWorker::Running { .. } => {}
             FromWorker::Failed { worker, error } => {
                 self.workers.drained(worker, DrainStep::Ending);
                 return Some(End::WorkerFailed(format!("worker {worker}: {error}")));
