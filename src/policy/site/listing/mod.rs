@@ -15,7 +15,7 @@ use crate::{
     protocol::{
         http1::qvalue,
         s3::listing::{LISTING_ENTRIES_MAX, Last, Listed, S3Version},
-        text::percent::append_decoded,
+        text::percent::decode_form,
     },
 };
 
@@ -220,10 +220,8 @@ fn parameter<'q>(query: &'q [u8], name: &str) -> Option<&'q [u8]> {
 
 /// Text of a query, in which `+` is a space as well, as S3 reads it.
 fn decoded(raw: &[u8]) -> Result<String, InvalidListQuery> {
-    let spaced: Vec<u8> = raw.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
-    let mut text = Vec::new();
-    append_decoded(&spaced, &mut text).map_err(|_| InvalidListQuery)?;
-    String::from_utf8(text).map_err(|_| InvalidListQuery)
+    let text: Result<_, _> = decode_form(raw).collect();
+    String::from_utf8(text.map_err(|_| InvalidListQuery)?).map_err(|_| InvalidListQuery)
 }
 
 /// The decoded value of a parameter; none where it is empty.
@@ -392,7 +390,7 @@ pub fn keep_readable(listed: &mut Listed, readable: &Readable) {
 
 fn entries_max(query: &[u8]) -> Result<u16, InvalidListQuery> {
     let Some(text) = text_of(query, ENTRIES_PARAMETER)? else { return Ok(LISTING_ENTRIES_MAX) };
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidListQuery);
     }
     // A number that is too long for the type is too large as well.
