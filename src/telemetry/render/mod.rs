@@ -1,8 +1,8 @@
 //! The `/metrics` page: reads every core's cells and writes the Prometheus text format 0.0.4.
 //!
-//! Runs on the control thread at each scrape. Series whose labels are all known in advance exist
-//! from the start, at zero; per-status, per-reason and histogram series of a bucket
-//! appear with their first event, to keep the page of 1,000 buckets small.
+//! Series whose labels are all known in advance exist from the start, at zero; per-status,
+//! per-reason and histogram series of a bucket appear with their first event, to keep the page of
+//! 1,000 buckets small.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -40,7 +40,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const MICROSECONDS_PER_SECOND: f64 = 1e6;
 const NANOSECONDS_PER_SECOND: f64 = 1e9;
 
-/// The control thread's own numbers: it is their only writer and reader.
+/// The control thread's own numbers, as they were when it asked for the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ReloadMetrics {
     /// Reloads that succeeded.
@@ -156,6 +156,7 @@ pub fn render(scrape: &Scrape<'_>) -> Vec<u8> {
     requests(&rows, &mut page);
     compression(&rows, &mut page);
     clients(scrape, &mut page);
+    tokens(scrape, &mut page);
     upstream(&rows, scrape.cores, &mut page);
     certificates(scrape.certificates, &mut page);
     credentials(scrape.credentials, &mut page);
@@ -341,15 +342,20 @@ fn clients(scrape: &Scrape<'_>, page: &mut Page) {
             series.value(&[reason.label()], total(&|core| core.http2.goaways(*reason).get()));
         }
     });
+}
+
+fn tokens(scrape: &Scrape<'_>, page: &mut Page) {
+    let total = |cell: &dyn Fn(&CoreCells) -> u64| scrape.cores.iter().map(|core| cell(core)).sum();
     page.add(&definitions::AUTH_FAILURES, |series| {
         for reason in AuthFailure::ALL {
-            series.value(&[reason.label()], total(&|core| core.auth_failures(*reason).get()));
+            series
+                .value(&[reason.label()], count(total(&|core| core.auth_failures(*reason).get())));
         }
     });
     page.one(&definitions::AUTH_ENFORCED, flag(scrape.reload.auth_enforced));
     page.add(&definitions::JWT_KEY_USES, |series| {
         for (slot, label, start) in scrape.jwt_keys.iter() {
-            let uses: u64 = scrape.cores.iter().map(|core| core.jwt_key_uses(slot).get()).sum();
+            let uses: u64 = total(&|core| core.jwt_key_uses(slot).get());
             series.value(&[label], count(uses.saturating_sub(start)));
         }
     });
