@@ -72,14 +72,14 @@ fn yaml_files(name: &str) -> Vec<PathBuf> {
 
 fn report(path: &Path) -> Problems {
     match read(path) {
-        Ok(bytes) => check(&bytes, &environment(), &FilesBeside::new(path)),
+        Ok(bytes) => check(&bytes, &environment(), &FilesBeside::new(path.parent().unwrap())),
         Err(problem) => problem.into(),
     }
 }
 
 fn load(path: &Path) -> Settings {
     let bytes = read(path).unwrap();
-    match parse(&bytes, &environment(), &FilesBeside::new(path)) {
+    match parse(&bytes, &environment(), &FilesBeside::new(path.parent().unwrap())) {
         Ok(loaded) => loaded.settings,
         Err(problems) => panic!("{} is refused:\n{problems}", path.display()),
     }

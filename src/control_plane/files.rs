@@ -97,13 +97,8 @@ pub struct FilesBeside {
 }
 
 impl FilesBeside {
-    /// For the configuration file at `config`.
-    pub fn new(config: &Path) -> Self {
-        Self::in_directory(config.parent().unwrap_or_else(|| Path::new("")))
-    }
-
     /// For a configuration whose relative paths start at this directory.
-    pub fn in_directory(directory: &Path) -> Self {
+    pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
 }
@@ -185,11 +180,8 @@ pub fn read_bounded(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     };
 
     // Without O_NONBLOCK, opening a FIFO that has no writer would wait for ever.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)
-        .map_err(explain)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(explain)?;
     let metadata = file.metadata().map_err(explain)?;
     if metadata.is_dir() {
         return Err("is a directory; name a file in it".to_owned());
@@ -245,7 +237,7 @@ mod tests {
     fn named_files_lie_beside_the_configuration() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("key"), "k").unwrap();
-        let files = FilesBeside::new(&directory.path().join("config.yaml"));
+        let files = FilesBeside::new(directory.path());
         assert_eq!(files.read(Path::new("key"), 1).unwrap(), b"k");
         assert_eq!(files.read(&directory.path().join("key"), 1).unwrap(), b"k");
         let missing = |path: &Path| files.read(path, 1).unwrap_err();

@@ -72,7 +72,7 @@ impl<'p> NotedFiles<'p> {
     pub fn new(place: &'p ConfigPlace, seen: Seen, kept: Option<&'p Included>) -> Self {
         let directory = place.directory();
         Self {
-            files: FilesBeside::in_directory(directory),
+            files: FilesBeside::new(directory),
             directory,
             seen: seen.into(),
             included: RefCell::default(),

@@ -380,7 +380,7 @@ pub(super) fn prepare(origin: &Origin, job: &Job, seen: &mut Seen) -> Result<Rea
 }
 
 fn is_on_disk(place: &ConfigPlace, path: &Path, content: &Content) -> bool {
-    let files = FilesBeside::in_directory(place.directory());
+    let files = FilesBeside::new(place.directory());
     let same = |(pattern, kept): (&String, &Vec<IncludedFile>)| {
         files.included(pattern, CONFIG_BYTES_MAX).is_ok_and(|on_disk| on_disk == *kept)
     };

@@ -20,7 +20,7 @@ pub(crate) fn full() -> Value {
 
 pub(crate) fn settings(value: &Value) -> Settings {
     let text = serde_yaml::to_string(value).unwrap();
-    let files = FilesBeside::new(&directory("valid").join("full.yaml"));
+    let files = FilesBeside::new(&directory("valid"));
     match parse(text.as_bytes(), &environment(), &files) {
         Ok(loaded) => loaded.settings,
         Err(problems) => panic!("{problems}\n{text}"),

@@ -19,7 +19,7 @@ use super::{
 };
 
 fn checked(bytes: &[u8]) -> Problems {
-    check(bytes, &environment(), &FilesBeside::new(&directory("valid").join("full.yaml")))
+    check(bytes, &environment(), &FilesBeside::new(&directory("valid")))
 }
 
 /// Paths to every value, as keys and indexes.

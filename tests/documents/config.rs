@@ -77,12 +77,12 @@ fn every_example_works_without_warnings() {
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
     // The examples name files in `files/`, which are the fixtures.
-    let beside = root().join("tests/config/config.yaml");
+    let beside = FilesBeside::new(&root().join("tests/config"));
     let mut examples = 0;
     let page = [page, crate::page("docs/PROXIES.md"), crate::page("docs/COMPRESSION.md")].concat();
     for block in page.split("```yaml\n").skip(1) {
         let yaml = block.split("```").next().unwrap();
-        match parse(yaml.as_bytes(), &environment, &FilesBeside::new(&beside)) {
+        match parse(yaml.as_bytes(), &environment, &beside) {
             Ok(loaded) => assert!(loaded.warnings.is_empty(), "{:?}\n{yaml}", loaded.warnings),
             Err(problems) => panic!("{problems}\n{yaml}"),
         }
