@@ -300,7 +300,7 @@ impl Launch {
         let address = address_of("listening");
         let admin = self.admin_listener.then(|| address_of("admin listening"));
         let tls = self.tls_listener.then(|| address_of("TLS listening"));
-        Proxy { process, address, admin, tls, stdout, stderr, launch: self, panics_expected: false }
+        Proxy { process, address, admin, tls, stdout, stderr, launch: self }
     }
 }
 
@@ -334,7 +334,6 @@ pub(crate) struct Proxy {
     stdout: Lines,
     stderr: Lines,
     launch: Launch,
-    panics_expected: bool,
 }
 
 impl Proxy {
@@ -496,11 +495,6 @@ impl Proxy {
         self.process.child.try_wait().unwrap().is_none()
     }
 
-    /// For the test that makes one happen.
-    pub(crate) fn expect_panics(&mut self) {
-        self.panics_expected = true;
-    }
-
     /// Resident memory in KiB.
     pub(crate) fn rss_kib(&self) -> u64 {
         self.status_number("VmRSS:")
@@ -556,7 +550,7 @@ impl Drop for Proxy {
             let lines: Vec<_> = log.lines().collect();
             let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n");
             eprintln!("the proxy's log ended with:\n{tail}");
-        } else if !self.panics_expected {
+        } else {
             assert!(!log.contains("panicked"), "the proxy panicked:\n{log}");
         }
     }
