@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashMap,
-    fmt::Write as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -28,9 +27,12 @@ use crate::{
         snapshot::{Bucket, Endpoint, Snapshot},
     },
     model::{Secret, limits::ERROR_BODY_BYTES_MAX},
-    protocol::s3::{
-        AmzDate, CredentialProblem, SigningInput, SigningKey, append_signed_headers,
-        credential_problem, error_code,
+    protocol::{
+        s3::{
+            AmzDate, CredentialProblem, SigningInput, SigningKey, append_signed_headers,
+            credential_problem, error_code,
+        },
+        text::hex,
     },
     system::{
         clock::{Monotonic, unix_seconds},
@@ -210,23 +212,21 @@ fn verdict(snapshot: &Snapshot, live: &LiveTable, bucket: &Bucket) -> Verdict {
 
 fn judge(response: &Response) -> Verdict {
     let code = error_code(&response.body).filter(|_| response.status >= 300);
-    match code.and_then(credential_problem) {
-        Some(
+    match code.and_then(|code| Some((credential_problem(code)?, code))) {
+        Some((
             CredentialProblem::Signature | CredentialProblem::KeyId | CredentialProblem::Token,
-        ) => {
-            let code = code.unwrap_or_default();
+            code,
+        )) => {
             return Verdict::Refused(format!("S3 refuses the credentials ({code})"));
         }
         // About this machine or that one, and it passes without a change of the credentials.
-        Some(CredentialProblem::Clock) => {
-            let code = code.unwrap_or_default();
+        Some((CredentialProblem::Clock, code)) => {
             return Verdict::Doubtful(format!(
                 "S3 says that its clock and ours differ ({code}), so the credentials could not be \
                  checked"
             ));
         }
-        Some(CredentialProblem::Scope) => {
-            let code = code.unwrap_or_default();
+        Some((CredentialProblem::Scope, code)) => {
             return Verdict::Doubtful(format!(
                 "S3 refuses the scope of the signature ({code}); write the bucket's own region in \
                  s3.region"
@@ -254,10 +254,7 @@ fn judge(response: &Response) -> Verdict {
 fn request(bucket: &Bucket, credentials: Option<&Credentials>) -> Result<Request, String> {
     let mut random = [0; KEY_RANDOM_BYTES];
     process::random(&mut random).map_err(|error| error.to_string())?;
-    let mut key = String::from("yatagarasu-verify-");
-    for byte in random {
-        let _ = write!(key, "{byte:02x}");
-    }
+    let key = format!("yatagarasu-verify-{}", hex::lower_string(&random));
     let mut target = bucket.target_prefix.to_vec();
     target.extend_from_slice(key.as_bytes());
     let mut request =

@@ -45,11 +45,7 @@ pub(super) fn fetch(
         .or_else(|| outside.variable("AWS_DEFAULT_REGION"))
         .or_else(|| Some(shared.as_ref().ok()?.setting(&name, "region")?.to_owned()));
     let fetching = Fetching { settings, outside, shared, profile: name, region };
-    let base = match settings.kind {
-        SourceKind::Default => fetching.chain(),
-        kind => fetching.one(kind),
-    };
-    match (&settings.assume_role, base) {
+    match (&settings.assume_role, fetching.one(settings.kind)) {
         (Some(role), Ok(base)) => fetching.assume(role, &base),
         (_, base) => base,
     }
