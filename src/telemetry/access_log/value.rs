@@ -242,24 +242,12 @@ fn registered(method: &[u8]) -> Option<&'static str> {
 /// and above), or the response did not arrive.
 fn error_type<'r>(record: &'r AccessRecord<'_>) -> Value<'r> {
     match (record.status, record.aborted) {
-        (500.., _) if record.code.is_empty() => Value::Number(record.status.into()).quoted(),
+        (500.., _) if record.code.is_empty() => {
+            Value::Text(record.status.to_string().into_bytes().into())
+        }
         (500.., _) => words_of(record.code),
         (_, Some(by)) => Value::Word(by.error_type()),
         _ => Value::Absent,
-    }
-}
-
-impl Value<'_> {
-    /// A number as text.
-    fn quoted(self) -> Self {
-        match self {
-            Self::Number(number) => {
-                let mut digits = Vec::new();
-                append_decimal(number, &mut digits);
-                Self::Text(digits.into())
-            }
-            other => other,
-        }
     }
 }
 
