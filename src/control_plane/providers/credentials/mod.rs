@@ -28,9 +28,8 @@ mod web_identity;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     fmt, io,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -216,7 +215,8 @@ impl CredentialSources {
         let purpose = Purpose { name: "yt-credentials", timeout: FETCH_TIMEOUT, when_idle: || {} };
         let (runner, done) = Runner::start(purpose, move |task| {
             let paths = watched(&of_thread, &*outside);
-            let seen = look(paths);
+            let seen =
+                paths.into_iter().map(|path| (path.clone(), Fingerprint::of(&path))).collect();
             match task {
                 Task::Look => Done::Looked(seen),
                 Task::Fetch => Done::Fetched(fetch(&of_thread, &*outside), seen),
@@ -361,14 +361,6 @@ impl CredentialSources {
         all.sort_by(|a, b| a.source.cmp(&b.source));
         all
     }
-}
-
-fn look(paths: Vec<PathBuf>) -> BTreeMap<PathBuf, Option<Fingerprint>> {
-    let print = |path: PathBuf| {
-        let print = Fingerprint::of(&path);
-        (path, print)
-    };
-    paths.into_iter().map(print).collect()
 }
 
 impl Entry {
