@@ -64,54 +64,64 @@ impl Case {
         };
         let mut out = Vec::new();
         append_signed_headers(&key, &date, &input, &mut Vec::new(), &mut out);
-        let text = String::from_utf8(out).unwrap();
-        let mut fields: Vec<(String, String)> = text
-            .strip_suffix("\r\n")
-            .unwrap()
-            .split("\r\n")
-            .map(|line| line.split_once(": ").unwrap())
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        fields.sort();
-        fields
+        fields_of(&out)
     }
 
-    /// The header fields that the SDK's signer adds, by name.
     fn theirs(&self) -> Vec<(String, String)> {
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        let identity = Credentials::new(
-            self.access_key.clone(),
-            self.secret.clone(),
-            self.session_token.clone(),
-            None,
-            "test",
-        )
-        .into();
-        let params = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name("s3")
-            .time(UNIX_EPOCH + Duration::from_secs(self.seconds))
-            .settings(settings)
-            .build()
-            .unwrap()
-            .into();
         let uri = format!("http://{}{}", self.host, self.target().0);
         let headers = [("host", self.host.as_str())];
         let request =
             SignableRequest::new(self.method, uri, headers.into_iter(), SignableBody::Bytes(b""))
                 .unwrap();
-        let (instructions, _) = sign(request, &params).unwrap().into_parts();
-        let mut fields: Vec<(String, String)> = instructions
-            .headers()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        fields.sort();
-        fields
+        let keys = Credentials::new(
+            &self.access_key,
+            &self.secret,
+            self.session_token.clone(),
+            None,
+            "test",
+        );
+        signed_by_the_sdk(keys, &self.region, "s3", self.seconds, settings, request)
     }
+}
+
+/// The header fields that the SDK's signer adds, by name.
+fn signed_by_the_sdk(
+    keys: Credentials,
+    region: &str,
+    service: &str,
+    seconds: u64,
+    settings: SigningSettings,
+    request: SignableRequest<'_>,
+) -> Vec<(String, String)> {
+    let identity = keys.into();
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name(service)
+        .time(UNIX_EPOCH + Duration::from_secs(seconds))
+        .settings(settings)
+        .build()
+        .unwrap()
+        .into();
+    let (instructions, _) = sign(request, &params).unwrap().into_parts();
+    sorted(instructions.headers())
+}
+
+/// Lines of header fields, by name.
+fn fields_of(lines: &[u8]) -> Vec<(String, String)> {
+    let lines = str::from_utf8(lines).unwrap().strip_suffix("\r\n").unwrap();
+    sorted(lines.split("\r\n").map(|line| line.split_once(": ").unwrap()))
+}
+
+fn sorted<'f>(fields: impl Iterator<Item = (&'f str, &'f str)>) -> Vec<(String, String)> {
+    let mut fields: Vec<_> =
+        fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    fields.sort();
+    fields
 }
 
 /// Keys that have broken signers, and keys made of the same pieces at random.
@@ -212,45 +222,23 @@ impl FormCase {
         };
         let mut out = Vec::new();
         append_signed_form(&key, &date, &input, &mut out);
-        let text = String::from_utf8(out).unwrap();
-        let lines = text.strip_suffix("\r\n").unwrap().split("\r\n");
-        let mut fields: Vec<(String, String)> = lines
-            .map(|line| line.split_once(": ").unwrap())
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        fields.sort();
-        fields
+        fields_of(&out)
     }
 
     fn theirs(&self) -> Vec<(String, String)> {
-        let identity = Credentials::new(
-            self.access_key.clone(),
-            self.secret.clone(),
-            self.session_token.clone(),
-            None,
-            "test",
-        )
-        .into();
-        let params = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name("sts")
-            .time(UNIX_EPOCH + Duration::from_secs(self.seconds))
-            .settings(SigningSettings::default())
-            .build()
-            .unwrap()
-            .into();
         let uri = format!("https://{}/", self.host);
         let headers = [("host", self.host.as_str()), ("content-type", FORM_TYPE)];
         let body = SignableBody::Bytes(self.body.as_bytes());
         let request = SignableRequest::new("POST", uri, headers.into_iter(), body).unwrap();
-        let (instructions, _) = sign(request, &params).unwrap().into_parts();
-        let mut fields: Vec<(String, String)> = instructions
-            .headers()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        fields.sort();
-        fields
+        let keys = Credentials::new(
+            &self.access_key,
+            &self.secret,
+            self.session_token.clone(),
+            None,
+            "test",
+        );
+        let settings = SigningSettings::default();
+        signed_by_the_sdk(keys, &self.region, "sts", self.seconds, settings, request)
     }
 }
 
