@@ -9,9 +9,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import stand
 from load import LoadFailed
 
-ROOT = Path(__file__).resolve().parents[2]
 # Turns end by themselves; this is for a machine that stands still.
 GRACE_SECONDS = 60
 
@@ -53,5 +53,4 @@ class Churn:
 
 def build():
     """The program. Its time is in the kernel: the profile that tests use does, and is often built already."""
-    subprocess.run(["cargo", "build", "--locked", "--example", "churn"], cwd=ROOT, check=True)
-    return ROOT / "target/debug/examples/churn"
+    return stand.build("churn", "--example")

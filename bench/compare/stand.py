@@ -1,6 +1,8 @@
 """Where the comparison runs: a network of its own, processes on fixed cores, and what they used."""
 
+import argparse
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -10,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 PROXY_CORE, LOAD_CORE = 0, 1
 # Set in the process that runs inside the network namespace.
 INSIDE = "YATAGARASU_COMPARE_INSIDE"
@@ -17,6 +20,33 @@ START_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 10
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def at_least(least):
+    """The type of an option that is a whole number."""
+    def number(text):
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
+    return number
+
+
+def program(text):
+    """The type of an option that names a program by its path."""
+    if not (os.path.isfile(text) and os.access(text, os.X_OK)):
+        raise argparse.ArgumentTypeError(f"{text} is not a program")
+    return text
+
+
+def build(name, *what):
+    """Builds a program, and says where cargo put it: CARGO_TARGET_DIR and others decide."""
+    argv = ["cargo", "build", "--locked", *what, name, "--message-format=json-render-diagnostics"]
+    done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(argv)} failed")
+    messages = map(json.loads, done.stdout.splitlines())
+    return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == name)
 
 
 def enter_own_network():

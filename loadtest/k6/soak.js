@@ -11,7 +11,7 @@ export const options = {
   scenarios: {
     soak: {
       executor: 'constant-arrival-rate',
-      rate: Number(__ENV.RATE || 300) / 3,
+      rate: Math.ceil(Number(__ENV.RATE || 300) / 3),
       timeUnit: '1s',
       duration: `${SECONDS}s`,
       preAllocatedVUs: 60,
