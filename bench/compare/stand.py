@@ -22,6 +22,12 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
+def end_by_signals():
+    """Lets SIGTERM and SIGHUP end the script as Ctrl-C does, so that what it started and wrote goes too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 def at_least(least):
     """The type of an option that is a whole number."""
     def number(text):
