@@ -10,7 +10,10 @@ mod start;
 mod tests;
 mod workers;
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, ErrorKind, Write},
+    time::Duration,
+};
 
 pub use self::exit::Exit;
 use self::{
@@ -54,9 +57,17 @@ pub fn run(arguments: &Arguments) -> Exit {
     }
 }
 
+/// Prints what becomes a file: half of it must not look like all of it.
 fn print(text: &[u8]) -> Exit {
-    say(&mut io::stdout(), text);
-    Exit::Clean
+    let mut out = io::stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        // A closed pipe is the reader's choice.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            say(&mut io::stderr(), format!("error: standard output cannot be written: {error}\n"));
+            Exit::CouldNotStart
+        }
+        _ => Exit::Clean,
+    }
 }
 
 fn serve_requests(place: &ConfigPlace, environment: ProcessEnvironment) -> Exit {

@@ -1,5 +1,7 @@
 //! Commands and flags: what each prints, and how it ends.
 
+use std::{fs::File, process::Command};
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -89,6 +91,18 @@ fn completions_and_the_manual_page_are_printed() {
         let commit = if commit.is_empty() { "unknown" } else { commit };
         assert!(printed.stdout.contains(&format!("commit: {commit}")), "{printed:?}");
         assert!(printed.stdout.contains("features: io_uring"), "{printed:?}");
+    }
+}
+
+#[test]
+fn what_is_printed_for_a_file_is_whole_or_the_command_fails() {
+    for arguments in [&["man"][..], &["completions", "bash"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_yatagarasu"));
+        let ended = command.args(arguments).stdout(full).output().unwrap();
+        assert_eq!(ended.status.code(), Some(3), "{arguments:?}: {ended:?}");
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(told.contains("standard output cannot be written"), "{arguments:?}: {told}");
     }
 }
 
