@@ -3,7 +3,9 @@
 use std::io;
 
 use crate::{
-    config::Settings, handoff::snapshot::Snapshot, model::limits::ADMIN_CONNECTIONS_MAX,
+    config::Settings,
+    handoff::snapshot::Snapshot,
+    model::limits::{ADMIN_CONNECTIONS_MAX, TLS_REFUSALS_MAX},
     system::splice::IDLE_DESCRIPTORS_MAX,
 };
 
@@ -23,8 +25,8 @@ const DESCRIPTORS_PER_STREAM: u64 = 1;
 
 /// Warns if the limit is below what clients may make the process open: `server.max_connections` of
 /// HTTP/1 and, where HTTP/2 is served, as many requests over that. One connection has room for many
-/// of these, so nearly all of both can come together. On top of them the connections to the admin
-/// listener, which need no S3, and those to S3 that are idle.
+/// of these, so nearly all of both can come together. On top of them those that are refused over
+/// TLS, those to the admin listener, which need no S3, and those to S3 that are idle.
 pub(super) fn check_descriptors(
     limit: io::Result<u64>,
     settings: &Settings,
@@ -35,9 +37,11 @@ pub(super) fn check_descriptors(
     let idle_upstream = idle_upstream(snapshot, workers).min(connections);
     let of_workers = (workers * (DESCRIPTORS_PER_WORKER + IDLE_DESCRIPTORS_MAX)) as u64;
     let streams = if may_serve_http2(settings) { connections } else { 0 };
+    let refusals = settings.server.tls.as_ref().map_or(0, |_| workers * TLS_REFUSALS_MAX) as u64;
     let of_admin = settings.admin.listen.map_or(0, |_| ADMIN_CONNECTIONS_MAX);
     let wanted = connections * DESCRIPTORS_PER_CONNECTION
         + streams * DESCRIPTORS_PER_STREAM
+        + refusals
         + of_admin
         + idle_upstream
         + of_workers

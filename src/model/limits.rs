@@ -96,6 +96,10 @@ impl Default for UpstreamTimeouts {
 /// client's place.
 pub const ADMIN_CONNECTIONS_MAX: u64 = 256;
 
+/// Connections over TLS above the limit that a worker refuses at a time, which takes a handshake.
+/// One more is closed without a word.
+pub const TLS_REFUSALS_MAX: usize = 64;
+
 /// Longest S3 object key, in bytes of UTF-8 (Amazon S3 User Guide, "Naming Amazon S3 objects").
 pub const OBJECT_KEY_BYTES_MAX: usize = 1_024;
 

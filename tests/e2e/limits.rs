@@ -9,8 +9,10 @@ use crate::{
         proxy::{Launch, Proxy, field},
         raw_client::{Client, request_bytes},
         scripted_origin::{ScriptedOrigin, refused_address},
+        site::Site,
         waiting::wait_until,
     },
+    tls_handshake::TLS_REFUSALS_MAX,
 };
 
 #[test]
@@ -321,6 +323,14 @@ fn the_limit_on_open_files_is_raised_and_compared_with_the_connections() {
     let warning = with_http2.stderr().event(WARNING).expect("a warning");
     let wanted = field(&warning, "wanted").and_then(Value::as_u64).unwrap();
     assert_eq!(wanted, 5_272, "{warning}");
+
+    // So have those that are refused over TLS.
+    let site = Site::new();
+    let over_tls = config.clone().with_tls().set("server.http2.enabled", false);
+    let with_tls = site.with_files(Launch::with_open_files(256, 4_272)).config(&over_tls).start();
+    let warning = with_tls.stderr().event(WARNING).expect("a warning");
+    let wanted = field(&warning, "wanted").and_then(Value::as_u64).unwrap();
+    assert_eq!(wanted, 4_272 + TLS_REFUSALS_MAX as u64, "{warning}");
 
     let enough = Launch::with_open_files(256, 4_272).config(&config).start();
     assert_eq!(enough.stderr().event(WARNING), None);

@@ -254,6 +254,20 @@ fn the_header_comes_before_the_handshake() {
 }
 
 #[test]
+fn the_header_comes_before_a_refusal_over_tls() {
+    let origin = ScriptedOrigin::serving("x");
+    let site = Site::new();
+    let proxy = site.start(&config(&origin).with_tls().set("server.max_connections", 1));
+    let mut only = proxy.client();
+    only.send(V1);
+    assert_eq!(only.get("/products/x").text(), "x");
+    let mut tcp = Client::connect(proxy.tls_address());
+    tcp.send(V1);
+    let mut over = site.visitor().over(tcp).expect("a handshake");
+    assert_eq!(over.get("/products/x").status, 503);
+}
+
+#[test]
 fn the_header_comes_before_the_preface_of_http2() {
     let origin = ScriptedOrigin::serving("x");
     let proxy = Proxy::start(&config(&origin).set("server.http2.cleartext", true));

@@ -264,7 +264,7 @@ fn clients_without_a_cipher_or_trust_in_common_are_counted() {
 }
 
 /// Connections over the limit that one core refuses at a time, as docs/OPERATIONS.md says.
-const TLS_REFUSALS_MAX: usize = 64;
+pub(crate) const TLS_REFUSALS_MAX: usize = 64;
 
 #[test]
 fn handshakes_count_among_the_connections_and_their_limit() {
@@ -286,6 +286,7 @@ fn handshakes_count_among_the_connections_and_their_limit() {
 fn full(site: &Site) -> (Proxy, Client) {
     let config = Config::unreachable()
         .with_tls()
+        .set("server.timeouts.client_header", 600)
         .set("server.max_connections", 1)
         .set("server.headers.set.Strict-Transport-Security", "max-age=60")
         .with_admin_listener();
@@ -312,6 +313,23 @@ fn a_session_over_the_limit_is_told_so() {
         assert_eq!(over.response("HEAD").status, 503);
         over.expect_end();
     }
+    // A record that comes in two pieces.
+    let mut session = site.visitor_with(&TLS13).session();
+    let mut tcp = Visitor::tcp(&proxy);
+    tcp.set_read_timeout(Some(DEADLINE)).unwrap();
+    session.complete_io(&mut tcp).unwrap();
+    session.writer().write_all(&request_bytes("GET", "/products/x", &[])).unwrap();
+    let mut record = Vec::new();
+    session.write_tls(&mut record).unwrap();
+    let (first, second) = record.split_at(30);
+    tcp.write_all(first).unwrap();
+    // It has been looked at when another one, which came later, is refused.
+    assert_eq!(site.visitor().get(&proxy, "/products/x").status, 503);
+    tcp.write_all(second).unwrap();
+    let mut response = Vec::new();
+    rustls::Stream::new(&mut session, &mut tcp).read_to_end(&mut response).unwrap();
+    assert!(response.starts_with(b"HTTP/1.1 503 "), "{:?}", String::from_utf8_lossy(&response));
+
     let http2 = site.visitor().with(|config| config.alpn_protocols = vec![b"h2".to_vec()]);
     let mut over = RawHttp2::over_tls(proxy.tls_address(), http2.session());
     over.try_send(request(1, "/products/x"));
@@ -319,7 +337,7 @@ fn a_session_over_the_limit_is_told_so() {
     assert_eq!(over.expect_frame(GOAWAY).numbers(), [0, NO_ERROR]);
     assert!(over.next().is_none());
     let rejected = proxy.metric("yatagarasu_connections_rejected_total{reason=\"limit\"}");
-    assert_eq!(rejected, Some(5.0));
+    assert_eq!(rejected, Some(7.0));
     only.get("/nothing").assert_fault(404, "no_route");
 }
 

@@ -105,7 +105,11 @@ impl Site {
 
     /// The binary with the files that [`Config::with_tls`] names.
     pub(crate) fn launch(&self) -> Launch {
-        let launch = Launch::new();
+        self.with_files(Launch::new())
+    }
+
+    /// The same of another binary.
+    pub(crate) fn with_files(&self, launch: Launch) -> Launch {
         launch.write("site.pem", &self.identity.pem());
         launch.write("site.key", &self.identity.key_pem());
         launch

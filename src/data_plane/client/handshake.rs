@@ -61,9 +61,8 @@ pub(crate) async fn refuse(core: &Core, socket: Socket, peer: SocketAddr) {
         http2::connection::refuse(core, &stream);
     } else {
         stream.registration().arm(core.current().timeouts.client_header);
-        stream.readable().await;
         let mut request = [0_u8; REQUEST_BYTES];
-        let Ok(Some(count @ 1..)) = stream.try_read(&mut request) else { return };
+        let Ok(count @ 1..) = stream.read(&mut request).await else { return };
         refusal::send_refusal(core, &stream, request.get(..count).unwrap_or_default());
     }
     linger(core, &stream).await;

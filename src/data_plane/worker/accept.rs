@@ -17,7 +17,7 @@ use crate::{
         },
     },
     handoff::message::DrainStep,
-    model::limits::ADMIN_CONNECTIONS_MAX,
+    model::limits::{ADMIN_CONNECTIONS_MAX, TLS_REFUSALS_MAX},
     system::{
         event_loop,
         listener::{CoreListener, is_exhausted},
@@ -30,10 +30,6 @@ use crate::{
 
 /// Connections accepted before the loop looks at anything else.
 const ACCEPTS_PER_TURN: usize = 64;
-
-/// Connections over TLS that each listener of a core refuses at a time, which takes a handshake.
-/// One more is closed without a word.
-const TLS_REFUSALS_MAX: usize = 64;
 
 /// Pause when descriptors are exhausted: long enough not to spin, short enough to go unnoticed
 /// once one is free.
