@@ -111,6 +111,11 @@ impl Queue {
         self.waiting.push_back(request);
     }
 
+    /// Returns true if there is no attempt under way and none to come.
+    pub fn is_idle(&self) -> bool {
+        self.current.is_none() && self.waiting.is_empty()
+    }
+
     /// Takes all waiting requests, for a process that stops.
     pub fn take_all(&mut self) -> Vec<ReloadRequest> {
         self.waiting.drain(..).collect()

@@ -100,7 +100,8 @@ impl Control {
         }
         let is_watching = self.running.settings.reload.watch;
         let refusal = prepared.outcome.as_ref().err();
-        self.retry.note(&attempt.change, refusal, is_watching, Monotonic::now());
+        let noted = (&attempt.change, attempt.trigger);
+        self.retry.note(noted, refusal, is_watching, Monotonic::now());
         match prepared.outcome {
             Err(Refusal { problems, .. }) => {
                 let warnings = problems.warnings.iter().map(ToString::to_string).collect();

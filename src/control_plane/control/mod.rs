@@ -257,8 +257,9 @@ impl Control {
         self.watcher.turn(now);
         self.credentials.check(now);
         self.credentials.turn(Moment::now());
-        if self.retry.is_due(now) {
-            self.request_while_this_runs(Change::File);
+        // What is adopted meanwhile may take the place of the file.
+        if self.queue.is_idle() && self.retry.is_due(now) {
+            self.request_reload(Change::File, Trigger::Watch);
         }
     }
 

@@ -6,7 +6,6 @@ use crate::{
         admin::CertificateStatus,
         certificates::{Reading, Renewed},
         jobs::Finished,
-        reload::Change,
     },
     system::clock::Monotonic,
     telemetry::render::CertificateMetrics,
@@ -16,8 +15,8 @@ impl Control {
     pub(super) fn certificates_changed(&mut self) {
         self.certificates.changed(Monotonic::now());
         // A file that was refused for a certificate may be good now.
-        if self.running.settings.reload.watch && self.retry.is_file_refused() {
-            self.request_while_this_runs(Change::File);
+        if self.running.settings.reload.watch {
+            self.retry.try_again();
         }
     }
 

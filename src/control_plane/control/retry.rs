@@ -4,12 +4,13 @@
 //! or a file system that is away, must not keep a file from being adopted until it changes.
 //!
 //! A rollback takes the place of the file: what it adopted is not undone by another attempt of a
-//! file that was refused before.
+//! file that was refused before. Who has what runs read anew, because a file that it names has
+//! changed, takes no decision of that kind.
 
 use std::time::Duration;
 
 use crate::{
-    control_plane::{backoff::Backoff, prepare::Refusal, reload::Change},
+    control_plane::{backoff::Backoff, history::Trigger, prepare::Refusal, reload::Change},
     system::clock::Monotonic,
 };
 
@@ -37,16 +38,16 @@ impl Retry {
     /// Notes how an attempt was prepared, while files are watched.
     pub(super) fn note(
         &mut self,
-        change: &Change,
+        attempt: (&Change, Trigger),
         refusal: Option<&Refusal>,
         is_watching: bool,
         now: Monotonic,
     ) {
-        match change {
+        match attempt {
             // Nothing is adopted that would take the place of the file.
-            Change::DryRun => {}
-            Change::Rollback(_) if refusal.is_some() => {}
-            Change::File | Change::Rollback(_) => {
+            (Change::DryRun, _) | (Change::Rollback(_), Trigger::Watch) => {}
+            (Change::Rollback(_), _) if refusal.is_some() => {}
+            (Change::File | Change::Rollback(_), _) => {
                 if is_watching && refusal.is_some_and(|refusal| refusal.may_pass) {
                     self.at = Some(now.plus(self.pauses.fail()));
                 } else {
@@ -57,15 +58,12 @@ impl Retry {
         }
     }
 
-    /// Returns true if the file was refused and nothing was adopted in its place.
-    pub(super) const fn is_file_refused(&self) -> bool {
-        self.is_file_refused
-    }
-
-    /// Lets the time come.
-    #[cfg(test)]
-    pub(super) fn hurry(&mut self) {
-        self.at = self.at.map(|_| Monotonic(0));
+    /// Lets the time come if the file was refused and nothing was adopted in its place: the reason
+    /// may have passed.
+    pub(super) fn try_again(&mut self) {
+        if self.is_file_refused {
+            self.at = Some(Monotonic(0));
+        }
     }
 
     /// Returns true once when the time has come.
@@ -79,6 +77,8 @@ mod tests {
     use super::*;
     use crate::{config::Problems, model::Generation};
 
+    const FILE: (&Change, Trigger) = (&Change::File, Trigger::Watch);
+
     fn refusal(may_pass: bool) -> Refusal {
         Refusal { problems: Problems::default(), may_pass }
     }
@@ -88,7 +88,7 @@ mod tests {
         let mut retry = Retry::default();
         let mut now = Monotonic(1);
         let mut refuse = |retry: &mut Retry| {
-            retry.note(&Change::File, Some(&refusal(true)), true, now);
+            retry.note(FILE, Some(&refusal(true)), true, now);
             let mut pause = Duration::ZERO;
             while !retry.is_due(now.plus(pause)) {
                 pause += Duration::from_secs(1);
@@ -99,7 +99,7 @@ mod tests {
         };
         let pauses = [(); 7].map(|()| refuse(&mut retry));
         assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
-        retry.note(&Change::File, None, true, Monotonic(1));
+        retry.note(FILE, None, true, Monotonic(1));
         assert_eq!(refuse(&mut retry), 10);
     }
 
@@ -108,7 +108,7 @@ mod tests {
         let late = Monotonic(u64::MAX);
         let due = |change: Change, refusal: Option<Refusal>, is_watching| {
             let mut retry = Retry::default();
-            retry.note(&change, refusal.as_ref(), is_watching, Monotonic(1));
+            retry.note((&change, Trigger::Api), refusal.as_ref(), is_watching, Monotonic(1));
             retry.is_due(late)
         };
         assert!(due(Change::File, Some(refusal(true)), true));
@@ -117,13 +117,16 @@ mod tests {
         assert!(!due(Change::File, None, true));
         assert!(!due(Change::Rollback(Generation(1)), Some(refusal(true)), true));
 
-        // A dry run or a refused rollback in between changes nothing; a rollback is what is wanted.
+        // A dry run, a refused rollback, or what runs read anew in between changes nothing; a
+        // rollback is what is wanted.
         let mut retry = Retry::default();
-        retry.note(&Change::File, Some(&refusal(true)), true, Monotonic(1));
-        retry.note(&Change::DryRun, None, true, Monotonic(1));
-        retry.note(&Change::Rollback(Generation(1)), Some(&refusal(false)), true, Monotonic(1));
+        let old = Change::Rollback(Generation(1));
+        retry.note(FILE, Some(&refusal(true)), true, Monotonic(1));
+        retry.note((&Change::DryRun, Trigger::Api), None, true, Monotonic(1));
+        retry.note((&old, Trigger::Api), Some(&refusal(false)), true, Monotonic(1));
+        retry.note((&old, Trigger::Watch), None, true, Monotonic(1));
         assert!(retry.clone().is_due(late));
-        retry.note(&Change::Rollback(Generation(1)), None, true, Monotonic(1));
+        retry.note((&old, Trigger::Api), None, true, Monotonic(1));
         assert!(!retry.is_due(late));
     }
 }

@@ -6,6 +6,8 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+use crossbeam_channel::never;
+
 use super::*;
 use crate::{
     config::{Problem, Problems},
@@ -111,21 +113,7 @@ fn threads_that_are_gone_do_not_keep_the_control_thread_busy() {
 
 #[test]
 fn a_watched_file_is_tried_again_after_a_refusal_that_may_pass() {
-    let attempts = AtomicUsize::new(0);
-    let mut fixture = Fixture::preparing(
-        1,
-        256,
-        10.0,
-        Box::new(move |origin, job, seen| {
-            if attempts.fetch_add(1, Ordering::Relaxed) == 1 {
-                let what = "S3 refuses the credentials (InvalidAccessKeyId)";
-                let problems = Problems::from(Problem::of_file(what));
-                return Err(Refusal { problems, may_pass: true });
-            }
-            prepare::prepare(origin, job, seen)
-        }),
-    );
-    let watched = |version| format!("{}reload: {{ watch: true }}\n", content(version, 10.0));
+    let mut fixture = refusing(2, usize::MAX, never());
     fixture.write(&watched(11));
     fixture.signals.send(Signal::Reload).unwrap();
     let work = |fixture: &mut Fixture| fixture.work(0, &mut Vec::new());
@@ -134,7 +122,7 @@ fn a_watched_file_is_tried_again_after_a_refusal_that_may_pass() {
     fixture.until(work, |fixture| fixture.control.metrics.failure_total == 1);
     assert_eq!(fixture.control.running.release.generation, Generation(2));
     // The file is the same, and time passes.
-    fixture.control.retry.hurry();
+    fixture.control.retry.try_again();
     fixture.until(work, |fixture| fixture.control.metrics.success_total == 2);
     assert_eq!(fixture.control.running.release.generation, Generation(3));
     assert_eq!(fixture.control.metrics.failure_total, 1);
@@ -185,11 +173,10 @@ fn a_file_that_only_the_old_content_names_is_watched_after_a_rollback() {
     assert_eq!(secret(&fixture), None);
 }
 
-/// Goes back to a generation, and turns until so many attempts have succeeded and failed.
-fn roll_back(fixture: &mut Fixture, to: u64, counts: (u64, u64)) {
+/// Asks to go back to a generation.
+fn roll_back(fixture: &Fixture, to: u64) {
     let call = command_call(Command::Rollback { to: Generation(to), if_match: None });
     fixture.to_control.send(FromWorker::Call { worker: 0, ticket: Ticket::new(1), call }).unwrap();
-    reaches_counts(fixture, counts);
 }
 
 /// Turns until so many attempts have succeeded and failed.
@@ -202,14 +189,20 @@ fn reaches_counts(fixture: &mut Fixture, counts: (u64, u64)) {
     });
 }
 
-/// Two generations of the file, and the first of them again.
-fn gone_back(fixture: &mut Fixture, text: impl Fn(usize) -> String) {
+/// Two generations of the file.
+fn two_generations(fixture: &mut Fixture, text: impl Fn(usize) -> String) {
     for (version, successes) in [(11, 1), (12, 2)] {
         fixture.write(&text(version));
         fixture.signals.send(Signal::Reload).unwrap();
         reaches_counts(fixture, (successes, 0));
     }
-    roll_back(fixture, 2, (3, 0));
+}
+
+/// Two generations of the file, and the first of them again.
+fn gone_back(fixture: &mut Fixture, text: impl Fn(usize) -> String) {
+    two_generations(fixture, text);
+    roll_back(fixture, 2);
+    reaches_counts(fixture, (3, 0));
 }
 
 #[test]
@@ -243,12 +236,74 @@ fn a_change_of_the_old_content_does_not_undo_a_file_that_is_being_adopted() {
     assert_eq!(fixture.control.running.settings.server.limits.headers, 13);
 }
 
+/// A fixture whose attempt of this number is refused for a reason that may pass, and whose attempt
+/// of the other waits for the gate.
+fn refusing(number: usize, waiting: usize, gate: Receiver<()>) -> Fixture {
+    let attempts = AtomicUsize::new(0);
+    Fixture::preparing(
+        1,
+        256,
+        10.0,
+        Box::new(move |origin, job, seen| {
+            let attempt = attempts.fetch_add(1, Ordering::Relaxed) + 1;
+            if attempt == number {
+                let problems = Problems::from(Problem::of_file("S3 does not know the key yet"));
+                return Err(Refusal { problems, may_pass: true });
+            }
+            if attempt == waiting {
+                let _ = gate.recv();
+            }
+            prepare::prepare(origin, job, seen)
+        }),
+    )
+}
+
+fn watched(version: usize) -> String {
+    format!("{}reload: {{ watch: true }}\n", content(version, 10.0))
+}
+
+#[test]
+fn a_refused_file_is_tried_again_though_what_runs_was_read_anew() {
+    let mut fixture = refusing(4, usize::MAX, never());
+    gone_back(&mut fixture, watched);
+    fixture.write(&watched(13));
+    reaches_counts(&mut fixture, (3, 1));
+    fixture.control.looked(News { changed: Some(Changed::RunningContent), certificates: false });
+    reaches_counts(&mut fixture, (4, 1));
+    assert_eq!(fixture.control.running.settings.server.limits.headers, 11);
+    fixture.control.retry.try_again();
+    reaches_counts(&mut fixture, (5, 1));
+    assert_eq!(fixture.control.running.settings.server.limits.headers, 13);
+}
+
+#[test]
+fn no_attempt_of_a_refused_file_undoes_a_rollback_that_is_under_way() {
+    let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
+    let mut fixture = refusing(3, 4, gate);
+    two_generations(&mut fixture, watched);
+    fixture.write(&watched(13));
+    reaches_counts(&mut fixture, (2, 1));
+    roll_back(&fixture, 2);
+    let work = |fixture: &mut Fixture| fixture.work(0, &mut Vec::new());
+    fixture.until(work, |fixture| fixture.control.is_preparing());
+    fixture.control.retry.try_again();
+    fixture.control.certificates_changed();
+    fixture.turn(Duration::from_millis(1));
+    release_one.send(()).unwrap();
+    reaches_counts(&mut fixture, (3, 1));
+    for _ in 0..3 {
+        fixture.turn(Duration::from_millis(1));
+        assert!(fixture.control.queue.is_idle());
+    }
+    assert_eq!(fixture.control.running.settings.server.limits.headers, 11);
+}
+
 #[test]
 fn a_renewed_certificate_does_not_undo_a_rollback() {
-    let watched = |version| format!("{}reload: {{ watch: true }}\n", content(version, 10.0));
     let mut fixture = Fixture::new(1, 256, 10.0);
     gone_back(&mut fixture, watched);
-    roll_back(&mut fixture, 99, (3, 1));
+    roll_back(&fixture, 99);
+    reaches_counts(&mut fixture, (3, 1));
     fixture.control.certificates_changed();
     fixture.turn(Duration::from_millis(1));
     assert!(fixture.control.queue.current.is_none());
