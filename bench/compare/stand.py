@@ -23,9 +23,19 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def end_by_signals():
-    """Lets SIGTERM and SIGHUP end the script as Ctrl-C does, so that what it started and wrote goes too."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    """Lets SIGTERM and SIGHUP end the script as Ctrl-C does, so that what it started and wrote goes too.
+
+    One that is ignored (nohup) stays so, and a second one does not stop the cleaning up.
+    """
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+
+    def end(number, _):
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for number in numbers:
+        signal.signal(number, end)
 
 
 def at_least(least):
