@@ -82,7 +82,7 @@ fn rest() -> Roff {
                 (
                     "3",
                     "It could not start: a port in use, no permission, no io_uring though demanded. \
-                     Or a worker ended by itself.",
+                     Or a worker ended by itself. Or a page or completions could not be written.",
                 ),
             ],
         ),

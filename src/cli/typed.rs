@@ -35,7 +35,7 @@ pub enum Format {
 /// Serves objects of S3 buckets over HTTP, one thread per core.
 ///
 /// Without a command it serves requests. Exit codes: 0 clean stop or everything good, 1
-/// configuration refused or a check failed, 2 wrong usage, 3 could not start.
+/// configuration refused or a check failed, 2 wrong usage, 3 could not start or write.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version = VERSION.as_str(), about, max_term_width = 100)]
 pub(super) struct CommandLine {

@@ -184,6 +184,8 @@ fn only_the_order_that_means_something_is_a_change() {
         ("buckets[].missing", false),
         ("buckets[].allow_query", false),
         ("buckets[].cors.origins", false),
+        ("buckets[].cors.headers", true),
+        ("buckets[].cors.expose", true),
         ("buckets[].headers.remove", false),
         ("buckets[].compress.types", false),
         ("buckets[].compress.algorithms", true),
