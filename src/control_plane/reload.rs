@@ -111,9 +111,11 @@ impl Queue {
         self.waiting.push_back(request);
     }
 
-    /// Returns true if there is no attempt under way and none to come.
-    pub fn is_idle(&self) -> bool {
-        self.current.is_none() && self.waiting.is_empty()
+    /// Returns true if an attempt is under way, or asked for, that may change what runs.
+    pub fn may_adopt(&self) -> bool {
+        let current = self.current.iter().map(|attempt| &attempt.change);
+        let waiting = self.waiting.iter().map(|request| &request.change);
+        current.chain(waiting).any(|change| *change != Change::DryRun)
     }
 
     /// Takes all waiting requests, for a process that stops.
@@ -141,7 +143,8 @@ impl Queue {
             is_behind_another |= !is_same && request.change != Change::DryRun;
             // A request with a condition is its own attempt: whether it holds is known when it
             // begins.
-            if is_same && request.if_match.is_none() && !is_behind_another {
+            let is_free = request.if_match.is_none() && first.if_match.is_none();
+            if is_same && is_free && !is_behind_another {
                 requesters.push(request.requester);
             } else {
                 others.push_back(request);

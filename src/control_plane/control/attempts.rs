@@ -56,6 +56,7 @@ impl Control {
                 }
                 Started::Attempt => {
                     let Some(attempt) = &self.queue.current else { return };
+                    self.retry.begins(&attempt.change);
                     let dry_run = attempt.change == Change::DryRun;
                     if !dry_run {
                         self.service.reloading();
@@ -84,6 +85,7 @@ impl Control {
     }
 
     pub(super) fn prepared(&mut self, prepared: Prepared) {
+        let is_watching = self.is_watching();
         let Some(attempt) = &mut self.queue.current else { return };
         let dry = attempt.change == Change::DryRun;
         if !dry && let Ok(Ready { next, .. }) = &prepared.outcome {
@@ -98,7 +100,6 @@ impl Control {
             }
             Change::DryRun | Change::Rollback(_) => {}
         }
-        let is_watching = self.running.settings.reload.watch;
         let refusal = prepared.outcome.as_ref().err();
         let noted = (&attempt.change, attempt.trigger);
         self.retry.note(noted, refusal, is_watching, Monotonic::now());

@@ -258,7 +258,7 @@ impl Control {
         self.credentials.check(now);
         self.credentials.turn(Moment::now());
         // What is adopted meanwhile may take the place of the file.
-        if self.queue.is_idle() && self.retry.is_due(now) {
+        if !self.queue.may_adopt() && self.retry.is_due(now) {
             self.request_reload(Change::File, Trigger::Watch);
         }
     }
@@ -431,6 +431,11 @@ impl Control {
             HostStatus { host, age_seconds, error }
         };
         hosts_of(&self.running.release).into_iter().map(status).collect()
+    }
+
+    /// Returns true if a changed file is read without anybody asking.
+    fn is_watching(&self) -> bool {
+        self.running.settings.reload.watch && !self.config.is_stdin()
     }
 
     fn is_preparing(&self) -> bool {

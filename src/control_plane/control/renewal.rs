@@ -6,6 +6,7 @@ use crate::{
         admin::CertificateStatus,
         certificates::{Reading, Renewed},
         jobs::Finished,
+        reload::Change,
     },
     system::clock::Monotonic,
     telemetry::render::CertificateMetrics,
@@ -15,8 +16,10 @@ impl Control {
     pub(super) fn certificates_changed(&mut self) {
         self.certificates.changed(Monotonic::now());
         // A file that was refused for a certificate may be good now.
-        if self.running.settings.reload.watch {
-            self.retry.try_again();
+        if self.is_watching() {
+            let current = self.queue.current.as_ref();
+            let is_of_file = current.is_some_and(|attempt| attempt.change == Change::File);
+            self.retry.try_again(is_of_file && self.is_preparing());
         }
     }
 

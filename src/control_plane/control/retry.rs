@@ -35,6 +35,13 @@ impl Default for Retry {
 }
 
 impl Retry {
+    /// Notes that an attempt begins: that of a file is one to come no more.
+    pub(super) fn begins(&mut self, change: &Change) {
+        if *change == Change::File {
+            self.at = None;
+        }
+    }
+
     /// Notes how an attempt was prepared, while files are watched.
     pub(super) fn note(
         &mut self,
@@ -43,25 +50,25 @@ impl Retry {
         is_watching: bool,
         now: Monotonic,
     ) {
-        match attempt {
+        match (attempt, refusal) {
             // Nothing is adopted that would take the place of the file.
-            (Change::DryRun, _) | (Change::Rollback(_), Trigger::Watch) => {}
-            (Change::Rollback(_), _) if refusal.is_some() => {}
-            (Change::File | Change::Rollback(_), _) => {
-                if is_watching && refusal.is_some_and(|refusal| refusal.may_pass) {
-                    self.at = Some(now.plus(self.pauses.fail()));
-                } else {
-                    *self = Self::default();
+            ((Change::DryRun, _) | (Change::Rollback(_), Trigger::Watch), _)
+            | ((Change::Rollback(_), _), Some(_)) => {}
+            ((Change::File | Change::Rollback(_), _), None) => *self = Self::default(),
+            ((Change::File, _), Some(refusal)) => {
+                if is_watching && refusal.may_pass {
+                    let next = now.plus(self.pauses.fail());
+                    self.at.get_or_insert(next);
                 }
-                self.is_file_refused = refusal.is_some();
+                self.is_file_refused = true;
             }
         }
     }
 
-    /// Lets the time come if the file was refused and nothing was adopted in its place: the reason
-    /// may have passed.
-    pub(super) fn try_again(&mut self) {
-        if self.is_file_refused {
+    /// Lets the time come if the file was refused and nothing was adopted in its place, or if it is
+    /// being prepared and may be refused: the reason may have passed.
+    pub(super) fn try_again(&mut self, is_preparing_file: bool) {
+        if self.is_file_refused || is_preparing_file {
             self.at = Some(Monotonic(0));
         }
     }
@@ -128,5 +135,25 @@ mod tests {
         assert!(retry.clone().is_due(late));
         retry.note((&old, Trigger::Api), None, true, Monotonic(1));
         assert!(!retry.is_due(late));
+    }
+
+    #[test]
+    fn what_comes_while_the_file_is_prepared_is_kept_beyond_its_refusal() {
+        let now = Monotonic(1);
+        for may_pass in [true, false] {
+            let mut retry = Retry::default();
+            let mut refuse = |comes: bool| {
+                retry.begins(&Change::File);
+                if comes {
+                    retry.try_again(true);
+                }
+                retry.note(FILE, Some(&refusal(may_pass)), true, now);
+                retry.is_due(now)
+            };
+            assert_eq!([refuse(false), refuse(true), refuse(false)], [false, true, false]);
+            retry.try_again(true);
+            retry.note(FILE, None, true, now);
+            assert!(!retry.is_due(now), "it was adopted");
+        }
     }
 }

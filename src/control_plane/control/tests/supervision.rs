@@ -113,7 +113,7 @@ fn threads_that_are_gone_do_not_keep_the_control_thread_busy() {
 
 #[test]
 fn a_watched_file_is_tried_again_after_a_refusal_that_may_pass() {
-    let mut fixture = refusing(2, usize::MAX, never());
+    let mut fixture = refusing(2, true, usize::MAX, never());
     fixture.write(&watched(11));
     fixture.signals.send(Signal::Reload).unwrap();
     let work = |fixture: &mut Fixture| fixture.work(0, &mut Vec::new());
@@ -122,7 +122,7 @@ fn a_watched_file_is_tried_again_after_a_refusal_that_may_pass() {
     fixture.until(work, |fixture| fixture.control.metrics.failure_total == 1);
     assert_eq!(fixture.control.running.release.generation, Generation(2));
     // The file is the same, and time passes.
-    fixture.control.retry.try_again();
+    fixture.control.retry.try_again(false);
     fixture.until(work, |fixture| fixture.control.metrics.success_total == 2);
     assert_eq!(fixture.control.running.release.generation, Generation(3));
     assert_eq!(fixture.control.metrics.failure_total, 1);
@@ -193,7 +193,10 @@ fn reaches_counts(fixture: &mut Fixture, counts: (u64, u64)) {
 fn two_generations(fixture: &mut Fixture, text: impl Fn(usize) -> String) {
     for (version, successes) in [(11, 1), (12, 2)] {
         fixture.write(&text(version));
-        fixture.signals.send(Signal::Reload).unwrap();
+        // The watch asks by itself.
+        if !fixture.control.is_watching() {
+            fixture.signals.send(Signal::Reload).unwrap();
+        }
         reaches_counts(fixture, (successes, 0));
     }
 }
@@ -236,9 +239,9 @@ fn a_change_of_the_old_content_does_not_undo_a_file_that_is_being_adopted() {
     assert_eq!(fixture.control.running.settings.server.limits.headers, 13);
 }
 
-/// A fixture whose attempt of this number is refused for a reason that may pass, and whose attempt
-/// of the other waits for the gate.
-fn refusing(number: usize, waiting: usize, gate: Receiver<()>) -> Fixture {
+/// A fixture whose attempt of this number is refused, for a reason that may pass or not, and whose
+/// attempt of the other waits for the gate first.
+fn refusing(number: usize, may_pass: bool, waiting: usize, gate: Receiver<()>) -> Fixture {
     let attempts = AtomicUsize::new(0);
     Fixture::preparing(
         1,
@@ -246,12 +249,12 @@ fn refusing(number: usize, waiting: usize, gate: Receiver<()>) -> Fixture {
         10.0,
         Box::new(move |origin, job, seen| {
             let attempt = attempts.fetch_add(1, Ordering::Relaxed) + 1;
-            if attempt == number {
-                let problems = Problems::from(Problem::of_file("S3 does not know the key yet"));
-                return Err(Refusal { problems, may_pass: true });
-            }
             if attempt == waiting {
                 let _ = gate.recv();
+            }
+            if attempt == number {
+                let problems = Problems::from(Problem::of_file("S3 does not know the key yet"));
+                return Err(Refusal { problems, may_pass });
             }
             prepare::prepare(origin, job, seen)
         }),
@@ -264,36 +267,65 @@ fn watched(version: usize) -> String {
 
 #[test]
 fn a_refused_file_is_tried_again_though_what_runs_was_read_anew() {
-    let mut fixture = refusing(4, usize::MAX, never());
+    let mut fixture = refusing(4, true, usize::MAX, never());
     gone_back(&mut fixture, watched);
     fixture.write(&watched(13));
     reaches_counts(&mut fixture, (3, 1));
     fixture.control.looked(News { changed: Some(Changed::RunningContent), certificates: false });
     reaches_counts(&mut fixture, (4, 1));
     assert_eq!(fixture.control.running.settings.server.limits.headers, 11);
-    fixture.control.retry.try_again();
+    fixture.control.retry.try_again(false);
     reaches_counts(&mut fixture, (5, 1));
     assert_eq!(fixture.control.running.settings.server.limits.headers, 13);
 }
 
 #[test]
+fn a_file_is_tried_again_for_a_certificate_that_came_while_it_was_refused() {
+    let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
+    let mut fixture = refusing(3, false, 3, gate);
+    two_generations(&mut fixture, watched);
+    fixture.write(&watched(13));
+    fixture.until(|_| {}, |fixture| fixture.control.is_preparing());
+    fixture.control.certificates_changed();
+    release_one.send(()).unwrap();
+    reaches_counts(&mut fixture, (3, 1));
+    assert_eq!(fixture.control.running.settings.server.limits.headers, 13);
+}
+
+#[test]
+fn a_refused_file_is_tried_again_while_dry_runs_follow_each_other() {
+    let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
+    let mut fixture = refusing(3, true, 4, gate);
+    two_generations(&mut fixture, watched);
+    fixture.write(&watched(13));
+    reaches_counts(&mut fixture, (2, 1));
+    fixture.ask(0, 1, true);
+    fixture.until(|_| {}, |fixture| fixture.control.is_preparing());
+    fixture.control.retry.try_again(false);
+    fixture.turn(Duration::from_millis(1));
+    assert!(fixture.control.queue.may_adopt(), "asked for behind the dry run");
+    release_one.send(()).unwrap();
+    reaches_counts(&mut fixture, (3, 1));
+}
+
+#[test]
 fn no_attempt_of_a_refused_file_undoes_a_rollback_that_is_under_way() {
     let (release_one, gate) = crossbeam_channel::bounded::<()>(0);
-    let mut fixture = refusing(3, 4, gate);
+    let mut fixture = refusing(3, true, 4, gate);
     two_generations(&mut fixture, watched);
     fixture.write(&watched(13));
     reaches_counts(&mut fixture, (2, 1));
     roll_back(&fixture, 2);
     let work = |fixture: &mut Fixture| fixture.work(0, &mut Vec::new());
     fixture.until(work, |fixture| fixture.control.is_preparing());
-    fixture.control.retry.try_again();
+    fixture.control.retry.try_again(false);
     fixture.control.certificates_changed();
     fixture.turn(Duration::from_millis(1));
     release_one.send(()).unwrap();
     reaches_counts(&mut fixture, (3, 1));
     for _ in 0..3 {
         fixture.turn(Duration::from_millis(1));
-        assert!(fixture.control.queue.is_idle());
+        assert!(!fixture.control.queue.may_adopt());
     }
     assert_eq!(fixture.control.running.settings.server.limits.headers, 11);
 }
