@@ -210,6 +210,26 @@ mod tests {
     }
 
     #[test]
+    fn a_request_with_a_condition_shares_its_attempt_with_nobody() {
+        let mut queue = Queue::default();
+        let old = Change::Rollback(Generation(1));
+        for if_match in [Some(IfMatch::only(Generation(2))), None, None] {
+            queue.push(request(old.clone(), if_match));
+        }
+        for requesters in [1, 2] {
+            assert_eq!(queue.start(Generation(2)), Started::Attempt);
+            assert_eq!(queue.current.take().unwrap().requesters.len(), requesters);
+        }
+        assert!(!queue.may_adopt());
+        queue.push(request(Change::DryRun, None));
+        assert!(!queue.may_adopt());
+        queue.push(request(old, None));
+        assert!(queue.may_adopt());
+        assert_eq!(queue.start(Generation(2)), Started::Attempt);
+        assert!(queue.may_adopt(), "behind the dry run");
+    }
+
+    #[test]
     fn a_request_that_comes_later_gets_an_attempt_of_its_own() {
         let mut queue = Queue::default();
         queue.push(request(Change::File, None));
